@@ -1,0 +1,1 @@
+"""What happened: the log, what nodes send, and how it becomes training data. Imports nothing of ours."""

@@ -1,0 +1,116 @@
+"""The records of the log and their contracts: what every other module reads and writes. Light: no Ray, no torch.
+
+A *node* reports *events*; the service logs *decisions*; an outcome reported for a decision is *feedback*; what
+breaks a rule is a *reject* and is kept with its reason. All times are timezone-aware and stored in UTC.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+Scalar: TypeAlias = str | int | FiniteFloat | bool | None
+"""A value in a context or a record: what JSON, Arrow and SQL all hold without loss."""
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+"""An identifier given by a client or by us."""
+
+UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+"""A point in time; any offset is accepted and converted, a time without one is refused."""
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and an unknown field is an error rather than a silent loss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Decision(Record):
+    """A logged recommendation. Everything that is needed to learn from it or to audit it is in it."""
+
+    decision_id: Id
+    time: UtcTime
+    user_id: Id | None = None
+    context: dict[str, Scalar] = {}
+    candidates: tuple[Id, ...]
+    """The items that could have been shown: after exclusions, in the order in which they were scored."""
+    slate: tuple[Id, ...]
+    """The items shown, best slot first."""
+    propensities: tuple[float, ...]
+    """Of each slot: the probability of its item given the items in the slots before it, in (0, 1]."""
+    scores: tuple[float, ...]
+    """Of each slot: the policy's expected reward of its item."""
+    policy: Id
+    policy_version: str
+    mode: Literal["explore", "exploit"] = "explore"
+
+    @model_validator(mode="after")
+    def _slots_agree(self) -> "Decision":
+        lengths = {len(self.slate), len(self.propensities), len(self.scores)}
+        if len(lengths) != 1:
+            raise ValueError(f"slate, propensities and scores must have one entry a slot, got lengths {sorted(lengths)}")
+        if any(not 0.0 < p <= 1.0 for p in self.propensities):
+            raise ValueError(f"propensities must be in (0, 1], got {self.propensities}")
+        return self
+
+
+class Feedback(Record):
+    """An outcome reported for a decision."""
+
+    feedback_id: Id
+    decision_id: Id
+    item_id: Id | None = None
+    """The item of the slate that it is about; None means the first slot."""
+    kind: Id
+    """view, click, purchase, rating, ...: the reward specification gives each kind its weight."""
+    value: FiniteFloat = 1.0
+    time: UtcTime | None = None
+    """When it happened, by the reporter's clock. Kept for analysis; attribution goes by `received_at`."""
+    received_at: UtcTime | None = None
+    """When the store committed it; set by the store."""
+
+
+class Event(Record):
+    """What an input node reported, after its declaration's rules."""
+
+    node_id: Id
+    event_id: Id
+    user_id: Id | None = None
+    item_id: Id | None = None
+    time: UtcTime | None = None
+    outcome: FiniteFloat | None = None
+    record: dict[str, Scalar] = {}
+    """The node's other columns by name, scaled ones included."""
+    received_at: UtcTime | None = None
+
+
+class Reject(Record):
+    """A row that broke a rule: kept whole, so that nothing that was sent is lost."""
+
+    node_id: Id
+    reject_id: Id
+    source: str
+    """Where it came from: a file's URI, or `http`."""
+    row: int
+    """Its position in the source, the first row being 0."""
+    rule: str
+    """The first rule that it broke."""
+    column: str | None = None
+    value: str | None = None
+    """The offending value as it was read."""
+    record: dict[str, Scalar] = {}
+    """The row as it was read."""
+    received_at: UtcTime | None = None
+
+
+class RewardSpec(Record):
+    """How feedback becomes reward: the one place where a shop says what it wants."""
+
+    weights: dict[str, FiniteFloat] = {"view": 0.0, "click": 1.0, "purchase": 5.0}
+    """Reward of one unit of value, by kind of feedback. Feedback of a kind not named here is kept but earns nothing."""
+    wait_s: Annotated[float, Field(gt=0)] = 600.0
+    """The wait window: feedback received later than this many seconds after its decision does not count."""
+    default: FiniteFloat = 0.0
+    """The reward of a shown item that got no counted feedback."""
+    aggregation: Literal["first", "sum", "mean", "max"] = "max"
+    """How several feedbacks for one item of one decision become one reward."""

@@ -1,0 +1,1 @@
+"""Answer one request: the HTTP service and the online learner behind it."""
