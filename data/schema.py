@@ -4,7 +4,7 @@ A *node* reports *events*; the service logs *decisions*; an outcome reported for
 breaks a rule is a *reject* and is kept with its reason. All times are timezone-aware and stored in UTC.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -48,7 +48,9 @@ class Decision(Record):
     def _slots_agree(self) -> "Decision":
         lengths = {len(self.slate), len(self.propensities), len(self.scores)}
         if len(lengths) != 1:
-            raise ValueError(f"slate, propensities and scores must have one entry a slot, got lengths {sorted(lengths)}")
+            raise ValueError(
+                f"slate, propensities and scores must have one entry a slot, got lengths {sorted(lengths)}"
+            )
         if any(not 0.0 < p <= 1.0 for p in self.propensities):
             raise ValueError(f"propensities must be in (0, 1], got {self.propensities}")
         return self

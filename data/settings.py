@@ -1,4 +1,4 @@
-"""Where a run keeps what it writes, from the environment (`RAYCOMMEND_*`): the only module that reads it for data and rl."""
+"""Where a run keeps what it writes, from the environment (`RAYCOMMEND_*`)."""
 
 from pathlib import Path
 
