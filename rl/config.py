@@ -1,0 +1,60 @@
+"""Configuration as data: a frozen pydantic model filled from a TOML file, then from the command line. Light."""
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class Config(BaseSettings):
+    """Base of what a command takes: the same fields in the file and as `--field value`, and no others.
+
+    The environment is not read: a run is described by its file and its command line alone.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+        nested_model_default_partial_update=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the call only (the command line comes in front of it by itself)."""
+        return (init_settings,)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load(model: type[C], arguments: Sequence[str]) -> C:
+    """Fill `model` from `[FILE.toml] [--field value ...]`; the command line wins over the file.
+
+    Exits with status 2 and one line for each mistake: an unreadable file, an unknown field, a value out of range.
+    """
+    rest, values = list(arguments), dict[str, Any]()
+    if rest and not rest[0].startswith("-"):
+        values = _read(Path(rest.pop(0)))
+    try:
+        return CliApp.run(model, cli_args=rest, **values)
+    except ValidationError as error:
+        for mistake in error.errors():
+            where = ".".join(str(part) for part in mistake["loc"])
+            print(f"{where}: {mistake['msg']}, got {mistake['input']!r}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        print(f"{path}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

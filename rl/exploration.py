@@ -1,0 +1,109 @@
+"""Explorers: from scores to an explicit distribution over the candidates. Light: numpy and pydantic.
+
+Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. Those for point scores average over S.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from rl.policy import BoolArray, FloatArray, PolicyError
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Uniform(_Config):
+    """Every candidate alike."""
+
+    kind: Literal["uniform"] = "uniform"
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """See `rl.policy.Explorer`."""
+        return _uniform(mask)
+
+
+class EpsilonGreedy(_Config):
+    """The best candidate, and with probability epsilon any (the best included). Ties share the best's part."""
+
+    kind: Literal["epsilon_greedy"] = "epsilon_greedy"
+    epsilon: Annotated[float, Field(ge=0, le=1, description="probability of a uniform draw")] = 0.1
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """See `rl.policy.Explorer`."""
+        return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(scores.mean(axis=1), mask)
+
+
+class Softmax(_Config):
+    """Probabilities proportional to exp(score / temperature)."""
+
+    kind: Literal["softmax"] = "softmax"
+    temperature: Annotated[float, Field(gt=0, description="in units of reward")] = 0.1
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """See `rl.policy.Explorer`."""
+        points = np.where(mask, scores.mean(axis=1) / self.temperature, -np.inf)
+        weights = np.exp(points - points.max(axis=1, keepdims=True))
+        p: FloatArray = weights / weights.sum(axis=1, keepdims=True)
+        return p
+
+
+class SquareCB(_Config):
+    """Inverse gap weighting: p = 1 / (n + gamma * gap) for n candidates, the rest for the best.
+
+    Source: Foster and Rakhlin, "Beyond UCB" (2020), algorithm 1, after Abe and Long (1999).
+    """
+
+    kind: Literal["squarecb"] = "squarecb"
+    gamma: Annotated[float, Field(gt=0, description="how greedy; in units of 1 / reward")] = 100.0
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """See `rl.policy.Explorer`."""
+        points = np.where(mask, scores.mean(axis=1), -np.inf)
+        rows, best = np.arange(len(points)), points.argmax(axis=1)
+        gap = np.where(mask, points[rows, best][:, None] - points, 0.0)
+        p = np.where(mask, 1.0 / (mask.sum(axis=1, keepdims=True) + self.gamma * gap), 0.0)
+        p[rows, best] = 0.0
+        p[rows, best] = 1.0 - p.sum(axis=1)
+        return p
+
+
+class Votes(_Config):
+    """Thompson sampling as an explicit distribution: how many of the S posterior samples each candidate wins.
+
+    A sample's tie goes to its first candidate. The floor keeps every propensity away from 0, which off-policy
+    estimates need.
+    """
+
+    kind: Literal["votes"] = "votes"
+    floor: Annotated[float, Field(ge=0, le=1, description="probability of a uniform draw")] = 0.02
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """See `rl.policy.Explorer`."""
+        n_queries, n_samples, n_candidates = scores.shape
+        winners = np.where(mask[:, None, :], scores, -np.inf).argmax(axis=2)  # [B, S]
+        cells = winners + n_candidates * np.arange(n_queries)[:, None]
+        votes = np.bincount(cells.ravel(), minlength=mask.size).reshape(mask.shape)
+        p: FloatArray = self.floor * _uniform(mask) + (1 - self.floor) * votes / n_samples
+        return p
+
+
+ExplorerConfig: TypeAlias = Annotated[Uniform | EpsilonGreedy | Softmax | SquareCB | Votes, Field(discriminator="kind")]
+"""Any explorer, told apart by its `kind`."""
+
+
+def _uniform(mask: BoolArray) -> FloatArray:
+    n_candidates = mask.sum(axis=1, keepdims=True)
+    if not n_candidates.all():
+        raise PolicyError("a query has no candidate left: the mask is off everywhere")
+    p: FloatArray = mask / n_candidates
+    return p
+
+
+def _best(points: FloatArray, mask: BoolArray) -> FloatArray:
+    """Spread probability 1 evenly over the best candidates of points [B, A]."""
+    points = np.where(mask, points, -np.inf)
+    best = (points == points.max(axis=1, keepdims=True)) & mask
+    return _uniform(best)

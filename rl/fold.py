@@ -1,0 +1,61 @@
+"""From the log to what a policy learns: outcomes become observations. Light: numpy.
+
+The online learner and batch training both go through here, so what the one has learned from a log is what the other
+would.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from data.attribution import Outcome
+from data.features import Encoder
+from data.schema import Decision
+from rl.policy import Observations, Query
+
+CONTEXT_TIME = "time"
+"""The context's key for when the visit is, in ISO 8601; the decision's own time where the context has none."""
+
+
+def observe(outcomes: Sequence[Outcome], encoder: Encoder) -> Observations:
+    """Observe the rewards of every slot of the outcomes, in order; N is the number of slots of all."""
+    decisions = [outcome.decision for outcome in outcomes]
+    rewards = np.array([reward for outcome in outcomes for reward in outcome.rewards], dtype=np.float64)
+    return _shown(decisions, rewards, np.ones(len(rewards)), encoder)
+
+
+def correct(outcomes: Sequence[Outcome], earlier: Sequence[tuple[float, ...]], encoder: Encoder) -> Observations:
+    """Observe how much the rewards of outcomes differ from the ones that were observed earlier, slot by slot."""
+    decisions = [outcome.decision for outcome in outcomes]
+    now = [reward for outcome in outcomes for reward in outcome.rewards]
+    before = [reward for rewards in earlier for reward in rewards]
+    difference = np.array(now, dtype=np.float64) - np.array(before, dtype=np.float64)
+    return _shown(decisions, difference, np.zeros(len(difference)), encoder)
+
+
+def visit_time(decision: Decision) -> datetime:
+    """Return when the visit was that the decision answered."""
+    given = decision.context.get(CONTEXT_TIME)
+    return datetime.fromisoformat(given) if isinstance(given, str) else decision.time
+
+
+def encode(
+    users: Sequence[str | None], times: Sequence[datetime], candidates: Sequence[Sequence[str]], encoder: Encoder
+) -> Query:
+    """Encode B visits with A candidates each (as many in every visit)."""
+    rows = encoder.user_positions(users)
+    items = encoder.item_positions(item for row in candidates for item in row).reshape(len(users), -1)
+    return Query(
+        features=encoder.joint(rows, times, items),
+        state=encoder.states(rows, times),
+        items=items,
+        mask=np.ones(items.shape, dtype=np.bool_),
+    )
+
+
+def _shown(decisions: Sequence[Decision], rewards: np.ndarray, counts: np.ndarray, encoder: Encoder) -> Observations:
+    """Encode every slot of every decision as a row of its own."""
+    slots = [(decision.user_id, visit_time(decision), item) for decision in decisions for item in decision.slate]
+    query = encode([s[0] for s in slots], [s[1] for s in slots], [[s[2]] for s in slots], encoder)
+    return Observations(query.features[:, 0], query.state, query.items[:, 0], rewards, counts)

@@ -1,0 +1,69 @@
+"""What every policy is measured against: chance, and what sells anyway."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from rl.exploration import EpsilonGreedy, Uniform
+from rl.policy import FloatArray, Observations, Policy, Query, checked
+
+
+class RandomConfig(BaseModel):
+    """Uniform among the candidates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["random"] = "random"
+
+
+class PopularityConfig(BaseModel):
+    """Always what sold most in the fitted data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["popularity"] = "popularity"
+
+
+class Random(Policy):
+    """Uniform among the candidates; learns nothing."""
+
+    def __init__(self) -> None:
+        self.explorer = Uniform()
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return zeros, [B, A]: this policy expects nothing of any item."""
+        return np.zeros(query.mask.shape)
+
+    def update(self, observations: Observations) -> None:
+        """Learn nothing."""
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return no arrays."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """Take nothing over."""
+
+
+class Popularity(Policy):
+    """The most popular candidates, greedily; learns nothing. Its scores are popularities, not rewards."""
+
+    def __init__(self, popularity: NDArray[np.float64]) -> None:
+        self.explorer = EpsilonGreedy(epsilon=0.0)
+        self._popularity = popularity  # [N + 1]
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return each candidate's popularity, [B, A]."""
+        popularity: FloatArray = self._popularity[query.items]
+        return popularity
+
+    def update(self, observations: Observations) -> None:
+        """Learn nothing."""
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return the popularity of each catalogue position, [N + 1]."""
+        return {"popularity": self._popularity.copy()}
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.Policy.load_state_dict`."""
+        self._popularity = checked(state, "popularity", self._popularity.shape)

@@ -1,0 +1,86 @@
+"""The RFM bandit: one value for each (state, item), the state being segment, month, half of month and weekday.
+
+A value is the average of the observed rewards, shrunk towards that of a wider context: the state towards the
+segment, the segment towards everyone, everyone towards the mean of all rewards. So a state or an item that was
+never seen has a value, and it is the best guess that the log allows.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.rfm import N_STATES, STATES_PER_SEGMENT
+from rl.exploration import EpsilonGreedy, ExplorerConfig
+from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, checked
+
+
+class RFMBanditConfig(BaseModel):
+    """A table of shrunk averages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["rfm_bandit"] = "rfm_bandit"
+    shrinkage: Annotated[float, Field(gt=0, description="weight of the wider context, in observations")] = 30.0
+    explorer: ExplorerConfig = EpsilonGreedy(epsilon=0.05)
+
+
+class RFMBandit(Policy):
+    """Sums and counts of rewards by (state, item); all else is derived from them.
+
+    Source: the shrunk average is the posterior mean of a normal with known variances, e.g. Gelman et al.,
+    "Bayesian Data Analysis", eq. 2.11, with `shrinkage` the ratio of the two variances.
+    """
+
+    def __init__(self, config: RFMBanditConfig, n_states: int, n_items: int) -> None:
+        if n_states != N_STATES:
+            raise PolicyError(f"the RFM bandit needs the {N_STATES} states of data.rfm, got {n_states}")
+        self.explorer = config.explorer
+        self._shrinkage = config.shrinkage
+        self._shape = (n_states, n_items + 1)  # column 0: unknown items, which are never learned
+        self._sums, self._counts = np.zeros(self._shape), np.zeros(self._shape)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        """Derive the sums of the wider contexts, so that an answer reads three rows and no table."""
+        by_segment = (-1, STATES_PER_SEGMENT, self._shape[1])
+        self._segment_sums = self._sums.reshape(by_segment).sum(axis=1)  # [segments, N + 1]
+        self._segment_counts = self._counts.reshape(by_segment).sum(axis=1)
+        self._item_sums, self._item_counts = self._segment_sums.sum(axis=0), self._segment_counts.sum(axis=0)  # [N + 1]
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return the value of each candidate in the query's state, [B, A]."""
+        state, items = query.state[:, None], query.items
+        segment = state // STATES_PER_SEGMENT
+        total = self._item_counts.sum()
+        mean = self._item_sums.sum() / total if total else 0.0
+        everyone = self._shrunk(self._item_sums[items], self._item_counts[items], mean)
+        of_segment = self._shrunk(self._segment_sums[segment, items], self._segment_counts[segment, items], everyone)
+        return self._shrunk(self._sums[state, items], self._counts[state, items], of_segment)
+
+    def _shrunk(self, sums: FloatArray, counts: FloatArray, towards: FloatArray | float) -> FloatArray:
+        value: FloatArray = (sums + self._shrinkage * towards) / (counts + self._shrinkage)
+        return value
+
+    def update(self, observations: Observations) -> None:
+        """Add rewards and counts to the table and to its margins."""
+        known = observations.items > 0
+        state, items = observations.state[known], observations.items[known]
+        rewards, counts = observations.rewards[known], observations.counts[known]
+        segment = state // STATES_PER_SEGMENT
+        for sums, n, index in (
+            (self._sums, self._counts, (state, items)),
+            (self._segment_sums, self._segment_counts, (segment, items)),
+            (self._item_sums, self._item_counts, (items,)),
+        ):
+            np.add.at(sums, index, rewards)  # plain += would keep only the last of repeated indices
+            np.add.at(n, index, counts)
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return sums and counts, [states, N + 1]."""
+        return {"sums": self._sums.copy(), "counts": self._counts.copy()}
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.Policy.load_state_dict`."""
+        self._sums, self._counts = (checked(state, name, self._shape) for name in ("sums", "counts"))
+        self._add_up()

@@ -1,0 +1,183 @@
+"""The policy interface: score -> distribution over the candidates -> sample. Light: numpy only.
+
+Every policy answers B queries at once; rollouts use a large B, a served request B = 1. Axis names: B queries,
+A candidates, S posterior samples of a score (1 where scores are points), F joint features, K slots of a slate,
+N observations.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class PolicyError(ValueError):
+    """A policy was asked for what it cannot give; says what, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """B questions: in which context, choosing among which candidates."""
+
+    features: FloatArray
+    """[B, A, F] joint features of context and candidate."""
+    state: IntArray
+    """[B] code of the discrete context, for tabular policies."""
+    items: IntArray
+    """[B, A] positions in the catalogue, from 1. 0 is padding where the mask is off, an unknown item where it is on."""
+    mask: BoolArray
+    """[B, A] which candidates may be chosen."""
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Slates:
+    """B answers of K slots each."""
+
+    positions: IntArray
+    """[B, K] indices into the query's candidate axis, best slot first, without repeats."""
+    propensities: FloatArray
+    """[B, K] probability of the slot's item given the slots before it, in (0, 1]."""
+    scores: FloatArray
+    """[B, K] expected reward of the slot's item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """N shown items with what they earned: the sums over these are all that a policy here learns from.
+
+    A correction of an earlier observation (a click that became a purchase) has count 0 and the *difference* of the
+    rewards, so that adding it gives what one observation with the final reward would have given.
+    """
+
+    features: FloatArray
+    """[N, F] joint features of the context and the shown item."""
+    state: IntArray
+    """[N] code of the discrete context."""
+    items: IntArray
+    """[N] positions in the catalogue; 0 is an unknown item."""
+    rewards: FloatArray
+    """[N] reward, or the difference to the reward observed before."""
+    counts: FloatArray
+    """[N] 1 for a new observation, 0 for a correction."""
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @classmethod
+    def concatenate(cls, parts: "list[Observations]") -> "Observations":
+        """Join several in order; at least one is needed."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    @classmethod
+    def of_slates(cls, query: Query, slates: Slates, rewards: FloatArray) -> "Observations":
+        """Observe the reward of every slot; rewards is [B, K]."""
+        rows = np.arange(len(query))[:, None]
+        return cls(
+            features=query.features[rows, slates.positions].reshape(rewards.size, -1),
+            state=np.repeat(query.state, rewards.shape[1]),
+            items=query.items[rows, slates.positions].ravel(),
+            rewards=rewards.ravel(),
+            counts=np.ones(rewards.size),
+        )
+
+
+class Explorer(Protocol):
+    """Turns scores into an explicit distribution."""
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """Return [B, A] probabilities for scores [B, S, A]; rows sum to 1 and are 0 where the mask [B, A] is off."""
+        ...
+
+
+class Policy(ABC):
+    """Answers queries with slates and knows with what probability it did."""
+
+    explorer: Explorer
+
+    @abstractmethod
+    def expected(self, query: Query) -> FloatArray:
+        """Return the expected reward of each candidate, [B, A]; finite also where the mask is off."""
+
+    def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
+        """Return what exploration works on, [B, S, A]: the expected reward, unless a policy knows its uncertainty."""
+        return self.expected(query)[:, None, :]
+
+    def distribution(self, query: Query, rng: np.random.Generator) -> FloatArray:
+        """Return the distribution of the first slot, [B, A]."""
+        return self.explorer.probabilities(self.scores(query, rng), query.mask)
+
+    def decide(self, query: Query, k: int, rng: np.random.Generator) -> Slates:
+        """Sample slates of k items without repeats.
+
+        Each slot is drawn from the explorer's distribution over the candidates that are left, so its conditional
+        propensity is exact for every explorer.
+
+        Raises:
+            PolicyError: a query has fewer than k candidates, or k is not positive.
+        """
+        fewest = int(query.mask.sum(axis=1).min(initial=k))
+        if not 1 <= k <= fewest:
+            raise PolicyError(f"k must be between 1 and the number of candidates, got k={k} with {fewest} candidates")
+        scores, expected = self.scores(query, rng), self.expected(query)
+        rows, left = np.arange(len(query)), query.mask.copy()
+        positions = np.empty((len(query), k), dtype=np.int64)
+        propensities = np.empty((len(query), k))
+        for slot in range(k):
+            p = self.explorer.probabilities(scores, left)  # [B, A]
+            chosen = sample(p, rng)  # [B]
+            positions[:, slot], propensities[:, slot] = chosen, p[rows, chosen]
+            left[rows, chosen] = False
+        return Slates(positions, propensities, np.take_along_axis(expected, positions, axis=1))
+
+    @abstractmethod
+    def update(self, observations: Observations) -> None:
+        """Learn. Adding observations in one call or in many, in any order, gives the same policy up to rounding."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return all that was learned, as arrays."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """Take over what `state_dict` returned.
+
+        Raises:
+            PolicyError: an array is missing or has another shape than this policy's.
+        """
+
+
+def sample(p: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Draw one index a row of p [B, A] by inversion of the cumulative distribution, [B].
+
+    An index of probability 0 is never drawn, whatever the rounding of the cumulative sums.
+    """
+    cumulative = np.cumsum(p, axis=1)
+    # (0, total]: strictly above every index before the first of positive probability, at most the last one's sum
+    threshold = (1.0 - rng.random((len(p), 1))) * cumulative[:, -1:]
+    drawn: IntArray = np.argmax(cumulative >= threshold, axis=1)
+    return drawn
+
+
+def checked(state: dict[str, NDArray[np.float64]], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a copy of one array of a saved state after checking its shape.
+
+    Raises:
+        PolicyError: the array is missing, has another shape, or is not finite.
+    """
+    if name not in state:
+        raise PolicyError(f"the saved policy has no array {name!r}; it has {sorted(state)}")
+    array = np.array(state[name], dtype=np.float64)
+    if array.shape != shape:
+        raise PolicyError(f"array {name!r} of the saved policy has shape {array.shape}, this policy needs {shape}")
+    if not np.isfinite(array).all():
+        raise PolicyError(f"array {name!r} of the saved policy holds values that are not finite")
+    return array

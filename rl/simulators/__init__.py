@@ -1,0 +1,1 @@
+"""Simulators: customers with known preferences, stepped as batches, with known ceilings."""

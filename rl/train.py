@@ -1,0 +1,140 @@
+"""`python -m rl.train [EXPERIMENT.toml] [--field value ...]`: train a policy against a simulator or from the log."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import AwareDatetime, Field
+from rich.console import Console
+from rich.progress import Progress
+
+from data.errors import DataError
+from data.features import Encoder, EncoderConfig, fit
+from data.schema import RewardSpec
+from data.settings import Settings
+from data.store import Store
+from rl.artefact import Artefact, save
+from rl.config import Config, load
+from rl.experience import archived_events, generated_events, logged_outcomes
+from rl.fold import observe
+from rl.interaction import interact
+from rl.policies import LinearThompsonConfig, PolicyConfig, build
+from rl.policy import Policy, PolicyError
+from rl.simulators.fitted import FittedMarketConfig, fit_market
+from rl.simulators.generated import GeneratedMarketConfig, generate_market
+from rl.simulators.market import Market
+from rl.simulators.retail import RetailEnv
+
+MarketConfig = Annotated[GeneratedMarketConfig | FittedMarketConfig, Field(discriminator="kind")]
+
+_WINDOW = 1_000  # decisions that one point of the learning curve is the mean of
+
+
+class Training(Config):
+    """Train a policy and save it as an artefact."""
+
+    name: str = Field(default="linear_thompson", description="of the policy; the artefact's folder is called so")
+    policy: PolicyConfig = LinearThompsonConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    reward: RewardSpec = RewardSpec()
+    source: Literal["simulator", "log"] = Field(
+        default="simulator", description="learn from simulated visits, or from the logged decisions and their feedback"
+    )
+    market: MarketConfig = Field(
+        default=FittedMarketConfig(), description="the simulator's customers: fitted to the node's events, or generated"
+    )
+    node: str = Field(default="online_retail", description="the node whose ingested purchases customers are known by")
+    before: AwareDatetime | None = Field(default=None, description="use only events before this time")
+    decisions: int = Field(default=20_000, ge=1, description="simulated visits")
+    batch: int = Field(default=20, ge=1, description="visits answered between two updates")
+    k: int = Field(default=10, ge=1, description="items of a slate")
+    seed: int = Field(default=0, ge=0)
+    out: Path | None = Field(default=None, description="folder of the artefact; default: policies/NAME in the home")
+
+
+def train(config: Training, settings: Settings, progress: Progress) -> tuple[Artefact, dict[str, Any]]:
+    """Train and save.
+
+    Returns:
+        The saved artefact, and a report: the learning curve (mean expected reward of a slate by 1,000 decisions) with
+        the market's ceilings, or the number of outcomes folded from the log.
+
+    Raises:
+        DataError: there is nothing to train from.
+        PolicyError: the slate is longer than the catalogue.
+    """
+    rng = np.random.default_rng(config.seed)
+    market, events = _experience(config, settings, rng)
+    encoder = fit(events, config.encoder)
+    policy = build(config.policy, encoder.n_features, encoder.n_states, encoder.popularity)
+    if config.source == "log":
+        report = _from_log(policy, encoder, config.reward, Store.open(settings.store_url))
+    else:
+        report = _from_simulator(policy, encoder, market or _fitted(config, events, encoder), config, rng, progress)
+    trained_on = {"source": config.source, "seed": config.seed, "events": events.num_rows, "encoder": encoder.version}
+    artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on)
+    return save(artefact, config.out or settings.home / "policies" / config.name), report
+
+
+def _experience(config: Training, settings: Settings, rng: np.random.Generator) -> tuple[Market | None, pa.Table]:
+    """Return the past purchases, and the market when it is a generated one."""
+    if config.source == "simulator" and isinstance(config.market, GeneratedMarketConfig):
+        market = generate_market(config.market, rng)
+        return market, generated_events(market, config.market.invoices, rng)
+    return None, archived_events(settings.archive_uri, config.node, before=config.before)
+
+
+def _fitted(config: Training, events: pa.Table, encoder: Encoder) -> Market:
+    assert isinstance(config.market, FittedMarketConfig)
+    return fit_market(events, encoder, config.market)
+
+
+def _from_log(policy: Policy, encoder: Encoder, spec: RewardSpec, store: Store) -> dict[str, Any]:
+    """Fold every outcome of the log that is due."""
+    outcomes = logged_outcomes(store, spec, datetime.now(UTC))
+    if not outcomes:
+        raise DataError("the log has no decision with feedback yet: serve some first, or train against a simulator")
+    policy.update(observe(outcomes, encoder))
+    return {"outcomes": len(outcomes), "mean_reward": float(np.mean([outcome.reward for outcome in outcomes]))}
+
+
+def _from_simulator(
+    policy: Policy, encoder: Encoder, market: Market, config: Training, rng: np.random.Generator, progress: Progress
+) -> dict[str, Any]:
+    """Let the policy answer simulated visits and learn from them."""
+    if config.k > len(market.items):
+        raise PolicyError(f"a slate of {config.k} needs that many items, the catalogue has {len(market.items)}")
+    env = RetailEnv(market, encoder, num_envs=config.batch, k=config.k, spec=config.reward)
+    steps = -(-config.decisions // config.batch)
+    task = progress.add_task(f"train {config.name}", total=steps * config.batch)
+    expected, start = [], perf_counter()
+    for _, of_step in interact(policy, env, steps, config.seed, rng):
+        expected.append(of_step)
+        progress.advance(task, config.batch)
+    seconds = perf_counter() - start
+    curve = np.concatenate(expected)
+    means = [float(curve[at : at + _WINDOW].mean()) for at in range(0, len(curve), _WINDOW)]
+    return {"curve": means, "window": _WINDOW, **market.ceilings(config.k, config.reward), "seconds": seconds}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command: progress on standard error, the report as JSON on standard output."""
+    config = load(Training, sys.argv[1:] if arguments is None else arguments)
+    try:
+        with Progress(console=Console(stderr=True)) as progress:
+            artefact, report = train(config, Settings(), progress)
+    except (DataError, PolicyError) as error:
+        print(f"rl.train: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"name": artefact.name, "digest": artefact.digest, **artefact.trained_on, **report}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
