@@ -19,6 +19,10 @@ UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(U
 """A point in time; any offset is accepted and converted, a time without one is refused."""
 
 
+Amount = Annotated[FiniteFloat, Field(ge=-1e9, le=1e9)]
+"""A reported value: bounded, so that no single report can drown all that was learned."""
+
+
 class Record(BaseModel):
     """Base of all records: immutable, and an unknown field is an error rather than a silent loss."""
 
@@ -65,7 +69,7 @@ class Feedback(Record):
     """The item of the slate that it is about; None means the first slot."""
     kind: Id
     """view, click, purchase, rating, ...: the reward specification gives each kind its weight."""
-    value: FiniteFloat = 1.0
+    value: Amount = 1.0
     time: UtcTime | None = None
     """When it happened, by the reporter's clock. Kept for analysis; attribution goes by `received_at`."""
     received_at: UtcTime | None = None
@@ -108,11 +112,11 @@ class Reject(Record):
 class RewardSpec(Record):
     """How feedback becomes reward: the one place where a shop says what it wants."""
 
-    weights: dict[str, FiniteFloat] = {"view": 0.0, "click": 1.0, "purchase": 5.0}
+    weights: dict[str, Amount] = {"view": 0.0, "click": 1.0, "purchase": 5.0}
     """Reward of one unit of value, by kind of feedback. Feedback of a kind not named here is kept but earns nothing."""
     wait_s: Annotated[float, Field(gt=0)] = 600.0
     """The wait window: feedback received later than this many seconds after its decision does not count."""
-    default: FiniteFloat = 0.0
+    default: Amount = 0.0
     """The reward of a shown item that got no counted feedback."""
     aggregation: Literal["first", "sum", "mean", "max"] = "max"
     """How several feedbacks for one item of one decision become one reward."""

@@ -19,17 +19,17 @@ CONTEXT_TIME = "time"
 
 
 def observe(outcomes: Sequence[Outcome], encoder: Encoder) -> Observations:
-    """Observe the rewards of every slot of the outcomes, in order; N is the number of slots of all."""
+    """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
     decisions = [outcome.decision for outcome in outcomes]
     rewards = np.array([reward for outcome in outcomes for reward in outcome.rewards], dtype=np.float64)
     return _shown(decisions, rewards, np.ones(len(rewards)), encoder)
 
 
-def correct(outcomes: Sequence[Outcome], earlier: Sequence[tuple[float, ...]], encoder: Encoder) -> Observations:
-    """Observe how much the rewards of outcomes differ from the ones that were observed earlier, slot by slot."""
-    decisions = [outcome.decision for outcome in outcomes]
-    now = [reward for outcome in outcomes for reward in outcome.rewards]
-    before = [reward for rewards in earlier for reward in rewards]
+def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Encoder) -> Observations:
+    """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before."""
+    decisions = [outcome.decision for outcome, _ in outcomes]
+    now = [reward for outcome, _ in outcomes for reward in outcome.rewards]
+    before = [reward for _, rewards in outcomes for reward in rewards]
     difference = np.array(now, dtype=np.float64) - np.array(before, dtype=np.float64)
     return _shown(decisions, difference, np.zeros(len(difference)), encoder)
 

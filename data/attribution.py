@@ -1,0 +1,183 @@
+"""Attribution: decisions with their feedback become rewards, rewards become transitions. Pure functions, no storage.
+
+The one place where feedback turns into reward: the online learner, batch training and evaluation all use it.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+from pydantic_core import to_json
+
+from data.schema import Decision, Feedback, RewardSpec
+
+_AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "first": lambda values: values[0],
+    "sum": sum,
+    "mean": lambda values: sum(values) / len(values),
+    "max": max,
+}
+
+TRANSITION_SCHEMA = pa.schema(
+    [
+        ("decision_id", pa.string()),
+        ("user_id", pa.string()),
+        ("time", pa.timestamp("us", tz="UTC")),
+        ("context", pa.string()),  # JSON
+        ("candidates", pa.list_(pa.string())),
+        ("slate", pa.list_(pa.string())),
+        ("reward", pa.float64()),
+        ("rewards", pa.list_(pa.float64())),  # one a slot
+        ("propensity", pa.float64()),  # of the whole slate
+        ("propensities", pa.list_(pa.float64())),  # one a slot
+        ("next_decision_id", pa.string()),
+        ("next_context", pa.string()),  # JSON
+        ("next_candidates", pa.list_(pa.string())),
+        ("discount", pa.float64()),  # 0 ends the episode
+        ("policy", pa.string()),
+        ("policy_version", pa.string()),
+    ]
+)
+"""The columns of the transitions table; the `next_` columns are null at the end of an episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known at one time about what a decision earned."""
+
+    decision: Decision
+    rewards: tuple[float, ...]
+    """One a slot."""
+    reward: float
+    """The sum over the slots."""
+    observed: bool
+    """Some feedback counts."""
+    closed: bool
+    """The wait window is over: nothing that is received from now on can change the rewards."""
+    late: int
+    """Feedback received after the wait window: no effect."""
+    unknown_kind: int
+    """Feedback in time, of a kind without a weight: no effect."""
+    not_in_slate: int
+    """Feedback in time, of a known kind, about an item that was not shown: no effect."""
+
+    @property
+    def due(self) -> bool:
+        """Whether to learn from it now. Before it is closed, further feedback may still change the rewards."""
+        return self.observed or self.closed
+
+
+def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec, now: datetime) -> Outcome:
+    """Give each slot of the decision its reward from the decision's feedback, which is in log order.
+
+    A feedback counts if it was received at most `spec.wait_s` seconds after the decision was made, its kind has a
+    weight and its item (none named: the first slot's) was shown. It is worth weight times value. A slot with several
+    gets their aggregate in log order, a slot with none gets `spec.default`.
+
+    A weight of 0 counts too: the slot was observed and earned 0 instead of the default. So with a default of 0 a view
+    changes no reward and only makes the outcome due at once; with a default of -1 a view lifts its own slot to 0.
+
+    Raises ValueError for feedback of another decision, or without `received_at` (it did not come from the log).
+    """
+    counted: dict[int, list[float]] = {}
+    late = unknown_kind = not_in_slate = 0
+    seen: set[str] = set()
+    for item in feedback:
+        if item.feedback_id in seen:  # read both from the store and from its archive
+            continue
+        seen.add(item.feedback_id)
+        if _age_s(decision, item) > spec.wait_s:
+            late += 1
+        elif item.kind not in spec.weights:
+            unknown_kind += 1
+        elif (slot := _slot(decision.slate, item.item_id)) is None:
+            not_in_slate += 1
+        else:
+            counted.setdefault(slot, []).append(spec.weights[item.kind] * item.value)
+    aggregate = _AGGREGATE[spec.aggregation]
+    rewards = tuple(
+        aggregate(counted[slot]) if slot in counted else spec.default for slot in range(len(decision.slate))
+    )
+    closed = (now - decision.time).total_seconds() > spec.wait_s
+    return Outcome(decision, rewards, sum(rewards), bool(counted), closed, late, unknown_kind, not_in_slate)
+
+
+def _age_s(decision: Decision, feedback: Feedback) -> float:
+    """Return when the feedback was received after the decision, by the server's clock whatever the client's says."""
+    if feedback.decision_id != decision.decision_id:
+        raise ValueError(f"expected feedback of decision {decision.decision_id}, got of {feedback.decision_id}")
+    if feedback.received_at is None:
+        raise ValueError(f"feedback {feedback.feedback_id} has no received_at: read it from the log")
+    return (feedback.received_at - decision.time).total_seconds()
+
+
+def _slot(slate: Sequence[str], item_id: str | None) -> int | None:
+    if item_id is None:
+        return 0 if slate else None
+    return slate.index(item_id) if item_id in slate else None
+
+
+def join(
+    decisions: Iterable[Decision], feedback_of: Mapping[str, Sequence[Feedback]], spec: RewardSpec, now: datetime
+) -> Iterator[Outcome]:
+    """Attribute each decision, in the order given; feedback of a decision that is not given has no effect.
+
+    `feedback_of` holds each decision's feedback in log order; `now` is the time at which windows are open or closed.
+    """
+    for decision in decisions:
+        yield attribute(decision, feedback_of.get(decision.decision_id, ()), spec, now)
+
+
+def transitions(outcomes: Sequence[Outcome], discount: float, session_gap_s: float) -> pa.Table:
+    """Make the transitions (s, a, r, s', discount, propensity) of the due outcomes, one row each, in the order given.
+
+    The next decision s' is the same user's next by time (at equal times by the order given), due or not, if it was
+    made within `session_gap_s` seconds. Where there is none, or no user, the episode ends and the row's discount is 0;
+    so give a whole session: its last decision here is taken for its end. `discount` is that of the rewards, in [0, 1].
+
+    Raises ValueError for a discount outside [0, 1].
+    """
+    if not 0.0 <= discount <= 1.0:
+        raise ValueError(f"discount must be in [0, 1], got {discount}")
+    following = _following([outcome.decision for outcome in outcomes], session_gap_s)
+    rows = [_row(outcome, after, discount) for outcome, after in zip(outcomes, following, strict=True) if outcome.due]
+    return pa.Table.from_pylist(rows, schema=TRANSITION_SCHEMA)
+
+
+def _following(decisions: Sequence[Decision], session_gap_s: float) -> list[Decision | None]:
+    """Return for each decision the same user's next one in the session, if any."""
+    following: list[Decision | None] = [None] * len(decisions)
+    last: dict[str, int] = {}
+    for place in sorted(range(len(decisions)), key=lambda place: decisions[place].time):
+        decision = decisions[place]
+        if decision.user_id is None:
+            continue
+        before = last.get(decision.user_id)
+        if before is not None and (decision.time - decisions[before].time).total_seconds() <= session_gap_s:
+            following[before] = decision
+        last[decision.user_id] = place
+    return following
+
+
+def _row(outcome: Outcome, after: Decision | None, discount: float) -> dict[str, object]:
+    decision = outcome.decision
+    return {
+        "decision_id": decision.decision_id,
+        "user_id": decision.user_id,
+        "time": decision.time,
+        "context": to_json(decision.context).decode(),
+        "candidates": decision.candidates,
+        "slate": decision.slate,
+        "reward": outcome.reward,
+        "rewards": outcome.rewards,
+        "propensity": math.prod(decision.propensities),
+        "propensities": decision.propensities,
+        "next_decision_id": after and after.decision_id,
+        "next_context": after and to_json(after.context).decode(),
+        "next_candidates": after and after.candidates,
+        "discount": discount if after else 0.0,
+        "policy": decision.policy,
+        "policy_version": decision.policy_version,
+    }

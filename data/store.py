@@ -1,0 +1,293 @@
+"""The log: decisions, feedback, events and rejects in SQLite, each record once by its key.
+
+StoreError              the log cannot be opened, or a statement failed
+└── StoreUnavailable    the database cannot answer now (locked, disk full, I/O error); nothing was written
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from data.schema import Decision, Event, Feedback, Reject
+from data.tables import DECISIONS, EVENTS, FEEDBACK, LOGS, METADATA, REJECTS, SCHEMA_VERSION, AnyRecord, Key, Log, R
+
+BUSY_TIMEOUT_S = 30.0
+VALUES_PER_SELECT = 10_000  # SQLite binds at most 32,766 values in a statement
+
+
+class StoreError(Exception):
+    """The log cannot be opened, or a statement failed."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - a state that passes, not a mistake
+    """The database cannot answer now. Nothing was written; the same records may be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the log holds for a record that was sent to it."""
+
+    record: AnyRecord
+    """As it is in the log: for a known key what was stored first, whatever was sent now."""
+    inserted: bool
+    """False if the key was known."""
+    seq: int
+    """Its position in the log of its kind: positions grow, some numbers are skipped."""
+    orphan: bool = False
+    """Of a feedback: the log has no decision with its decision id, at least not yet."""
+
+
+class Store:
+    """The log in one database. Any number of threads and processes may hold one on the same file.
+
+    `seq` is a log position: whoever has read up to one misses nothing by asking for what is after it. That needs
+    positions to become visible in their order, which holds as SQLite runs one write transaction at a time (PostgreSQL
+    does not: there a writer must take a lock first). Every reading method answers in the order of `seq`; all raise
+    StoreUnavailable if the database does not answer within 30 s.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._writing = engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> "Store":
+        """Open the log at an SQLAlchemy URL (`sqlite:///path`); create its folder, file and tables if missing.
+
+        `clock` gives the time for `received_at`; it must be timezone-aware. Raises StoreError if the URL is not
+        SQLite's, the file is no log or the log of another schema version, or it cannot be kept in WAL mode.
+        """
+        location = sa.make_url(url)
+        if location.get_backend_name() != "sqlite":
+            raise StoreError(f"the log is kept in SQLite, expected sqlite:///path, got {location.get_backend_name()}")
+        if location.database:
+            Path(location.database).parent.mkdir(parents=True, exist_ok=True)
+        # isolation_level None: Python's driver must not begin transactions of its own; _begin below does.
+        engine = sa.create_engine(location, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S})
+        sa.event.listen(engine, "connect", _be_durable)
+        sa.event.listen(engine, "begin", _begin)
+        store = cls(engine, clock)
+        try:
+            store._prepare()
+        except Exception:
+            store.close()
+            raise
+        return store
+
+    def _prepare(self) -> None:
+        try:
+            with closing(self._engine.raw_connection()) as pooled:
+                driver = cast(sqlite3.Connection, pooled.driver_connection)
+                _check_version(driver)
+                _enable_wal(driver)
+        except (sqlite3.DatabaseError, SQLAlchemyError) as error:
+            raise StoreError(f"cannot open {self._engine.url.database} as a log: {error}") from error
+        # Again under the write lock: of several processes that open a new file at once, one creates the tables.
+        with self._write() as connection:
+            if connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
+                METADATA.create_all(connection, checkfirst=False)
+                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def insert(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Commit the records in one transaction and return, in their order, what the log then holds for each.
+
+        A known key changes nothing; of several records with one key the first is stored. `received_at` is set here,
+        to one time for the whole transaction. Raises StoreUnavailable if the database cannot commit now, StoreError
+        (or the driver's ValueError or OverflowError) if a record does not fit a row; then nothing is written.
+        """
+        answers: dict[int, Stored] = {}
+        with self._write() as connection:
+            # Read with the write lock held, so that received_at grows with seq (as far as the clock itself grows).
+            now = self._clock()
+            for log in LOGS:
+                batch = {place: record for place, record in enumerate(records) if isinstance(record, log.record)}
+                if batch:
+                    answers.update(zip(batch, _insert(connection, log, list(batch.values()), now), strict=True))
+            if len(answers) != len(records):
+                raise TypeError(f"expected decisions, feedback, events and rejects, got {set(map(type, records))}")
+        return [answers[place] for place in range(len(records))]
+
+    def decision(self, decision_id: str) -> Decision | None:
+        """Return the decision, or None if the log has none with this id."""
+        return self.decisions_by_id([decision_id]).get(decision_id)
+
+    def decisions_by_id(self, decision_ids: Collection[str]) -> dict[str, Decision]:
+        """Return those of the decisions that the log has, by id."""
+        with self._read() as connection:
+            found = _select_in(connection, DECISIONS, DECISIONS.table.c.decision_id, decision_ids)
+        return {decision.decision_id: decision for _, decision in found}
+
+    def decisions_between(self, start: datetime, end: datetime) -> list[Decision]:
+        """Return the decisions made at or after `start` and before `end`."""
+        made = DECISIONS.table.c.time
+        return [decision for _, decision in self._select(DECISIONS, made >= start, made < end)]
+
+    def decisions(self, after: int = 0, limit: int | None = None) -> list[tuple[int, Decision]]:
+        """Return the decisions after a log position with their positions, `limit` at most."""
+        return self._select(DECISIONS, DECISIONS.table.c.seq > after, limit=limit)
+
+    def feedback(self, after: int = 0, limit: int | None = None) -> list[tuple[int, Feedback]]:
+        """Return the feedback after a log position with their positions, `limit` at most."""
+        return self._select(FEEDBACK, FEEDBACK.table.c.seq > after, limit=limit)
+
+    def feedback_of(self, decision_ids: Collection[str]) -> dict[str, list[Feedback]]:
+        """Return the feedback of each decision in log order; decisions without any are left out."""
+        with self._read() as connection:
+            found = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids)
+        grouped: dict[str, list[Feedback]] = {}
+        for _, feedback in found:
+            grouped.setdefault(feedback.decision_id, []).append(feedback)
+        return grouped
+
+    def events(self, node_id: str, after: int = 0, limit: int | None = None) -> list[tuple[int, Event]]:
+        """Return a node's events after a log position with their positions, `limit` at most."""
+        columns = EVENTS.table.c
+        return self._select(EVENTS, columns.node_id == node_id, columns.seq > after, limit=limit)
+
+    def rejects(self, node_id: str, after: int = 0, limit: int | None = None) -> list[tuple[int, Reject]]:
+        """Return a node's rejects after a log position with their positions, `limit` at most."""
+        columns = REJECTS.table.c
+        return self._select(REJECTS, columns.node_id == node_id, columns.seq > after, limit=limit)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows by table. Reads an index of each table from end to end."""
+        with self._read() as connection:
+            return {
+                log.table.name: connection.execute(sa.select(sa.func.count()).select_from(log.table)).scalar_one()
+                for log in LOGS
+            }
+
+    def _select(self, log: Log[R], *where: sa.ColumnElement[bool], limit: int | None = None) -> list[tuple[int, R]]:
+        query = sa.select(log.table).where(*where).order_by(log.table.c.seq).limit(limit)
+        with self._read() as connection:
+            return log.read(connection.execute(query))
+
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        with _errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with _errors(), self._writing.begin() as connection:
+            yield connection
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, sa.exc.TimeoutError) as error:
+        raise StoreUnavailable(f"the log's database cannot answer now: {getattr(error, 'orig', error)}") from error
+    except SQLAlchemyError as error:
+        raise StoreError(f"the log's database refused a statement: {getattr(error, 'orig', error)}") from error
+
+
+def _be_durable(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA synchronous = FULL")  # a commit returns after fsync: it survives a power loss
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A writer takes the lock at once: upgrading a read transaction fails if another process wrote in between.
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _check_version(driver: sqlite3.Connection) -> None:
+    # One statement, one snapshot: another process may be creating the tables and the version right now.
+    both = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
+    version, tables = driver.execute(both).fetchone()
+    if version != SCHEMA_VERSION and (version or tables):
+        raise StoreError(f"expected a log of schema version {SCHEMA_VERSION}, got version {version}, {tables} tables")
+
+
+def _enable_wal(driver: sqlite3.Connection) -> None:
+    # SQLite does not wait for the lock where several processes switch a new file to WAL at once, so this does.
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise StoreError(f"the log needs a file on a local disk that can be kept in WAL mode, got mode {mode}")
+
+
+def _insert(connection: sa.Connection, log: Log[Any], batch: Sequence[AnyRecord], now: datetime) -> list[Stored]:
+    """Insert what is new of one table's records and return what the table then holds for each."""
+    stamp = {"received_at": now} if "received_at" in log.table.c else {}
+    keys = [log.key_of(record) for record in batch]
+    sent: dict[Key, AnyRecord] = {}
+    for key, record in zip(keys, batch, strict=True):
+        sent.setdefault(key, record)
+    statement = insert(log.table).on_conflict_do_nothing().returning(log.table.c.seq, *log.key)
+    rows = connection.execute(statement, [{**record.__dict__, **stamp} for record in sent.values()])
+    new: dict[Key, int] = {tuple(row[1:]): row[0] for row in rows}
+    known = _select_keys(connection, log, (key for key in sent if key not in new))
+    held: dict[Key, tuple[int, AnyRecord]] = {
+        key: (seq, sent[key].model_copy(update=stamp)) for key, seq in new.items()
+    }
+    held |= {log.key_of(record): (seq, record) for seq, record in known}
+    orphans = _orphans(connection, [record for _, record in held.values() if isinstance(record, Feedback)])
+    answers = []
+    for key in keys:
+        seq, record = held[key]
+        orphan = isinstance(record, Feedback) and record.decision_id in orphans
+        answers.append(Stored(record, inserted=new.pop(key, None) is not None, seq=seq, orphan=orphan))
+    return answers
+
+
+def _orphans(connection: sa.Connection, feedback: Collection[Feedback]) -> set[str]:
+    """Return the decision ids among the feedback's that the log does not have."""
+    wanted = {item.decision_id for item in feedback}
+    column = DECISIONS.table.c.decision_id
+    for ids in _chunks(list(wanted)):
+        wanted.difference_update(connection.execute(sa.select(column).where(column.in_(ids))).scalars())
+    return wanted
+
+
+def _select_keys(connection: sa.Connection, log: Log[R], keys: Iterable[Key]) -> list[tuple[int, R]]:
+    """Select rows by key, node by node where it has a node id: SQLite uses no index for a list of pairs."""
+    last_by_first: dict[Key, list[str]] = {}
+    for *first, last in keys:
+        last_by_first.setdefault(tuple(first), []).append(last)
+    found: list[tuple[int, R]] = []
+    for firsts, lasts in last_by_first.items():
+        same = [column == value for column, value in zip(log.key, firsts, strict=False)]
+        found += _select_in(connection, log, log.key[-1], lasts, *same)
+    return found
+
+
+def _select_in(
+    connection: sa.Connection,
+    log: Log[R],
+    column: sa.Column[Any],
+    values: Collection[str],
+    *where: sa.ColumnElement[bool],
+) -> list[tuple[int, R]]:
+    found: list[tuple[int, R]] = []
+    for chunk in _chunks(list(values)):
+        query = sa.select(log.table).where(column.in_(chunk), *where).order_by(log.table.c.seq)
+        found += log.read(connection.execute(query))
+    return found
+
+
+def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), VALUES_PER_SELECT):
+        yield values[start : start + VALUES_PER_SELECT]

@@ -1,0 +1,148 @@
+"""The tables of the log and how a record becomes a row and back. Who writes and reads them is store.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+import sqlalchemy as sa
+from pydantic_core import from_json, to_json
+from sqlalchemy.types import TypeDecorator
+
+from data.schema import Decision, Event, Feedback, Reject
+
+AnyRecord: TypeAlias = Decision | Feedback | Event | Reject
+Key: TypeAlias = tuple[str, ...]
+R = TypeVar("R", bound=AnyRecord)
+
+SCHEMA_VERSION = 1
+"""Raise it with every change of a table: a store written by another version is refused, not misread."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+METADATA = sa.MetaData()
+
+
+class _Time(TypeDecorator[datetime]):
+    """A point in time as whole microseconds since 1970 UTC: exact, and compared as a number."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+class _Json(TypeDecorator[Any]):
+    """JSON text: a float is written as the shortest digits that read back as the same float."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
+        return to_json(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        return None if value is None else from_json(value)
+
+
+class _JsonTuple(_Json):
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Any, ...] | None:
+        return None if value is None else tuple(from_json(value))
+
+
+@dataclass(frozen=True)
+class Log(Generic[R]):
+    """One kind of record and its table: column `seq`, then one column a field, in the record's order."""
+
+    record: type[R]
+    table: sa.Table
+    key: tuple[sa.Column[str], ...]
+    """The columns that identify a record, whoever sends it and however often."""
+
+    def key_of(self, record: AnyRecord) -> Key:
+        """Return the record's values in the key's columns."""
+        return tuple([getattr(record, column.name) for column in self.key])
+
+    def read(self, rows: sa.CursorResult[Any]) -> list[tuple[int, R]]:
+        """Turn rows of the whole table into records with their positions."""
+        # Not validated again: a row was written from a validated record, and validation would be most of the time.
+        construct = cast(Callable[..., R], self.record.model_construct)
+        fields = list(self.record.model_fields)
+        return [(row[0], construct(**dict(zip(fields, row[1:], strict=True)))) for row in rows]
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False)
+
+
+def _log(record: type[R], name: str, key: tuple[str, ...], *columns: sa.Column[Any] | sa.Index) -> Log[R]:
+    # AUTOINCREMENT: a position is never given twice, even if the newest rows are archived and removed.
+    seq: sa.Column[int] = sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True)
+    table = sa.Table(name, METADATA, seq, *columns, sa.UniqueConstraint(*key), sqlite_autoincrement=True)
+    return Log(record, table, tuple(table.c[column] for column in key))
+
+
+DECISIONS = _log(
+    Decision,
+    "decisions",
+    ("decision_id",),
+    _text("decision_id"),
+    sa.Column("time", _Time, nullable=False, index=True),
+    sa.Column("user_id", sa.Text),
+    sa.Column("context", _Json, nullable=False),
+    *(sa.Column(name, _JsonTuple, nullable=False) for name in ("candidates", "slate", "propensities", "scores")),
+    *(_text(name) for name in ("policy", "policy_version", "mode")),
+)
+
+FEEDBACK = _log(
+    Feedback,
+    "feedback",
+    ("feedback_id",),
+    _text("feedback_id"),
+    sa.Column("decision_id", sa.Text, nullable=False, index=True),
+    sa.Column("item_id", sa.Text),
+    _text("kind"),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("time", _Time),
+    sa.Column("received_at", _Time, nullable=False),
+)
+
+EVENTS = _log(
+    Event,
+    "events",
+    ("node_id", "event_id"),
+    _text("node_id"),
+    _text("event_id"),
+    sa.Column("user_id", sa.Text),
+    sa.Column("item_id", sa.Text),
+    sa.Column("time", _Time),
+    sa.Column("outcome", sa.Double),
+    sa.Column("record", _Json, nullable=False),
+    sa.Column("received_at", _Time, nullable=False),
+    sa.Index("ix_events_node_id_seq", "node_id", "seq"),
+)
+
+REJECTS = _log(
+    Reject,
+    "rejects",
+    ("node_id", "reject_id"),
+    _text("node_id"),
+    _text("reject_id"),
+    _text("source"),
+    sa.Column("row", sa.BigInteger, nullable=False),
+    _text("rule"),
+    sa.Column("column", sa.Text),
+    sa.Column("value", sa.Text),
+    sa.Column("record", _Json, nullable=False),
+    sa.Column("received_at", _Time, nullable=False),
+    sa.Index("ix_rejects_node_id_seq", "node_id", "seq"),
+)
+
+LOGS: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK, EVENTS, REJECTS)
+"""Decisions come first: a feedback that is written together with its decision is no orphan."""

@@ -1,0 +1,36 @@
+"""What is served and how: the arguments of the Serve application. Light: pydantic only."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from data.schema import RewardSpec
+
+Share = Annotated[float, Field(ge=0)]
+
+
+class ServiceConfig(BaseModel):
+    """The application's arguments; `serve/config.yaml` gives them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policies: dict[str, Share] = Field(
+        default={"linear_thompson": 1.0},
+        min_length=1,
+        description="shares of the traffic by policy; each was trained into policies/NAME of the home",
+    )
+    reward: RewardSpec = RewardSpec()
+    learn_from: Literal["own", "all"] = Field(
+        default="own", description="each policy learns from its own decisions only, or from those of all"
+    )
+    nodes: tuple[str, ...] = Field(default=("online_retail",), description="nodes whose events are taken over HTTP")
+    home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
+
+
+class Secrets(BaseSettings):
+    """What must not stand in a file, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="RAYCOMMEND_", frozen=True)
+
+    api_key: SecretStr | None = Field(default=None, description="the key that requests must carry, if one is set")

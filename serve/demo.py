@@ -1,0 +1,201 @@
+"""`python -m serve.demo`: the whole loop on one machine - ingest, train, deploy, serve customers, learn - and proof."""
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import ray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.errors import DataError
+from data.features import EncoderConfig, fit
+from data.ingest import ingest
+from data.node import load_node
+from data.schema import RewardSpec
+from data.settings import Settings
+from data.store import Store
+from rl.experience import archived_events
+from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig
+from rl.simulators.fitted import FittedMarketConfig, fit_market
+from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
+from rl.simulators.market import Market
+from rl.train import Training, train
+from serve.app import haproxy_environment, running
+from serve.config import ServiceConfig
+from serve.report import draw, summarise, table
+from serve.traffic import Customers, TrafficError
+
+NODE = "online_retail"
+POLICIES: dict[str, PolicyConfig] = {
+    "random": RandomConfig(),
+    "popularity": PopularityConfig(),
+    "rfm_bandit": RFMBanditConfig(),
+    "linear_thompson": LinearThompsonConfig(),
+}
+HELD_OUT = datetime(2011, 10, 1, tzinfo=UTC)
+"""Real transactions: customers of the demo do what the purchases before this time say."""
+
+console = Console(stderr=True)
+
+
+def step(number: int, text: str) -> None:
+    """Say what comes next."""
+    console.print(f"[bold]{number}/5[/bold] {text}")
+
+
+def load_data(data: str | None, settings: Settings, rng: np.random.Generator) -> Market:
+    """Ingest transactions - the given ones or generated ones - and return the market that the customers come from.
+
+    Raises:
+        DataError: the transactions cannot be read.
+    """
+    if data:
+        step(1, f"ingest {data}")
+        summary = ingest([data], load_node(NODE), settings.archive_uri)
+        events = archived_events(settings.archive_uri, NODE, before=HELD_OUT)
+        market = fit_market(events, fit(events, EncoderConfig()), FittedMarketConfig())
+    else:
+        config = GeneratedMarketConfig()
+        path = settings.home / "transactions.parquet"
+        step(1, f"generate a shop's year of transactions and ingest {path}")
+        market = generate_market(config, rng)
+        generate_transactions(market, config.invoices, rng).to_parquet(path)
+        summary = ingest([str(path)], load_node(NODE), settings.archive_uri)
+    console.print(
+        f"    {summary.model_dump_json(include={'read', 'rejected', 'duplicates', 'events', 'users', 'items'})}"
+    )
+    return market
+
+
+def train_first(settings: Settings, decisions: int, before: datetime | None) -> None:
+    """Train the first policies against a market fitted to the ingested purchases, as a shop would that has no log."""
+    step(2, f"train the first policies: {decisions:,} visits to a simulator fitted to the purchases")
+    with _progress() as progress:
+        for name, policy in POLICIES.items():
+            train(Training(name=name, policy=policy, decisions=decisions, before=before), settings, progress)
+
+
+def serve_customers(url: str, market: Market, visits: int, clients: int, rng: np.random.Generator) -> Customers:
+    """Let the market's customers use the service.
+
+    Raises:
+        TrafficError: the service failed them.
+    """
+    step(4, f"{visits:,} visits over HTTP from {clients} clients, each asking one of the policies at random")
+    customers = Customers(market, url, k=10, spec=RewardSpec(), rng=rng)
+    with _progress() as progress:
+        task = progress.add_task("visits", total=visits)
+        asyncio.run(customers.visit(visits, list(POLICIES), clients, lambda: progress.advance(task)))
+    return customers
+
+
+def show(customers: Customers, settings: Settings) -> bool:
+    """Print and draw the results; returns whether nothing was lost."""
+    step(5, "results")
+    traffic, store = customers.traffic, Store.open(settings.store_url)
+    counts = store.counts()
+    store.close()
+    lost = traffic.decisions_acknowledged + traffic.feedback_acknowledged - counts["decisions"] - counts["feedback"]
+    summary = summarise(traffic, list(POLICIES), 1_000, lost)
+    picture = draw(traffic, summary, settings.home)
+    console.print(table(summary))
+    fresh = summary["feedback_to_served_s"]
+    console.print(f"events lost: {lost} of {summary['decisions'] + summary['feedback']:,} acknowledged")
+    console.print(f"feedback to served by both replicas: p50 {fresh['p50']:.2f} s, p95 {fresh['p95']:.2f} s")
+    console.print(f"picture: {picture}, its numbers: {picture.with_suffix('.json')}")
+    return lost == 0
+
+
+def invite(url: str, market: Market) -> None:
+    """Print three requests to try."""
+    item = market.items[0]
+    json = "-H 'content-type: application/json'"
+    console.print("the service is up; try")
+    for line in (
+        f"""curl -s {url}/v1/recommend {json} -d '{{"user_id": "{market.users[0]}", "k": 3, "decision_id": "mine"}}'""",
+        f"""curl -s {url}/v1/feedback {json} -d '{{"decision_id": "mine", "kind": "click", "item_id": "{item}"}}'""",
+        f"curl -s {url}/healthz",
+    ):
+        console.print(f"    {line}", highlight=False, soft_wrap=True)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("    {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise DataError(
+                f"port {port} is taken: {error}; choose another with --port (make demo PORT=...)"
+            ) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m serve.demo", description=__doc__)
+    parser.add_argument("--data", help="Online Retail transactions (CSV, JSON Lines or Parquet); default: generated")
+    parser.add_argument("--home", type=Path, default=Path("var/demo"), help="emptied first (default: var/demo)")
+    parser.add_argument("--visits", type=int, default=16_000, help="over HTTP, shared by 4 policies (default: 16000)")
+    parser.add_argument("--first", type=int, default=200, help="simulated visits of the first training (default: 200)")
+    parser.add_argument("--clients", type=int, default=16, help="at once (default: 16)")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--exit", action="store_true", help="stop at the end instead of leaving the service up")
+    options = parser.parse_args(arguments)
+    try:
+        _check_port(options.port)
+        return _run(options)
+    except (DataError, TrafficError) as error:
+        console.print(f"serve.demo: {error}", style="red")
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    shutil.rmtree(options.home, ignore_errors=True)
+    options.home.mkdir(parents=True)
+    settings = Settings(home=options.home.absolute(), store=None, archive=None)
+    rng = np.random.default_rng(options.seed)
+    os.environ.update(haproxy_environment(drain_s=1))
+    with _ray():
+        market = load_data(options.data, settings, rng)
+        train_first(settings, options.first, HELD_OUT if options.data else None)
+        step(3, "deploy behind HTTP: two replicas and an online learner")
+        config = ServiceConfig(policies={name: 1.0 for name in POLICIES}, home=str(settings.home))
+        with running(config, options.port) as url:
+            customers = serve_customers(url, market, options.visits, options.clients, rng)
+            kept = show(customers, settings)
+            if not options.exit:
+                invite(url, market)
+                console.print("Ctrl-C stops it")
+                signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    return 0 if kept else 1
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

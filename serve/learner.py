@@ -1,0 +1,180 @@
+"""The online learner: folds the log into the policies as it grows. A plain class: no Ray.
+
+A decision is folded as soon as some of its feedback counts, or else when its wait window closes; further feedback in
+the window corrects what was folded. At any time the policies are what batch training on the same log would give.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.attribution import Outcome, attribute
+from data.schema import Decision, Feedback, RewardSpec
+from data.store import Store
+from rl.artefact import Artefact
+from rl.fold import correct, observe
+from rl.policy import Observations
+
+_GRACE = timedelta(seconds=60)
+"""How long a closed decision is kept: feedback of its last moment may still be on its way from the database."""
+_ROWS = 5_000
+"""Log rows read at a time; bounds the memory of a fold over a long log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one reading of the log has added, by policy."""
+
+    number: int
+    """Counts the learner's updates, so that a follower notices one that it has missed."""
+    position: int
+    """Feedback rows read plus windows closed: grows with every change, and is the same after a restart."""
+    learned_through: int
+    """Log position of the last feedback folded."""
+    observations: dict[str, Observations]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole learned state."""
+
+    number: int
+    position: int
+    learned_through: int
+    states: dict[str, dict[str, NDArray[np.float64]]]
+
+
+@dataclass(slots=True)
+class _Tracked:
+    """A decision whose window is open, or was a moment ago."""
+
+    decision: Decision
+    feedback: list[Feedback]
+    folded: tuple[float, ...] | None = None  # the rewards that the policies have learned
+
+
+@dataclass(slots=True)
+class _Fold:
+    """What one reading of the log changes."""
+
+    new: list[Outcome] = field(default_factory=list)
+    corrected: list[tuple[Outcome, tuple[float, ...]]] = field(default_factory=list)  # with the rewards learned before
+
+
+class OnlineLearner:
+    """Follows one log. `poll` and `snapshot` may be called from different threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        artefacts: Mapping[str, Artefact],
+        spec: RewardSpec,
+        learn_from: Literal["own", "all"] = "own",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Start before the first row of the log; the artefacts' policies are changed in place."""
+        self._store, self._artefacts, self._spec = store, artefacts, spec
+        self._learn_from, self._clock = learn_from, clock
+        self._wait = timedelta(seconds=spec.wait_s)
+        self._lock = threading.Lock()
+        self._tracked: dict[str, _Tracked] = {}
+        self._open: deque[str] = deque()  # in log order: windows that are not yet known to be closed
+        self._kept: deque[str] = deque()  # closed, within the grace
+        self._decision_seq = self._feedback_seq = self._closed = self._number = 0
+
+    def poll(self) -> Update | None:
+        """Read what the log has gained and learn it; None if nothing has changed.
+
+        Raises:
+            StoreUnavailable: the database did not answer; nothing was learned, and the next call tries again.
+        """
+        now = self._clock()
+        # Feedback first: then each decision that it is about is in the log already when the decisions are read.
+        feedback = self._store.feedback(self._feedback_seq, _ROWS)
+        decisions = self._store.decisions(self._decision_seq, _ROWS)
+        early = self._store.feedback_of([decision.decision_id for _, decision in decisions])
+        touched = self._track(decisions, early) | self._hear(feedback)
+        touched |= self._close(now)
+        if not touched and not feedback:
+            return None
+        with self._lock:
+            update = self._learn(self._fold(touched, now))
+        self._forget(now)
+        return update
+
+    def snapshot(self) -> Snapshot:
+        """Return the state after the last update."""
+        with self._lock:
+            states = {name: artefact.policy.state_dict() for name, artefact in self._artefacts.items()}
+            return Snapshot(self._number, self._position, self._feedback_seq, states)
+
+    @property
+    def _position(self) -> int:
+        return self._feedback_seq + self._closed
+
+    def _track(self, decisions: Sequence[tuple[int, Decision]], early: Mapping[str, list[Feedback]]) -> set[str]:
+        """Start to follow decisions; returns those with feedback that was there before them."""
+        for seq, decision in decisions:
+            self._tracked[decision.decision_id] = _Tracked(decision, early.get(decision.decision_id, []))
+            self._open.append(decision.decision_id)
+            self._decision_seq = seq
+        return set(early)
+
+    def _hear(self, feedback: Sequence[tuple[int, Feedback]]) -> set[str]:
+        """Add feedback to its decisions; for one that is no longer followed it is late, and has no effect."""
+        touched = set()
+        for seq, report in feedback:
+            self._feedback_seq = seq
+            if tracked := self._tracked.get(report.decision_id):
+                tracked.feedback.append(report)
+                touched.add(report.decision_id)
+        return touched
+
+    def _close(self, now: datetime) -> set[str]:
+        """Return the decisions whose window has closed since the last call."""
+        closed = set()
+        while self._open and self._tracked[self._open[0]].decision.time + self._wait < now:
+            closed.add(self._open[0])
+            self._kept.append(self._open.popleft())
+        self._closed += len(closed)
+        return closed
+
+    def _forget(self, now: datetime) -> None:
+        while self._kept and self._tracked[self._kept[0]].decision.time + self._wait + _GRACE < now:
+            del self._tracked[self._kept.popleft()]
+
+    def _fold(self, touched: set[str], now: datetime) -> _Fold:
+        fold = _Fold()
+        for decision_id in sorted(touched):  # a fixed order, so that sums come out the same
+            tracked = self._tracked[decision_id]
+            outcome = attribute(tracked.decision, tracked.feedback, self._spec, now)
+            if not outcome.due or outcome.rewards == tracked.folded:
+                continue
+            if tracked.folded is None:
+                fold.new.append(outcome)
+            else:
+                fold.corrected.append((outcome, tracked.folded))
+            tracked.folded = outcome.rewards
+        return fold
+
+    def _learn(self, fold: _Fold) -> Update:
+        self._number += 1
+        observations = {}
+        for name, artefact in self._artefacts.items():
+            new = [outcome for outcome in fold.new if self._learns(name, outcome)]
+            corrected = [pair for pair in fold.corrected if self._learns(name, pair[0])]
+            parts = [observe(new, artefact.encoder)] if new else []
+            parts += [correct(corrected, artefact.encoder)] if corrected else []
+            if parts:
+                observations[name] = Observations.concatenate(parts)
+                artefact.policy.update(observations[name])
+        return Update(self._number, self._position, self._feedback_seq, observations)
+
+    def _learns(self, name: str, outcome: Outcome) -> bool:
+        return self._learn_from == "all" or outcome.decision.policy == name

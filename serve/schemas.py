@@ -1,0 +1,132 @@
+"""HTTP request and response models of version 1. Light: pydantic only."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data.schema import Amount, Id, Scalar, UtcTime
+
+MAX_CANDIDATES = 1_000
+MAX_SLATE = 100
+MAX_BATCH = 1_000
+
+
+class Body(BaseModel):
+    """Base of all bodies: an unknown field is refused, so that a misspelt one is not silently ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RecommendRequest(Body):
+    """Who asks, in which context, and among what to choose."""
+
+    user_id: Id | None = Field(default=None, description="unknown customers are welcome, and so is none")
+    context: dict[str, Scalar] = Field(
+        default={}, description="what is known of the visit; `time` (ISO 8601 with an offset) defaults to now"
+    )
+    candidates: Annotated[list[Id], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = Field(
+        default=None, description="items that may be shown; default: the whole catalogue of the policy"
+    )
+    exclude: Annotated[list[Id], Field(max_length=MAX_CANDIDATES)] = Field(default=[], description="never show these")
+    k: int = Field(default=10, ge=1, le=MAX_SLATE, description="items wanted; fewer come if there are fewer candidates")
+    decision_id: Id | None = Field(
+        default=None, description="a name for the decision: asking again with it returns the same decision"
+    )
+    policy: Id | None = Field(default=None, description="ask this policy, whatever its share of the traffic")
+
+
+class RecommendedItem(Body):
+    """One slot of the slate."""
+
+    item_id: str
+    score: float = Field(description="expected reward")
+    propensity: float = Field(description="probability of this item here, given the slots before it")
+
+
+class PolicyVersion(Body):
+    """Which policy answered."""
+
+    name: str
+    version: str
+
+
+class RecommendResponse(Body):
+    """A decision, committed to the log before it was answered."""
+
+    decision_id: str
+    items: list[RecommendedItem] = Field(description="best slot first")
+    policy: PolicyVersion
+    learned_through: int = Field(description="log position of the last feedback that the policy had seen")
+
+
+class FeedbackRequest(Body):
+    """What happened to a decision."""
+
+    decision_id: Id
+    kind: Id = Field(description="such as view, click, purchase; the reward specification says what it is worth")
+    item_id: Id | None = Field(default=None, description="the item of the slate; default: the first")
+    value: Amount = 1.0
+    time: UtcTime | None = None
+    feedback_id: Id | None = Field(
+        default=None, description="reports with one id count once; default: derived from the content"
+    )
+
+
+class FeedbackResult(Body):
+    """What became of one report."""
+
+    feedback_id: str
+    status: Literal["stored", "known"] = Field(description="known: an earlier report had this id; nothing changed")
+    orphan: bool = Field(description="the log has no such decision (yet)")
+    position: int = Field(description="in the log; a policy has learned it when its learned_through has come this far")
+
+
+class FeedbackResponse(Body):
+    """In the order of the request."""
+
+    results: list[FeedbackResult]
+
+
+class EventsRequest(Body):
+    """Rows of an input node, as the node's declaration names their columns."""
+
+    node: Id
+    records: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class EventResult(Body):
+    """What became of one row."""
+
+    status: Literal["stored", "known", "rejected", "dropped"]
+    event_id: str | None = None
+    rule: str | None = Field(default=None, description="of a rejected row: the first rule that it broke")
+    value: str | None = Field(default=None, description="of a rejected row: the offending value")
+
+
+class EventsResponse(Body):
+    """In the order of the request."""
+
+    results: list[EventResult]
+
+
+class Health(Body):
+    """The replica can answer."""
+
+    status: Literal["ok"] = "ok"
+    replica: str = Field(description="which of the replicas this is")
+    policies: list[PolicyVersion]
+    learned_through: int
+
+
+class Problem(Body):
+    """An error."""
+
+    code: str
+    message: str = Field(description="what was wrong, and what would be right")
+    where: str | None = Field(default=None, description="the field, as a dotted path")
+
+
+class ErrorResponse(Body):
+    """The one shape of all errors."""
+
+    error: Problem

@@ -1,0 +1,419 @@
+"""The log and its group-committing writer: what is acknowledged is there, once, as it was sent."""
+
+import multiprocessing
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from data.schema import Decision, Event, Feedback, Reject
+from data.store import Store, Stored, StoreError, StoreUnavailable
+from data.tables import LOGS, AnyRecord
+from data.writer import GroupCommitWriter, StoreBusy
+
+T0 = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
+
+
+class Clock:
+    """A server clock that shows what the test sets."""
+
+    def __init__(self) -> None:
+        self.now = T0
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    store = Store.open(f"sqlite:///{tmp_path}/log/store.db", clock)
+    yield store
+    store.close()
+
+
+def decision(decision_id: str, **fields: object) -> Decision:
+    values: dict[str, object] = {
+        "decision_id": decision_id,
+        "time": T0,
+        "candidates": ("a", "b", "c"),
+        "slate": ("b", "a"),
+        "propensities": (0.5, 0.25),
+        "scores": (1.5, -0.5),
+        "policy": "random",
+        "policy_version": "random-1",
+    }
+    return Decision.model_validate(values | fields)
+
+
+def feedback(feedback_id: str, decision_id: str, **fields: object) -> Feedback:
+    return Feedback.model_validate({"feedback_id": feedback_id, "decision_id": decision_id, "kind": "click"} | fields)
+
+
+def event(node_id: str, event_id: str) -> Event:
+    return Event(node_id=node_id, event_id=event_id)
+
+
+def reject(reject_id: str, row: int = 0) -> Reject:
+    return Reject(node_id="till", reject_id=reject_id, source="http", row=row, rule="price > 0")
+
+
+def test_columns_are_the_fields_of_the_record_in_their_order() -> None:
+    for log in LOGS:
+        assert [column.name for column in log.table.columns] == ["seq", *log.record.model_fields]
+
+
+def test_a_decision_reads_back_exactly(store: Store) -> None:
+    sent = decision(
+        "d-ü-漢-🦊",
+        time=datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=-7))),
+        user_id=None,
+        context={
+            "π": 0.1 + 0.2,
+            "tiny": 5e-324,
+            "one": 1.0,
+            "int": 2**80,
+            "yes": True,
+            "none": None,
+            'q"\\': "\n\x00é",
+        },
+        propensities=(1 / 3, 1e-300),
+        scores=(float("inf"), -0.0),
+        candidates=(),
+        slate=("ä" * 256, " "),
+    )
+    store.insert([sent, decision("other", user_id="u", mode="exploit")])
+    read = store.decision("d-ü-漢-🦊")
+    assert read == sent
+    assert read is not None
+    # == does not tell 1 from 1.0 and True, nor -0.0 from 0.0
+    assert repr(read) == repr(sent)
+    assert Decision.model_validate(read.model_dump()) == sent
+    assert store.decision("other") == decision("other", user_id="u", mode="exploit")
+    assert store.decision("missing") is None
+
+
+def test_feedback_events_and_rejects_read_back_exactly(store: Store, clock: Clock) -> None:
+    stamp = {"received_at": clock.now}
+    reports = [
+        feedback("f1", "d", item_id="ö", value=0.1 + 0.2, time=T0 - timedelta(microseconds=1)),
+        feedback("f2", "d", value=7, kind="rating"),
+    ]
+    full_event = Event(
+        node_id="till", event_id="e", user_id="u", item_id="i", time=T0, outcome=1e-17, record={"price": 0.1, "n": 3}
+    )
+    full_reject = Reject(
+        node_id="till",
+        reject_id="r",
+        source="s3://x",
+        row=2**40,
+        rule="p > 0",
+        column="p",
+        value="-1",
+        record={"p": -1},
+    )
+    store.insert([*reports, full_event, event("till", "bare"), full_reject, reject("bare")])
+    assert store.feedback() == [(n, f.model_copy(update=stamp)) for n, f in enumerate(reports, start=1)]
+    events = [full_event, event("till", "bare")]
+    assert store.events("till") == [(n, e.model_copy(update=stamp)) for n, e in enumerate(events, start=1)]
+    rejects = [full_reject, reject("bare")]
+    assert store.rejects("till") == [(n, r.model_copy(update=stamp)) for n, r in enumerate(rejects, start=1)]
+    assert repr(store.feedback()[1][1].value) == "7.0"
+
+
+def test_a_known_key_returns_what_was_stored_first(store: Store, clock: Clock) -> None:
+    first = store.insert([decision("d"), feedback("f", "d"), event("till", "e"), reject("r")])
+    clock.now += timedelta(hours=1)
+    changed: list[AnyRecord] = [
+        decision("d", policy="other"),
+        feedback("f", "elsewhere", value=9.0),
+        Event(node_id="till", event_id="e", outcome=9.0),
+        reject("r", row=9),
+    ]
+    again = store.insert(changed)
+    assert [stored.inserted for stored in first] == [True] * 4
+    assert [stored.inserted for stored in again] == [False] * 4
+    assert [(s.record, s.seq, s.orphan) for s in again] == [(s.record, s.seq, s.orphan) for s in first]
+    assert store.counts() == {"decisions": 1, "feedback": 1, "events": 1, "rejects": 1}
+
+
+def test_duplicates_within_one_batch(store: Store) -> None:
+    store.insert([decision("known")])
+    batch = [decision("a"), decision("known", policy="x"), decision("a", policy="x"), decision("b"), decision("a")]
+    stored = store.insert(batch)
+    assert [(s.record, s.inserted, s.seq) for s in stored] == [
+        (decision("a"), True, 2),
+        (decision("known"), False, 1),
+        (decision("a"), False, 2),
+        (decision("b"), True, stored[3].seq),
+        (decision("a"), False, 2),
+    ]
+    assert stored[3].seq > 2
+
+
+def test_an_event_id_is_unique_within_its_node_only(store: Store) -> None:
+    store.insert([event("n1", "e1"), event("n2", "e2")])
+    stored = store.insert([event("n1", "e2"), event("n2", "e2"), event("n1", "e1"), event("n2", "e1")])
+    assert [(s.inserted, s.seq) for s in stored] == [(True, 3), (False, 2), (False, 1), (True, stored[3].seq)]
+    assert [(seq, e.event_id) for seq, e in store.events("n1")] == [(1, "e1"), (3, "e2")]
+    assert [(seq, e.event_id) for seq, e in store.events("n2", after=2, limit=5)] == [(stored[3].seq, "e1")]
+
+
+def test_orphans_are_feedback_without_a_decision_in_the_log(store: Store) -> None:
+    mixed: list[AnyRecord] = [feedback("f1", "here"), feedback("f2", "nowhere"), decision("here")]
+    assert [s.orphan for s in store.insert(mixed)] == [False, True, False]
+    store.insert([decision("nowhere")])
+    assert [s.orphan for s in store.insert([feedback("f2", "nowhere"), feedback("f3", "gone")])] == [False, True]
+
+
+def test_positions_follow_the_order_of_commits_and_so_does_received_at(store: Store, clock: Clock) -> None:
+    for n in range(5):
+        clock.now = T0 + timedelta(seconds=n)
+        store.insert([feedback(f"f{n}-{k}", "d", time=T0 - timedelta(days=n)) for k in range(3)])
+    rows = store.feedback()
+    assert [seq for seq, _ in rows] == list(range(1, 16))
+    assert [f.feedback_id for _, f in rows] == [f"f{n}-{k}" for n in range(5) for k in range(3)]
+    assert [f.received_at for _, f in rows] == [T0 + timedelta(seconds=n) for n in range(5) for _ in range(3)]
+    assert store.feedback(after=4, limit=2) == rows[4:6]
+    assert store.feedback(after=15) == []
+
+
+def test_received_at_is_the_servers(store: Store) -> None:
+    claimed = feedback("f", "d", received_at=T0 - timedelta(days=365))
+    (stored,) = store.insert([claimed])
+    assert isinstance(stored.record, Feedback)
+    assert stored.record.received_at == T0
+    assert store.feedback()[0][1].received_at == T0
+
+
+def test_reading_by_id_and_by_time(store: Store) -> None:
+    sent = [decision(f"d{n}", time=T0 + timedelta(seconds=n)) for n in range(5)]
+    reports = [feedback(f"f{n}", f"d{n % 2}") for n in range(4)]
+    store.insert([*reversed(sent), *reports])
+    assert store.decisions_by_id(["d3", "d1", "missing", "d1"]) == {"d3": sent[3], "d1": sent[1]}
+    between = store.decisions_between(T0 + timedelta(seconds=1), T0 + timedelta(seconds=3))
+    assert between == [sent[2], sent[1]]  # in log order, the end left out
+    by_decision = store.feedback_of(["d0", "d1", "d2"])
+    assert {key: [f.feedback_id for f in found] for key, found in by_decision.items()} == {
+        "d0": ["f0", "f2"],
+        "d1": ["f1", "f3"],
+    }
+
+
+def test_more_records_than_a_statement_has_variables(store: Store) -> None:
+    sent = [feedback(f"f{n}", f"d{n}") for n in range(25_000)]
+    assert all(stored.inserted for stored in store.insert(sent))
+    again = store.insert(sent)
+    assert [stored.seq for stored in again] == list(range(1, 25_001))
+    assert not any(stored.inserted for stored in again)
+    assert len(store.feedback_of([f.decision_id for f in sent])) == 25_000
+
+
+def test_a_bad_record_spoils_its_transaction_and_nothing_is_written(store: Store) -> None:
+    with pytest.raises(OverflowError):
+        store.insert([decision("d"), reject("r", row=2**70)])
+    with pytest.raises(StoreError, match="surrogates"):
+        store.insert([decision("d"), decision("e").model_copy(update={"context": {"x": "\ud800"}})])
+    with pytest.raises(TypeError, match="expected decisions, feedback"):
+        store.insert([decision("d"), "feedback"])  # type: ignore[list-item]
+    assert set(store.counts().values()) == {0}
+
+
+def test_a_commit_is_synced_to_disk(store: Store, tmp_path: Path) -> None:
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+
+
+def test_a_log_is_still_there_after_it_is_opened_again(store: Store, tmp_path: Path) -> None:
+    store.insert([decision("d")])
+    store.close()
+    again = Store.open(f"sqlite:///{tmp_path}/log/store.db")
+    assert again.insert([decision("e")])[0].seq == 2
+    assert again.decisions() == [(1, decision("d")), (2, decision("e"))]
+    again.close()
+
+
+def test_open_refuses_what_is_no_log_of_this_version(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="expected sqlite:///path, got postgresql"):
+        Store.open("postgresql://host/log")
+    with pytest.raises(StoreError, match="got mode memory"):
+        Store.open("sqlite://")
+    (tmp_path / "text.db").write_text("no database " * 1000)
+    with pytest.raises(StoreError, match="file is not a database"):
+        Store.open(f"sqlite:///{tmp_path}/text.db")
+    for name, statement in (("newer.db", "PRAGMA user_version = 99"), ("other.db", "CREATE TABLE x (y)")):
+        with sqlite3.connect(tmp_path / name) as connection:
+            connection.execute(statement)
+        with pytest.raises(StoreError, match=r"expected a log of schema version 1, got version (99, 0|0, 1) tables"):
+            Store.open(f"sqlite:///{tmp_path}/{name}")
+        with sqlite3.connect(tmp_path / name) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # left as it was
+
+
+def _open_and_insert(url: str, start: "multiprocessing.synchronize.Barrier", name: str) -> None:
+    for round_ in range(20):
+        start.wait(60)
+        store = Store.open(url.format(round_))
+        store.insert([decision(name), decision("all")])
+        store.close()
+
+
+def test_several_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    start = spawn.Barrier(4)
+    url = f"sqlite:///{tmp_path}/new/{{}}.db"
+    processes = [spawn.Process(target=_open_and_insert, args=(url, start, f"p{n}")) for n in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 4
+    for round_ in range(20):
+        store = Store.open(url.format(round_))
+        assert {d.decision_id for _, d in store.decisions()} == {"p0", "p1", "p2", "p3", "all"}
+        store.close()
+
+
+def test_open_waits_for_a_process_that_is_creating_the_log(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+    release.start()
+    store = Store.open(f"sqlite:///{tmp_path}/new.db")
+    assert store.insert([decision("d")])[0].inserted
+    store.close()
+    release.join()
+    other.close()
+
+
+class Gate:
+    """A store whose transactions wait until the test lets them run, or fail as the test says."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.entered = threading.Event()
+        self.open = threading.Event()
+        self.failure: Exception | None = None
+        self.batches: list[int] = []
+
+    def insert(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        self.entered.set()
+        assert self.open.wait(30)
+        self.batches.append(len(records))
+        if self.failure is not None:
+            raise self.failure
+        return self.store.insert(records)
+
+
+@pytest.fixture
+def gate(store: Store) -> Gate:
+    return Gate(store)
+
+
+def test_what_waits_together_is_committed_together(gate: Gate) -> None:
+    with GroupCommitWriter(gate) as writer, ThreadPoolExecutor(32) as clients:  # type: ignore[arg-type]
+        first = writer.submit([decision("first")])
+        assert gate.entered.wait(30)
+        futures = list(
+            clients.map(lambda n: writer.submit([decision(f"d{n}"), feedback(f"f{n}", f"d{n}")]), range(100))
+        )
+        assert not first.done()
+        assert not any(future.done() for future in futures)
+        assert writer.pending == 201
+        gate.open.set()
+        for n, future in enumerate(futures):
+            stored = future.result(30)
+            assert [s.record for s in stored] == [decision(f"d{n}"), feedback(f"f{n}", f"d{n}", received_at=T0)]
+            assert not any(s.orphan for s in stored)
+            assert gate.store.decision(f"d{n}") is not None
+    assert (writer.commits, writer.records, writer.pending) == (2, 201, 0)
+    assert gate.batches == [1, 200]
+
+
+def test_a_transaction_has_at_most_max_batch_records_of_whole_submissions(gate: Gate) -> None:
+    with GroupCommitWriter(gate, max_batch=5) as writer:  # type: ignore[arg-type]
+        futures = [
+            writer.submit([event("n", f"{k}-{i}") for i in range(size)]) for k, size in enumerate((1, 3, 2, 9, 0))
+        ]
+        gate.open.set()
+        assert [len(future.result(30)) for future in futures] == [1, 3, 2, 9, 0]
+    assert [size for size in gate.batches if size] in ([1, 5, 9], [4, 2, 9])
+
+
+def test_a_full_disk_is_told_to_all_who_wait_and_the_writer_goes_on(gate: Gate) -> None:
+    with GroupCommitWriter(gate) as writer:  # type: ignore[arg-type]
+        gate.failure = StoreUnavailable("database or disk is full")
+        first = writer.submit([decision("first")])
+        assert gate.entered.wait(30)
+        futures = [writer.submit([decision(f"d{n}")]) for n in range(10)]
+        gate.open.set()
+        for future in (first, *futures):
+            assert isinstance(future.exception(30), StoreUnavailable)
+        assert gate.batches == [1, 10]  # not tried again one by one
+        gate.failure = None
+        assert writer.submit([decision("after")]).result(30)[0].inserted
+    assert [d.decision_id for _, d in gate.store.decisions()] == ["after"]
+    assert (writer.commits, writer.pending) == (1, 0)
+
+
+def test_a_locked_database_is_reported_and_nothing_is_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.store.BUSY_TIMEOUT_S", 0.1)
+    store = Store.open(f"sqlite:///{tmp_path}/store.db")
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    with GroupCommitWriter(store) as writer:
+        other.execute("BEGIN IMMEDIATE")
+        assert isinstance(writer.submit([decision("d"), feedback("f", "d")]).exception(30), StoreUnavailable)
+        other.execute("ROLLBACK")
+        assert set(store.counts().values()) == {0}
+        assert writer.submit([decision("d")]).result(30)[0].inserted
+    other.close()
+    store.close()
+
+
+def test_one_bad_submission_fails_alone(gate: Gate) -> None:
+    with GroupCommitWriter(gate) as writer:  # type: ignore[arg-type]
+        first = writer.submit([decision("first")])
+        assert gate.entered.wait(30)
+        good = [writer.submit([decision(f"d{n}")]) for n in range(3)]
+        bad = writer.submit([decision("half"), reject("r", row=2**70)])
+        good += [writer.submit([decision(f"d{n}")]) for n in range(3, 6)]
+        gate.open.set()
+        assert isinstance(bad.exception(30), OverflowError)
+        assert all(future.result(30)[0].inserted for future in (first, *good))
+    assert [d.decision_id for _, d in gate.store.decisions()] == ["first", *(f"d{n}" for n in range(6))]
+
+
+def test_too_many_waiting_records_are_refused(gate: Gate) -> None:
+    with GroupCommitWriter(gate, max_pending=4) as writer:  # type: ignore[arg-type]
+        taken = [writer.submit([decision("a"), decision("b")]), writer.submit([decision("c"), decision("d")])]
+        with pytest.raises(StoreBusy, match="4 records wait for their commit, at most 4 may"):
+            writer.submit([decision("e")])
+        gate.open.set()
+        for future in taken:
+            assert len(future.result(30)) == 2
+        assert writer.submit([decision("e")]).result(30)[0].inserted
+        # Larger than the bound: it could never be taken if an idle writer refused it.
+        assert len(writer.submit([decision(f"x{n}") for n in range(9)]).result(30)) == 9
+
+
+def test_close_finishes_what_was_taken_and_takes_no_more(gate: Gate) -> None:
+    writer = GroupCommitWriter(gate, max_batch=2)  # type: ignore[arg-type]
+    futures = [writer.submit([decision(f"d{n}")]) for n in range(7)]
+    assert not futures[0].cancel()
+    gate.open.set()
+    writer.close()
+    writer.close()
+    assert all(future.done() and future.result()[0].inserted for future in futures)
+    with pytest.raises(StoreError, match="the writer is closed"):
+        writer.submit([decision("late")])
