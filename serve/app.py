@@ -179,4 +179,4 @@ def running(config: ServiceConfig, port: int) -> Iterator[str]:
         serve.run(build(config), name="raycommend")
         yield f"http://127.0.0.1:{port}"
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
 """HTTP request and response models of version 1. Light: pydantic only."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from data.schema import Amount, Id, Scalar, UtcTime
 
@@ -70,6 +70,17 @@ class FeedbackRequest(Body):
     feedback_id: Id | None = Field(
         default=None, description="reports with one id count once; default: derived from the content"
     )
+
+
+FEEDBACK_FORMS = ("one", "many")
+"""Tags of the two forms of a feedback body; tagged, an error is about the form that was sent."""
+
+FeedbackBody: TypeAlias = Annotated[
+    Annotated[FeedbackRequest, Tag("one")]
+    | Annotated[list[FeedbackRequest], Field(min_length=1, max_length=MAX_BATCH), Tag("many")],
+    Discriminator(lambda body: FEEDBACK_FORMS[isinstance(body, list)]),
+]
+"""One report, or a list of them."""
 
 
 class FeedbackResult(Body):

@@ -5,22 +5,21 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from data.store import StoreError, StoreUnavailable
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve.schemas import (
-    MAX_BATCH,
+    FEEDBACK_FORMS,
     ErrorResponse,
     EventsRequest,
     EventsResponse,
-    FeedbackRequest,
+    FeedbackBody,
     FeedbackResponse,
     Health,
     Problem,
@@ -53,7 +52,7 @@ def create_api(service: Service, api_key: str | None = None, lifespan: Lifespan 
 
     @router.post("/feedback")
     async def feedback(
-        request: FeedbackRequest | Annotated[list[FeedbackRequest], Field(min_length=1, max_length=MAX_BATCH)],
+        request: Annotated[FeedbackBody, Body()],
     ) -> FeedbackResponse:
         """Report what happened to decisions, one report or a list; a report sent twice counts once."""
         return await service.feedback(request if isinstance(request, list) else [request])
@@ -96,7 +95,7 @@ def _handle_errors(api: FastAPI) -> None:
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or None
+        where = ".".join(str(part) for part in first["loc"] if part not in ("body", *FEEDBACK_FORMS)) or None
         return _problem(422, "invalid_request", str(first["msg"]), where)
 
     @api.exception_handler(PolicyError)

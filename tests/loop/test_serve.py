@@ -1,0 +1,172 @@
+"""The service as it is deployed: two replicas and a learner on Ray Serve behind HAProxy, over real HTTP."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from data.store import Store
+from rl.artefact import load
+from tests.shops import save_policies, small_market
+
+# The service runs in a process of its own: its Ray must start with HAProxy in the environment, the suite's does not.
+_SERVER = """
+import os, signal, sys
+from serve.app import haproxy_environment, running
+from serve.config import ServiceConfig
+os.environ.update(haproxy_environment(drain_s=1))
+import ray
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+config = ServiceConfig(policies={"linear_thompson": 1, "rfm_bandit": 1}, home=sys.argv[1], learn_from="all")
+with running(config, int(sys.argv[2])):
+    print("ready", flush=True)
+    signal.sigwait({signal.SIGTERM})
+ray.shutdown()
+"""
+
+
+@dataclass
+class Server:
+    home: Path
+    port: int
+    process: subprocess.Popen[str]
+    client: httpx.Client
+
+    def health_of_both(self) -> dict[str, dict[str, Any]]:
+        """Return the health of both replicas by their id."""
+        seen: dict[str, dict[str, Any]] = {}
+
+        def both() -> bool:
+            health = self.client.get("/healthz").json()
+            seen[health["replica"]] = health
+            return len(seen) == 2
+
+        wait_for(both, 10)
+        return seen
+
+    def learned_by_both(self, position: int) -> bool:
+        return all(health["learned_through"] >= position for health in self.health_of_both().values())
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {timeout_s} s"
+        time.sleep(0.02)
+
+
+def start(home: Path) -> Server:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "RAYCOMMEND_API_KEY": "right", "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVER, str(home), str(port)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    assert any(line == "ready\n" for line in process.stdout), "the service did not start"
+    headers = {"Authorization": "Bearer right"}
+    return Server(home, port, process, httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30))
+
+
+def stop(server: Server) -> None:
+    server.client.close()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    save_policies(home, small_market()[1])
+    return home
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[Server]:
+    server = start(home)
+    yield server
+    if server.process.poll() is None:
+        stop(server)
+
+
+def test_both_replicas_learn_from_feedback(server: Server) -> None:
+    decision = server.client.post("/v1/recommend", json={"k": 3, "user_id": "12000"}).json()
+    report = {"decision_id": decision["decision_id"], "kind": "purchase", "item_id": decision["items"][1]["item_id"]}
+    position = server.client.post("/v1/feedback", json=report).json()["results"][0]["position"]
+    wait_for(lambda: server.learned_by_both(position), 10)  # how long it takes is what the demo measures
+
+
+def test_what_was_learned_changes_the_answers(server: Server) -> None:
+    ask = {"k": 1, "candidates": ["20003", "20004"], "policy": "rfm_bandit", "user_id": "nobody"}
+    for _ in range(20):
+        decision = server.client.post("/v1/recommend", json={**ask, "candidates": ["20003"]}).json()
+        report = {"decision_id": decision["decision_id"], "kind": "purchase"}
+        position = server.client.post("/v1/feedback", json=report).json()["results"][0]["position"]
+    wait_for(lambda: server.learned_by_both(position), 10)
+    item = server.client.post("/v1/recommend", json={**ask, "decision_id": "after"}).json()["items"][0]
+    assert item["item_id"] == "20003"
+    assert item["propensity"] == pytest.approx(0.975)  # epsilon 0.05 over two candidates
+    assert item["score"] > 1
+
+
+def test_a_key_is_required(server: Server) -> None:
+    response = httpx.post(f"http://127.0.0.1:{server.port}/v1/recommend", json={})
+    assert response.status_code == 401
+
+
+def test_a_killed_replica_is_replaced_and_knows_everything(server: Server) -> None:
+    before = server.health_of_both()
+    _gateways(server)[0].kill()
+
+    def replaced() -> bool:
+        try:
+            health = server.client.get("/healthz").json()
+        except httpx.TransportError:  # it was answering just this request
+            return False
+        after[health["replica"]] = health
+        return len(after.keys() - before.keys()) == 1
+
+    after: dict[str, dict[str, Any]] = {}
+    wait_for(replaced, 60)
+    [new] = after.keys() - before.keys()
+    assert after[new]["policies"] == next(iter(before.values()))["policies"]
+
+
+def test_restarted_it_comes_back_with_what_it_had_learned(server: Server, home: Path) -> None:
+    body = {"k": 3, "user_id": "12003", "policy": "linear_thompson"}
+    before = server.health_of_both()
+    server.client.post("/v1/recommend", json={**body, "decision_id": "before restart"})
+    versions = [health["policies"] for health in before.values()]
+    stop(server)
+    again = start(home)
+    try:
+        assert [health["policies"] for health in again.health_of_both().values()] == versions
+        repeated = again.client.post("/v1/recommend", json={**body, "decision_id": "before restart"}).json()
+        store = Store.open(f"sqlite:///{home / 'store.db'}")
+        logged = store.decision("before restart")
+        assert logged is not None
+        assert [item["item_id"] for item in repeated["items"]] == list(logged.slate)
+        replay = again.client.post("/v1/recommend", json={**body, "decision_id": "new"}).json()
+        untrained = load(home / "policies" / "linear_thompson").policy.state_dict()["b"]
+        assert not untrained.any()
+        assert any(item["score"] != 0 for item in replay["items"])
+    finally:
+        stop(again)
+
+
+def _gateways(server: Server) -> list[psutil.Process]:
+    """Return the processes of the replicas: the service's Ray is a child of its process."""
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    return [process for process in family if "ServeReplica:raycommend:Gateway" in " ".join(process.cmdline())]

@@ -1,0 +1,216 @@
+"""The online learner learns from a growing log what a batch run learns from the finished one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.attribution import join
+from data.features import Encoder
+from data.schema import Decision, Feedback, RewardSpec
+from data.store import Store
+from rl.artefact import Artefact
+from rl.fold import observe
+from rl.policies import build
+from serve.learner import OnlineLearner
+from serve.recommender import Ask, Recommender
+from serve.router import Router
+from tests.shops import NOON, POLICIES, small_market, untrained
+
+SPEC = RewardSpec(wait_s=60.0, default=-0.1, aggregation="max")
+LEARNING = ("linear_thompson", "rfm_bandit")
+
+
+@dataclass
+class Clock:
+    """A clock that only moves when told to."""
+
+    now: datetime = field(default=NOON)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Log:
+    store: Store
+    clock: Clock
+    encoder: Encoder
+
+    def learner(self, names: tuple[str, ...] = LEARNING, learn_from: str = "own") -> OnlineLearner:
+        assert learn_from in ("own", "all")
+        return OnlineLearner(self.store, self.artefacts(names), SPEC, learn_from, self.clock)  # type: ignore[arg-type]
+
+    def artefacts(self, names: tuple[str, ...] = LEARNING) -> dict[str, Artefact]:
+        return {name: untrained(self.encoder, name) for name in names}
+
+    def decide(self, count: int, seed: int) -> list[Decision]:
+        """Log decisions of both policies, by turns."""
+        recommender = Recommender(self.artefacts(), Router(dict.fromkeys(LEARNING, 1.0)))
+        users = np.random.default_rng(seed).choice(self.encoder.users, size=count)
+        decisions = [
+            recommender.decide(Ask(f"{seed}-{i}", self.clock.now, k=4, user_id=user, policy=LEARNING[i % 2]))
+            for i, user in enumerate(users.tolist())
+        ]
+        self.store.insert(decisions)
+        return decisions
+
+    def report(self, decision: Decision, kind: str, slot: int = 0, feedback_id: str | None = None) -> None:
+        item = decision.slate[slot]
+        name = feedback_id or f"{decision.decision_id}/{kind}/{slot}"
+        self.store.insert([Feedback(feedback_id=name, decision_id=decision.decision_id, item_id=item, kind=kind)])
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return small_market()[1]
+
+
+@pytest.fixture
+def log(tmp_path: Path, encoder: Encoder) -> Iterator[Log]:
+    clock = Clock()
+    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)
+    yield Log(store, clock, encoder)
+    store.close()
+
+
+def batch_state(log: Log, name: str, learn_from: str = "own") -> dict[str, np.ndarray]:
+    """Learn the whole log at once, without the online learner."""
+    decisions = [decision for _, decision in log.store.decisions()]
+    feedback = log.store.feedback_of([decision.decision_id for decision in decisions])
+    due = [
+        outcome
+        for outcome in join(decisions, feedback, SPEC, log.clock.now)
+        if outcome.due and (learn_from == "all" or outcome.decision.policy == name)
+    ]
+    encoder = log.encoder
+    policy = build(POLICIES[name], encoder.n_features, encoder.n_states, encoder.popularity)
+    policy.update(observe(due, encoder))
+    return policy.state_dict()
+
+
+def assert_same_state(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_allclose(left[name], right[name], rtol=0, atol=1e-9)
+
+
+def live(log: Log, learner: OnlineLearner) -> None:
+    """Let a shop live for a while: clicks, clicks that become purchases, late, unknown and orphan reports, silence."""
+    rng = np.random.default_rng(7)
+    earlier: list[Decision] = []
+    for minute in range(6):
+        decisions = log.decide(12, seed=minute)
+        learner.poll()
+        for decision in decisions:
+            if rng.random() < 0.5:
+                log.report(decision, "click", slot=int(rng.integers(4)))
+        learner.poll()
+        log.clock.advance(10)
+        for decision in decisions[:4]:
+            log.report(decision, "purchase", slot=int(rng.integers(4)))  # in time: corrects what was folded
+        for decision in earlier:
+            log.report(decision, "purchase", slot=1, feedback_id=f"late/{decision.decision_id}")
+        log.report(decisions[0], "applause")
+        log.store.insert([Feedback(feedback_id=f"orphan/{minute}", decision_id="never made", kind="click")])
+        learner.poll()
+        log.clock.advance(60)
+        earlier = decisions
+    learner.poll()
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("learn_from", ["own", "all"])
+def test_online_equals_batch(log: Log, name: str, learn_from: str) -> None:
+    learner = log.learner(learn_from=learn_from)
+    live(log, learner)
+    assert_same_state(learner.snapshot().states[name], batch_state(log, name, learn_from))
+    assert learner.snapshot().states[name]["b" if name == "linear_thompson" else "counts"].any()
+
+
+def test_a_restarted_learner_comes_back_with_the_same_state_and_position(log: Log) -> None:
+    learner = log.learner()
+    live(log, learner)
+    restarted = log.learner()
+    while restarted.poll():
+        pass
+    before, after = learner.snapshot(), restarted.snapshot()
+    assert (after.position, after.learned_through) == (before.position, before.learned_through)
+    for name in LEARNING:
+        assert_same_state(after.states[name], before.states[name])
+
+
+def test_a_follower_that_applies_every_update_has_the_learners_state(log: Log) -> None:
+    learner, artefacts = log.learner(), log.artefacts()
+    recommender = Recommender(artefacts, Router(dict.fromkeys(LEARNING, 1.0)))
+    for minute in range(3):
+        for decision in log.decide(6, seed=minute):
+            log.report(decision, "click")
+        update = learner.poll()
+        assert update is not None
+        recommender.apply(update)
+    snapshot = learner.snapshot()
+    assert recommender.position == snapshot.position
+    for name, artefact in artefacts.items():
+        assert_same_state(artefact.policy.state_dict(), snapshot.states[name])
+
+
+def test_a_click_that_becomes_a_purchase_is_corrected(log: Log) -> None:
+    learner = log.learner(("rfm_bandit",))
+    decision = log.decide(2, seed=0)[1]
+    item = log.encoder.item_positions(decision.slate)
+    log.report(decision, "click", slot=2)
+    learner.poll()
+    sums = learner.snapshot().states["rfm_bandit"]["sums"].sum(axis=0)
+    np.testing.assert_allclose(sums[item], [-0.1, -0.1, 1.0, -0.1])
+    log.report(decision, "purchase", slot=2)
+    learner.poll()
+    state = learner.snapshot().states["rfm_bandit"]
+    np.testing.assert_allclose(state["sums"].sum(axis=0)[item], [-0.1, -0.1, 5.0, -0.1])
+    np.testing.assert_allclose(state["counts"].sum(axis=0)[item], [1, 1, 1, 1])
+
+
+def test_silence_is_learned_when_the_window_closes_and_not_before(log: Log) -> None:
+    learner = log.learner(("rfm_bandit",))
+    log.decide(2, seed=0)
+    log.clock.advance(60)
+    assert learner.poll() is None
+    log.clock.advance(0.001)
+    update = learner.poll()
+    assert update is not None
+    assert update.position == 2
+    assert learner.snapshot().states["rfm_bandit"]["sums"].sum() == pytest.approx(4 * -0.1)
+
+
+def test_feedback_that_was_logged_before_its_decision_counts(log: Log) -> None:
+    learner = log.learner(("rfm_bandit",))
+    early = Feedback(feedback_id="early", decision_id="0-1", kind="purchase")
+    log.store.insert([early])
+    learner.poll()
+    log.decide(2, seed=0)
+    learner.poll()
+    assert learner.snapshot().states["rfm_bandit"]["sums"].max() == pytest.approx(5.0)
+
+
+def test_nothing_new_is_no_update(log: Log) -> None:
+    learner = log.learner()
+    assert learner.poll() is None
+    for decision in log.decide(2, seed=0):
+        log.report(decision, "view")
+    assert learner.poll() is not None
+    assert learner.poll() is None
+
+
+def test_a_closed_decision_is_forgotten(log: Log) -> None:
+    learner = log.learner()
+    log.decide(4, seed=0)
+    learner.poll()
+    log.clock.advance(1_000)
+    learner.poll()
+    assert not learner._tracked
