@@ -1,0 +1,8 @@
+"""The error of the data package: what is wrong with data or with its declaration. Light: no Ray."""
+
+
+class DataError(ValueError):
+    """Data, or a declaration of data, that cannot be used.
+
+    The message is one line: what is wrong, where, and what would be right.
+    """

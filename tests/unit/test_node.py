@@ -1,0 +1,68 @@
+"""Declarations of nodes: what is accepted, and that a wrong one says what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from data.errors import DataError
+from data.node import load_node
+
+COLUMN = '[[columns]]\nname = "{}"\ntype = "{}"\n'
+
+
+def declare(tmp_path: Path, body: str) -> Path:
+    path = tmp_path / "node.toml"
+    path.write_text(f'name = "shop"\n{body}')
+    return path
+
+
+def test_online_retail_has_the_rules_in_their_order() -> None:
+    node = load_node("online_retail")
+    assert [c.name for c in node.columns if c.missing == "reject"][-1] == "customer"
+    assert [rule.name for rule in node.rules] == ["goods code", "quantity > 0", "unit price > 0"]
+    assert {column.role: column.header for column in node.columns if column.role} == {
+        "session": "InvoiceNo",
+        "item": "StockCode",
+        "outcome": "Quantity",
+        "time": "InvoiceDate",
+        "user": "CustomerID",
+    }
+    assert [column.stored for column in node.scaled] == ["outcome", "unit_price"]
+
+
+def test_a_path_is_a_node_too(tmp_path: Path) -> None:
+    node = load_node(declare(tmp_path, COLUMN.format("price", "float")))
+    assert (node.name, node.columns[0].header) == ("shop", "price")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (COLUMN.format("price", "number"), "columns.0.type"),
+        (COLUMN.format("price", "float") + "colour = 3\n", "columns.0.colour: Extra inputs"),
+        (COLUMN.format("price", "float") * 2, "each column name may be given once, given twice: price"),
+        (COLUMN.format("time", "timestamp"), "'time' is reserved"),
+        (COLUMN.format("id", "string") + 'role = "key"\n', "a missing key cannot be kept"),
+        (COLUMN.format("when", "string") + 'role = "time"\n', "the time column must be a timestamp"),
+        (COLUMN.format("code", "string") + 'scale = "minmax"\n', "only an int or a float can be scaled"),
+        (COLUMN.format("price", "float") + 'missing = { fill = "x" }\n', "fill value 'x' of price is not a float"),
+        (
+            COLUMN.format("price", "float") + '[[rules]]\nname = "r"\ncolumn = "prize"\ngt = 0\n',
+            "'prize', which is not",
+        ),
+        (COLUMN.format("price", "float") + '[[rules]]\nname = "r"\ncolumn = "price"\n', "exactly one of"),
+        (COLUMN.format("price", "float") + '[[rules]]\nname = "r"\ncolumn = "price"\npattern = "a"\n', "is a float"),
+        (COLUMN.format("code", "string") + '[[rules]]\nname = "r"\ncolumn = "code"\npattern = "(?=a)"\n', "RE2"),
+        ("columns = 3 = 4", "is not a TOML file"),
+    ],
+)
+def test_a_wrong_declaration_says_what_is_wrong(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        load_node(declare(tmp_path, body))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"no node 'retail'.*clickstream, online_retail"):
+        load_node("retail")
