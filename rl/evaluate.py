@@ -15,7 +15,7 @@ from data.errors import DataError
 from data.features import Encoder, purchase_lines
 from data.settings import Settings
 from rl.artefact import ArtefactError, load
-from rl.experience import archived_events
+from rl.experience import purchase_events
 from rl.fold import encode
 from rl.policies.baselines import Popularity
 from rl.policy import Policy
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         loaded = [load(folder) for folder in options.artefacts]
-        held_out = archived_events(Settings().archive_uri, options.node, since=options.since)
+        held_out = purchase_events(Settings(), options.node, since=options.since)
         rows = {artefact.name: evaluate(artefact.policy, artefact.encoder, held_out, options.k) for artefact in loaded}
         first = loaded[0].encoder
         rows["popularity"] = evaluate(Popularity(first.popularity), first, held_out, options.k)

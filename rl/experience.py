@@ -3,10 +3,11 @@
 from datetime import datetime
 from functools import reduce
 from operator import and_
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.compute as pc
 
 from data.archive import read_events
 from data.attribution import Outcome, join
@@ -14,6 +15,7 @@ from data.clean import clean, finish_events
 from data.errors import DataError
 from data.node import load_node
 from data.schema import RewardSpec
+from data.settings import Settings
 from data.store import Store
 from rl.simulators.generated import generate_transactions
 from rl.simulators.market import Market
@@ -21,24 +23,42 @@ from rl.simulators.market import Market
 _PURCHASE_COLUMNS = ["event_id", "user_id", "item_id", "time", "outcome", "session", "unit_price"]
 
 
-def archived_events(
-    archive_uri: str, node: str, before: datetime | None = None, since: datetime | None = None
+def purchase_events(
+    settings: Settings, node: str, before: datetime | None = None, since: datetime | None = None
 ) -> pa.Table:
-    """Return a node's ingested purchase events, by event id so that equal content gives equal features.
+    """Return a node's purchase events, those ingested from files and those that came over HTTP read as one.
+
+    They are ordered by event id, so that equal content gives equal features.
 
     Raises:
-        DataError: nothing of the node was ingested into the archive (in that time), or it has no purchases.
+        DataError: there is no event of the node (in that time), or its events are no purchases.
     """
-    dataset = read_events(archive_uri, load_node(node))
+    dataset = read_events(settings.archive_uri, load_node(node))
     missing = sorted(set(_PURCHASE_COLUMNS) - set(dataset.schema.names))
     if missing:
         raise DataError(f"node {node} has no column {', '.join(missing)}: its events are not purchases")
-    bounds = [pads.field("time") < before] if before else []
-    bounds += [pads.field("time") >= since] if since else []
-    events = dataset.to_table(columns=_PURCHASE_COLUMNS, filter=reduce(and_, bounds) if bounds else None)
+    archived = dataset.to_table(columns=_PURCHASE_COLUMNS)
+    schema = pa.schema([dataset.schema.field(name) for name in _PURCHASE_COLUMNS])
+    known = set(archived["event_id"].to_pylist()) if (logged := _logged_events(settings, node)) else set()
+    new = [event for event in logged if event["event_id"] not in known]
+    events = pa.concat_tables([archived.cast(schema), pa.Table.from_pylist(new, schema)])
+    bounds = [pc.field("time") < before] if before else []
+    bounds += [pc.field("time") >= since] if since else []
+    if bounds:
+        events = events.filter(reduce(and_, bounds))
     if not events.num_rows:
-        raise DataError(f"{archive_uri} has no events of node {node} in that time; ingest some with data.ingest first")
+        where = f"{settings.archive_uri} and the log have"
+        raise DataError(f"{where} no events of node {node} in that time; ingest some with data.ingest first")
     return events.sort_by("event_id")
+
+
+def _logged_events(settings: Settings, node: str) -> list[dict[str, Any]]:
+    store = Store.open(settings.store_url)
+    try:
+        logged = [{**event.record, **event.model_dump(exclude={"record"})} for _, event in store.events(node)]
+    finally:
+        store.close()
+    return [{name: event.get(name) for name in _PURCHASE_COLUMNS} for event in logged]
 
 
 def generated_events(market: Market, invoices: int, rng: np.random.Generator) -> pa.Table:

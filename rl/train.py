@@ -21,7 +21,7 @@ from data.settings import Settings
 from data.store import Store
 from rl.artefact import Artefact, save
 from rl.config import Config, load
-from rl.experience import archived_events, generated_events, logged_outcomes
+from rl.experience import generated_events, logged_outcomes, purchase_events
 from rl.fold import observe
 from rl.interaction import interact
 from rl.policies import LinearThompsonConfig, PolicyConfig, build
@@ -87,7 +87,7 @@ def _experience(config: Training, settings: Settings, rng: np.random.Generator) 
     if config.source == "simulator" and isinstance(config.market, GeneratedMarketConfig):
         market = generate_market(config.market, rng)
         return market, generated_events(market, config.market.invoices, rng)
-    return None, archived_events(settings.archive_uri, config.node, before=config.before)
+    return None, purchase_events(settings, config.node, before=config.before)
 
 
 def _fitted(config: Training, events: pa.Table, encoder: Encoder) -> Market:

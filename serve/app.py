@@ -158,8 +158,8 @@ def build(config: ServiceConfig) -> serve.Application:
     return gateway.bind(config, learner.bind(config))
 
 
-def haproxy_environment(drain_s: float) -> dict[str, str]:
-    """Return what must be in the environment before Ray starts for HAProxy to be the ingress.
+def ray_environment(drain_s: float) -> dict[str, str]:
+    """Return what must be in the environment before Ray starts, for HAProxy to be the ingress.
 
     Args:
         drain_s: how long a replica that is to stop still answers, in seconds; Serve's default is 30.

@@ -25,13 +25,13 @@ from data.node import load_node
 from data.schema import RewardSpec
 from data.settings import Settings
 from data.store import Store
-from rl.experience import archived_events
+from rl.experience import purchase_events
 from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig
 from rl.simulators.fitted import FittedMarketConfig, fit_market
 from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market import Market
 from rl.train import Training, train
-from serve.app import haproxy_environment, running
+from serve.app import ray_environment, running
 from serve.config import ServiceConfig
 from serve.report import draw, summarise, table
 from serve.traffic import Customers, TrafficError
@@ -63,7 +63,7 @@ def load_data(data: str | None, settings: Settings, rng: np.random.Generator) ->
     if data:
         step(1, f"ingest {data}")
         summary = ingest([data], load_node(NODE), settings.archive_uri)
-        events = archived_events(settings.archive_uri, NODE, before=HELD_OUT)
+        events = purchase_events(settings, NODE, before=HELD_OUT)
         market = fit_market(events, fit(events, EncoderConfig()), FittedMarketConfig())
     else:
         config = GeneratedMarketConfig()
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", help="Online Retail transactions (CSV, JSON Lines or Parquet); default: generated")
     parser.add_argument("--home", type=Path, default=Path("var/demo"), help="emptied first (default: var/demo)")
     parser.add_argument("--visits", type=int, default=16_000, help="over HTTP, shared by 4 policies (default: 16000)")
-    parser.add_argument("--first", type=int, default=200, help="simulated visits of the first training (default: 200)")
+    parser.add_argument("--first", type=int, default=40, help="simulated visits of the first training (default: 40)")
     parser.add_argument("--clients", type=int, default=16, help="at once (default: 16)")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
@@ -171,7 +171,7 @@ def _run(options: argparse.Namespace) -> int:
     options.home.mkdir(parents=True)
     settings = Settings(home=options.home.absolute(), store=None, archive=None)
     rng = np.random.default_rng(options.seed)
-    os.environ.update(haproxy_environment(drain_s=1))
+    os.environ.update(ray_environment(drain_s=1))
     with _ray():
         market = load_data(options.data, settings, rng)
         train_first(settings, options.first, HELD_OUT if options.data else None)
@@ -189,8 +189,9 @@ def _run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    for talkative in ("ray.serve", "ray._private.authentication"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
+    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     try:
         yield
     finally:

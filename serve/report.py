@@ -15,7 +15,8 @@ from serve.traffic import Traffic, Visit
 mpl.use("Agg")  # draws into files; there may be no screen
 from matplotlib import pyplot as plt
 
-_SMOOTH = 250  # visits that a point of the curve is the mean of
+_SMOOTH = 400  # visits that a point of the curve is the mean of
+_FIRST = 50  # visits before the first point: fewer say nothing
 
 
 def summarise(traffic: Traffic, policies: Sequence[str], window: int, lost: int) -> dict[str, Any]:
@@ -61,17 +62,17 @@ def draw(traffic: Traffic, summary: dict[str, Any], folder: Path) -> Path:
     """Save the learning curves as `rewards.png` and the numbers as `rewards.json`; return the picture's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rewards.json").write_text(json.dumps(summary, indent=1))
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
     for name in summary["mean_reward"]:
         curve = _smooth([visit for visit in traffic.visits if visit.policy == name])
-        axes.plot(np.arange(len(curve)) + 1, curve, label=name.replace("_", " "))
+        axes.plot(np.arange(len(curve))[_FIRST:] + 1, curve[_FIRST:], label=name.replace("_", " "))
     axes.axhline(summary["oracle"], color="black", linestyle="--", linewidth=1, label="oracle")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("decisions of each policy")
     axes.set_ylabel(f"expected reward of a slate (mean of {_SMOOTH})")
     axes.set_title("A shop's customers, served and learned from over HTTP")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     path = folder / "rewards.png"
     figure.savefig(path, dpi=120)
     plt.close(figure)

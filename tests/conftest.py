@@ -10,6 +10,6 @@ import ray
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
     """One Ray for all tests that need it, on two CPUs of this machine."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     yield
     ray.shutdown()

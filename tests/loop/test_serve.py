@@ -22,12 +22,12 @@ from tests.shops import save_policies, small_market
 # The service runs in a process of its own: its Ray must start with HAProxy in the environment, the suite's does not.
 _SERVER = """
 import os, signal, sys
-from serve.app import haproxy_environment, running
+from serve.app import ray_environment, running
 from serve.config import ServiceConfig
-os.environ.update(haproxy_environment(drain_s=1))
+os.environ.update(ray_environment(drain_s=1))
 import ray
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 config = ServiceConfig(policies={"linear_thompson": 1, "rfm_bandit": 1}, home=sys.argv[1], learn_from="all")
 with running(config, int(sys.argv[2])):
     print("ready", flush=True)
