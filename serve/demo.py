@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -158,9 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--exit", action="store_true", help="stop at the end instead of leaving the service up")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: what was started is stopped
     try:
         _check_port(options.port)
         return _run(options)
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130
     except (DataError, TrafficError) as error:
         console.print(f"serve.demo: {error}", style="red")
         return 2
@@ -183,7 +187,8 @@ def _run(options: argparse.Namespace) -> int:
             if not options.exit:
                 invite(url, market)
                 console.print("Ctrl-C stops it")
-                signal.sigwait({signal.SIGINT, signal.SIGTERM})
+                with suppress(KeyboardInterrupt):
+                    signal.pause()
     return 0 if kept else 1
 
 

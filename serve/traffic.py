@@ -79,11 +79,15 @@ class Customers:
                     await self._one(session, user, time, policy)
                     on_visit()
 
-            async with asyncio.TaskGroup() as group:
-                prober = group.create_task(self._probe(session))
-                workers = [group.create_task(client()) for _ in range(clients)]
-                await asyncio.wait(workers)
-                prober.cancel()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    prober = group.create_task(self._probe(session))
+                    await asyncio.wait([group.create_task(client()) for _ in range(clients)])
+                    prober.cancel()
+            except ExceptionGroup as failed:
+                if (failures := failed.subgroup(TrafficError)) is None:
+                    raise
+                raise failures.exceptions[0] from failed
 
     async def _one(self, session: aiohttp.ClientSession, user: int, time: datetime, policy: str) -> None:
         decision_id = UUID(bytes=self._rng.bytes(16)).hex

@@ -1,0 +1,58 @@
+"""The README says what is true: every module in its layout, every command, every experiment and every route."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def layout() -> set[str]:
+    """Return the modules that the layout names, as paths from the root."""
+    block = re.search(r"^## Layout\n.*?```\n(.*?)```", README, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    folder, named = "", set()
+    for line in block[1].splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name
+        elif name.endswith(".py"):
+            named.add(folder + name)
+    return named
+
+
+def test_the_layout_names_every_module_and_no_other() -> None:
+    modules = {
+        str(path.relative_to(ROOT))
+        for folder in ("data", "rl", "serve")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert layout() == modules
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([a-z_.]+)", README))))
+def test_every_command_exists(module: str) -> None:
+    if module.endswith("."):  # tests.bench.NAME
+        assert module == "tests.bench."
+    else:
+        assert callable(importlib.import_module(module).main)
+
+
+def test_every_named_file_exists() -> None:
+    named = re.findall(r"(?:rl/experiments|data/nodes|serve)/[a-z_]+\.(?:toml|yaml|py)", README)
+    assert named
+    for path in named:
+        assert (ROOT / path).is_file(), path
+
+
+def test_every_route_is_in_the_table() -> None:
+    routes = create_api.__doc__ is not None and re.findall(
+        r"@router\.(\w+)\(\"(.*?)\"", Path(ROOT / "serve/api/v1.py").read_text()
+    )
+    assert routes
+    for method, path in routes:
+        assert f"`{method.upper()} /v1{path}`" in README
