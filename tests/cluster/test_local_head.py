@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,7 @@ def head(home: Path) -> Iterator[dict[str, str]]:
     }
     ports = [f"--dashboard-port={dashboard}"]
     ports += [f"--{name}={free_port()}" for name in ("port", "ray-client-server-port", "dashboard-agent-listen-port")]
-    folder = Path("/tmp") / f"ray_{home.name}_{os.getpid()}"
+    folder = tempfile.mkdtemp(prefix="ray")  # not in the test's own folder: a socket's path must be short
     command = ["ray", "start", "--head", "--block", "--num-cpus=2", f"--temp-dir={folder}", *ports]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
