@@ -13,12 +13,13 @@ from pydantic_core import to_json
 
 from data.schema import Decision, Feedback, RewardSpec
 
-_AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
+AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],
     "sum": sum,
     "mean": lambda values: sum(values) / len(values),
     "max": max,
 }
+"""How several values of one slot become one, by the name in the reward specification."""
 
 TRANSITION_SCHEMA = pa.schema(
     [
@@ -96,7 +97,7 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
             not_in_slate += 1
         else:
             counted.setdefault(slot, []).append(spec.weights[item.kind] * item.value)
-    aggregate = _AGGREGATE[spec.aggregation]
+    aggregate = AGGREGATE[spec.aggregation]
     rewards = tuple(
         aggregate(counted[slot]) if slot in counted else spec.default for slot in range(len(decision.slate))
     )

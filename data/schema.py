@@ -4,10 +4,19 @@ A *node* reports *events*; the service logs *decisions*; an outcome reported for
 breaks a rule is a *reject* and is kept with its reason. All times are timezone-aware and stored in UTC.
 """
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    field_validator,
+    model_validator,
+)
 
 Scalar: TypeAlias = str | int | FiniteFloat | bool | None
 """A value in a context or a record: what JSON, Arrow and SQL all hold without loss."""
@@ -29,6 +38,25 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+CONTEXT_TIME = "time"
+"""The context's key for when the visit is, where that is not when the decision is made."""
+
+
+def parse_visit_time(given: Scalar) -> datetime:
+    """Parse a context's time.
+
+    Raises:
+        ValueError: it is not ISO 8601 with an offset.
+    """
+    try:
+        time = datetime.fromisoformat(given) if isinstance(given, str) else None
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ValueError(f"context.time must be ISO 8601 with an offset, such as 2011-12-01T09:30:00Z, got {given!r}")
+    return time
+
+
 class Decision(Record):
     """A logged recommendation. Everything that is needed to learn from it or to audit it is in it."""
 
@@ -47,6 +75,18 @@ class Decision(Record):
     policy: Id
     policy_version: str
     mode: Literal["explore", "exploit"] = "explore"
+
+    @property
+    def visit_time(self) -> datetime:
+        """When the visit was that the decision answered."""
+        return parse_visit_time(self.context[CONTEXT_TIME]) if CONTEXT_TIME in self.context else self.time
+
+    @field_validator("context")
+    @classmethod
+    def _visit_has_a_time(cls, context: dict[str, Scalar]) -> dict[str, Scalar]:
+        if CONTEXT_TIME in context:
+            parse_visit_time(context[CONTEXT_TIME])
+        return context
 
     @model_validator(mode="after")
     def _slots_agree(self) -> "Decision":

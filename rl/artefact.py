@@ -8,6 +8,7 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,7 +31,7 @@ class Description(BaseModel):
     """The part of an artefact that a person may want to read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: int = 1
+    format: Literal[1] = 1
     name: str
     policy: PolicyConfig
     reward: RewardSpec
@@ -93,14 +94,19 @@ def load(folder: Path) -> Artefact:
     try:
         text, blob = (folder / _DESCRIPTION).read_text(), (folder / _ARRAYS).read_bytes()
         description = Description.model_validate_json(text)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtefactError(f"no policy in {folder}: {error.filename} is missing; train one with rl.train") from error
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         raise ArtefactError(f"{folder / _DESCRIPTION} does not describe a policy: {error}") from error
     if (found := hashlib.sha256(blob).hexdigest()) != description.sha256:
         raise ArtefactError(f"{folder / _ARRAYS} has sha256 {found}, its description says {description.sha256}")
     arrays = load_arrays(blob)
     encoder = Encoder(items=description.items, users=description.users, **_part(arrays, "encoder."))
+    if encoder.version != description.encoder_version:
+        wanted = description.encoder_version
+        raise ArtefactError(
+            f"{folder} has encoder {encoder.version}, its description says {wanted}: its ids were changed"
+        )
     policy = build(description.policy, encoder.n_features, encoder.n_states, encoder.popularity)
     policy.load_state_dict(_part(arrays, "policy."))
     return Artefact(

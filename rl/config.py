@@ -21,7 +21,6 @@ class Config(BaseSettings):
         extra="forbid",
         cli_hide_none_type=True,
         cli_implicit_flags=True,
-        nested_model_default_partial_update=True,
     )
 
     @classmethod

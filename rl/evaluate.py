@@ -18,7 +18,7 @@ from rl.artefact import ArtefactError, load
 from rl.experience import purchase_events
 from rl.fold import encode
 from rl.policies.baselines import Popularity
-from rl.policy import Policy
+from rl.policy import Policy, PolicyError
 from rl.ranking import hit_rate, ndcg
 
 _CHUNK = 100  # customers encoded at a time; bounds memory
@@ -59,11 +59,19 @@ def _customers(held_out: pa.Table, encoder: Encoder) -> Iterator[tuple[str, date
         yield str(user), pd.Timestamp(lines["time"].min()).to_pydatetime(), set(lines["item_id"])
 
 
+def _time(text: str) -> datetime:
+    """Parse the time of `--since`; argparse turns the ValueError of another into its message."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text} has no offset; write it like 2011-10-01T00:00:00Z")
+    return time
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: one JSON object with a row for each artefact and one for popularity."""
     parser = argparse.ArgumentParser(prog="python -m rl.evaluate", description=__doc__)
     parser.add_argument("artefacts", nargs="+", type=Path, help="folders written by rl.train")
-    parser.add_argument("--since", required=True, type=datetime.fromisoformat, help="held-out purchases start here")
+    parser.add_argument("--since", required=True, type=_time, help="held-out purchases start here")
     parser.add_argument("--node", default="online_retail")
     parser.add_argument("-k", type=int, default=10, help="length of the ranking (default: 10)")
     options = parser.parse_args(arguments)
@@ -73,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = {artefact.name: evaluate(artefact.policy, artefact.encoder, held_out, options.k) for artefact in loaded}
         first = loaded[0].encoder
         rows["popularity"] = evaluate(Popularity(first.popularity), first, held_out, options.k)
-    except (ArtefactError, DataError) as error:
+    except (ArtefactError, DataError, PolicyError) as error:
         print(f"rl.evaluate: {error}", file=sys.stderr)
         return 2
     print(json.dumps(rows))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl.policy import BoolArray, FloatArray, PolicyError
+from rl.policy import BoolArray, FloatArray, IntArray, PolicyError
 
 
 class _Config(BaseModel):
@@ -44,6 +44,7 @@ class Softmax(_Config):
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
+        _count(mask)
         points = np.where(mask, scores.mean(axis=1) / self.temperature, -np.inf)
         weights = np.exp(points - points.max(axis=1, keepdims=True))
         p: FloatArray = weights / weights.sum(axis=1, keepdims=True)
@@ -61,10 +62,11 @@ class SquareCB(_Config):
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
+        n_candidates = _count(mask)
         points = np.where(mask, scores.mean(axis=1), -np.inf)
         rows, best = np.arange(len(points)), points.argmax(axis=1)
         gap = np.where(mask, points[rows, best][:, None] - points, 0.0)
-        p = np.where(mask, 1.0 / (mask.sum(axis=1, keepdims=True) + self.gamma * gap), 0.0)
+        p = np.where(mask, 1.0 / (n_candidates + self.gamma * gap), 0.0)
         p[rows, best] = 0.0
         p[rows, best] = 1.0 - p.sum(axis=1)
         return p
@@ -94,11 +96,16 @@ ExplorerConfig: TypeAlias = Annotated[Uniform | EpsilonGreedy | Softmax | Square
 """Any explorer, told apart by its `kind`."""
 
 
-def _uniform(mask: BoolArray) -> FloatArray:
-    n_candidates = mask.sum(axis=1, keepdims=True)
+def _count(mask: BoolArray) -> IntArray:
+    """Count the candidates of each query, [B, 1]; none is an error."""
+    n_candidates: IntArray = mask.sum(axis=1, keepdims=True)
     if not n_candidates.all():
         raise PolicyError("a query has no candidate left: the mask is off everywhere")
-    p: FloatArray = mask / n_candidates
+    return n_candidates
+
+
+def _uniform(mask: BoolArray) -> FloatArray:
+    p: FloatArray = mask / _count(mask)
     return p
 
 

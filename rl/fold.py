@@ -14,9 +14,6 @@ from data.features import Encoder
 from data.schema import Decision
 from rl.policy import Observations, Query
 
-CONTEXT_TIME = "time"
-"""The context's key for when the visit is, in ISO 8601; the decision's own time where the context has none."""
-
 
 def observe(outcomes: Sequence[Outcome], encoder: Encoder) -> Observations:
     """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
@@ -32,12 +29,6 @@ def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Enco
     before = [reward for _, rewards in outcomes for reward in rewards]
     difference = np.array(now, dtype=np.float64) - np.array(before, dtype=np.float64)
     return _shown(decisions, difference, np.zeros(len(difference)), encoder)
-
-
-def visit_time(decision: Decision) -> datetime:
-    """Return when the visit was that the decision answered."""
-    given = decision.context.get(CONTEXT_TIME)
-    return datetime.fromisoformat(given) if isinstance(given, str) else decision.time
 
 
 def encode(
@@ -56,6 +47,6 @@ def encode(
 
 def _shown(decisions: Sequence[Decision], rewards: np.ndarray, counts: np.ndarray, encoder: Encoder) -> Observations:
     """Encode every slot of every decision as a row of its own."""
-    slots = [(decision.user_id, visit_time(decision), item) for decision in decisions for item in decision.slate]
+    slots = [(decision.user_id, decision.visit_time, item) for decision in decisions for item in decision.slate]
     query = encode([s[0] for s in slots], [s[1] for s in slots], [[s[2]] for s in slots], encoder)
     return Observations(query.features[:, 0], query.state, query.items[:, 0], rewards, counts)

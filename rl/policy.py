@@ -124,7 +124,7 @@ class Policy(ABC):
         Raises:
             PolicyError: a query has fewer than k candidates, or k is not positive.
         """
-        fewest = int(query.mask.sum(axis=1).min(initial=k))
+        fewest = int(query.mask.sum(axis=1).min(initial=query.mask.shape[1]))
         if not 1 <= k <= fewest:
             raise PolicyError(f"k must be between 1 and the number of candidates, got k={k} with {fewest} candidates")
         scores, expected = self.scores(query, rng), self.expected(query)

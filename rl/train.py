@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 from pydantic import AwareDatetime, Field
+from pydantic_settings import SettingsConfigDict
 from rich.console import Console
 from rich.progress import Progress
+from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
 from data.features import Encoder, EncoderConfig, fit
@@ -38,6 +40,8 @@ _WINDOW = 1_000  # decisions that one point of the learning curve is the mean of
 
 class Training(Config):
     """Train a policy and save it as an artefact."""
+
+    model_config = SettingsConfigDict(cli_prog_name="python -m rl.train")
 
     name: str = Field(default="linear_thompson", description="of the policy; the artefact's folder is called so")
     policy: PolicyConfig = LinearThompsonConfig()
@@ -127,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: progress on standard error, the report as JSON on standard output."""
     config = load(Training, sys.argv[1:] if arguments is None else arguments)
     try:
-        with Progress(console=Console(stderr=True)) as progress:
+        # One thread for linear algebra: on matrices this small more only wait for each other, and add in another order.
+        with Progress(console=Console(stderr=True)) as progress, threadpool_limits(1, "blas"):
             artefact, report = train(config, Settings(), progress)
     except (DataError, PolicyError) as error:
         print(f"rl.train: {error}", file=sys.stderr)

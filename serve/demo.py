@@ -17,6 +17,7 @@ import numpy as np
 import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
 from data.features import EncoderConfig, fit
@@ -81,7 +82,7 @@ def load_data(data: str | None, settings: Settings, rng: np.random.Generator) ->
 def train_first(settings: Settings, decisions: int, before: datetime | None) -> None:
     """Train the first policies against a market fitted to the ingested purchases, as a shop would that has no log."""
     step(2, f"train the first policies: {decisions:,} visits to a simulator fitted to the purchases")
-    with _progress() as progress:
+    with _progress() as progress, threadpool_limits(1, "blas"):
         for name, policy in POLICIES.items():
             train(Training(name=name, policy=policy, decisions=decisions, before=before), settings, progress)
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 import numpy as np
 
-from data.schema import Decision, Scalar
+from data.schema import CONTEXT_TIME, Decision, Scalar, parse_visit_time
 from rl.artefact import Artefact
-from rl.fold import CONTEXT_TIME, encode
+from rl.fold import encode
 from rl.policy import PolicyError
 from serve.learner import Snapshot, Update
 from serve.router import Router, seed
@@ -65,7 +65,11 @@ class Recommender:
         artefact = self._artefacts[name]
         candidates = _candidates(ask, artefact.encoder.items)
         context = {CONTEXT_TIME: ask.time.isoformat(), **(ask.context or {})}
-        query = encode([ask.user_id], [_visit_time(context[CONTEXT_TIME])], [candidates], artefact.encoder)
+        try:
+            time = parse_visit_time(context[CONTEXT_TIME])
+        except ValueError as error:
+            raise PolicyError(str(error)) from error
+        query = encode([ask.user_id], [time], [candidates], artefact.encoder)
         k = min(ask.k, len(candidates))
         slates = artefact.policy.decide(query, k, np.random.default_rng(seed(ask.decision_id)))
         return Decision(
@@ -103,13 +107,3 @@ def _candidates(ask: Ask, catalogue: Sequence[str]) -> list[str]:
     if not candidates:
         raise PolicyError("no candidate is left after the exclusions; give others, or exclude fewer")
     return candidates
-
-
-def _visit_time(given: Scalar) -> datetime:
-    try:
-        time = datetime.fromisoformat(given) if isinstance(given, str) else None
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise PolicyError(f"context.time must be ISO 8601 with an offset, such as 2011-12-01T09:30:00Z, got {given!r}")
-    return time

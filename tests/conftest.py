@@ -5,6 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 import ray
+from threadpoolctl import threadpool_limits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one BLAS thread, as `rl.train` does."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,13 @@ of the weights is N(A⁻¹b, σ²A⁻¹). The sums add, so updates merge exactly
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from rl.exploration import EpsilonGreedy, ExplorerConfig, Votes
-from rl.policy import FloatArray, Observations, Policy, Query, checked
+from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, checked
 
 
 class _Config(BaseModel):
@@ -122,3 +123,7 @@ class Linear(Policy):
         """See `rl.policy.Policy.load_state_dict`."""
         self._A, self._b = checked(state, "A", self._A.shape), checked(state, "b", self._b.shape)
         self._solved = None
+        try:
+            self._posterior()
+        except LinAlgError as error:
+            raise PolicyError("array 'A' of the saved policy is not positive definite: it is no precision") from error

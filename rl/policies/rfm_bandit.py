@@ -5,7 +5,7 @@ segment, the segment towards everyone, everyone towards the mean of all rewards.
 never seen has a value, and it is the best guess that the log allows.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,23 +39,24 @@ class RFMBandit(Policy):
         self._shrinkage = config.shrinkage
         self._shape = (n_states, n_items + 1)  # column 0: unknown items, which are never learned
         self._sums, self._counts = np.zeros(self._shape), np.zeros(self._shape)
-        self._add_up()
+        self._margins: _Margins | None = None  # of the current table; None after an update
 
-    def _add_up(self) -> None:
-        """Derive the sums of the wider contexts, so that an answer reads three rows and no table."""
-        by_segment = (-1, STATES_PER_SEGMENT, self._shape[1])
-        self._segment_sums = self._sums.reshape(by_segment).sum(axis=1)  # [segments, N + 1]
-        self._segment_counts = self._counts.reshape(by_segment).sum(axis=1)
-        self._item_sums, self._item_counts = self._segment_sums.sum(axis=0), self._segment_counts.sum(axis=0)  # [N + 1]
+    def _wider(self) -> "_Margins":
+        """Return the sums of the wider contexts, added up when they are first needed after an update."""
+        if self._margins is None:
+            by_segment = (-1, STATES_PER_SEGMENT, self._shape[1])
+            sums, counts = (table.reshape(by_segment).sum(axis=1) for table in (self._sums, self._counts))
+            self._margins = _Margins(sums, counts, sums.sum(axis=0), counts.sum(axis=0))
+        return self._margins
 
     def expected(self, query: Query) -> FloatArray:
         """Return the value of each candidate in the query's state, [B, A]."""
-        state, items = query.state[:, None], query.items
+        wider, state, items = self._wider(), query.state[:, None], query.items
         segment = state // STATES_PER_SEGMENT
-        total = self._item_counts.sum()
-        mean = self._item_sums.sum() / total if total else 0.0
-        everyone = self._shrunk(self._item_sums[items], self._item_counts[items], mean)
-        of_segment = self._shrunk(self._segment_sums[segment, items], self._segment_counts[segment, items], everyone)
+        total = wider.item_counts.sum()
+        mean = wider.item_sums.sum() / total if total else 0.0
+        everyone = self._shrunk(wider.item_sums[items], wider.item_counts[items], mean)
+        of_segment = self._shrunk(wider.segment_sums[segment, items], wider.segment_counts[segment, items], everyone)
         return self._shrunk(self._sums[state, items], self._counts[state, items], of_segment)
 
     def _shrunk(self, sums: FloatArray, counts: FloatArray, towards: FloatArray | float) -> FloatArray:
@@ -63,18 +64,12 @@ class RFMBandit(Policy):
         return value
 
     def update(self, observations: Observations) -> None:
-        """Add rewards and counts to the table and to its margins."""
+        """Add rewards and counts to the table."""
         known = observations.items > 0
-        state, items = observations.state[known], observations.items[known]
-        rewards, counts = observations.rewards[known], observations.counts[known]
-        segment = state // STATES_PER_SEGMENT
-        for sums, n, index in (
-            (self._sums, self._counts, (state, items)),
-            (self._segment_sums, self._segment_counts, (segment, items)),
-            (self._item_sums, self._item_counts, (items,)),
-        ):
-            np.add.at(sums, index, rewards)  # plain += would keep only the last of repeated indices
-            np.add.at(n, index, counts)
+        cells = observations.state[known], observations.items[known]
+        np.add.at(self._sums, cells, observations.rewards[known])  # plain += would keep only the last of a repeat
+        np.add.at(self._counts, cells, observations.counts[known])
+        self._margins = None
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return sums and counts, [states, N + 1]."""
@@ -83,4 +78,13 @@ class RFMBandit(Policy):
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.Policy.load_state_dict`."""
         self._sums, self._counts = (checked(state, name, self._shape) for name in ("sums", "counts"))
-        self._add_up()
+        self._margins = None
+
+
+class _Margins(NamedTuple):
+    """Sums and counts by segment, [segments, N + 1], and of everyone, [N + 1]."""
+
+    segment_sums: FloatArray
+    segment_counts: FloatArray
+    item_sums: FloatArray
+    item_counts: FloatArray

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from scipy.optimize import brentq
 
+from data.attribution import AGGREGATE
 from data.schema import RewardSpec
 from rl.policy import BoolArray, FloatArray, IntArray
 
@@ -110,9 +111,10 @@ class Market:
 
 def reward_levels(spec: RewardSpec) -> tuple[float, float, float]:
     """Return the reward of an item that was ignored, clicked, or clicked and bought, under the specification."""
-    weights = (spec.weights["click"], spec.weights["purchase"])
-    both = {"first": weights[0], "sum": sum(weights), "mean": sum(weights) / 2, "max": max(weights)}[spec.aggregation]
-    return spec.default, weights[0], both
+    click = [spec.weights[kind] for kind in ("click",) if kind in spec.weights]
+    both = [spec.weights[kind] for kind in ("click", "purchase") if kind in spec.weights]
+    aggregate = AGGREGATE[spec.aggregation]
+    return spec.default, aggregate(click) if click else spec.default, aggregate(both) if both else spec.default
 
 
 def months_of(times: Sequence[datetime]) -> IntArray:

@@ -173,13 +173,12 @@ def test_scores_of_a_slate_are_the_expected_rewards_of_its_items() -> None:
     [
         Uniform(),
         EpsilonGreedy(),
-        pytest.param(Softmax(), marks=pytest.mark.xfail(reason="gives NaN")),
-        pytest.param(SquareCB(), marks=pytest.mark.xfail(reason="gives a masked item probability 1")),
+        Softmax(),
+        SquareCB(),
         Votes(),
     ],
     ids=KINDS,
 )
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_no_candidate_is_an_error(explorer: Exploration) -> None:
     with pytest.raises(PolicyError, match="no candidate"):
         explorer.probabilities(np.zeros((2, 1, 3)), np.array([[True, True, True], [False, False, False]]))

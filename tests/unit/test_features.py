@@ -111,6 +111,11 @@ def test_the_version_covers(change: str) -> None:
     assert Encoder(**{**content, change: changed}).version != ENCODER.version  # type: ignore[arg-type]
 
 
+def test_what_was_spent() -> None:
+    lines = purchase_lines(purchases([("ann", "lamp", 0, "1"), ("bob", "mug", 0, "2")], {"lamp": 4.0}, pieces=3.0))
+    assert lines["amount"].tolist() == [12.0, 6.0]
+
+
 # A second implementation of the joint features, one number after the other.
 
 

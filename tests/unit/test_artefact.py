@@ -1,0 +1,184 @@
+"""Artefacts: what is saved is what is loaded, and what was not saved so is refused."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.features import EncoderConfig, fit
+from data.schema import RewardSpec
+from rl.artefact import Artefact, ArtefactError, load, save
+from rl.exploration import SquareCB
+from rl.fold import encode
+from rl.policies import (
+    LinearThompsonConfig,
+    LinUCBConfig,
+    PolicyConfig,
+    PopularityConfig,
+    RandomConfig,
+    RFMBanditConfig,
+    RidgeConfig,
+    build,
+)
+from rl.policy import Observations, PolicyError, Query
+from tests.markets import MONDAY, purchases
+
+ENCODER = fit(
+    purchases(
+        [(user, item, day, f"{user}{day}") for day, user in enumerate(("ann", "bob", "cat")) for item in "abcd"]
+        + [("ann", "a", 9, "a9"), ("bob", "c", 8, "b8"), ("cat", "d", 7, "c7"), ("cat", "e", 7, "c7")]
+    ),
+    EncoderConfig(rank=2),
+)
+QUERY = encode(["ann", None, "zoe", "cat"], [MONDAY] * 4, [["a", "b", "c", "d", "e", "new"]] * 4, ENCODER)
+CONFIGS: list[PolicyConfig] = [
+    RandomConfig(),
+    PopularityConfig(),
+    LinUCBConfig(alpha=0.3),
+    LinearThompsonConfig(samples=30, noise_sd=0.4),
+    RFMBanditConfig(shrinkage=3.0),
+    RidgeConfig(explorer=SquareCB(gamma=7)),
+]
+
+
+def trained(config: PolicyConfig) -> Artefact:
+    policy = build(config, ENCODER.n_features, ENCODER.n_states, ENCODER.popularity)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        slates = policy.decide(QUERY, 2, rng)
+        policy.update(Observations.of_slates(QUERY, slates, rng.choice([0.0, 1.0, 5.0], slates.positions.shape)))
+    reward = RewardSpec(weights={"click": 2.0, "purchase": 3.5}, default=-0.25, aggregation="sum")
+    return Artefact("shop", config, policy, ENCODER, reward, {"source": "test", "seed": 3, "rate": 0.1})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A saved artefact."""
+    save(trained(RidgeConfig()), tmp_path / "shop")
+    return tmp_path / "shop"
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_a_round_trip_is_exact(config: PolicyConfig, tmp_path: Path) -> None:
+    original = trained(config)
+    saved = save(original, tmp_path / "policies" / "shop")
+    loaded = load(tmp_path / "policies" / "shop")
+    for name in ("name", "config", "reward", "trained_on", "digest"):
+        assert getattr(loaded, name) == getattr(saved, name), name
+    assert loaded.name == original.name
+    assert loaded.config == config
+    assert loaded.reward == original.reward
+    assert loaded.trained_on == original.trained_on
+    assert loaded.encoder.version == ENCODER.version
+    query = encode(["ann", None, "zoe", "cat"], [MONDAY] * 4, [["a", "b", "c", "d", "e", "new"]] * 4, loaded.encoder)
+    before = original.policy.decide(QUERY, 4, np.random.default_rng(1))
+    after = loaded.policy.decide(
+        Query(query.features, query.state, query.items, query.mask), 4, np.random.default_rng(1)
+    )
+    np.testing.assert_array_equal(after.positions, before.positions)
+    np.testing.assert_array_equal(after.propensities, before.propensities)
+    np.testing.assert_array_equal(after.scores, before.scores)
+
+
+def test_a_loaded_policy_goes_on_learning(folder: Path) -> None:
+    original, loaded = trained(RidgeConfig()), load(folder)
+    slates = original.policy.decide(QUERY, 2, np.random.default_rng(2))
+    for policy in (original.policy, loaded.policy):
+        policy.update(Observations.of_slates(QUERY, slates, np.ones(slates.positions.shape)))
+    np.testing.assert_array_equal(loaded.policy.expected(QUERY), original.policy.expected(QUERY))
+
+
+def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
+    digests = [save(trained(config), tmp_path / "shop").digest for config in (RidgeConfig(), RidgeConfig(), CONFIGS[2])]
+    assert digests[0] == digests[1] != digests[2]
+    assert digests[2] == hashlib.sha256((tmp_path / "shop" / "policy.json").read_bytes()).hexdigest()[:8]
+
+
+def test_saving_replaces_what_was_there(folder: Path) -> None:
+    (folder / "leftover").write_text("of another time")
+    save(trained(RFMBanditConfig()), folder)
+    assert load(folder).config == RFMBanditConfig()
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.safetensors", "policy.json"]
+    assert [path.name for path in folder.parent.iterdir()] == ["shop"]
+
+
+def test_an_interrupted_save_does_not_hinder_the_next(folder: Path) -> None:
+    (folder.parent / "shop.new").mkdir()
+    (folder.parent / "shop.new" / "half").write_text("written")
+    save(trained(RFMBanditConfig()), folder)
+    assert load(folder).config == RFMBanditConfig()
+
+
+@pytest.mark.parametrize("at", [0, 500, -1])
+def test_a_flipped_byte_is_refused(folder: Path, at: int) -> None:
+    blob = bytearray((folder / "arrays.safetensors").read_bytes())
+    saved = hashlib.sha256(blob).hexdigest()
+    blob[at] ^= 1
+    (folder / "arrays.safetensors").write_bytes(blob)
+    with pytest.raises(ArtefactError, match=f"sha256 {hashlib.sha256(blob).hexdigest()}, its description says {saved}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("missing", ["policy.json", "arrays.safetensors"])
+def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+    with pytest.raises(ArtefactError, match=f"no policy in .*shop: .*{missing} is missing; train one with rl.train"):
+        load(folder)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"no policy in .*nowhere"):
+        load(tmp_path / "nowhere")
+
+
+def described(folder: Path, **changes: object) -> None:
+    path = folder / "policy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"name": "shop"}', "[1]"])
+def test_an_invalid_description_is_refused(folder: Path, text: str) -> None:
+    (folder / "policy.json").write_text(text)
+    with pytest.raises(ArtefactError, match=r"policy\.json does not describe a policy"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("policy", {"kind": "oracle"}), ("pickle", "gASV"), ("reward", {"wait_s": -1})]
+)
+def test_a_description_with_a_wrong_field_is_refused(folder: Path, field: str, value: object) -> None:
+    described(folder, **{field: value})
+    with pytest.raises(ArtefactError, match=field):
+        load(folder)
+
+
+def test_arrays_of_another_kind_of_policy_are_refused(folder: Path) -> None:
+    described(folder, policy={"kind": "rfm_bandit"})
+    with pytest.raises(PolicyError, match="has no array 'sums'; it has"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("field", "ids"), [("items", list("abcx")), ("users", ["ann", "cat", "bob"])])
+def test_other_items_or_customers_than_were_saved_are_refused(folder: Path, field: str, ids: list[str]) -> None:
+    described(folder, **{field: ids})
+    with pytest.raises(ArtefactError, match="encoder"):
+        load(folder)
+
+
+def test_a_later_format_is_refused(folder: Path) -> None:
+    described(folder, format=2)
+    with pytest.raises(ArtefactError, match="format"):
+        load(folder)
+
+
+def test_a_description_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder / "policy.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ArtefactError, match="does not describe a policy"):
+        load(folder)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
+    with pytest.raises(ArtefactError, match="no policy in"):
+        load(folder / "policy.json")

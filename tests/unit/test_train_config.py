@@ -1,0 +1,194 @@
+"""What `python -m rl.train` takes: a file, the command line over it, and an answer for what is wrong."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.features import EncoderConfig
+from rl import train
+from rl.artefact import load as load_artefact
+from rl.config import load
+from rl.exploration import Votes
+from rl.policies import LinearThompsonConfig, LinUCBConfig, RFMBanditConfig, RidgeConfig
+from rl.simulators.fitted import FittedMarketConfig
+from rl.simulators.generated import GeneratedMarketConfig
+from rl.train import Training
+
+EXPERIMENTS = Path(train.__file__).parent / "experiments"
+
+FILE = """
+name = "trial"
+decisions = 500
+before = 2011-10-01T00:00:00Z
+
+[policy]
+kind = "lin_ucb"
+alpha = 0.5
+regularisation = 2.0
+
+[market]
+kind = "generated"
+users = 40
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "trial.toml"
+    path.write_text(FILE)
+    return str(path)
+
+
+def test_a_file_fills_the_fields(file: str) -> None:
+    config = load(Training, [file])
+    assert (config.name, config.decisions) == ("trial", 500)
+    assert config.policy == LinUCBConfig(alpha=0.5, regularisation=2.0)
+    assert config.market == GeneratedMarketConfig(users=40)
+    assert config.before == datetime(2011, 10, 1, tzinfo=UTC)
+    assert config.encoder == EncoderConfig()
+
+
+def test_the_command_line_wins(file: str) -> None:
+    config = load(Training, [file, "--decisions", "70", "--policy.alpha", "2", "--market.items", "20"])
+    assert (config.name, config.decisions) == ("trial", 70)
+    assert config.policy == LinUCBConfig(alpha=2.0, regularisation=2.0)
+    assert config.market == GeneratedMarketConfig(users=40, items=20)
+
+
+def test_the_rewards_are_those_of_the_file(tmp_path: Path) -> None:
+    """What a shop does not name earns nothing: a purchase must not be worth 5 where the file rewards clicks alone."""
+    path = tmp_path / "clicks.toml"
+    path.write_text("reward.weights = { click = 1.0 }")
+    assert load(Training, [str(path)]).reward.weights == {"click": 1.0}
+
+
+def test_without_a_file() -> None:
+    assert load(Training, []) == Training()
+    config = load(Training, ["--policy.kind", "ridge", "--policy.explorer.kind", "votes", "-k", "3"])
+    assert config.policy == RidgeConfig(explorer=Votes())
+    assert (config.k, config.market) == (3, FittedMarketConfig())
+
+
+def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = load(Training, [])
+    for name in ("SEED", "DECISIONS"):
+        monkeypatch.setenv(name, "77")
+    assert load(Training, []) == without
+
+
+def test_another_kind_on_the_command_line() -> None:
+    config = load(Training, [str(EXPERIMENTS / "shop.toml"), "--policy.kind", "rfm_bandit", "--policy.shrinkage", "9"])
+    assert config.policy == RFMBanditConfig(shrinkage=9)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        load(Training, arguments)
+    assert exit_.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("sed = 1", "sed: Extra inputs are not permitted, got 1"),
+        ("seed = -1", "seed: Input should be greater than or equal to 0, got -1"),
+        ("k = 0", "k: Input should be greater than or equal to 1, got 0"),
+        ("source = 'dreams'", "source: Input should be 'simulator' or 'log', got 'dreams'"),
+        ("encoder.rnk = 3", "encoder.rnk: Extra inputs are not permitted, got 3"),
+        ("policy.kind = 'oracle'", "policy: Input tag 'oracle'"),
+        ("policy = {kind = 'ridge', explorer = {kind = 'votes', floor = 2}}", "policy.ridge.explorer.votes.floor"),
+        ("market = {kind = 'generated', click_rate = 1.0}", "market.generated.click_rate: Input should be less than 1"),
+        ("before = 2011-10-01T00:00:00", "before: Input should have timezone info"),
+    ],
+)
+def test_a_wrong_file_is_refused(line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(line)
+    assert message in refused([str(path)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sed", "1"], "unrecognized arguments: --sed 1"),
+        (["--policy.foo", "1"], "unrecognized arguments: --policy.foo 1"),
+        (["--seed", "-1"], "seed: Input should be greater than or equal to 0, got '-1'"),
+        (["-k", "many"], "k: Input should be a valid integer"),
+        (["--policy.kind", "rfm_bandit", "--policy.shrinkage", "0"], "policy.rfm_bandit.shrinkage: Input should be g"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(arguments, capsys)
+
+
+def test_all_mistakes_are_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(["--seed", "-1", "--decisions", "0"], capsys)
+    assert [line.split(":")[0] for line in said.splitlines()] == ["decisions", "seed"]
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere.toml: " in refused([str(tmp_path / "nowhere.toml")], capsys)
+    (tmp_path / "broken.toml").write_text("seed = = 1")
+    assert "broken.toml: Invalid value" in refused([str(tmp_path / "broken.toml")], capsys)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_experiment_loads(path: Path) -> None:
+    assert isinstance(load(Training, [str(path)]), Training)
+
+
+# The command itself, on the smallest generated shop.
+
+SMALL = ["--market.kind", "generated", "--market.users", "20", "--market.items", "12", "--market.invoices", "200"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_training_reports_and_saves(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*SMALL, "--name", "tiny", "--decisions", "2001", "-k", "3"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    artefact = load_artefact(home / "policies" / "tiny")
+    assert (report["name"], report["digest"]) == ("tiny", artefact.digest)
+    assert artefact.config == LinearThompsonConfig()
+    assert len(report["curve"]) == 3  # 2,001 decisions are 101 batches of 20: the last point is of the last one
+    assert report["random"] < report["curve"][1] < report["oracle"]
+    assert artefact.trained_on["encoder"] == artefact.encoder.version
+
+
+def test_the_same_training_gives_the_same_policy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = []
+    for name, seed in (("one", "3"), ("again", "3"), ("other", "4")):
+        train.main([*SMALL, "--name", name, "--decisions", "60", "-k", "3", "--seed", seed])
+        arrays.append(load_artefact(home / "policies" / name).policy.state_dict()["b"])
+    assert np.array_equal(arrays[0], arrays[1])
+    assert not np.array_equal(arrays[0], arrays[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*SMALL, "-k", "13"], "a slate of 13 needs that many items, the catalogue has 12"),
+        ([*SMALL, "--encoder.rank", "12"], "rank 12 needs more than 12 items"),
+        (["--source", "log"], "ingest"),
+        ([], "ingest"),
+        (["--node", "nosuch"], "nosuch"),
+    ],
+)
+def test_what_cannot_be_trained_is_said(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "rl.train: " in said.err
+    assert message in said.err
