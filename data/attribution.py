@@ -6,7 +6,7 @@ The one place where feedback turns into reward: the online learner, batch traini
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 from pydantic_core import to_json
@@ -20,6 +20,9 @@ AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "max": max,
 }
 """How several values of one slot become one, by the name in the reward specification."""
+
+GRACE = timedelta(seconds=10)
+"""How long after a wait window closes feedback of its last moment may still be on its way into the log."""
 
 TRANSITION_SCHEMA = pa.schema(
     [

@@ -6,12 +6,13 @@ but it cannot run code.
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
@@ -41,6 +42,7 @@ class Description(BaseModel):
     sha256: str
     """Of the arrays' file."""
     trained_on: dict[str, str | int | float] = {}
+    learned_until: AwareDatetime | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Artefact:
     encoder: Encoder
     reward: RewardSpec
     trained_on: dict[str, str | int | float]
+    learned_until: datetime | None = None
+    """Trained from the log: decisions made until then are learned already. None: no logged decision is."""
     digest: str = ""
     """First 8 hexadecimal digits of the hash of what was saved; empty before it is."""
 
@@ -71,6 +75,7 @@ def save(artefact: Artefact, folder: Path) -> Artefact:
         encoder_version=artefact.encoder.version,
         sha256=hashlib.sha256(blob).hexdigest(),
         trained_on=artefact.trained_on,
+        learned_until=artefact.learned_until,
     )
     new = folder.with_name(folder.name + ".new")  # complete before it has the name, so that no one reads half of it
     shutil.rmtree(new, ignore_errors=True)
@@ -80,7 +85,7 @@ def save(artefact: Artefact, folder: Path) -> Artefact:
     (new / _DESCRIPTION).write_text(text)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
-    return Artefact(**{**vars(artefact), "digest": _digest(text)})
+    return replace(artefact, digest=_digest(text))
 
 
 def load(folder: Path) -> Artefact:
@@ -116,6 +121,7 @@ def load(folder: Path) -> Artefact:
         encoder,
         description.reward,
         description.trained_on,
+        description.learned_until,
         _digest(text),
     )
 

@@ -1,6 +1,6 @@
 """Where a training gets its experience: a node's events, a generated market, or the log. Needs pyarrow."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.archive import read_events
-from data.attribution import Outcome, join
+from data.attribution import GRACE, Outcome, join
 from data.clean import clean, finish_events
 from data.errors import DataError
 from data.node import load_node
@@ -69,8 +69,18 @@ def generated_events(market: Market, invoices: int, rng: np.random.Generator) ->
     return events.select(_PURCHASE_COLUMNS).group_by(_PURCHASE_COLUMNS).aggregate([]).sort_by("event_id")
 
 
-def logged_outcomes(store: Store, spec: RewardSpec, now: datetime) -> list[Outcome]:
-    """Return what is due for learning in the log, in log order."""
-    decisions = [decision for _, decision in store.decisions()]
+def logged_outcomes(store: Store, spec: RewardSpec, until: datetime) -> list[Outcome]:
+    """Return what the decisions made until then have earned, in log order; their windows must have closed.
+
+    Raises:
+        DataError: there is no such decision.
+    """
+    decisions = [decision for _, decision in store.decisions() if decision.time <= until]
+    if not decisions:
+        raise DataError(
+            f"the log has no decision from before {until:%Y-%m-%d %H:%M:%S} UTC, which is when the last wait window of "
+            f"{spec.wait_s:g} s has closed: serve some first, wait, or give a shorter --reward.wait_s"
+        )
     feedback = store.feedback_of([decision.decision_id for decision in decisions])
-    return [outcome for outcome in join(decisions, feedback, spec, now) if outcome.due]
+    closed = until + timedelta(seconds=spec.wait_s) + GRACE
+    return list(join(decisions, feedback, spec, closed))

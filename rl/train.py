@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Literal
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
+from data.attribution import GRACE
 from data.errors import DataError
 from data.features import Encoder, EncoderConfig, fit
 from data.schema import RewardSpec
@@ -77,12 +78,14 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
     market, events = _experience(config, settings, rng)
     encoder = fit(events, config.encoder)
     policy = build(config.policy, encoder.n_features, encoder.n_states, encoder.popularity)
+    until = None
     if config.source == "log":
-        report = _from_log(policy, encoder, config.reward, Store.open(settings.store_url))
+        until = datetime.now(UTC) - timedelta(seconds=config.reward.wait_s) - GRACE  # the service learns what is later
+        report = _from_log(policy, encoder, config.reward, Store.open(settings.store_url), until)
     else:
         report = _from_simulator(policy, encoder, market or _fitted(config, events, encoder), config, rng, progress)
     trained_on = {"source": config.source, "seed": config.seed, "events": events.num_rows, "encoder": encoder.version}
-    artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on)
+    artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on, until)
     return save(artefact, config.out or settings.home / "policies" / config.name), report
 
 
@@ -99,11 +102,9 @@ def _fitted(config: Training, events: pa.Table, encoder: Encoder) -> Market:
     return fit_market(events, encoder, config.market)
 
 
-def _from_log(policy: Policy, encoder: Encoder, spec: RewardSpec, store: Store) -> dict[str, Any]:
-    """Fold every outcome of the log that is due."""
-    outcomes = logged_outcomes(store, spec, datetime.now(UTC))
-    if not outcomes:
-        raise DataError("the log has no decision with feedback yet: serve some first, or train against a simulator")
+def _from_log(policy: Policy, encoder: Encoder, spec: RewardSpec, store: Store, until: datetime) -> dict[str, Any]:
+    """Fold every decision made until then, whichever policy made it."""
+    outcomes = logged_outcomes(store, spec, until)
     policy.update(observe(outcomes, encoder))
     return {"outcomes": len(outcomes), "mean_reward": float(np.mean([outcome.reward for outcome in outcomes]))}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from data.node import load_node
 from data.settings import Settings
 from data.store import Store, StoreUnavailable
 from data.writer import GroupCommitWriter
-from rl.artefact import Artefact, load
+from rl.artefact import load
 from serve.api.v1 import create_api
 from serve.config import Secrets, ServiceConfig
 from serve.learner import OnlineLearner, Snapshot, Update
@@ -43,17 +44,14 @@ def _settings(config: ServiceConfig) -> Settings:
     return Settings(home=Path(config.home)) if config.home else Settings()
 
 
-def _load_all(config: ServiceConfig) -> dict[str, Artefact]:
-    return {name: load(_settings(config).home / "policies" / name) for name in config.policies}
-
-
 class Learner:
     """One replica that folds the log; the others ask it what is new."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        """Rebuild what was learned from the log, then follow it."""
-        store = Store.open(_settings(config).store_url)
-        self._learner = OnlineLearner(store, _load_all(config), config.reward, config.learn_from)
+        """Load the policies, rebuild from the log what they have learned since, then follow it."""
+        settings = _settings(config)
+        artefacts = {name: load(settings.home / "policies" / name) for name in config.policies}
+        self._learner = OnlineLearner(Store.open(settings.store_url), artefacts, config.reward, config.learn_from)
         self._id = uuid4().hex
         self._updates: list[Update] = []
         while update := self._learner.poll():
@@ -96,13 +94,13 @@ class Gateway:
     """A replica that answers HTTP requests with the newest version that the learner has published."""
 
     def __init__(self, config: ServiceConfig, learner: "DeploymentHandle[Any]") -> None:
-        """Load the policies and open the log."""
+        """Open the log; the policies come from the learner."""
         settings = _settings(config)
         self._learner = learner
         self._writer = GroupCommitWriter(Store.open(settings.store_url))
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (load_node(name), archive.scaler(name)) for name in config.nodes}
-        self._recommender = Recommender(_load_all(config), Router(config.policies))
+        self._recommender = Recommender({}, Router(config.policies))
         self._service = Service(
             self._recommender, self._writer, nodes, serve.get_replica_context().replica_id.unique_id
         )
@@ -161,6 +159,8 @@ def build(config: ServiceConfig) -> serve.Application:
 def ray_environment(drain_s: float) -> dict[str, str]:
     """Return what must be in the environment before Ray starts, for HAProxy to be the ingress.
 
+    Its ports for statistics and metrics are free ones, so that several services can run on one machine.
+
     Args:
         drain_s: how long a replica that is to stop still answers, in seconds; Serve's default is 30.
     """
@@ -168,7 +168,16 @@ def ray_environment(drain_s: float) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
     }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

@@ -7,22 +7,18 @@ the window corrects what was folded. At any time the policies are what batch tra
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data.attribution import Outcome, attribute
+from data.attribution import GRACE, Outcome, attribute
 from data.schema import Decision, Feedback, RewardSpec
 from data.store import Store
 from rl.artefact import Artefact
 from rl.fold import correct, observe
 from rl.policy import Observations
 
-_GRACE = timedelta(seconds=60)
-"""How long a closed decision is kept: feedback of its last moment may still be on its way from the database."""
 _ROWS = 5_000
 """Log rows read at a time; bounds the memory of a fold over a long log."""
 
@@ -42,12 +38,12 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole learned state."""
+    """Everything that a follower needs to answer: it loads nothing itself, so all replicas serve the same."""
 
     number: int
     position: int
     learned_through: int
-    states: dict[str, dict[str, NDArray[np.float64]]]
+    artefacts: dict[str, Artefact]
 
 
 @dataclass(slots=True)
@@ -78,7 +74,10 @@ class OnlineLearner:
         learn_from: Literal["own", "all"] = "own",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Start before the first row of the log; the artefacts' policies are changed in place."""
+        """Start before the first row of the log; the artefacts' policies are changed in place.
+
+        What an artefact was trained on already, it does not learn again.
+        """
         self._store, self._artefacts, self._spec = store, artefacts, spec
         self._learn_from, self._clock = learn_from, clock
         self._wait = timedelta(seconds=spec.wait_s)
@@ -99,20 +98,17 @@ class OnlineLearner:
         feedback = self._store.feedback(self._feedback_seq, _ROWS)
         decisions = self._store.decisions(self._decision_seq, _ROWS)
         early = self._store.feedback_of([decision.decision_id for _, decision in decisions])
-        touched = self._track(decisions, early) | self._hear(feedback)
-        touched |= self._close(now)
-        if not touched and not feedback:
-            return None
-        with self._lock:
-            update = self._learn(self._fold(touched, now))
-        self._forget(now)
+        with self._lock:  # a snapshot must not say that it has learned what has only been read
+            touched = self._track(decisions, early) | self._hear(feedback) | self._close(now)
+            update = self._learn(self._fold(touched, now)) if touched or feedback else None
+            self._forget(now)
         return update
 
     def snapshot(self) -> Snapshot:
         """Return the state after the last update."""
         with self._lock:
-            states = {name: artefact.policy.state_dict() for name, artefact in self._artefacts.items()}
-            return Snapshot(self._number, self._position, self._feedback_seq, states)
+            artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
+            return Snapshot(self._number, self._position, self._feedback_seq, artefacts)
 
     @property
     def _position(self) -> int:
@@ -146,7 +142,7 @@ class OnlineLearner:
         return closed
 
     def _forget(self, now: datetime) -> None:
-        while self._kept and self._tracked[self._kept[0]].decision.time + self._wait + _GRACE < now:
+        while self._kept and self._tracked[self._kept[0]].decision.time + self._wait + GRACE < now:
             del self._tracked[self._kept.popleft()]
 
     def _fold(self, touched: set[str], now: datetime) -> _Fold:
@@ -177,4 +173,7 @@ class OnlineLearner:
         return Update(self._number, self._position, self._feedback_seq, observations)
 
     def _learns(self, name: str, outcome: Outcome) -> bool:
+        until = self._artefacts[name].learned_until
+        if until is not None and outcome.decision.time <= until:
+            return False
         return self._learn_from == "all" or outcome.decision.policy == name

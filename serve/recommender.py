@@ -92,9 +92,8 @@ class Recommender:
         self.position, self.learned_through = update.position, update.learned_through
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Take over the learner's whole state."""
-        for name, state in snapshot.states.items():
-            self._artefacts[name].policy.load_state_dict(state)
+        """Take over the learner's policies as they are, with what they were trained on and what they have learned."""
+        self._artefacts = dict(snapshot.artefacts)
         self.position, self.learned_through = snapshot.position, snapshot.learned_through
 
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
+from serve.app import ray_environment
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -52,9 +53,7 @@ def head(home: Path) -> Iterator[dict[str, str]]:
         "RAYCOMMEND_HOME": str(home),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        **ray_environment(drain_s=1),
         "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
         "RAY_DASHBOARD_ADDRESS": f"http://127.0.0.1:{dashboard}",
     }

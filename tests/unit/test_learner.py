@@ -1,7 +1,7 @@
 """The online learner learns from a growing log what a batch run learns from the finished one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from data.features import Encoder
 from data.schema import Decision, Feedback, RewardSpec
 from data.store import Store
 from rl.artefact import Artefact
+from rl.experience import logged_outcomes
 from rl.fold import observe
 from rl.policies import build
 from serve.learner import OnlineLearner
@@ -95,6 +96,10 @@ def batch_state(log: Log, name: str, learn_from: str = "own") -> dict[str, np.nd
     return policy.state_dict()
 
 
+def state(learner: OnlineLearner, name: str) -> dict[str, np.ndarray]:
+    return learner.snapshot().artefacts[name].policy.state_dict()
+
+
 def assert_same_state(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
     assert left.keys() == right.keys()
     for name in left:
@@ -130,8 +135,8 @@ def live(log: Log, learner: OnlineLearner) -> None:
 def test_online_equals_batch(log: Log, name: str, learn_from: str) -> None:
     learner = log.learner(learn_from=learn_from)
     live(log, learner)
-    assert_same_state(learner.snapshot().states[name], batch_state(log, name, learn_from))
-    assert learner.snapshot().states[name]["b" if name == "linear_thompson" else "counts"].any()
+    assert_same_state(state(learner, name), batch_state(log, name, learn_from))
+    assert state(learner, name)["b" if name == "linear_thompson" else "counts"].any()
 
 
 def test_a_restarted_learner_comes_back_with_the_same_state_and_position(log: Log) -> None:
@@ -143,7 +148,7 @@ def test_a_restarted_learner_comes_back_with_the_same_state_and_position(log: Lo
     before, after = learner.snapshot(), restarted.snapshot()
     assert (after.position, after.learned_through) == (before.position, before.learned_through)
     for name in LEARNING:
-        assert_same_state(after.states[name], before.states[name])
+        assert_same_state(state(restarted, name), state(learner, name))
 
 
 def test_a_follower_that_applies_every_update_has_the_learners_state(log: Log) -> None:
@@ -158,7 +163,7 @@ def test_a_follower_that_applies_every_update_has_the_learners_state(log: Log) -
     snapshot = learner.snapshot()
     assert recommender.position == snapshot.position
     for name, artefact in artefacts.items():
-        assert_same_state(artefact.policy.state_dict(), snapshot.states[name])
+        assert_same_state(artefact.policy.state_dict(), state(learner, name))
 
 
 def test_a_click_that_becomes_a_purchase_is_corrected(log: Log) -> None:
@@ -167,13 +172,13 @@ def test_a_click_that_becomes_a_purchase_is_corrected(log: Log) -> None:
     item = log.encoder.item_positions(decision.slate)
     log.report(decision, "click", slot=2)
     learner.poll()
-    sums = learner.snapshot().states["rfm_bandit"]["sums"].sum(axis=0)
+    sums = state(learner, "rfm_bandit")["sums"].sum(axis=0)
     np.testing.assert_allclose(sums[item], [-0.1, -0.1, 1.0, -0.1])
     log.report(decision, "purchase", slot=2)
     learner.poll()
-    state = learner.snapshot().states["rfm_bandit"]
-    np.testing.assert_allclose(state["sums"].sum(axis=0)[item], [-0.1, -0.1, 5.0, -0.1])
-    np.testing.assert_allclose(state["counts"].sum(axis=0)[item], [1, 1, 1, 1])
+    learned = state(learner, "rfm_bandit")
+    np.testing.assert_allclose(learned["sums"].sum(axis=0)[item], [-0.1, -0.1, 5.0, -0.1])
+    np.testing.assert_allclose(learned["counts"].sum(axis=0)[item], [1, 1, 1, 1])
 
 
 def test_silence_is_learned_when_the_window_closes_and_not_before(log: Log) -> None:
@@ -185,7 +190,7 @@ def test_silence_is_learned_when_the_window_closes_and_not_before(log: Log) -> N
     update = learner.poll()
     assert update is not None
     assert update.position == 2
-    assert learner.snapshot().states["rfm_bandit"]["sums"].sum() == pytest.approx(4 * -0.1)
+    assert state(learner, "rfm_bandit")["sums"].sum() == pytest.approx(4 * -0.1)
 
 
 def test_feedback_that_was_logged_before_its_decision_counts(log: Log) -> None:
@@ -195,7 +200,7 @@ def test_feedback_that_was_logged_before_its_decision_counts(log: Log) -> None:
     learner.poll()
     log.decide(2, seed=0)
     learner.poll()
-    assert learner.snapshot().states["rfm_bandit"]["sums"].max() == pytest.approx(5.0)
+    assert state(learner, "rfm_bandit")["sums"].max() == pytest.approx(5.0)
 
 
 def test_nothing_new_is_no_update(log: Log) -> None:
@@ -214,3 +219,33 @@ def test_a_closed_decision_is_forgotten(log: Log) -> None:
     log.clock.advance(1_000)
     learner.poll()
     assert not learner._tracked
+
+
+def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
+    """Trained from the log up to a moment, then served: the same as learning the whole log online."""
+    whole = log.learner(("rfm_bandit",), learn_from="all")
+    live(log, whole)
+    middle = NOON + timedelta(seconds=200)
+    artefacts = log.artefacts(("rfm_bandit",))
+    trained = artefacts["rfm_bandit"].policy
+    trained.update(observe(logged_outcomes(log.store, SPEC, middle), log.encoder))
+    assert trained.state_dict()["counts"].any()
+    artefacts["rfm_bandit"] = replace(artefacts["rfm_bandit"], learned_until=middle)
+    continued = OnlineLearner(log.store, artefacts, SPEC, "all", log.clock)
+    while continued.poll():
+        pass
+    assert_same_state(state(continued, "rfm_bandit"), state(whole, "rfm_bandit"))
+
+
+def test_a_follower_takes_over_a_snapshot_that_then_stays_as_it_is(log: Log) -> None:
+    learner = log.learner()
+    live(log, learner)
+    recommender = Recommender({}, Router(dict.fromkeys(LEARNING, 1.0)))
+    recommender.restore(learner.snapshot())
+    ask = Ask("d", log.clock.now, k=3, user_id=log.encoder.users[0], policy="rfm_bandit")
+    before = recommender.decide(ask)
+    for decision in log.decide(20, seed=99):
+        log.report(decision, "purchase")
+    learner.poll()
+    assert recommender.decide(ask) == before
+    assert before.policy_version == f"00000000.{recommender.position}"
