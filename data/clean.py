@@ -1,19 +1,20 @@
 """Raw rows to events and rejects: types, missing values, rules and ids, the same for files and for HTTP. No Ray."""
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.convert import ARROW, TEXT, TIMESTAMP, convert, flat, text
-from data.digest import SIZE, digest_rows, hexadecimal
+from data.convert import ARROW, TEXT, TIMESTAMP, convert, encoded, flat
+from data.digest import digest_rows, hexadecimal
 from data.node import Column, Fill, NodeSpec, Rule
 from data.scaler import Scaler
 
 MALFORMED = "malformed row"
+RECORD = "record."
+"""Begins the names of the columns, among the rejects, that hold the row as it was read."""
 IDENTIFIERS = ("key", "user", "item", "session")
 ID_LENGTH = 256
 """Characters of an id, at most: as in `schema.Id`."""
@@ -29,7 +30,8 @@ class Cleaned:
     accepted: npt.NDArray[np.int64]
     """[M] which rows these were."""
     rejects: pa.Table
-    """Rows that broke a rule, in their order, by `rejects_schema` with `digest` in place of `reject_id`."""
+    """Rows that broke a rule, in their order: `digest`, then the columns of `rejects_schema`, text as dictionaries;
+    `record` is a column for each header."""
     read: int
     dropped: dict[str, int]
     """Rows left out for a missing value, by column."""
@@ -118,37 +120,44 @@ def rejects_schema(node: NodeSpec) -> pa.Schema:
     )  # fmt: skip
 
 
-def finish_events(events: pa.Table, node: NodeSpec, scaler: Scaler | None) -> pa.Table:
+def finish_events(events: pa.Table, node: NodeSpec, scaler: Scaler | None, encoded_text: bool = False) -> pa.Table:
     """Give accepted rows their event ids and scaled values: the table that is stored, by `events_schema`.
 
     Args:
         events: [N] rows of `Cleaned.events`.
         node: the declaration.
         scaler: None leaves the scaled values missing: nothing has been fitted yet.
+        encoded_text: leave text other than the ids in dictionaries, which Parquet is written from as they are.
     """
     columns = {name: events[name].combine_chunks() for name in events.column_names}
     digest = columns.pop("digest")
-    columns.setdefault("event_id", hexadecimal(digest))
+    ids = columns.pop("event_id", None)
+    columns["event_id"] = hexadecimal(digest) if ids is None else ids.cast(pa.string())
     for column in node.scaled:
         if scaler:
             columns[f"{column.stored}_scaled"] = scaler.apply(column.name, columns[column.stored])
     if scaler and node.scaled:
         columns["scaler_version"] = pa.repeat(pa.scalar(scaler.version, pa.int32()), len(digest))
-    schema = events_schema(node)
-    arrays = [
-        columns[field.name].cast(field.type) if field.name in columns else pa.nulls(len(digest), field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return _table(columns, events_schema(node), len(digest), encoded_text)
 
 
-def finish_rejects(rejects: pa.Table, node: NodeSpec) -> pa.Table:
-    """Give rejects their ids: the table that is stored, by `rejects_schema`."""
-    schema = rejects_schema(node)
-    ids = hexadecimal(rejects["digest"].combine_chunks())
-    return pa.Table.from_arrays(
-        [ids, *(rejects[name].cast(schema.field(name).type) for name in schema.names[1:])], schema=schema
-    )
+def finish_rejects(rejects: pa.Table, node: NodeSpec, encoded_text: bool = False) -> pa.Table:
+    """Give rejects their ids: the table that is stored, by `rejects_schema`; `encoded_text` as in `finish_events`."""
+    columns = {name: rejects[name].combine_chunks() for name in rejects.column_names}
+    columns["reject_id"] = hexadecimal(columns["digest"])
+    record = {column.header: columns[RECORD + column.header] for column in node.columns}
+    columns["record"] = pa.StructArray.from_arrays(list(record.values()), names=list(record))
+    return _table(columns, rejects_schema(node), rejects.num_rows, encoded_text)
+
+
+def _table(columns: dict[str, pa.Array], schema: pa.Schema, count: int, encoded_text: bool) -> pa.Table:
+    """Return the columns in the order and with the types of a schema, an absent one as nulls."""
+    arrays = []
+    for field in schema:
+        array = columns.get(field.name, pa.nulls(count, field.type))
+        keeps = encoded_text and (pa.types.is_dictionary(array.type) or pa.types.is_struct(array.type))
+        arrays.append(array if keeps else array.cast(field.type))
+    return pa.Table.from_arrays(arrays, names=schema.names)
 
 
 def _first_failure(checks: list[_Check], count: int) -> npt.NDArray[np.int64]:
@@ -197,19 +206,13 @@ def _filled(values: pa.Array, missing: Fill) -> pa.Array:
 def _events(values: dict[str, pa.Array], node: NodeSpec, accepted: npt.NDArray[np.int64]) -> pa.Table:
     index = pa.array(accepted)
     values = {name: column.take(index) for name, column in values.items()}
+    values |= {c.name: encoded(values[c.name]) for c in node.columns if c.type == "string"}
     key = node.with_role("key")
     columns = {"digest": digest_rows([values[key.name]] if key else list(values.values()))}
     for column in node.columns:
-        array = values[column.name]
-        columns[column.stored] = _identifier(array) if column.role in IDENTIFIERS else array
+        is_number = column.role in IDENTIFIERS and column.type != "string"
+        columns[column.stored] = encoded(values[column.name]) if is_number else values[column.name]
     return pa.table(columns)
-
-
-def _identifier(values: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(values.type):
-        return values
-    encoded = values.dictionary_encode()
-    return pa.DictionaryArray.from_arrays(encoded.indices, text(encoded.dictionary))
 
 
 def _rejects(
@@ -224,25 +227,24 @@ def _rejects(
 ) -> pa.Table:
     """Build the rejects: the raw row as text, with the first check it failed and the value that failed it."""
     index = pa.array(rejected)
-    record = {column.header: text(given[column.name].take(index)).cast(pa.string()) for column in node.columns}
+    record = {column.header: encoded(given[column.name].take(index)) for column in node.columns}
     failed = first[rejected]
     names = pa.array([check.column.name if check.column else None for check in checks], pa.string())
     value = pa.nulls(len(rejected), pa.string()) if malformed is None else malformed.take(index)
     for column in node.columns:
         own = np.array([check.column is column for check in checks], dtype=np.bool_)[failed]
         if own.any():
-            value = pc.if_else(pa.array(own), record[column.header], value)
+            value = pc.if_else(pa.array(own), record[column.header].cast(pa.string()), value)
     positions = rows.take(index)
-    identity = blake2b(source.encode(), digest_size=SIZE).digest()
+    value = value.dictionary_encode()
     columns = {
-        "digest": digest_rows([positions, value, *record.values()], prefix=identity),
+        "digest": digest_rows([positions, value, *record.values()], prefix=source.encode()),
         "source": pa.DictionaryArray.from_arrays(np.zeros(len(rejected), np.int32), pa.array([source])),
         "row": positions,
         "rule": _coded(failed, pa.array([check.rule for check in checks], pa.string())),
         "column": _coded(failed, names),
         "value": value,
-        "record": pa.StructArray.from_arrays(list(record.values()), names=list(record)),
-    }
+    } | {RECORD + header: texts for header, texts in record.items()}
     return pa.table(columns)
 
 

@@ -81,6 +81,13 @@ def text(values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
+def encoded(values: pa.Array) -> pa.Array:
+    """Return [N] dictionary of strings: raw values as text, each made once; none that no row has."""
+    codes = values.indices.dictionary_encode() if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    distinct = values.dictionary.take(codes.dictionary) if pa.types.is_dictionary(values.type) else codes.dictionary
+    return pa.DictionaryArray.from_arrays(codes.indices, text(distinct))
+
+
 def _text(indices: pa.Array, distinct: pa.Array) -> pa.Array:
     """Return a dictionary array whose nulls are in its indices, also where the distinct value is a null."""
     if distinct.null_count:

@@ -159,6 +159,7 @@ def _fit(job: Job, staged: _Staged, stored: Scaler | None) -> Scaler | None:
 
 
 def _stage_task(task: pa.Table, pieces: list[list[Piece]], job: Job) -> Iterator[pa.Table]:
+    pa.set_memory_pool(pa.system_memory_pool())  # a tenth less time and memory than mimalloc, measured on both steps
     for number in task["task"].to_pylist():
         for piece in pieces[number]:
             yield from stage_piece(piece, job)
@@ -180,6 +181,7 @@ def _merge(job: Job, staged: list[str], scaler: Scaler | None, progress: Progres
 def _merge_task(
     task: pa.Table, partitions: list[range], job: Job, staged: list[str], scaler: Scaler | None
 ) -> Iterator[pa.Table]:
+    pa.set_memory_pool(pa.system_memory_pool())
     for number in task["task"].to_pylist():
         yield merge_partitions(partitions[number], job, staged, scaler)
 

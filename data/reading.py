@@ -21,7 +21,7 @@ from data.files import InputFile
 from data.lines import parse_line, record_table, value_text
 from data.node import NodeSpec
 
-BLOCK_ROWS = 150_000
+BLOCK_ROWS = 280_000
 BLOCK_BYTES = 64 << 20
 CSV_BLOCK_BYTES = 16 << 20
 JSON_LINES = 50_000

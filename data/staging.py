@@ -23,7 +23,7 @@ from data.node import NodeSpec
 from data.reading import Block, Piece, read_piece
 from data.scaler import Moments, Scaler
 
-PARTITION_ROWS = 250_000
+PARTITION_ROWS = 1_000_000
 MOST_BITS = 12
 """At most this many bits of a digest tell its partition: 4,096 partitions."""
 Finish: TypeAlias = Callable[[pa.Table], pa.Table]
@@ -77,7 +77,7 @@ def stage_block(block: Block, piece: Piece, job: Job) -> pa.Table:
         for column in job.node.scaled
     }
     distinct = {
-        role: _distinct(cleaned.events, column.stored)
+        role: cleaned.events[column.stored].chunk(0).dictionary
         for role in ("user", "item", "session")
         if (column := job.node.with_role(role))
     }
@@ -89,11 +89,6 @@ def stage_block(block: Block, piece: Piece, job: Job) -> pa.Table:
         | {f"distinct_{role}": pa.array([values], pa.list_(pa.string())) for role, values in distinct.items()}
         | {f"moments_{name}": [values] for name, values in moments.items()}
     )
-
-
-def _distinct(events: pa.Table, name: str) -> pa.Array:
-    codes = events[name].combine_chunks()
-    return codes.dictionary.take(pc.unique(codes.indices).drop_null())
 
 
 def _write_partitions(table: pa.Table, path: str, job: Job) -> None:
@@ -134,15 +129,15 @@ def merge_partitions(partitions: Sequence[int], job: Job, staged: Sequence[str],
         is new), prefix, and the numbers of new, duplicate and already known rows.
     """
     finish: dict[Kind, Finish] = {
-        "events": lambda table: finish_events(table, job.node, scaler),
-        "rejects": lambda table: finish_rejects(table, job.node),
+        "events": lambda table: finish_events(table, job.node, scaler, encoded_text=True),
+        "rejects": lambda table: finish_rejects(table, job.node, encoded_text=True),
     }
     reports = []
     for kind in KINDS:
         parts = job.archive.parts(kind, job.node.name)
         files = [pa.ipc.open_file(job.archive.filesystem.open_input_file(f"{path}.{kind}")) for path in staged]
         for partition in partitions:
-            table = pa.concat_tables([_plain(file.get_batch(partition)) for file in files])
+            table = _joined([file.get_batch(partition) for file in files])
             reports.append(_merge(table, kind, job.prefix(partition), parts, job, finish[kind]))
     return pa.Table.from_pylist(reports)
 
@@ -187,18 +182,45 @@ def _write_parquet(table: pa.Table, path: str, identity: str, archive: Archive) 
         )
         if leaf != identity  # ids neither repeat nor compress
     ]
+    # A partition has rows of all users and items: bounds of text would never rule a file out.
+    bounded = [field.name for field in table.schema if pa.types.is_primitive(field.type)]
     with archive.filesystem.open_output_stream(path) as stream:
-        pq.write_table(table, stream, compression=dict.fromkeys(leaves, "snappy"), use_dictionary=leaves)
+        pq.write_table(
+            table,
+            stream,
+            compression=dict.fromkeys(leaves, "snappy"),
+            use_dictionary=leaves,
+            write_statistics=bounded,
+            store_schema=False,  # text is text to readers, dictionary or not
+        )
     if archive.is_local:
         sync(path)
 
 
-def _plain(batch: pa.RecordBatch) -> pa.Table:
-    """Return the rows with text in place of dictionaries, which differ from block to block."""
-    columns = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
-    ]
-    return pa.Table.from_arrays(columns, names=batch.schema.names)
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Return the rows of all batches as one chunk, each text column with one dictionary for all."""
+    columns = {}
+    for name in batches[0].schema.names:
+        parts = [batch[name] for batch in batches]
+        columns[name] = _unified(parts) if pa.types.is_dictionary(parts[0].type) else pa.concat_arrays(parts)
+    return pa.table(columns)
+
+
+def _unified(parts: Sequence[pa.Array]) -> pa.Array:
+    """Join dictionary arrays; the dictionary of the result has each value once and none that no row has.
+
+    Arrow's own `unify_dictionaries` keeps the values that no row has: in a partition, those of the whole input.
+    """
+    indices, distinct, count = [], [], 0
+    for part in parts:
+        used = np.zeros(len(part.dictionary), dtype=np.bool_)
+        used[part.indices.drop_null().to_numpy()] = True
+        positions = np.cumsum(used, dtype=np.int32) + np.int32(count - 1)
+        indices.append(pa.array(positions).take(part.indices))
+        distinct.append(part.dictionary.filter(pa.array(used)))
+        count += len(distinct[-1])
+    values = pa.concat_arrays(distinct).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(values.indices.take(pa.concat_arrays(indices)), values.dictionary)
 
 
 def _is_first(digests: pa.Array) -> npt.NDArray[np.bool_]:

@@ -39,6 +39,7 @@ class Progress:
 def start_ray() -> None:
     """Attach to the Ray of this job or address, or start a quiet one; nothing if there is one already."""
     if not ray.is_initialized():
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it tells that tokens are on
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
@@ -74,9 +75,12 @@ def run_tasks(function: Callable[..., Iterator[pa.Table]], tasks: int, **argumen
 
 @contextmanager
 def _quiet_ray_data() -> Iterator[None]:
-    """Set Ray Data's options for the datasets made inside: our own progress line, no log lines."""
+    """Set Ray Data's options for the datasets made inside: our own progress line, no log lines, no slow start."""
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
+    # With budgets, Ray Data 2.60 runs one task at a time for a second: its first question for the cluster's resources
+    # finds no answer, and it asks again a second later. What our tasks return is small and needs no budget.
+    context.op_resource_reservation_enabled = False
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # a failure is raised, and need not be logged as well

@@ -7,7 +7,8 @@ Ours: `data.ingest.ingest` on a local Ray of its own with as many CPUs as the ma
 ingestion done before, so that neither the start of Ray nor that of its workers is measured. Its peak is the largest
 sum of the proportional set sizes (PSS: shared pages divided among those who share them, so the object store counts
 once) of this process and all processes below it (Ray's workers, raylet, object store, control store), read every
-0.2 s, less the same sum just before the ingestion. `--small` gives the same peak for a smaller input.
+0.2 s, less the same sum just before the ingestion. As a reading takes 30 to 90 ms of a core, the peak is that of a run
+of its own, which is not timed. `--small` gives the same peak for a smaller input.
 
 pandas: a process of its own, its imports not measured. It reads the columns as pyarrow-backed strings, checks the same
 rules in the same order, fills, scales, deduplicates, and writes events and rejects with their reasons to Parquet; it
@@ -30,6 +31,7 @@ import ray
 
 from data.ingest import Summary, ingest
 from data.node import load_node
+from data.reading import LEAST_TASK_ROWS
 from data.tasks import start_ray
 
 MIB = 1 << 20
@@ -51,9 +53,10 @@ def main() -> None:
         warm_up_rows(options.file, place)
         small = f"ours_peak_mib_{options.small}x"
         if options.small:
-            _, peers[small] = run_ours(repeat(options.file, place / "small", options.small), place / "small-archive")
+            peers[small] = run_ours(repeat(options.file, place / "small", options.small), place / "small-archive")[1]
         large = repeat(options.file, place / "large", options.repeats)
-        summary, peak = run_ours(large, place / "archive")
+        _, peak = run_ours(large, place / "sampled-archive")
+        summary, _ = run_ours(large, place / "archive", sample=False)
         report(f"ours: {summary.model_dump_json()} peak {peak:.0f} MiB")
         figures |= {"rows": summary.read, "ours_rows_s": summary.rows_s, "ours_peak_mib": round(peak, 1)}
         if not options.without_pandas:
@@ -81,21 +84,23 @@ def repeat(file: Path, folder: Path, repeats: int) -> Path:
 
 
 def warm_up_rows(file: Path, place: Path) -> None:
-    """Write few rows in four files, so that their ingestion runs in each worker."""
-    rows = pq.read_table(file).slice(0, 4000)
+    """Write a file for each CPU, just large enough to be a task of its own: their ingestion runs in each worker."""
+    rows = pq.read_table(file).slice(0, LEAST_TASK_ROWS)
     (place / "warm").mkdir()
-    for number in range(4):
+    for number in range(os.cpu_count() or 1):
         pq.write_table(rows, place / "warm" / f"{number}.parquet")
 
 
-def run_ours(folder: Path, archive: Path) -> tuple[Summary, float]:
-    """Ingest a folder with a Ray of its own; returns the summary and the peak in MiB."""
+def run_ours(folder: Path, archive: Path, sample: bool = True) -> tuple[Summary, float]:
+    """Ingest a folder with a Ray of its own; returns the summary and, if it is sampled, the peak in MiB."""
     start_ray()
     ingest([str(folder.parent / "warm")], load_node("online_retail"), str(archive) + "-warm")
     sampler = Sampler()
-    sampler.start()
+    if sample:
+        sampler.start()
     summary = ingest([str(folder)], load_node("online_retail"), str(archive))
-    sampler.stop()
+    if sample:
+        sampler.stop()
     ray.shutdown()
     return summary, sampler.peak_mib
 

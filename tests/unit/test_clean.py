@@ -4,11 +4,12 @@ import datetime as dt
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from data.clean import clean, finish_events, finish_rejects
-from data.digest import digest_rows, hexadecimal
+from data.digest import digest_rows, hexadecimal, raw_bytes
 from data.lines import record_table
 from data.node import Column, NodeSpec, load_node
 from data.records import clean_records
@@ -140,11 +141,71 @@ def test_times_are_utc() -> None:
     assert values(one(type="timestamp"), [1299067200000]) == ([], [0])
 
 
-def test_an_event_id_is_the_hash_of_the_documented_bytes() -> None:
-    """Null flags, a word for each column, then the strings: for the row (7, "ab", null)."""
-    digests = digest_rows([pa.array([7]), pa.array(["ab"]), pa.array([None], pa.float64())])
-    row = b"".join(word.to_bytes(8, "little") for word in (0b100, 7, 2, 0)) + b"ab"
-    assert hexadecimal(digests).to_pylist() == [blake2b(row, digest_size=16).hexdigest()]
+def test_an_event_id_never_changes() -> None:
+    """The documented formula in plain Python, and one id written down: a changed id would store every row again."""
+    multipliers = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53), (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+    def mix(word: int, factors: tuple[int, int]) -> int:
+        for factor in factors:
+            word = (word ^ word >> 33) * factor % (1 << 64)
+        return word ^ word >> 33
+
+    def lanes(text: bytes) -> list[int]:
+        digest = blake2b(text, digest_size=16).digest()
+        return [int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")]
+
+    expected = b""
+    row: list[int | list[int]] = [
+        0b100,
+        7,
+        lanes(b"ab"),
+        0,
+        0x3FF8000000000000,
+        (1 << 64) - 5,
+    ]  # null flags, 7, "ab", null, 1.5, -5
+    for lane, state in enumerate(lanes(b"prefix")):
+        for word in row:
+            state = mix(state ^ (word[lane] if isinstance(word, list) else word), multipliers[lane])
+        expected += state.to_bytes(8, "little")
+    columns = [pa.array([7]), pa.array(["ab"]), pa.array([None], pa.float64()), pa.array([1.5]), pa.array([-5])]
+    [pinned] = hexadecimal(digest_rows(columns, b"prefix")).to_pylist()
+    assert pinned == expected.hex() == "08531796905b7fbfcfead91cc518eba8"
+    [event] = clean_records([GOOD], RETAIL)
+    assert isinstance(event, Event)
+    assert event.event_id == "4e738a6d92686f7b98c45e3c2a870e61"
+
+
+def test_an_id_does_not_depend_on_the_batch_or_the_encoding() -> None:
+    count = 40_000  # more than are hashed at a time
+    texts = pa.array([None if number % 7 == 0 else f"t{number % 1000}" for number in range(count)])
+    numbers = pa.array([None if number % 11 == 0 else number for number in range(count)])
+    whole = digest_rows([texts, numbers])
+    assert len(set(whole.to_pylist())) == len(set(zip(texts.to_pylist(), numbers.to_pylist(), strict=True)))
+    coded = texts.dictionary_encode()
+    alone = [digest_rows([coded[at : at + 1], numbers[at : at + 1]])[0] for at in (0, 1, 16_383, 16_384, count - 1)]
+    assert alone == [whole[at] for at in (0, 1, 16_383, 16_384, count - 1)]
+    flags = [pa.array([None] * position + [0] + [None] * (69 - position), pa.int64()) for position in range(70)]
+    assert len(set(digest_rows(flags).to_pylist())) == 70  # one row a column, beyond the first word of flags
+
+
+def test_equal_values_in_other_columns_give_other_ids() -> None:
+    rows = [
+        (1, 2, "a"),
+        (2, 1, "a"),
+        (1, 2, ""),
+        (1, 2, None),
+        (None, 2, "a"),
+        (0, 2, "a"),
+        (1, None, "a"),
+        (1, 0, "a"),
+    ]
+    left, middle, right = zip(*rows, strict=True)
+    columns = [pa.array(left), pa.array(middle), pa.array(right)]
+    assert len(set(digest_rows(columns).to_pylist() + digest_rows(columns, b"p").to_pylist())) == 2 * len(rows)
+    small = np.arange(300)  # small numbers in two columns: sums, products and differences repeat, ids do not
+    grid = [pa.array(np.repeat(small, 300)), pa.array(np.tile(small, 300))]
+    halves = raw_bytes(digest_rows(grid)).view(np.uint64)
+    assert len(np.unique(halves[:, 0])) == len(np.unique(halves[:, 1])) == 90_000
 
 
 def test_rows_that_differ_have_different_ids() -> None:
