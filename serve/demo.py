@@ -47,7 +47,7 @@ POLICIES: dict[str, PolicyConfig] = {
 HELD_OUT = datetime(2011, 10, 1, tzinfo=UTC)
 """Real transactions: customers of the demo do what the purchases before this time say."""
 
-console = Console(stderr=True)
+console = Console(stderr=True, soft_wrap=True)  # a path that was broken over two lines cannot be copied
 
 
 def step(number: int, text: str) -> None:
@@ -128,7 +128,7 @@ def invite(url: str, market: Market) -> None:
         f"""curl -s {url}/v1/feedback {json} -d '{{"decision_id": "mine", "kind": "click", "item_id": "{item}"}}'""",
         f"curl -s {url}/healthz",
     ):
-        console.print(f"    {line}", highlight=False, soft_wrap=True)
+        console.print(f"    {line}", highlight=False)
 
 
 def _progress() -> Progress:
@@ -142,9 +142,7 @@ def _check_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise DataError(
-                f"port {port} is taken: {error}; choose another with --port (make demo PORT=...)"
-            ) from error
+            raise DataError(f"port {port} is taken: choose another with --port (make demo PORT=...)") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,54 @@
+"""The demo, small: it ends well, loses nothing, and leaves its picture and its numbers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+
+def demo(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "serve.demo", "--exit", "--home", str(home), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+
+
+def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path / "a home"  # with a space: paths must be passed on whole
+    done = demo(home, "--visits", "2400", "--port", str(port))
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads((home / "rewards.json").read_text())
+    assert numbers["events_lost"] == 0
+    assert numbers["decisions"] == 2400
+    assert numbers["feedback_to_served_s"]["n"] > 0
+    means = {name: windows[0] for name, windows in numbers["mean_reward"].items()}
+    assert means["random"] < means["popularity"] < means["linear_thompson"] < numbers["oracle"]
+    assert (home / "rewards.png").read_bytes().startswith(b"\x89PNG")
+    assert "events lost: 0 of" in done.stderr
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = demo(tmp_path / "home", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "is taken: choose another" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_transactions_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "transactions.parquet").write_text("something else")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = demo(tmp_path / "home", "--data", str(tmp_path / "transactions.parquet"), "--port", str(port))
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("serve.demo: cannot read")
+    assert f"{tmp_path / 'transactions.parquet'} as parquet" in last
+    assert "Traceback" not in done.stderr
