@@ -61,7 +61,7 @@ class Outcome:
     closed: bool
     """The wait window is over: nothing that is received from now on can change the rewards."""
     late: int
-    """Feedback received after the wait window: no effect."""
+    """Feedback received after the wait window, or longer than that before the decision: no effect."""
     unknown_kind: int
     """Feedback in time, of a kind without a weight: no effect."""
     not_in_slate: int
@@ -76,7 +76,8 @@ class Outcome:
 def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec, now: datetime) -> Outcome:
     """Give each slot of the decision its reward from the decision's feedback, which is in log order.
 
-    A feedback counts if it was received at most `spec.wait_s` seconds after the decision was made, its kind has a
+    A feedback counts if it was received at most `spec.wait_s` seconds after the decision was made (or before: a
+    decision may reach the log after its feedback), its kind has a
     weight and its item (none named: the first slot's) was shown. It is worth weight times value. A slot with several
     gets their aggregate in log order, a slot with none gets `spec.default`.
 
@@ -92,7 +93,7 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
         if item.feedback_id in seen:  # read both from the store and from its archive
             continue
         seen.add(item.feedback_id)
-        if _age_s(decision, item) > spec.wait_s:
+        if abs(_age_s(decision, item)) > spec.wait_s:
             late += 1
         elif item.kind not in spec.weights:
             unknown_kind += 1
@@ -102,10 +103,15 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
             counted.setdefault(slot, []).append(spec.weights[item.kind] * item.value)
     aggregate = AGGREGATE[spec.aggregation]
     rewards = tuple(
-        aggregate(counted[slot]) if slot in counted else spec.default for slot in range(len(decision.slate))
+        _bounded(aggregate(counted[slot]), spec) if slot in counted else spec.default
+        for slot in range(len(decision.slate))
     )
     closed = (now - decision.time).total_seconds() > spec.wait_s
     return Outcome(decision, rewards, sum(rewards), bool(counted), closed, late, unknown_kind, not_in_slate)
+
+
+def _bounded(reward: float, spec: RewardSpec) -> float:
+    return max(-spec.limit, min(spec.limit, reward))
 
 
 def _age_s(decision: Decision, feedback: Feedback) -> float:

@@ -178,9 +178,9 @@ def _moment(value: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter: beyond the years 1 to 9999 in UTC
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _parse_format(values: pa.Array, form: str) -> pa.Array:

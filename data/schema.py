@@ -21,15 +21,36 @@ from pydantic import (
 Scalar: TypeAlias = str | int | FiniteFloat | bool | None
 """A value in a context or a record: what JSON, Arrow and SQL all hold without loss."""
 
-Id = Annotated[str, Field(min_length=1, max_length=256)]
+
+def valid_unicode(text: str) -> str:
+    """Return the text if it can be stored as UTF-8; JSON's escapes can also spell half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"no valid Unicode: {error.reason} at {error.start}") from error
+    return text
+
+
+Id = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)]
 """An identifier given by a client or by us."""
 
-UtcTime = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+
+def _to_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{time.isoformat()} is no time between the years 1 and 9999 in UTC") from error
+
+
+UtcTime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """A point in time; any offset is accepted and converted, a time without one is refused."""
 
 
+PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+"""A policy's name is also its folder's."""
+
 Amount = Annotated[FiniteFloat, Field(ge=-1e9, le=1e9)]
-"""A reported value: bounded, so that no single report can drown all that was learned."""
+"""A reported value: bounded, so that sums of them stay finite and exact enough."""
 
 
 class Record(BaseModel):
@@ -158,5 +179,7 @@ class RewardSpec(Record):
     """The wait window: feedback received later than this many seconds after its decision does not count."""
     default: Amount = 0.0
     """The reward of a shown item that got no counted feedback."""
+    limit: Annotated[float, Field(gt=0, le=1e6)] = 100.0
+    """A slot's reward is kept within plus and minus this, so that no single report can drown all that was learned."""
     aggregation: Literal["first", "sum", "mean", "max"] = "max"
     """How several feedbacks for one item of one decision become one reward."""

@@ -131,11 +131,6 @@ class Store:
             found = _select_in(connection, DECISIONS, DECISIONS.table.c.decision_id, decision_ids)
         return {decision.decision_id: decision for _, decision in found}
 
-    def decisions_between(self, start: datetime, end: datetime) -> list[Decision]:
-        """Return the decisions made at or after `start` and before `end`."""
-        made = DECISIONS.table.c.time
-        return [decision for _, decision in self._select(DECISIONS, made >= start, made < end)]
-
     def decisions(self, after: int = 0, limit: int | None = None) -> list[tuple[int, Decision]]:
         """Return the decisions after a log position with their positions, `limit` at most."""
         return self._select(DECISIONS, DECISIONS.table.c.seq > after, limit=limit)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from data.errors import DataError
 from data.features import Encoder, purchase_lines
 from data.settings import Settings
-from rl.artefact import ArtefactError, load
+from rl.artefact import Artefact, ArtefactError, load
 from rl.experience import purchase_events
 from rl.fold import encode
 from rl.policies.baselines import Popularity
@@ -59,6 +59,27 @@ def _customers(held_out: pa.Table, encoder: Encoder) -> Iterator[tuple[str, date
         yield str(user), pd.Timestamp(lines["time"].min()).to_pydatetime(), set(lines["item_id"])
 
 
+def _unseen(artefact: Artefact, since: datetime) -> Artefact:
+    """Return an artefact that has not seen the held-out purchases.
+
+    Raises:
+        DataError: it has.
+    """
+    last = artefact.trained_on.get("last_event")
+    if not isinstance(last, str) or datetime.fromisoformat(last) >= since:
+        raise DataError(
+            f"{artefact.name} knows purchases until {last}, the held-out ones start at {since.isoformat()}: "
+            "train it with --before that time"
+        )
+    return artefact
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no length; it must be at least 1")
+    return int(text)
+
+
 def _time(text: str) -> datetime:
     """Parse the time of `--since`; argparse turns the ValueError of another into its message."""
     time = datetime.fromisoformat(text)
@@ -73,10 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("artefacts", nargs="+", type=Path, help="folders written by rl.train")
     parser.add_argument("--since", required=True, type=_time, help="held-out purchases start here")
     parser.add_argument("--node", default="online_retail")
-    parser.add_argument("-k", type=int, default=10, help="length of the ranking (default: 10)")
+    parser.add_argument("-k", type=_positive, default=10, help="length of the ranking (default: 10)")
     options = parser.parse_args(arguments)
     try:
-        loaded = [load(folder) for folder in options.artefacts]
+        loaded = [_unseen(load(folder), options.since) for folder in options.artefacts]
         held_out = purchase_events(Settings(), options.node, since=options.since)
         rows = {artefact.name: evaluate(artefact.policy, artefact.encoder, held_out, options.k) for artefact in loaded}
         first = loaded[0].encoder

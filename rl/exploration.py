@@ -75,8 +75,7 @@ class SquareCB(_Config):
 class Votes(_Config):
     """Thompson sampling as an explicit distribution: how many of the S posterior samples each candidate wins.
 
-    A sample's tie goes to its first candidate. The floor keeps every propensity away from 0, which off-policy
-    estimates need.
+    A sample's ties share its vote. The floor keeps every propensity away from 0, which off-policy estimates need.
     """
 
     kind: Literal["votes"] = "votes"
@@ -84,12 +83,12 @@ class Votes(_Config):
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
-        n_queries, n_samples, n_candidates = scores.shape
-        winners = np.where(mask[:, None, :], scores, -np.inf).argmax(axis=2)  # [B, S]
-        cells = winners + n_candidates * np.arange(n_queries)[:, None]
-        votes = np.bincount(cells.ravel(), minlength=mask.size).reshape(mask.shape)
-        p: FloatArray = self.floor * _uniform(mask) + (1 - self.floor) * votes / n_samples
-        return p
+        masked = np.where(mask[:, None, :], scores, -np.inf)
+        wins = (masked == masked.max(axis=2, keepdims=True)) & mask[:, None, :]  # [B, S, A]
+        votes = np.einsum("bsa,bs->ba", wins, 1.0 / np.maximum(wins.sum(axis=2), 1))
+        p = self.floor * _uniform(mask) + (1 - self.floor) * (votes / scores.shape[1])
+        rounded: FloatArray = np.minimum(p, 1.0)  # the sum of two rounded parts can be 1 + 2e-16
+        return rounded
 
 
 ExplorerConfig: TypeAlias = Annotated[Uniform | EpsilonGreedy | Softmax | SquareCB | Votes, Field(discriminator="kind")]

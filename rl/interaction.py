@@ -27,7 +27,7 @@ class SlateEnv(Protocol):
 
 
 def interact(
-    policy: Policy, env: SlateEnv, steps: int, seed: int, rng: np.random.Generator, reward_sign: float = 1.0
+    policy: Policy, env: SlateEnv, steps: int, seed: int, rng: np.random.Generator
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
     """Let the policy answer `steps` batches of B visits and learn after each.
 
@@ -37,7 +37,6 @@ def interact(
         steps: number of batches.
         seed: of the simulator.
         rng: of the policy's draws.
-        reward_sign: what the learner sees of the rewards; -1 makes the broken learner that the tests keep.
 
     Yields:
         The slates' rewards and their expected rewards under the simulator, both [B].
@@ -47,5 +46,5 @@ def interact(
         query = Query(**observation)
         slates = policy.decide(query, env.k, rng)
         observation, rewards, _, _, info = env.step(slates.positions)
-        policy.update(Observations.of_slates(query, slates, reward_sign * info["rewards"]))
+        policy.update(Observations.of_slates(query, slates, info["rewards"]))
         yield rewards, info["expected"]

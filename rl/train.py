@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import AwareDatetime, Field
 from pydantic_settings import SettingsConfigDict
 from rich.console import Console
@@ -19,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from data.attribution import GRACE
 from data.errors import DataError
 from data.features import Encoder, EncoderConfig, fit
-from data.schema import RewardSpec
+from data.schema import PolicyName, RewardSpec
 from data.settings import Settings
 from data.store import Store
 from rl.artefact import Artefact, save
@@ -44,7 +45,7 @@ class Training(Config):
 
     model_config = SettingsConfigDict(cli_prog_name="python -m rl.train")
 
-    name: str = Field(default="linear_thompson", description="of the policy; the artefact's folder is called so")
+    name: PolicyName = Field(default="linear_thompson", description="of the policy; the artefact's folder is called so")
     policy: PolicyConfig = LinearThompsonConfig()
     encoder: EncoderConfig = EncoderConfig()
     reward: RewardSpec = RewardSpec()
@@ -58,7 +59,7 @@ class Training(Config):
     before: AwareDatetime | None = Field(default=None, description="use only events before this time")
     decisions: int = Field(default=20_000, ge=1, description="simulated visits")
     batch: int = Field(default=20, ge=1, description="visits answered between two updates")
-    k: int = Field(default=10, ge=1, description="items of a slate")
+    slate_size: int = Field(default=10, ge=1, description="items of a slate")
     seed: int = Field(default=0, ge=0)
     out: Path | None = Field(default=None, description="folder of the artefact; default: policies/NAME in the home")
 
@@ -84,7 +85,13 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
         report = _from_log(policy, encoder, config.reward, Store.open(settings.store_url), until)
     else:
         report = _from_simulator(policy, encoder, market or _fitted(config, events, encoder), config, rng, progress)
-    trained_on = {"source": config.source, "seed": config.seed, "events": events.num_rows, "encoder": encoder.version}
+    trained_on = {
+        "source": config.source,
+        "seed": config.seed,
+        "events": events.num_rows,
+        "last_event": pc.max(events["time"]).as_py().isoformat(),
+        "encoder": encoder.version,
+    }
     artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on, until)
     return save(artefact, config.out or settings.home / "policies" / config.name), report
 
@@ -113,9 +120,9 @@ def _from_simulator(
     policy: Policy, encoder: Encoder, market: Market, config: Training, rng: np.random.Generator, progress: Progress
 ) -> dict[str, Any]:
     """Let the policy answer simulated visits and learn from them."""
-    if config.k > len(market.items):
-        raise PolicyError(f"a slate of {config.k} needs that many items, the catalogue has {len(market.items)}")
-    env = RetailEnv(market, encoder, num_envs=config.batch, k=config.k, spec=config.reward)
+    if config.slate_size > len(market.items):
+        raise PolicyError(f"slate_size is {config.slate_size}, the catalogue has only {len(market.items)} items")
+    env = RetailEnv(market, encoder, num_envs=config.batch, k=config.slate_size, spec=config.reward)
     steps = -(-config.decisions // config.batch)
     task = progress.add_task(f"train {config.name}", total=steps * config.batch)
     expected, start = [], perf_counter()
@@ -125,7 +132,7 @@ def _from_simulator(
     seconds = perf_counter() - start
     curve = np.concatenate(expected)
     means = [float(curve[at : at + _WINDOW].mean()) for at in range(0, len(curve), _WINDOW)]
-    return {"curve": means, "window": _WINDOW, **market.ceilings(config.k, config.reward), "seconds": seconds}
+    return {"curve": means, "window": _WINDOW, **market.ceilings(config.slate_size, config.reward), "seconds": seconds}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

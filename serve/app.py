@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
@@ -41,7 +42,8 @@ log = logging.getLogger("ray.serve")
 
 
 def _settings(config: ServiceConfig) -> Settings:
-    return Settings(home=Path(config.home)) if config.home else Settings()
+    """A home that is given is the whole place: the environment's log and archive are for the environment's home."""
+    return Settings(home=Path(config.home), store=None, archive=None) if config.home else Settings()
 
 
 class Learner:
@@ -53,9 +55,10 @@ class Learner:
         artefacts = {name: load(settings.home / "policies" / name) for name in config.policies}
         self._learner = OnlineLearner(Store.open(settings.store_url), artefacts, config.reward, config.learn_from)
         self._id = uuid4().hex
+        self._node = ray.get_runtime_context().get_node_id()
         self._updates: list[Update] = []
-        while update := self._learner.poll():
-            self._updates = [update]
+        if last := self._learner.catch_up():
+            self._updates = [last]
         self._changed = asyncio.Condition()
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
@@ -71,6 +74,10 @@ class Learner:
                     self._updates = [*self._updates[-_HISTORY:], update]
                     self._changed.notify_all()
             await asyncio.sleep(_POLL_S)
+
+    def node(self) -> str:
+        """Return the id of the machine that the log's file is on."""
+        return self._node
 
     async def news(self, learner_id: str, number: int) -> News:
         """Return what came after update `number` of learner `learner_id`; waits up to 5 s for something."""
@@ -114,7 +121,13 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Take over what was learned before the first request, follow the learner, and end what was begun."""
+        """Take over what was learned before the first request, follow the learner, and end what was begun.
+
+        Raises:
+            RuntimeError: the learner runs on another machine, where it reads another file.
+        """
+        if (node := await self._learner.node.remote()) != ray.get_runtime_context().get_node_id():
+            raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
         await self._catch_up()
         self._task = asyncio.create_task(self._follow())
         yield

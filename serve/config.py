@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from data.schema import RewardSpec
+from data.schema import PolicyName, RewardSpec
 
 Share = Annotated[float, Field(ge=0)]
 
@@ -15,7 +15,7 @@ class ServiceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policies: dict[str, Share] = Field(
+    policies: dict[PolicyName, Share] = Field(
         default={"linear_thompson": 1.0},
         min_length=1,
         description="shares of the traffic by policy; each was trained into policies/NAME of the home",

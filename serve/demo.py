@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import fcntl
 import logging
 import os
 import shutil
@@ -26,6 +27,7 @@ from data.node import load_node
 from data.schema import RewardSpec
 from data.settings import Settings
 from data.store import Store
+from data.tasks import Progress as IngestProgress
 from rl.experience import purchase_events
 from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig
 from rl.simulators.fitted import FittedMarketConfig, fit_market
@@ -38,6 +40,7 @@ from serve.report import draw, summarise, table
 from serve.traffic import Customers, TrafficError
 
 NODE = "online_retail"
+_LOCK = "demo.lock"
 POLICIES: dict[str, PolicyConfig] = {
     "random": RandomConfig(),
     "popularity": PopularityConfig(),
@@ -63,16 +66,16 @@ def load_data(data: str | None, settings: Settings, rng: np.random.Generator) ->
     """
     if data:
         step(1, f"ingest {data}")
-        summary = ingest([data], load_node(NODE), settings.archive_uri)
+        summary = ingest([data], load_node(NODE), settings.archive_uri, progress=IngestProgress(sys.stderr))
         events = purchase_events(settings, NODE, before=HELD_OUT)
         market = fit_market(events, fit(events, EncoderConfig()), FittedMarketConfig())
     else:
         config = GeneratedMarketConfig()
         path = settings.home / "transactions.parquet"
-        step(1, f"generate a shop's year of transactions and ingest {path}")
+        step(1, f"generate a shop's year of transactions and ingest {_short(path)}")
         market = generate_market(config, rng)
         generate_transactions(market, config.invoices, rng).to_parquet(path)
-        summary = ingest([str(path)], load_node(NODE), settings.archive_uri)
+        summary = ingest([str(path)], load_node(NODE), settings.archive_uri, progress=IngestProgress(sys.stderr))
     console.print(
         f"    {summary.model_dump_json(include={'read', 'rejected', 'duplicates', 'events', 'users', 'items'})}"
     )
@@ -105,30 +108,34 @@ def show(customers: Customers, settings: Settings) -> bool:
     """Print and draw the results; returns whether nothing was lost."""
     step(5, "results")
     traffic, store = customers.traffic, Store.open(settings.store_url)
-    counts = store.counts()
+    kept = {f.feedback_id for reports in store.feedback_of(traffic.decisions).values() for f in reports}
+    lost = len(traffic.decisions - store.decisions_by_id(traffic.decisions).keys()) + len(traffic.feedback - kept)
     store.close()
-    lost = traffic.decisions_acknowledged + traffic.feedback_acknowledged - counts["decisions"] - counts["feedback"]
     summary = summarise(traffic, list(POLICIES), 1_000, lost)
-    picture = draw(traffic, summary, settings.home)
+    picture = draw(summary, settings.home)
     console.print(table(summary))
     fresh = summary["feedback_to_served_s"]
     console.print(f"events lost: {lost} of {summary['decisions'] + summary['feedback']:,} acknowledged")
     console.print(f"feedback to served by both replicas: p50 {fresh['p50']:.2f} s, p95 {fresh['p95']:.2f} s")
-    console.print(f"picture: {picture}, its numbers: {picture.with_suffix('.json')}")
+    console.print(f"picture: {_short(picture)}, its numbers: {_short(picture.with_suffix('.json'))}")
     return lost == 0
 
 
 def invite(url: str, market: Market) -> None:
     """Print three requests to try."""
-    item = market.items[0]
     json = "-H 'content-type: application/json'"
     console.print("the service is up; try")
     for line in (
         f"""curl -s {url}/v1/recommend {json} -d '{{"user_id": "{market.users[0]}", "k": 3, "decision_id": "mine"}}'""",
-        f"""curl -s {url}/v1/feedback {json} -d '{{"decision_id": "mine", "kind": "click", "item_id": "{item}"}}'""",
+        f"""curl -s {url}/v1/feedback {json} -d '{{"decision_id": "mine", "kind": "click"}}'""",
         f"curl -s {url}/healthz",
     ):
         console.print(f"    {line}", highlight=False)
+
+
+def _short(path: Path) -> str:
+    """Return the path as one would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _progress() -> Progress:
@@ -170,12 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    shutil.rmtree(options.home, ignore_errors=True)
-    options.home.mkdir(parents=True)
     settings = Settings(home=options.home.absolute(), store=None, archive=None)
     rng = np.random.default_rng(options.seed)
+    os.environ.pop("RAYCOMMEND_API_KEY", None)  # the demo's customers have none
     os.environ.update(ray_environment(drain_s=1))
-    with _ray():
+    with _fresh_home(settings.home), _ray():
         market = load_data(options.data, settings, rng)
         train_first(settings, options.first, HELD_OUT if options.data else None)
         step(3, "deploy behind HTTP: two replicas and an online learner")
@@ -189,6 +195,26 @@ def _run(options: argparse.Namespace) -> int:
                 with suppress(KeyboardInterrupt):
                     signal.pause()
     return 0 if kept else 1
+
+
+@contextmanager
+def _fresh_home(home: Path) -> Iterator[None]:
+    """Empty the folder and keep it for this process; only a folder that a demo has made is ever emptied."""
+    lock = home / _LOCK
+    if home.exists() and not lock.exists() and any(home.iterdir()):
+        raise DataError(f"{home} was not made by a demo and is not empty: choose another --home")
+    home.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"another demo is using {home}: stop it, or choose another --home") from error
+        for old in home.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old)
+            elif old != lock:
+                old.unlink()
+        yield
 
 
 @contextmanager

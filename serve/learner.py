@@ -30,7 +30,7 @@ class Update:
     number: int
     """Counts the learner's updates, so that a follower notices one that it has missed."""
     position: int
-    """Feedback rows read plus windows closed: grows with every change, and is the same after a restart."""
+    """Log positions of decisions and feedback plus windows closed: never the same for two states, never goes back."""
     learned_through: int
     """Log position of the last feedback folded."""
     observations: dict[str, Observations]
@@ -85,7 +85,10 @@ class OnlineLearner:
         self._tracked: dict[str, _Tracked] = {}
         self._open: deque[str] = deque()  # in log order: windows that are not yet known to be closed
         self._kept: deque[str] = deque()  # closed, within the grace
-        self._decision_seq = self._feedback_seq = self._closed = self._number = 0
+        self._orphans: dict[str, list[Feedback]] = {}
+        self._decision_seq = self._feedback_seq = self._closed = self._number = self._position = 0
+        self.caught_up = False
+        """Whether the last poll came to the end of the log."""
 
     def poll(self) -> Update | None:
         """Read what the log has gained and learn it; None if nothing has changed.
@@ -97,12 +100,20 @@ class OnlineLearner:
         # Feedback first: then each decision that it is about is in the log already when the decisions are read.
         feedback = self._store.feedback(self._feedback_seq, _ROWS)
         decisions = self._store.decisions(self._decision_seq, _ROWS)
-        early = self._store.feedback_of([decision.decision_id for _, decision in decisions])
         with self._lock:  # a snapshot must not say that it has learned what has only been read
-            touched = self._track(decisions, early) | self._hear(feedback) | self._close(now)
+            touched = self._hear(feedback) | self._track(decisions) | self._close(now)
             update = self._learn(self._fold(touched, now)) if touched or feedback else None
-            self._forget(now)
+            self.caught_up = max(len(feedback), len(decisions)) < _ROWS
+            if self.caught_up:  # else what is unread may be about what would be forgotten
+                self._forget(now)
         return update
+
+    def catch_up(self) -> Update | None:
+        """Poll until the end of the log; returns the last update."""
+        last, self.caught_up = None, False
+        while not self.caught_up:
+            last = self.poll() or last
+        return last
 
     def snapshot(self) -> Snapshot:
         """Return the state after the last update."""
@@ -110,26 +121,29 @@ class OnlineLearner:
             artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
             return Snapshot(self._number, self._position, self._feedback_seq, artefacts)
 
-    @property
-    def _position(self) -> int:
-        return self._feedback_seq + self._closed
-
-    def _track(self, decisions: Sequence[tuple[int, Decision]], early: Mapping[str, list[Feedback]]) -> set[str]:
-        """Start to follow decisions; returns those with feedback that was there before them."""
-        for seq, decision in decisions:
-            self._tracked[decision.decision_id] = _Tracked(decision, early.get(decision.decision_id, []))
-            self._open.append(decision.decision_id)
-            self._decision_seq = seq
-        return set(early)
-
     def _hear(self, feedback: Sequence[tuple[int, Feedback]]) -> set[str]:
-        """Add feedback to its decisions; for one that is no longer followed it is late, and has no effect."""
+        """Add feedback to its decisions, or keep it for a decision that may follow."""
         touched = set()
         for seq, report in feedback:
             self._feedback_seq = seq
             if tracked := self._tracked.get(report.decision_id):
                 tracked.feedback.append(report)
                 touched.add(report.decision_id)
+            else:
+                self._orphans.setdefault(report.decision_id, []).append(report)
+        return touched
+
+    def _track(self, decisions: Sequence[tuple[int, Decision]]) -> set[str]:
+        """Start to follow decisions; returns those whose feedback was there before them."""
+        touched = set()
+        for seq, decision in decisions:
+            self._decision_seq = seq
+            early = self._orphans.pop(decision.decision_id, [])
+            # The candidates are not learned from, and would be most of the memory.
+            self._tracked[decision.decision_id] = _Tracked(decision.model_copy(update={"candidates": ()}), early)
+            self._open.append(decision.decision_id)
+            if early:
+                touched.add(decision.decision_id)
         return touched
 
     def _close(self, now: datetime) -> set[str]:
@@ -142,8 +156,15 @@ class OnlineLearner:
         return closed
 
     def _forget(self, now: datetime) -> None:
-        while self._kept and self._tracked[self._kept[0]].decision.time + self._wait + GRACE < now:
+        """Drop what nothing can change any more."""
+        past = now - self._wait - GRACE
+        while self._kept and self._tracked[self._kept[0]].decision.time < past:
             del self._tracked[self._kept.popleft()]
+        self._orphans = {  # received longer ago than the window is long: no later decision can claim it
+            decision_id: reports
+            for decision_id, reports in self._orphans.items()
+            if (received := reports[-1].received_at) is not None and received >= past
+        }
 
     def _fold(self, touched: set[str], now: datetime) -> _Fold:
         fold = _Fold()
@@ -161,6 +182,7 @@ class OnlineLearner:
 
     def _learn(self, fold: _Fold) -> Update:
         self._number += 1
+        self._position = self._decision_seq + self._feedback_seq + self._closed
         observations = {}
         for name, artefact in self._artefacts.items():
             new = [outcome for outcome in fold.new if self._learns(name, outcome)]

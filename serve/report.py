@@ -25,7 +25,7 @@ def summarise(traffic: Traffic, policies: Sequence[str], window: int, lost: int)
     Args:
         traffic: what the customers did.
         policies: in the order of the table.
-        window: decisions of a policy that make one row.
+        window: decisions of a policy that make one row; the oracle's are means over all policies' visits.
         lost: acknowledged decisions and reports that the log does not have.
     """
     by_policy = {name: [visit for visit in traffic.visits if visit.policy == name] for name in policies}
@@ -33,10 +33,10 @@ def summarise(traffic: Traffic, policies: Sequence[str], window: int, lost: int)
     return {
         "window": window,
         "mean_reward": {name: _windows([v.reward for v in visits], window) for name, visits in by_policy.items()},
-        "expected_reward": {name: _windows([v.expected for v in visits], window) for name, visits in by_policy.items()},
-        "oracle": float(np.mean([visit.oracle for visit in traffic.visits])),
-        "decisions": traffic.decisions_acknowledged,
-        "feedback": traffic.feedback_acknowledged,
+        "oracle": _windows([visit.oracle for visit in traffic.visits], window * len(policies)),
+        "share_of_oracle": {name: _shares(visits).tolist() for name, visits in by_policy.items()},
+        "decisions": len(traffic.decisions),
+        "feedback": len(traffic.feedback),
         "retries": traffic.retries,
         "events_lost": lost,
         "feedback_to_served_s": {"p50": float(freshness[0]), "p95": float(freshness[1]), "n": len(traffic.freshness_s)},
@@ -51,25 +51,25 @@ def table(summary: dict[str, Any]) -> Table:
     for name in rewards:
         shown.add_column(name, justify="right")
     shown.add_column("oracle", justify="right")
-    for row in range(max(len(means) for means in rewards.values())):
-        cells = [f"{means[row]:.2f}" if row < len(means) else "" for means in rewards.values()]
+    columns = [*rewards.values(), summary["oracle"]]
+    for row in range(max(len(means) for means in columns)):
         first = row * summary["window"]
-        shown.add_row(f"{first:,}-{first + summary['window']:,}", *cells, f"{summary['oracle']:.2f}")
+        cells = [f"{means[row]:.2f}" if row < len(means) else "" for means in columns]
+        shown.add_row(f"{first:,}-{first + summary['window']:,}", *cells)
     return shown
 
 
-def draw(traffic: Traffic, summary: dict[str, Any], folder: Path) -> Path:
+def draw(summary: dict[str, Any], folder: Path) -> Path:
     """Save the learning curves as `rewards.png` and the numbers as `rewards.json`; return the picture's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rewards.json").write_text(json.dumps(summary, indent=1))
     figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
-    for name in summary["mean_reward"]:
-        curve = _smooth([visit for visit in traffic.visits if visit.policy == name])
-        axes.plot(np.arange(len(curve))[_FIRST:] + 1, curve[_FIRST:], label=name.replace("_", " "))
-    axes.axhline(summary["oracle"], color="black", linestyle="--", linewidth=1, label="oracle")
-    axes.set_ylim(bottom=0)
+    for name, shares in summary["share_of_oracle"].items():
+        axes.plot(np.arange(_FIRST, _FIRST + len(shares)), 100 * np.array(shares), label=name.replace("_", " "))
+    axes.axhline(100, color="black", linestyle="--", linewidth=1, label="oracle")
+    axes.set_ylim(0, 105)
     axes.set_xlabel("decisions of each policy")
-    axes.set_ylabel(f"expected reward of a slate (mean of {_SMOOTH})")
+    axes.set_ylabel(f"expected reward, % of the oracle's at the same visits (last {_SMOOTH})")
     axes.set_title("A shop's customers, served and learned from over HTTP")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -85,10 +85,10 @@ def _windows(values: Sequence[float], window: int) -> list[float]:
     return [float(np.mean(values[at : at + window])) for at in starts if len(values) - at >= window / 2]
 
 
-def _smooth(visits: Sequence[Visit]) -> FloatArray:
-    """Return the running mean of the last visits' expected rewards, [n]."""
-    total = np.cumsum([visit.expected for visit in visits])
-    lengths = np.minimum(np.arange(1, len(total) + 1), _SMOOTH)
-    before = np.concatenate([np.zeros(min(_SMOOTH, len(total))), total[:-_SMOOTH]])
-    means: FloatArray = (total - before) / lengths
-    return means
+def _shares(visits: Sequence[Visit]) -> FloatArray:
+    """Return the expected reward of the last visits over the oracle's at the same visits, from the 50th visit on."""
+    sums = np.cumsum([(visit.expected, visit.oracle) for visit in visits], axis=0).reshape(-1, 2)
+    lagged = np.concatenate([np.zeros((min(_SMOOTH, len(sums)), 2)), sums[:-_SMOOTH]])
+    recent = (sums - lagged)[_FIRST - 1 :]
+    shares: FloatArray = recent[:, 0] / recent[:, 1]
+    return shares

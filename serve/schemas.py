@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from data.schema import Amount, Id, Scalar, UtcTime
+from data.schema import Amount, Id, Scalar, UtcTime, valid_unicode
 
 MAX_CANDIDATES = 1_000
 MAX_SLATE = 100
@@ -33,6 +33,14 @@ class RecommendRequest(Body):
         default=None, description="a name for the decision: asking again with it returns the same decision"
     )
     policy: Id | None = Field(default=None, description="ask this policy, whatever its share of the traffic")
+
+    @field_validator("context")
+    @classmethod
+    def _can_be_stored(cls, context: dict[str, Scalar]) -> dict[str, Scalar]:
+        for text in (*context.keys(), *context.values()):
+            if isinstance(text, str):
+                valid_unicode(text)
+        return context
 
 
 class RecommendedItem(Body):

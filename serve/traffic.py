@@ -43,11 +43,13 @@ class Traffic:
     """What was sent and what came back."""
 
     visits: list[Visit] = field(default_factory=list)
-    decisions_acknowledged: int = 0
-    feedback_acknowledged: int = 0
+    decisions: set[str] = field(default_factory=set)
+    """Ids that were acknowledged."""
+    feedback: set[str] = field(default_factory=set)
+    """Likewise."""
     retries: int = 0
-    last_position: int = 0
-    """Log position of the newest feedback that was acknowledged."""
+    newest: tuple[int, float] = (0, 0.0)
+    """Log position of the newest feedback that was acknowledged, and when it was."""
     freshness_s: list[float] = field(default_factory=list)
     """Times from a feedback's acknowledgement until every replica answered with a version that has learned it."""
 
@@ -99,8 +101,8 @@ class Customers:
             "k": self._k,
             "policy": policy,
         }
-        answer = await self._post(session, "/v1/recommend", body)
-        self.traffic.decisions_acknowledged += 1
+        answer = await self._request(session, "POST", "/v1/recommend", body)
+        self.traffic.decisions.add(decision_id)
         shown = np.array([[self._index[item["item_id"]] for item in answer["items"]]])
         visitor, months = np.array([user]), months_of([time])
         clicked, bought = self._market.respond(visitor, months, shown, self._rng)
@@ -109,9 +111,10 @@ class Customers:
             about = {"decision_id": decision_id, "item_id": item["item_id"]}
             reports += [{**about, "kind": "click"}] if was_clicked else []
             reports += [{**about, "kind": "purchase"}] if was_bought else []
-        result = await self._post(session, "/v1/feedback", reports)
-        self.traffic.feedback_acknowledged += len(reports)
-        self.traffic.last_position = max(row["position"] for row in result["results"])
+        result = await self._request(session, "POST", "/v1/feedback", reports)
+        self.traffic.feedback |= {row["feedback_id"] for row in result["results"]}
+        position = max(row["position"] for row in result["results"])
+        self.traffic.newest = max(self.traffic.newest, (position, perf_counter()))
         nothing, click, purchase = reward_levels(self._spec)
         expected = self._market.expected_rewards(visitor, months, self._spec)[0]
         self.traffic.visits.append(
@@ -123,16 +126,16 @@ class Customers:
             )
         )
 
-    async def _post(self, session: aiohttp.ClientSession, path: str, body: Any) -> Any:
+    async def _request(self, session: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> Any:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with session.post(path, json=body) as response:
+                async with session.request(method, path, json=body) as response:
                     if response.status == 200:
                         return await response.json()
                     problem = f"{path} answered {response.status}: {await response.text()}"
                     if response.status < 500:
                         raise TrafficError(problem)
-            except aiohttp.ClientError as error:
+            except (aiohttp.ClientError, TimeoutError) as error:
                 problem = f"{path} did not answer: {error!r}"
             if attempt == _ATTEMPTS:
                 break
@@ -143,15 +146,16 @@ class Customers:
     async def _probe(self, session: aiohttp.ClientSession, replicas: int = 2) -> None:
         """Measure again and again how long it takes until every replica serves what was just acknowledged."""
         while True:
-            await asyncio.sleep(0.5)
-            position, start = self.traffic.last_position, perf_counter()
+            await asyncio.sleep(0.3)
+            position, acknowledged = self.traffic.newest
+            if not position:
+                continue
             fresh: set[str] = set()
             while len(fresh) < replicas:
-                async with session.get("/healthz") as response:
-                    health = await response.json()
+                health = await self._request(session, "GET", "/healthz")
                 if health["learned_through"] >= position:
                     fresh.add(health["replica"])
-                if perf_counter() - start > _FRESH_WITHIN_S:
+                if perf_counter() - acknowledged > _FRESH_WITHIN_S:
                     raise TrafficError(f"feedback {position} is not served after {_FRESH_WITHIN_S} s: {health}")
                 await asyncio.sleep(0.02)
-            self.traffic.freshness_s.append(perf_counter() - start)
+            self.traffic.freshness_s.append(perf_counter() - acknowledged)

@@ -9,6 +9,15 @@ from threadpoolctl import threadpool_limits
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_settings_from_outside() -> Iterator[None]:
+    """Keep a developer's own log, archive and key out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HOME", "STORE", "ARCHIVE", "API_KEY"):
+            patch.delenv(f"RAYCOMMEND_{name}", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """Compute with one BLAS thread, as `rl.train` does."""
     with threadpool_limits(1, "blas"):

@@ -18,7 +18,9 @@ from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, chec
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-    regularisation: Annotated[float, Field(gt=0, description="λ: prior precision of every weight")] = 1.0
+    regularisation: Annotated[
+        float, Field(gt=0, description="λ: prior precision of every weight, in units of 1/σ²")
+    ] = 1.0
 
 
 class RidgeConfig(_Config):

@@ -3,6 +3,7 @@
 A policy is judged by the expected reward, under the market, of its slates of 10 in the last 2,000 of 20,000 decisions.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,7 @@ from data.schema import RewardSpec
 from rl.experience import generated_events
 from rl.interaction import interact
 from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RFMBanditConfig, build
+from rl.policy import Observations
 from rl.simulators.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market import Market
 from rl.simulators.retail import RetailEnv
@@ -36,7 +38,13 @@ def final_reward(config: PolicyConfig, seed: int, reward_sign: float = 1.0) -> f
     market, encoder = shop(seed)
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
     env = RetailEnv(market, encoder, num_envs=BATCH, k=K)
-    steps = interact(policy, env, DECISIONS // BATCH, seed, np.random.default_rng(100 + seed), reward_sign)
+    learn = policy.update
+
+    def update(observations: Observations) -> None:
+        learn(replace(observations, rewards=reward_sign * observations.rewards))
+
+    setattr(policy, "update", update)  # noqa: B010 - the broken learner, sign -1, is broken here and nowhere else
+    steps = interact(policy, env, DECISIONS // BATCH, seed, np.random.default_rng(100 + seed))
     expected = np.concatenate([of_step for _, of_step in steps])
     assert len(expected) == DECISIONS
     return float(expected[-JUDGED:].mean())

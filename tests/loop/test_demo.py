@@ -1,5 +1,6 @@
 """The demo, small: it ends well, loses nothing, and leaves its picture and its numbers."""
 
+import fcntl
 import json
 import os
 import socket
@@ -25,7 +26,8 @@ def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
     assert numbers["decisions"] == 2400
     assert numbers["feedback_to_served_s"]["n"] > 0
     means = {name: windows[0] for name, windows in numbers["mean_reward"].items()}
-    assert means["random"] < means["popularity"] < means["linear_thompson"] < numbers["oracle"]
+    assert means["random"] < means["popularity"] < means["linear_thompson"] < numbers["oracle"][0]
+    assert all(len(shares) > 500 and max(shares) <= 1 for shares in numbers["share_of_oracle"].values())
     assert (home / "rewards.png").read_bytes().startswith(b"\x89PNG")
     assert "events lost: 0 of" in done.stderr
 
@@ -39,6 +41,24 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     assert "is taken: choose another" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "home").exists()
+
+
+def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = demo(tmp_path)
+    assert done.returncode == 2
+    assert "was not made by a demo and is not empty" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_home_that_a_demo_uses_is_left_alone(tmp_path: Path) -> None:
+    with (tmp_path / "demo.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        (tmp_path / "store.db").write_text("in use")
+        done = demo(tmp_path)
+    assert done.returncode == 2
+    assert "another demo is using" in done.stderr
+    assert (tmp_path / "store.db").exists()
 
 
 def test_transactions_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ ROW = {
     "Country": "United Kingdom",
 }
 
+EARLY = {"decision_id": "d", "time": "0001-01-01T00:00:00+14:00"}
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -103,15 +105,17 @@ def test_a_report_sent_twice_counts_once(client: TestClient, store: Store) -> No
 
 def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Store) -> None:
     rows = [ROW, {**ROW, "Quantity": "six"}, {**ROW, "StockCode": "POST"}, ROW, {**ROW, "CustomerID": None}]
+    rows.append({**ROW, "InvoiceDate": "9999-12-31T23:59:59-12:00"})  # no year 10000
     results = client.post("/v1/events", json={"node": "online_retail", "records": rows}).json()["results"]
-    assert [r["status"] for r in results] == ["stored", "rejected", "rejected", "known", "rejected"]
+    assert [r["status"] for r in results] == ["stored", "rejected", "rejected", "known", "rejected", "rejected"]
     assert [(r["rule"], r["value"]) for r in results if r["status"] == "rejected"] == [
         ("type of quantity", "six"),
         ("goods code", "POST"),
         ("customer present", None),
+        ("type of invoice_date", "9999-12-31T23:59:59-12:00"),
     ]
     assert results[0]["event_id"] == results[3]["event_id"]
-    assert store.counts() == {"decisions": 0, "feedback": 0, "events": 1, "rejects": 3}
+    assert store.counts() == {"decisions": 0, "feedback": 0, "events": 1, "rejects": 4}
     [(_, event)] = store.events("online_retail")
     assert (event.user_id, event.item_id, event.outcome) == ("17850", "85123A", 6.0)
     assert event.record["session"] == "536365"
@@ -133,13 +137,16 @@ def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Sto
         ("/v1/feedback", {"decision_id": "d"}, 422, "invalid_request", "kind", "Field required"),
         ("/v1/feedback", {"decision_id": "d", "kind": "c", "value": 1e10}, 422, "invalid_request", None, "1000000000"),
         ("/v1/events", {"node": "nowhere", "records": [{}]}, 404, "unknown_node", "node", "taken are online_retail"),
+        ("/v1/recommend", {"context": {"a": "\ud800"}}, 422, "invalid_request", None, "no valid Unicode"),
+        ("/v1/recommend", {"user_id": "\udcff"}, 422, "invalid_request", "user_id", "no valid Unicode"),
+        ("/v1/feedback", {**EARLY, "kind": "c"}, 422, "invalid_request", "time", "years 1 and 9999"),
         ("/v1/nothing", {}, 404, "not_found", None, "Not Found"),
     ],
 )
 def test_bad_requests_say_what_where_and_what_would_be_right(
     client: TestClient, path: str, body: Any, status: int, code: str, where: str | None, message: str
 ) -> None:
-    response = client.post(path, json=body)
+    response = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
     error = problem(response)
     assert (response.status_code, error["code"]) == (status, code)
     assert message in error["message"]

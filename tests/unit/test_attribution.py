@@ -225,3 +225,15 @@ def test_no_outcomes_and_a_wrong_discount() -> None:
     assert (empty.num_rows, empty.schema) == (0, TRANSITION_SCHEMA)
     with pytest.raises(ValueError, match=r"discount must be in \[0, 1\], got 1.5"):
         transitions([], discount=1.5, session_gap_s=60.0)
+
+
+def test_a_reward_is_kept_within_the_limit() -> None:
+    reports = [feedback("1", "purchase", "a", 1e9), feedback("2", "purchase", "b", -9.0), feedback("3", "click", "c")]
+    outcome = attribute(decision(), reports, spec(limit=20.0), at(1))
+    assert outcome.rewards == (20.0, -20.0, 1.0)
+
+
+def test_feedback_from_long_before_its_decision_does_not_count() -> None:
+    reports = [feedback("1", "click", "a", received_s=-60.1), feedback("2", "click", "b", received_s=-60.0)]
+    outcome = attribute(decision(), reports, SPEC, at(1))
+    assert (outcome.rewards, outcome.late) == ((0.0, 1.0, 0.0), 1)

@@ -189,7 +189,7 @@ def test_silence_is_learned_when_the_window_closes_and_not_before(log: Log) -> N
     log.clock.advance(0.001)
     update = learner.poll()
     assert update is not None
-    assert update.position == 2
+    assert update.position == 4  # two decisions, two closed windows
     assert state(learner, "rfm_bandit")["sums"].sum() == pytest.approx(4 * -0.1)
 
 
@@ -249,3 +249,59 @@ def test_a_follower_takes_over_a_snapshot_that_then_stays_as_it_is(log: Log) -> 
     learner.poll()
     assert recommender.decide(ask) == before
     assert before.policy_version == f"00000000.{recommender.position}"
+
+
+def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feedback that was received in time counts, however late it is read."""
+    monkeypatch.setattr("serve.learner._ROWS", 10)
+    learner = log.learner(("rfm_bandit",))
+    decisions = log.decide(40, seed=0)
+    learner.poll()
+    for decision in decisions:
+        log.report(decision, "purchase", slot=0)
+        log.report(decision, "click", slot=1)
+    log.clock.advance(300)
+    learner.catch_up()
+    assert_same_state(state(learner, "rfm_bandit"), batch_state(log, "rfm_bandit"))
+
+
+def test_catching_up_reads_a_silent_log_to_its_end(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.learner._ROWS", 10)
+    for decision in log.decide(35, seed=0)[-2:]:
+        log.report(decision, "click")
+    learner = log.learner()
+    last = learner.catch_up()
+    assert last is not None
+    assert last.learned_through == 2
+    assert state(learner, "rfm_bandit")["counts"].sum() == 4  # the one decision of the two that was this policy's
+
+
+def test_two_states_never_have_the_same_position(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that are committed between the learner's two reads are learned once, at a later position."""
+    learner = log.learner(("rfm_bandit",))
+    read = log.store.decisions
+
+    def interrupted(after: int = 0, limit: int | None = None) -> list[tuple[int, Decision]]:
+        for decision in log.decide(2, seed=1):
+            log.report(decision, "purchase")
+        monkeypatch.undo()
+        return read(after, limit)
+
+    for decision in log.decide(2, seed=0):
+        log.report(decision, "click")
+    monkeypatch.setattr(log.store, "decisions", interrupted)
+    seen = {}
+    while update := learner.poll():
+        seen[update.position] = state(learner, "rfm_bandit")["sums"].sum()
+    assert len(set(seen.values())) == len(seen) == 2
+    assert_same_state(state(learner, "rfm_bandit"), batch_state(log, "rfm_bandit"))
+
+
+def test_orphans_that_nothing_can_claim_are_forgotten(log: Log) -> None:
+    learner = log.learner()
+    log.store.insert([Feedback(feedback_id="f", decision_id="never", kind="click")])
+    learner.poll()
+    assert learner._orphans
+    log.clock.advance(1_000)
+    learner.poll()
+    assert not learner._orphans

@@ -67,9 +67,9 @@ def test_the_rewards_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_without_a_file() -> None:
     assert load(Training, []) == Training()
-    config = load(Training, ["--policy.kind", "ridge", "--policy.explorer.kind", "votes", "-k", "3"])
+    config = load(Training, ["--policy.kind", "ridge", "--policy.explorer.kind", "votes", "--slate_size", "3"])
     assert config.policy == RidgeConfig(explorer=Votes())
-    assert (config.k, config.market) == (3, FittedMarketConfig())
+    assert (config.slate_size, config.market) == (3, FittedMarketConfig())
 
 
 def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         ("sed = 1", "sed: Extra inputs are not permitted, got 1"),
         ("seed = -1", "seed: Input should be greater than or equal to 0, got -1"),
-        ("k = 0", "k: Input should be greater than or equal to 1, got 0"),
+        ("slate_size = 0", "slate_size: Input should be greater than or equal to 1, got 0"),
         ("source = 'dreams'", "source: Input should be 'simulator' or 'log', got 'dreams'"),
         ("encoder.rnk = 3", "encoder.rnk: Extra inputs are not permitted, got 3"),
         ("policy.kind = 'oracle'", "policy: Input tag 'oracle'"),
@@ -119,7 +119,7 @@ def test_a_wrong_file_is_refused(line: str, message: str, tmp_path: Path, capsys
         (["--sed", "1"], "unrecognized arguments: --sed 1"),
         (["--policy.foo", "1"], "unrecognized arguments: --policy.foo 1"),
         (["--seed", "-1"], "seed: Input should be greater than or equal to 0, got '-1'"),
-        (["-k", "many"], "k: Input should be a valid integer"),
+        (["--slate_size", "many"], "slate_size: Input should be a valid integer"),
         (["--policy.kind", "rfm_bandit", "--policy.shrinkage", "0"], "policy.rfm_bandit.shrinkage: Input should be g"),
     ],
 )
@@ -157,7 +157,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_training_reports_and_saves(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main([*SMALL, "--name", "tiny", "--decisions", "2001", "-k", "3"]) == 0
+    assert train.main([*SMALL, "--name", "tiny", "--decisions", "2001", "--slate_size", "3"]) == 0
     report = json.loads(capsys.readouterr().out)
     artefact = load_artefact(home / "policies" / "tiny")
     assert (report["name"], report["digest"]) == ("tiny", artefact.digest)
@@ -170,7 +170,7 @@ def test_training_reports_and_saves(home: Path, capsys: pytest.CaptureFixture[st
 def test_the_same_training_gives_the_same_policy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arrays = []
     for name, seed in (("one", "3"), ("again", "3"), ("other", "4")):
-        train.main([*SMALL, "--name", name, "--decisions", "60", "-k", "3", "--seed", seed])
+        train.main([*SMALL, "--name", name, "--decisions", "60", "--slate_size", "3", "--seed", seed])
         arrays.append(load_artefact(home / "policies" / name).policy.state_dict()["b"])
     assert np.array_equal(arrays[0], arrays[1])
     assert not np.array_equal(arrays[0], arrays[2])
@@ -179,7 +179,7 @@ def test_the_same_training_gives_the_same_policy(home: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*SMALL, "-k", "13"], "a slate of 13 needs that many items, the catalogue has 12"),
+        ([*SMALL, "--slate_size", "13"], "slate_size is 13, the catalogue has only 12 items"),
         ([*SMALL, "--encoder.rank", "12"], "rank 12 needs more than 12 items"),
         (["--source", "log"], "ingest"),
         ([], "ingest"),
