@@ -22,16 +22,7 @@ Scalar: TypeAlias = str | int | FiniteFloat | bool | None
 """A value in a context or a record: what JSON, Arrow and SQL all hold without loss."""
 
 
-def valid_unicode(text: str) -> str:
-    """Return the text if it can be stored as UTF-8; JSON's escapes can also spell half characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"no valid Unicode: {error.reason} at {error.start}") from error
-    return text
-
-
-Id = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)]
+Id = Annotated[str, Field(min_length=1, max_length=256)]
 """An identifier given by a client or by us."""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from data.schema import Amount, Id, Scalar, UtcTime, valid_unicode
+from data.schema import Amount, Id, Scalar, UtcTime
 
 MAX_CANDIDATES = 1_000
 MAX_SLATE = 100
@@ -37,9 +37,12 @@ class RecommendRequest(Body):
     @field_validator("context")
     @classmethod
     def _can_be_stored(cls, context: dict[str, Scalar]) -> dict[str, Scalar]:
+        """Refuse what JSON's escapes can spell and UTF-8 cannot: half characters."""
         for text in (*context.keys(), *context.values()):
-            if isinstance(text, str):
-                valid_unicode(text)
+            try:
+                str(text).encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"no valid Unicode: {error.reason} at {error.start}") from error
         return context
 
 

@@ -138,7 +138,7 @@ def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Sto
         ("/v1/feedback", {"decision_id": "d", "kind": "c", "value": 1e10}, 422, "invalid_request", None, "1000000000"),
         ("/v1/events", {"node": "nowhere", "records": [{}]}, 404, "unknown_node", "node", "taken are online_retail"),
         ("/v1/recommend", {"context": {"a": "\ud800"}}, 422, "invalid_request", None, "no valid Unicode"),
-        ("/v1/recommend", {"user_id": "\udcff"}, 422, "invalid_request", "user_id", "no valid Unicode"),
+        ("/v1/recommend", {"user_id": "\udcff"}, 422, "invalid_request", "user_id", "unicode string"),
         ("/v1/feedback", {**EARLY, "kind": "c"}, 422, "invalid_request", "time", "years 1 and 9999"),
         ("/v1/nothing", {}, 404, "not_found", None, "Not Found"),
     ],
