@@ -1,10 +1,11 @@
 """The Serve application: replicas that answer, one learner that they follow. The only module that imports Ray Serve."""
 
 import asyncio
+import io
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -201,4 +202,6 @@ def running(config: ServiceConfig, port: int) -> Iterator[str]:
         serve.run(build(config), name="raycommend")
         yield f"http://127.0.0.1:{port}"
     finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        # Serve kills its controller while that still answers, and Ray prints this to standard output as a failure.
+        with redirect_stdout(io.StringIO()):
+            serve.shutdown()  # type: ignore[no-untyped-call]
