@@ -54,6 +54,9 @@ class Learner:
         """Load the policies, rebuild from the log what they have learned since, then follow it."""
         settings = _settings(config)
         artefacts = {name: load(settings.home / "policies" / name) for name in config.policies}
+        for name, artefact in artefacts.items():
+            if artefact.reward != config.reward:
+                log.warning("%s was trained for %s and now learns from %s", name, artefact.reward, config.reward)
         self._learner = OnlineLearner(Store.open(settings.store_url), artefacts, config.reward, config.learn_from)
         self._id = uuid4().hex
         self._node = ray.get_runtime_context().get_node_id()

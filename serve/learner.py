@@ -87,6 +87,7 @@ class OnlineLearner:
         self._kept: deque[str] = deque()  # closed, within the grace
         self._orphans: dict[str, list[Feedback]] = {}
         self._decision_seq = self._feedback_seq = self._closed = self._number = self._position = 0
+        self._last_decision = datetime.min.replace(tzinfo=UTC)
         self.caught_up = False
         """Whether the last poll came to the end of the log."""
 
@@ -99,13 +100,16 @@ class OnlineLearner:
         now = self._clock()
         # Feedback first: then each decision that it is about is in the log already when the decisions are read.
         feedback = self._store.feedback(self._feedback_seq, _ROWS)
-        decisions = self._store.decisions(self._decision_seq, _ROWS)
+        behind = len(feedback) == _ROWS
+        if behind:  # there is more, all received later than this: for the fold it is not later yet
+            now = _received(feedback[-1][1])
+        ahead = behind and self._last_decision > now  # a long log is read abreast, so that few decisions are open
+        decisions = [] if ahead else self._store.decisions(self._decision_seq, _ROWS)
+        self.caught_up = not behind and len(decisions) < _ROWS
         with self._lock:  # a snapshot must not say that it has learned what has only been read
             touched = self._hear(feedback) | self._track(decisions) | self._close(now)
             update = self._learn(self._fold(touched, now)) if touched or feedback else None
-            self.caught_up = max(len(feedback), len(decisions)) < _ROWS
-            if self.caught_up:  # else what is unread may be about what would be forgotten
-                self._forget(now)
+            self._forget(now)
         return update
 
     def catch_up(self) -> Update | None:
@@ -137,7 +141,7 @@ class OnlineLearner:
         """Start to follow decisions; returns those whose feedback was there before them."""
         touched = set()
         for seq, decision in decisions:
-            self._decision_seq = seq
+            self._decision_seq, self._last_decision = seq, decision.time
             early = self._orphans.pop(decision.decision_id, [])
             # The candidates are not learned from, and would be most of the memory.
             self._tracked[decision.decision_id] = _Tracked(decision.model_copy(update={"candidates": ()}), early)
@@ -160,11 +164,9 @@ class OnlineLearner:
         past = now - self._wait - GRACE
         while self._kept and self._tracked[self._kept[0]].decision.time < past:
             del self._tracked[self._kept.popleft()]
-        self._orphans = {  # received longer ago than the window is long: no later decision can claim it
-            decision_id: reports
-            for decision_id, reports in self._orphans.items()
-            if (received := reports[-1].received_at) is not None and received >= past
-        }
+        if self.caught_up:  # received longer ago than the window is long: no decision that may follow can claim it
+            kept = {key: reports for key, reports in self._orphans.items() if _received(reports[-1]) >= past}
+            self._orphans = kept
 
     def _fold(self, touched: set[str], now: datetime) -> _Fold:
         fold = _Fold()
@@ -199,3 +201,8 @@ class OnlineLearner:
         if until is not None and outcome.decision.time <= until:
             return False
         return self._learn_from == "all" or outcome.decision.policy == name
+
+
+def _received(feedback: Feedback) -> datetime:
+    assert feedback.received_at is not None, "feedback of the log has it"
+    return feedback.received_at

@@ -67,7 +67,7 @@ class RecommendResponse(Body):
     decision_id: str
     items: list[RecommendedItem] = Field(description="best slot first")
     policy: PolicyVersion
-    learned_through: int = Field(description="log position of the last feedback that the policy had seen")
+    learned_through: int = Field(description="log position of the last feedback that the answering replica has seen")
 
 
 class FeedbackRequest(Body):

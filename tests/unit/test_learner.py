@@ -305,3 +305,21 @@ def test_orphans_that_nothing_can_claim_are_forgotten(log: Log) -> None:
     log.clock.advance(1_000)
     learner.poll()
     assert not learner._orphans
+
+
+def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rebuilding needs memory for the open decisions of a moment, not for the log, and learns the same."""
+    live(log, log.learner())
+    for minute in range(30):
+        for decision in log.decide(4, seed=100 + minute):
+            for kind in ("view", "click", "purchase"):
+                log.report(decision, kind)
+        log.clock.advance(60)
+    monkeypatch.setattr("serve.learner._ROWS", 10)
+    learner, most = log.learner(), 0
+    while not learner.caught_up:
+        learner.poll()
+        most = max(most, len(learner._tracked))
+    assert most < 60 < len(log.store.decisions())
+    for name in LEARNING:
+        assert_same_state(state(learner, name), batch_state(log, name))
