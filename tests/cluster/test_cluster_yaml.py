@@ -7,6 +7,9 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from data.schema import RewardSpec
+from serve.config import ServiceConfig
+
 FILE = Path(__file__).parents[2] / "cluster.yaml"
 
 
@@ -36,3 +39,10 @@ def test_every_start_command_turns_token_authentication_on(cluster: dict[str, An
     starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
     for command in starts:
         assert "ray start" not in command or "RAY_AUTH_MODE=token" in command
+
+
+def test_the_service_configuration_is_what_the_application_takes() -> None:
+    application = yaml.safe_load((FILE.parent / "serve" / "config.yaml").read_text())["applications"][0]
+    config = ServiceConfig(**application["args"])
+    assert config.reward == RewardSpec()  # what rl.train learns for, if it is told nothing else
+    assert {deployment["name"] for deployment in application["deployments"]} == {"Gateway", "Learner"}

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.ports import free_port
+
 
 def demo(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "serve.demo", "--exit", "--home", str(home), *arguments]
@@ -15,11 +17,8 @@ def demo(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     home = tmp_path / "a home"  # with a space: paths must be passed on whole
-    done = demo(home, "--visits", "2400", "--port", str(port))
+    done = demo(home, "--visits", "2400", "--port", str(free_port()))
     assert done.returncode == 0, done.stderr
     numbers = json.loads((home / "rewards.json").read_text())
     assert numbers["events_lost"] == 0
@@ -63,10 +62,7 @@ def test_a_home_that_a_demo_uses_is_left_alone(tmp_path: Path) -> None:
 
 def test_transactions_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "transactions.parquet").write_text("something else")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    done = demo(tmp_path / "home", "--data", str(tmp_path / "transactions.parquet"), "--port", str(port))
+    done = demo(tmp_path / "home", "--data", str(tmp_path / "transactions.parquet"), "--port", str(free_port()))
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert last.startswith("serve.demo: cannot read")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.ports import free_port
 from tests.shops import save_policies, small_market
 
 # The service runs in a process of its own: its Ray must start with HAProxy in the environment, the suite's does not.
@@ -65,9 +65,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
 
 
 def start(home: Path) -> Server:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "RAYCOMMEND_API_KEY": "right", "PYTHONPATH": os.getcwd()}
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVER, str(home), str(port)], stdout=subprocess.PIPE, text=True, env=environment
