@@ -18,8 +18,8 @@ check: .venv/installed  ## format, lint, types, import contracts
 	$(RUN) mypy
 	.venv/bin/lint-imports
 
-clean:  ## forget the virtual environment and what runs have written
-	rm -rf .venv var
+clean:  ## forget the virtual environment; what runs have written under var/ stays
+	rm -rf .venv
 
 .venv/installed: pyproject.toml .constraints.txt
 	$(PYTHON) -m venv .venv
