@@ -164,7 +164,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--exit", action="store_true", help="stop at the end instead of leaving the service up")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: what was started is stopped
     try:
         _check_port(options.port)
         return _run(options)
@@ -222,6 +221,8 @@ def _ray() -> Iterator[None]:
     for talkative in ("ray.serve", "ray._private.authentication"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
     ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    # After Ray, which sets a handler of its own: SIGTERM ends the demo like Ctrl-C, so what was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

@@ -3,10 +3,14 @@
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import httpx
+import psutil
 
 from tests.ports import free_port
 
@@ -29,6 +33,21 @@ def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
     assert all(len(shares) > 500 and max(shares) <= 1 for shares in numbers["share_of_oracle"].values())
     assert (home / "rewards.png").read_bytes().startswith(b"\x89PNG")
     assert "events lost: 0 of" in done.stderr
+
+
+def test_it_stays_up_until_it_is_told_to_stop_and_leaves_nothing_running(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "serve.demo", "--home", str(tmp_path), "--visits", "200", "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("Ctrl-C stops it" in line for line in process.stderr)
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz").json()["status"] == "ok"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert any("haproxy" in child.name() for child in family)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    _, left = psutil.wait_procs(family, timeout=20)
+    assert not left
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
