@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from rl.policy import FloatArray
 from serve.traffic import Traffic, Visit
-
-mpl.use("Agg")  # draws into files; there may be no screen
-from matplotlib import pyplot as plt
 
 _SMOOTH = 400  # visits that a point of the curve is the mean of
 _FIRST = 50  # visits before the first point: fewer say nothing
@@ -29,7 +26,7 @@ def summarise(traffic: Traffic, policies: Sequence[str], window: int, lost: int)
         lost: acknowledged decisions and reports that the log does not have.
     """
     by_policy = {name: [visit for visit in traffic.visits if visit.policy == name] for name in policies}
-    freshness = np.quantile(traffic.freshness_s, [0.5, 0.95]) if traffic.freshness_s else [float("nan")] * 2
+    freshness = np.quantile(traffic.freshness_s, [0.5, 0.95]).tolist() if traffic.freshness_s else [None, None]
     return {
         "window": window,
         "mean_reward": {name: _windows([v.reward for v in visits], window) for name, visits in by_policy.items()},
@@ -39,7 +36,7 @@ def summarise(traffic: Traffic, policies: Sequence[str], window: int, lost: int)
         "feedback": len(traffic.feedback),
         "retries": traffic.retries,
         "events_lost": lost,
-        "feedback_to_served_s": {"p50": float(freshness[0]), "p95": float(freshness[1]), "n": len(traffic.freshness_s)},
+        "feedback_to_served_s": {"p50": freshness[0], "p95": freshness[1], "n": len(traffic.freshness_s)},
     }
 
 
@@ -63,7 +60,8 @@ def draw(summary: dict[str, Any], folder: Path) -> Path:
     """Save the learning curves as `rewards.png` and the numbers as `rewards.json`; return the picture's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rewards.json").write_text(json.dumps(summary, indent=1))
-    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")  # without pyplot: there may be no screen
+    axes = figure.subplots()
     for name, shares in summary["share_of_oracle"].items():
         axes.plot(np.arange(_FIRST, _FIRST + len(shares)), 100 * np.array(shares), label=name.replace("_", " "))
     axes.axhline(100, color="black", linestyle="--", linewidth=1, label="oracle")
@@ -75,7 +73,6 @@ def draw(summary: dict[str, Any], folder: Path) -> Path:
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     path = folder / "rewards.png"
     figure.savefig(path, dpi=120)
-    plt.close(figure)
     return path
 
 

@@ -98,10 +98,6 @@ def _handle_errors(api: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"] if part not in ("body", *FEEDBACK_FORMS)) or None
         return _problem(422, "invalid_request", str(first["msg"]), where)
 
-    @api.exception_handler(UnicodeEncodeError)
-    async def unwritable(_: Request, error: UnicodeEncodeError) -> JSONResponse:
-        return _problem(422, "invalid_request", f"a text is no valid Unicode: {error.reason} at {error.start}")
-
     @api.exception_handler(PolicyError)
     async def unanswerable(_: Request, error: PolicyError) -> JSONResponse:
         return _problem(422, "unanswerable", str(error))
