@@ -1,13 +1,14 @@
 """The policy interface: score -> distribution over the candidates -> sample. Light: numpy only.
 
 Every policy answers B queries at once; rollouts use a large B, a served request B = 1. Axis names: B queries,
-A candidates, S posterior samples of a score (1 where scores are points), F joint features, K slots of a slate,
-N observations.
+A candidates, S posterior samples of a score (1 where scores are points), F features, K slots of a slate, T entries of a
+history, N observations.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,14 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+
+
+ITEM, OUTCOME, AGE = 0, 1, 2
+"""Columns of a history entry."""
+
+SHOWN, IGNORED, VIEW, CLICK, PURCHASE = 0, 1, 2, 3, 4
+"""Outcomes of a history entry. SHOWN: what the user did is not known."""
+N_OUTCOMES = 5
 
 
 class PolicyError(ValueError):
@@ -26,16 +35,27 @@ class Query:
     """B questions: in which context, choosing among which candidates."""
 
     features: FloatArray
-    """[B, A, F] joint features of context and candidate."""
+    """[B, A, F] joint features of context and candidate, or [B, 1, F] features of the context alone."""
     state: IntArray
     """[B] code of the discrete context, for tabular policies."""
     items: IntArray
     """[B, A] positions in the catalogue, from 1. 0 is padding where the mask is off, an unknown item where it is on."""
     mask: BoolArray
     """[B, A] which candidates may be chosen."""
+    history: IntArray | None = None
+    """[B, T, 3] what the user was shown or did, oldest first and padded on the left: item, outcome, and age in steps
+    (1 is the last). Item 0 is padding. None: no history is kept."""
 
     def __len__(self) -> int:
         return len(self.state)
+
+    @classmethod
+    def of(cls, observation: Mapping[str, Any]) -> "Query":
+        """Make a query of a batched observation; `items` and `mask` are needed, missing features are no features."""
+        batch = len(observation["items"])
+        nothing = {"features": np.zeros((batch, 1, 0)), "state": np.zeros(batch, dtype=np.int64)}
+        mask = np.asarray(observation["mask"], dtype=np.bool_)
+        return cls(**(nothing | dict(observation) | {"mask": mask}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +101,9 @@ class Observations:
     def of_slates(cls, query: Query, slates: Slates, rewards: FloatArray) -> "Observations":
         """Observe the reward of every slot; rewards is [B, K]."""
         rows = np.arange(len(query))[:, None]
+        alike = query.features.shape[1] == 1  # features of the context serve every slot
         return cls(
-            features=query.features[rows, slates.positions].reshape(rewards.size, -1),
+            features=query.features[rows, slates.positions * (not alike)].reshape(rewards.size, -1),
             state=np.repeat(query.state, rewards.shape[1]),
             items=query.items[rows, slates.positions].ravel(),
             rewards=rewards.ravel(),

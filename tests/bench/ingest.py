@@ -33,6 +33,7 @@ from data.ingest import Summary, ingest
 from data.node import load_node
 from data.reading import LEAST_TASK_ROWS
 from data.tasks import start_ray
+from tests.bench.common import finish, say
 
 MIB = 1 << 20
 
@@ -57,19 +58,17 @@ def main() -> None:
         large = repeat(options.file, place / "large", options.repeats)
         _, peak = run_ours(large, place / "sampled-archive")
         summary, _ = run_ours(large, place / "archive", sample=False)
-        report(f"ours: {summary.model_dump_json()} peak {peak:.0f} MiB")
+        say(f"ours: {summary.model_dump_json()} peak {peak:.0f} MiB")
         figures |= {"rows": summary.read, "ours_rows_s": summary.rows_s, "ours_peak_mib": round(peak, 1)}
         if not options.without_pandas:
             peer = run_pandas(large, place / "pandas")
-            report(f"pandas: {peer}")
+            say(f"pandas: {peer}")
             if peer["events"] != summary.events or peer["rejects"] != summary.rejects:
-                report(f"THE RESULTS DIFFER: ours {summary.events} events, {summary.rejects} rejects")
+                say(f"THE RESULTS DIFFER: ours {summary.events} events, {summary.rejects} rejects")
             figures |= {"pandas_rows_s": round(summary.read / peer["seconds"], 1)}
             figures |= {"pandas_peak_mib": round(peer["peak_mib"], 1)}
             figures["ratio"] = round(figures["ours_rows_s"] / figures["pandas_rows_s"], 3)
-    machine = {"cores": os.cpu_count(), "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
-    result = {"bench": "ingest", "figures": figures, "peers": peers, "seeds": 1, "commit": commit(), "machine": machine}
-    print(json.dumps(result))
+    finish("ingest", figures, peers, seeds=1)
 
 
 def repeat(file: Path, folder: Path, repeats: int) -> Path:
@@ -156,15 +155,6 @@ def run_pandas(folder: Path, target: Path) -> dict[str, float]:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=False, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
-
-
-def report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

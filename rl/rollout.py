@@ -1,0 +1,211 @@
+"""The batched environment runner: a policy acts in B environments at once and the result is columns. Needs ray, torch.
+
+RLlib's own runner builds a Python object for each step of each episode; this one calls the simulator and the policy
+once for all B environments and keeps arrays. It acts by `rl.policy.Policy.decide`, so that the probability it logs is
+the one that the action was drawn with.
+"""
+
+from collections import deque
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    SAMPLE_TIMER,
+)
+
+from rl.policy import BoolArray, FloatArray, IntArray, Policy, Query
+from rl.simulators.batched import BatchedEnv, Observation
+from rl.simulators.registry import make
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """N transitions as columns, those of one step of the environments next to each other."""
+
+    observation: Observation
+    """What the policy saw: arrays [N, ...]."""
+    actions: IntArray
+    """[N, K] positions on the candidate axis."""
+    propensities: FloatArray
+    """[N, K] of each slot's item given the slots before it."""
+    rewards: FloatArray
+    """[N] discounted sum over up to n steps."""
+    discounts: FloatArray
+    """[N] what the next state's value counts: γ to the number of summed steps, 0 where the episode has ended."""
+    next_observation: Observation
+    """What the policy would see after those steps; of no meaning where the discount is 0."""
+    logged: Columns
+    """[N, ...] the environment's `logged` information of the first step."""
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @classmethod
+    def concatenate(cls, parts: "list[Transitions]") -> "Transitions":
+        """Join several in order; at least one is needed."""
+        return cls(*(_join([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+
+class Acting(Protocol):
+    """An RLModule that can say by which policy it acts."""
+
+    def acting_policy(self) -> Policy:
+        """Return the policy over the module's current weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Step:
+    observation: Observation
+    actions: IntArray
+    propensities: FloatArray
+    rewards: FloatArray
+    terminated: BoolArray
+    ended: BoolArray
+    after: Observation
+    logged: Columns
+
+
+class BatchedEnvRunner(SingleAgentEnvRunner):
+    """Steps the simulator that `config.env` names (see `rl.simulators.registry`) and returns `Transitions`.
+
+    From the configuration it reads `num_envs_per_env_runner` (B), `rollout_fragment_length` (steps of each environment
+    a call), `seed`, and, where they exist, `n_step` and `gamma` (None: the simulator's own discount).
+    """
+
+    env: BatchedEnv
+    module: Acting
+
+    def make_env(self) -> None:
+        """Make the B environments, seeded by the configuration's seed and this runner's number."""
+        self.env = make(self.config.env, self.config.num_envs_per_env_runner, **dict(self.config.env_config))
+        self.num_envs = self.env.num_envs
+        of_env, of_policy = np.random.SeedSequence([self.config.seed or 0, self.worker_index or 0]).spawn(2)
+        self._seed = int(of_env.generate_state(1)[0])
+        self._rng = np.random.default_rng(of_policy)
+        gamma = self.config.gamma
+        self._gamma = self.env.discount if gamma is None else float(gamma)
+        self._n_step = int(getattr(self.config, "n_step", 1))
+        self._ended = 0  # episodes since the last call
+        self._needs_initial_reset = True
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> Transitions:
+        """Step all environments `rollout_fragment_length` times, or until num_timesteps steps are taken together.
+
+        With n-step returns a transition is complete n - 1 steps after it began, maybe in the next call.
+
+        Raises:
+            ValueError: whole episodes, random actions or no exploration were asked for; evaluate by `rl.returns`.
+        """
+        if num_episodes is not None or random_actions or explore is False:
+            raise ValueError("the batched runner samples steps by the policy's own exploration only")
+        if self._needs_initial_reset or force_reset:
+            self._reset()
+        steps = self.config.rollout_fragment_length
+        if num_timesteps is not None:
+            steps = -(-num_timesteps // self.num_envs)
+        with self.metrics.log_time(SAMPLE_TIMER), torch.inference_mode():
+            policy, parts = self.module.acting_policy(), []
+            for _ in range(steps):
+                self._window.append(self._step(policy))
+                if len(self._window) == self._n_step:
+                    parts.append(transitions(list(self._window), self._gamma))
+        self._increase_sampled_metrics(steps * self.num_envs, self._ended)
+        self._ended = 0
+        return Transitions.concatenate(parts) if parts else self._nothing()
+
+    def _reset(self) -> None:
+        self._observation, _ = self.env.reset(seed=self._seed)
+        self._window: deque[_Step] = deque(maxlen=self._n_step)
+        self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.int64)
+        self._needs_initial_reset = False
+
+    def _step(self, policy: Policy) -> _Step:
+        slate = self.env.single_action_space.shape  # () for one item
+        slates = policy.decide(Query.of(self._observation), slate[0] if slate else 1, self._rng)
+        actions = slates.positions if slate else slates.positions[:, 0]
+        after, rewards, terminated, truncated, info = self.env.step(actions)
+        ended = terminated | truncated
+        self._count(rewards, ended)
+        last = info["final_obs"] if truncated.any() else None
+        step = _Step(
+            self._observation,
+            slates.positions,
+            slates.propensities,
+            rewards,
+            terminated,
+            ended,
+            after if last is None else {k: _where(truncated, last[k], after[k]) for k in after},
+            {name: info[name] for name in self.env.logged},
+        )
+        self._observation = after
+        return step
+
+    def _count(self, rewards: FloatArray, ended: BoolArray) -> None:
+        """Keep the books of the episodes, logged once for all that have ended in this step."""
+        self._returns += rewards
+        self._lengths += 1
+        if ended.any():
+            returns, window = self._returns[ended], self.config.metrics_num_episodes_for_smoothing
+            self.metrics.log_value(EPISODE_RETURN_MEAN, returns.mean(), window=window)
+            self.metrics.log_value(EPISODE_RETURN_MIN, returns.min(), reduce="min", window=window)
+            self.metrics.log_value(EPISODE_RETURN_MAX, returns.max(), reduce="max", window=window)
+            self.metrics.log_value(EPISODE_LEN_MEAN, self._lengths[ended].mean(), window=window)
+            self._ended += len(returns)
+            self._returns[ended], self._lengths[ended] = 0.0, 0
+
+    def _nothing(self) -> Transitions:
+        """Return no transitions, with the columns that some would have."""
+        window = list(self._window)[:1]
+        whole = transitions(window, self._gamma)
+        return Transitions(*(_none(getattr(whole, f.name)) for f in fields(whole)))
+
+
+def transitions(window: list[_Step], gamma: float) -> Transitions:
+    """Return the n-step transitions [B] that begin with the window's first step; none goes past its episode's end.
+
+    Source: Sutton and Barto, "Reinforcement Learning" (2018), eq. 7.1.
+    """
+    first = window[0]
+    rewards, discounts = np.zeros(len(first.rewards)), np.ones(len(first.rewards))
+    going = np.ones(len(first.rewards), dtype=np.bool_)
+    after = first.after
+    for number, step in enumerate(window):
+        rewards = rewards + discounts * going * step.rewards
+        discounts = np.where(going, discounts * gamma * ~step.terminated, discounts)
+        if number:
+            after = {name: _where(going, step.after[name], after[name]) for name in after}
+        going = going & ~step.ended
+    return Transitions(first.observation, first.actions, first.propensities, rewards, discounts, after, first.logged)
+
+
+def _where(rows: BoolArray, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
+    """Choose whole rows of one array or the other."""
+    return np.where(rows.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
+
+
+def _join(parts: list[Any]) -> Any:
+    if isinstance(parts[0], dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
+
+
+def _none(column: Any) -> Any:
+    return {name: array[:0] for name, array in column.items()} if isinstance(column, dict) else column[:0]
