@@ -132,6 +132,10 @@ class Policy(ABC):
         """Return what exploration works on, [B, S, A]: the expected reward, unless a policy knows its uncertainty."""
         return self.expected(query)[:, None, :]
 
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return `scores` and `expected`; to be overridden where the two share their work."""
+        return self.scores(query, rng), self.expected(query)
+
     def distribution(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return the distribution of the first slot, [B, A]."""
         return self.explorer.probabilities(self.scores(query, rng), query.mask)
@@ -148,7 +152,7 @@ class Policy(ABC):
         fewest = int(query.mask.sum(axis=1).min(initial=query.mask.shape[1]))
         if not 1 <= k <= fewest:
             raise PolicyError(f"k must be between 1 and the number of candidates, got k={k} with {fewest} candidates")
-        scores, expected = self.scores(query, rng), self.expected(query)
+        scores, expected = self.scored(query, rng)
         rows, left = np.arange(len(query)), query.mask.copy()
         positions = np.empty((len(query), k), dtype=np.int64)
         propensities = np.empty((len(query), k))

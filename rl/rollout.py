@@ -45,6 +45,8 @@ class Transitions:
     """What the policy would see after those steps; of no meaning where the discount is 0."""
     logged: Columns
     """[N, ...] the environment's `logged` information of the first step."""
+    has_future: bool = True
+    """False where γ is 0: all discounts are 0 and the next observation is never needed."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -52,7 +54,9 @@ class Transitions:
     @classmethod
     def concatenate(cls, parts: "list[Transitions]") -> "Transitions":
         """Join several in order; at least one is needed."""
-        return cls(*(_join([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+        columns = [f.name for f in fields(cls) if f.name != "has_future"]
+        joined = {name: _join([getattr(part, name) for part in parts]) for name in columns}
+        return cls(**joined, has_future=parts[0].has_future)
 
 
 class Acting(Protocol):
@@ -173,9 +177,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def _nothing(self) -> Transitions:
         """Return no transitions, with the columns that some would have."""
-        window = list(self._window)[:1]
-        whole = transitions(window, self._gamma)
-        return Transitions(*(_none(getattr(whole, f.name)) for f in fields(whole)))
+        whole = transitions(list(self._window)[:1], self._gamma)
+        columns = [f.name for f in fields(whole) if f.name != "has_future"]
+        return Transitions(**{name: _none(getattr(whole, name)) for name in columns}, has_future=whole.has_future)
 
 
 def transitions(window: list[_Step], gamma: float) -> Transitions:
@@ -193,7 +197,9 @@ def transitions(window: list[_Step], gamma: float) -> Transitions:
         if number:
             after = {name: _where(going, step.after[name], after[name]) for name in after}
         going = going & ~step.ended
-    return Transitions(first.observation, first.actions, first.propensities, rewards, discounts, after, first.logged)
+    return Transitions(
+        first.observation, first.actions, first.propensities, rewards, discounts, after, first.logged, gamma > 0
+    )
 
 
 def _where(rows: BoolArray, yes: np.ndarray, no: np.ndarray) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""The Q network as an RLModule, with its averaged copy and the exploration that runners act by. Needs ray, torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor
+
+from rl.exploration import EpsilonGreedy
+from rl.policies.q_network import QNetwork, QNetworkConfig
+from rl.policies.transformer import TransformerPolicy, tensors
+from rl.policy import Policy, Query
+
+EPSILON = "epsilon"
+
+
+class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):  # type: ignore[misc]
+    """Q values for the observations of `rl.simulators`: dictionaries with the names of `rl.policy.Query`.
+
+    `model_config` has the fields of `QNetworkConfig`, and the seed of the initial weights as `seed`.
+    """
+
+    def setup(self) -> None:
+        """Build the network for the observation space."""
+        options = dict(self.model_config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.pop("seed", 0))
+            self.net = QNetwork(QNetworkConfig(**options), *sizes(self.observation_space))
+        self.register_buffer(EPSILON, torch.ones(()))  # a buffer, so that it reaches the runners with the weights
+        self._device = torch.device("cpu")
+
+    def make_target_networks(self) -> None:
+        """Copy the network; the copy follows it as an average over updates."""
+        self._target = QNetwork(self.net.config, self.net.n_items, self.net.n_features)
+        self._target.load_state_dict(self.net.state_dict())
+        self._target.requires_grad_(False).eval()
+
+    def get_target_network_pairs(self) -> list[tuple[QNetwork, QNetwork]]:
+        """Return the network with its averaged copy."""
+        return [(self.net, self._target)]
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """Name what runners do not need."""
+        return ["_target"]
+
+    def acting_policy(self) -> Policy:
+        """Return the network's epsilon-greedy policy; see `rl.rollout.Acting`."""
+        self.net.eval()
+        return TransformerPolicy(self.net, EpsilonGreedy(epsilon=float(self.epsilon)))
+
+    def averaged_policy(self) -> TransformerPolicy:
+        """Return the greedy policy of the averaged copy: what is evaluated and exported."""
+        return TransformerPolicy(self._target, EpsilonGreedy(epsilon=0.0))
+
+    def q_values(self, network: QNetwork, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return Q values [B, A] of batched observations as tensors."""
+        q: Tensor = network(*inputs(observation))
+        return q
+
+    def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the averaged network's Q values."""
+        return {"qf_preds": self.q_values(self._target, batch[Columns.OBS])}
+
+    def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return the best position of each row; RLlib's own runners call this."""
+        observation = batch[Columns.OBS]
+        q = self.q_values(self.net, observation).masked_fill(~observation["mask"].bool(), -torch.inf)
+        return {Columns.ACTIONS: q.argmax(1)}
+
+    def _forward_exploration(self, batch: dict[str, Any], t: int = 0, **_: Any) -> dict[str, Any]:
+        """Return positions drawn by the acting policy, with the logarithm of their probability."""
+        observation = {name: array.numpy() for name, array in batch[Columns.OBS].items()}
+        rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        slates = self.acting_policy().decide(Query.of(observation), 1, rng)
+        return {
+            Columns.ACTIONS: torch.from_numpy(slates.positions[:, 0]),
+            Columns.ACTION_LOGP: torch.from_numpy(np.log(slates.propensities[:, 0])),
+        }
+
+    def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Return the Q values of the batch's observations, with a gradient."""
+        return {"qf_preds": self.q_values(self.net, batch[Columns.OBS])}
+
+
+def sizes(space: gym.spaces.Dict) -> tuple[int, int]:
+    """Return the number of items and of features that observations of a space have."""
+    features = space.spaces.get("features")
+    return int(space["items"].high.max()), features.shape[-1] if features is not None else 0
+
+
+def inputs(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the arguments of `QNetwork.forward`; what an observation lacks is empty."""
+    items = observation["items"]
+    history, features = observation.get("history"), observation.get("features")
+    if history is None:
+        history = items.new_zeros((len(items), 1, 3))
+    if features is None:
+        features = torch.zeros(len(items), 1, 0, device=items.device)
+    return items, observation["mask"], history, features.float()
+
+
+__all__ = ["QModule", "inputs", "sizes", "tensors"]

@@ -1,0 +1,79 @@
+"""The policy of a Q network: torch within, arrays at the interface. Needs torch."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from rl.exploration import EpsilonGreedy, ExplorerConfig
+from rl.policies.q_network import QNetwork, QNetworkConfig
+from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, checked
+
+
+class TransformerConfig(BaseModel):
+    """A Q network with an explorer over its values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["transformer"] = "transformer"
+    network: QNetworkConfig = QNetworkConfig()
+    explorer: Annotated[ExplorerConfig, Field(description="of the served policy")] = EpsilonGreedy(epsilon=0.05)
+
+
+class TransformerPolicy(Policy):
+    """Scores candidates by a Q network.
+
+    Args:
+        network: used as it is, so that later changes of its weights change the policy.
+        explorer: what is drawn from the Q values.
+    """
+
+    def __init__(self, network: QNetwork, explorer: ExplorerConfig) -> None:
+        self.network, self.explorer = network, explorer
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return Q values [B, A]: the expected discounted sum of rewards from showing each candidate.
+
+        Raises:
+            PolicyError: the query's features are not those that the network was made for.
+        """
+        if query.features.shape[2] != self.network.n_features:
+            found, wanted = query.features.shape[2], self.network.n_features
+            raise PolicyError(f"a query has {found} features, this network was trained with {wanted}")
+        with torch.inference_mode():
+            q: FloatArray = self.network(*tensors(query)).numpy().astype(np.float64)
+        return q
+
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return the Q values as scores [B, 1, A] and as expectation [B, A], computed once."""
+        q = self.expected(query)
+        return q[:, None, :], q
+
+    def update(self, observations: Observations) -> None:
+        """Learn nothing: a network is trained by `rl.train` and replaced whole."""
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return the weights; every float32 is a float64 exactly."""
+        return {name: array.numpy().astype(np.float64) for name, array in self.network.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.Policy.load_state_dict`."""
+        shapes = {name: tuple(array.shape) for name, array in self.network.state_dict().items()}
+        self.network.load_state_dict(
+            {name: torch.from_numpy(checked(state, name, shape)) for name, shape in shapes.items()}
+        )
+
+
+def tensors(query: Query) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return a query's items, mask, history and features as the arguments of `QNetwork.forward`.
+
+    A query without a history has one of a single padding entry.
+    """
+    history = query.history if query.history is not None else np.zeros((len(query), 1, 3), dtype=np.int64)
+    return (
+        torch.from_numpy(np.ascontiguousarray(query.items)),
+        torch.from_numpy(np.ascontiguousarray(query.mask)),
+        torch.from_numpy(np.ascontiguousarray(history)),
+        torch.from_numpy(np.ascontiguousarray(query.features, dtype=np.float32)),
+    )
