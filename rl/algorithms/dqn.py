@@ -26,7 +26,7 @@ from rl.rollout import BatchedEnvRunner, Transitions
 REPLAY = "replay"
 
 
-class DQNConfig(AlgorithmConfig):  # type: ignore[misc]
+class DQNConfig(AlgorithmConfig):
     """Configuration of `DQN`.
 
     >>> config = DQNConfig().environment("raycommend/Shop-v0").training(lr=1e-3, horizon=200_000)
@@ -147,11 +147,11 @@ class DQNConfig(AlgorithmConfig):  # type: ignore[misc]
         return QLearner
 
 
-class DQN(Algorithm):  # type: ignore[misc]
+class DQN(Algorithm):
     """Q learning with a network that scores whatever candidates a request has.
 
-    Source: Mnih et al., "Human-level control through deep reinforcement learning" (2015), with double estimation, n-step
-    returns and prioritised replay as in Hessel et al., "Rainbow" (2018).
+    Source: Mnih et al., "Human-level control through deep reinforcement learning" (2015), with double estimation,
+    n-step returns and prioritised replay as in Hessel et al., "Rainbow" (2018).
     """
 
     config: Any

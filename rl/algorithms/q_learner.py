@@ -8,7 +8,6 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
-from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
@@ -19,7 +18,7 @@ NEXT = "next_"
 Batch = dict[str, Tensor]
 
 
-class QLearner(TorchLearner):  # type: ignore[misc]
+class QLearner(TorchLearner):
     """Double Q learning with a target network that is an average of the online network.
 
     RLlib's own `update` converts, slices, counts and logs for every batch; on networks of this size that takes longer
@@ -32,15 +31,16 @@ class QLearner(TorchLearner):  # type: ignore[misc]
         """Build the module, its averaged copy and the optimiser."""
         super().build()
         module = self.q_module
-        if isinstance(module, TargetNetworkAPI) and not hasattr(module, "_target"):
+        if not hasattr(module, "_target"):
             module.make_target_networks()
-        self._online, self._average = (list(net.parameters()) for net in module.get_target_network_pairs()[0])
+        self._online, self._average = ([*net.parameters()] for net in module.get_target_network_pairs()[0])
         self._updates = 0
 
     @property
     def q_module(self) -> QModule:
         """The only module."""
-        return self.module[DEFAULT_MODULE_ID].unwrapped()
+        module: QModule = self.module[DEFAULT_MODULE_ID].unwrapped()
+        return module
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Make AdamW, its step in one call for all parameters.
@@ -74,7 +74,7 @@ class QLearner(TorchLearner):  # type: ignore[misc]
             module_id=DEFAULT_MODULE_ID, config=config, batch=tensors, fwd_out={}
         )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if config.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self._online, config.grad_clip, foreach=True)
         steps = (timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
@@ -115,7 +115,8 @@ class QLearner(TorchLearner):  # type: ignore[misc]
         """
         self._updates += 1
         with torch.no_grad():
-            torch._foreach_lerp_(self._average, self._online, max(self.config.tau, 1 / (self._updates + 1)))
+            rate = max(self.config.tau, 1 / (self._updates + 1))
+            torch._foreach_lerp_(self._average, self._online, rate)  # type: ignore[arg-type]
 
     def get_state(self, components: str | Sequence[str] | None = None, **options: Any) -> dict[str, Any]:
         """Add the number of updates, which the average's rate depends on."""

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from rl.exploration import EpsilonGreedy
 from rl.policies.q_network import QNetwork, QNetworkConfig
-from rl.policies.transformer import TransformerPolicy, tensors
+from rl.policies.transformer import TransformerPolicy
 from rl.policy import Policy, Query
 
 EPSILON = "epsilon"
 
 
-class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):  # type: ignore[misc]
+class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
     """Q values for the observations of `rl.simulators`: dictionaries with the names of `rl.policy.Query`.
 
     `model_config` has the fields of `QNetworkConfig`, and the seed of the initial weights as `seed`.
@@ -32,7 +32,6 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):  # type: ignor
             torch.manual_seed(options.pop("seed", 0))
             self.net = QNetwork(QNetworkConfig(**options), *sizes(self.observation_space))
         self.register_buffer(EPSILON, torch.ones(()))  # a buffer, so that it reaches the runners with the weights
-        self._device = torch.device("cpu")
 
     def make_target_networks(self) -> None:
         """Copy the network; the copy follows it as an average over updates."""
@@ -89,8 +88,8 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):  # type: ignor
 
 def sizes(space: gym.spaces.Dict) -> tuple[int, int]:
     """Return the number of items and of features that observations of a space have."""
-    features = space.spaces.get("features")
-    return int(space["items"].high.max()), features.shape[-1] if features is not None else 0
+    items, features = space["items"], space.spaces.get("features")
+    return int(items.high.max()), features.shape[-1] if features else 0  # type: ignore[attr-defined, index]
 
 
 def inputs(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -102,6 +101,3 @@ def inputs(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, T
     if features is None:
         features = torch.zeros(len(items), 1, 0, device=items.device)
     return items, observation["mask"], history, features.float()
-
-
-__all__ = ["QModule", "inputs", "sizes", "tensors"]

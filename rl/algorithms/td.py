@@ -3,8 +3,8 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
+from torch.nn import functional
 
 Loss = Literal["mse", "huber"]
 
@@ -30,10 +30,7 @@ def targets(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor:
 
 
 def loss_of(kind: Loss, errors: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean of half the squared errors, or of their Huber form with threshold 1; errors are [B]."""
-    zeros = torch.zeros_like(errors)
+    """Return the weighted mean of half the squared errors [B], or of their Huber form with threshold 1."""
     if kind == "mse":
-        each = 0.5 * errors.square()
-    else:
-        each = functional.huber_loss(errors, zeros, reduction="none")
-    return (weights * each).mean()
+        return (weights * 0.5 * errors.square()).mean()
+    return (weights * functional.huber_loss(errors, torch.zeros_like(errors), reduction="none")).mean()

@@ -1,20 +1,19 @@
 """The Q network: every candidate attends to the user's history and sees which entries are itself. Needs torch.
 
-Axis names as in `rl.policy`; W is the width of the network and H the number of heads. No weight depends on the number
-of candidates or on their order, so they may change from request to request; an item that the network has not met is
-item 0, whose vector is learned from items that are hidden in training now and then.
+Axis names as in `rl.policy`; W is the width of the network, H the number of heads and E = 1 + T the entries of a
+history with the one that every history begins with. No weight depends on the number of candidates or on their order, so
+they may change from request to request. An item that the network has not met is item 0; its vector is learned if
+`item_dropout` hides known items now and then.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
-import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rl.policy import AGE, ITEM, N_OUTCOMES, OUTCOME
-
-import os
 
 _FAR = -1e9  # added to the logit of an entry that may not be attended to
 
@@ -27,12 +26,22 @@ class QNetworkConfig(BaseModel):
     heads: Annotated[int, Field(ge=1, description="H: attention heads; divides the width")] = 2
     layers: Annotated[int, Field(ge=0, description="self-attention blocks over the history")] = 1
     oldest: Annotated[int, Field(ge=1, description="age in steps from which entries are told apart no more")] = 32
-    dueling: bool = True
+    dueling: Annotated[bool, Field(description="a value for the state and an advantage for each candidate")] = True
     item_dropout: Annotated[float, Field(ge=0, lt=1, description="share of items hidden in training")] = 0.0
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "QNetworkConfig":
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide the width, got {self.heads} heads of width {self.width}")
+        return self
 
 
 class QNetwork(nn.Module):
     """Q values of candidates given a history and features.
+
+    What happened to a candidate itself counts most, so two paths lead from the history to it: `Tally` adds up what
+    kinds of entries (outcome and age) there are, and are the candidate's own, whatever the items; attention adds what
+    depends on the items, and starts from nothing. The first learns from few interactions, the second from many.
 
     Args:
         config: its shape.
@@ -45,18 +54,16 @@ class QNetwork(nn.Module):
         width = config.width
         self.config, self.n_items, self.n_features = config, n_items, n_features
         self.item = nn.Embedding(n_items + 1, width)
-        self.outcome = nn.Embedding(N_OUTCOMES, width)
-        self.age = nn.Embedding(config.oldest + 1, width)
-        self.nobody = nn.Parameter(torch.randn(width) * 0.02)  # the entry every history begins with
+        self.outcome, self.age = nn.Embedding(N_OUTCOMES, width), nn.Embedding(config.oldest + 1, width)
+        nn.init.normal_(self.item.weight, std=0.1)  # items are alike until they show that they are not
+        self.beginning = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
         self.encoded = nn.LayerNorm(width)
         self.features = nn.Linear(n_features, width) if n_features else None
         self.cross = CrossAttention(width, config.heads)
-        self.count = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width))
+        self.tally = Tally(width)
         self.head = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1))
-        self.value = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1)) if config.dueling else None
-        for table in (self.item, self.outcome, self.age):
-            nn.init.normal_(table.weight, std=float(os.environ.get("ISTD", "1")) if table is self.item else 1.0)
+        self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)) if config.dueling else None
 
     def forward(self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> Tensor:
         """Return Q values [B, A]; they are finite, and of no meaning where the mask is off.
@@ -67,65 +74,95 @@ class QNetwork(nn.Module):
             history: [B, T, 3] as in `rl.policy.Query`.
             features: [B, A, F] or [B, 1, F].
         """
-        entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [B, T], [B, A]
-        hidden_entries, hidden_candidates = self._hide(entries, candidates)
-        encoded, present = self._encode(entries, hidden_entries, history)
-        asking = self.item(hidden_candidates)  # [B, A, W]
-        if self.features is not None:
-            asking = asking + self.features(features)
-        itself = (candidates.unsqueeze(2) == entries.unsqueeze(1)) & present[:, None, 1:]  # [B, A, T]
-        counted = self._count(history, itself, present)
-        q = self.head(torch.cat([asking, counted + self.cross(asking, encoded, itself, present)], 2)).squeeze(2)
-        if self.value is not None:  # Wang et al., "Dueling network architectures" (2016), eq. 9, over the candidates
-            allowed = mask.to(q.dtype)
-            mean = (q * allowed).sum(1, keepdim=True) / allowed.sum(1, keepdim=True).clamp(min=1)
-            q = q - mean + self.value(encoded[:, 0] + asking.mean(1) * (self.features is not None))
-        return q
+        state, asking, taken = self.attend(items, history, features)
+        q: Tensor = self.head(torch.cat([asking, taken], dim=2)).squeeze(2)
+        if self.value is None:
+            return q
+        # Wang et al., "Dueling network architectures" (2016), eq. 9, with the mean over the candidates
+        allowed = mask.to(q.dtype)
+        mean = (q * allowed).sum(1, keepdim=True) / allowed.sum(1, keepdim=True).clamp(min=1)
+        return q - mean + self.value(state)
 
-    def _count(self, history: Tensor, itself: Tensor, present: Tensor) -> Tensor:
-        kinds = self.outcome.weight[:, None] + self.age.weight  # [outcomes, ages, W]
-        table = self.count(kinds).flatten(0, 1)
-        ages = history[:, :, AGE].clamp(max=self.config.oldest)
-        of_all, of_own = F.embedding(history[:, :, OUTCOME] * (self.config.oldest + 1) + ages, table).chunk(2, dim=2)
-        some = present[:, None, 1:].to(of_all.dtype)
-        return some @ of_all + itself.to(of_all.dtype) @ of_own
+    def attend(self, items: Tensor, history: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the state [B, W], the candidates as vectors [B, A, W], and what each takes from the history."""
+        entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [B, T], [B, A]
+        shown_entries, shown_candidates = self._hide(entries, candidates)
+        present = functional.pad(history[:, :, AGE] > 0, (1, 0), value=True)  # [B, E]
+        kinds = self._kinds(history)  # [B, T]
+        encoded = self._encode(entries, shown_entries, kinds, present)  # [B, E, W]
+        state, asking = encoded[:, 0], self.item(shown_candidates)
+        if self.features is not None:
+            described = self.features(features)  # [B, A or 1, W]
+            state, asking = state + described.mean(1), asking + described
+        own = functional.pad(candidates.unsqueeze(2) == entries.unsqueeze(1), (1, 0)) & present.unsqueeze(
+            1
+        )  # [B, A, E]
+        taken = self.cross(asking, encoded, own, present)
+        return state, asking, taken + self.tally(self._kind_vectors(), kinds, own[:, :, 1:], present[:, 1:])
 
     def _known(self, items: Tensor) -> Tensor:
         """Return ids with those beyond N as 0."""
         return items * (items <= self.n_items)
 
     def _hide(self, entries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the ids that vectors are looked up by: in training some items are hidden, row by row."""
+        """Return the ids that vectors are looked up by: in training some items of each row are hidden."""
         if not self.training or not self.config.item_dropout:
             return entries, candidates
         shown = torch.rand(len(entries), self.n_items + 1, device=entries.device) >= self.config.item_dropout
-        return (ids * shown.gather(1, ids.long()) for ids in (entries, candidates))  # type: ignore[return-value]
+        return entries * shown.gather(1, entries.long()), candidates * shown.gather(1, candidates.long())
 
-    def _encode(self, entries: Tensor, hidden: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoded history after the entry of nobody [B, 1 + T, W], and which entries are present [B, 1 + T].
+    def _kinds(self, history: Tensor) -> Tensor:
+        """Return the row of `_kind_vectors` of each entry, [B, T]."""
+        return history[:, :, OUTCOME] * (self.config.oldest + 1) + history[:, :, AGE].clamp(max=self.config.oldest)
 
-        An entry of item 0 with an age is an unknown item; one without is padding.
-        """
-        ages = history[:, :, AGE].clamp(max=self.config.oldest)
-        x = self.item(hidden) + self.outcome(history[:, :, OUTCOME]) + self.age(ages)
-        x = torch.cat([self.nobody.expand(len(x), 1, -1), x], dim=1)
-        present = F.pad(ages > 0, (1, 0), value=True)
-        same = F.pad((entries.unsqueeze(2) == entries.unsqueeze(1)), (1, 0, 1, 0), value=False)
-        for block in self.blocks:
-            x = block(x, same, present)
+    def _kind_vectors(self) -> Tensor:
+        """Return a vector for each outcome and age, [outcomes * ages, W]."""
+        return (self.outcome.weight.unsqueeze(1) + self.age.weight).flatten(0, 1)
+
+    def _encode(self, entries: Tensor, shown: Tensor, kinds: Tensor, present: Tensor) -> Tensor:
+        """Return the encoded history, [B, E, W]. Present are entries with an age: one of item 0 is an unknown item."""
+        x = self.item(shown) + functional.embedding(kinds, self._kind_vectors())
+        x = torch.cat([self.beginning.expand(len(x), 1, -1), x], dim=1)
+        if len(self.blocks):
+            same = functional.pad(entries.unsqueeze(2) == entries.unsqueeze(1), (1, 0, 1, 0))  # [B, E, E]
+            for block in self.blocks:
+                x = block(x, same, present)
         encoded: Tensor = self.encoded(x)
-        return encoded, present
+        return encoded
+
+
+class Tally(nn.Module):
+    """Sums over the history that know outcome and age but no item: of all entries, and of the candidate's own.
+
+    Sums count, which the means of attention cannot: three clicks of four are not one of one.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.worth = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width))
+
+    def forward(self, vectors: Tensor, kinds: Tensor, own: Tensor, present: Tensor) -> Tensor:
+        """Return [B, A, W].
+
+        Args:
+            vectors: [kinds, W].
+            kinds: [B, T] which of them each entry is.
+            own: [B, A, T] which entries are the candidate.
+            present: [B, T] which entries are not padding.
+        """
+        of_any, of_own = functional.embedding(kinds, self.worth(vectors)).chunk(2, dim=2)  # [B, T, W] each
+        summed: Tensor = own.to(of_own.dtype) @ of_own + (of_any * present.unsqueeze(2)).sum(1, keepdim=True)
+        return summed
 
 
 class Block(nn.Module):
-    """Self-attention that knows which entries are of the same item, and a feed-forward layer; both residual.
+    """Self-attention that knows which entries are of the same item, and a feed-forward layer; each adds to its input.
 
     Source: Vaswani et al., "Attention is all you need" (2017), with the normalisation before each part.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.same = nn.Parameter(torch.zeros(heads))
@@ -134,47 +171,47 @@ class Block(nn.Module):
         nn.init.zeros_(self.down.weight)
 
     def forward(self, x: Tensor, same: Tensor, present: Tensor) -> Tensor:
-        """Return x [B, T, W] transformed; same is [B, T, T], present [B, T]."""
-        batch, length, width = x.shape
-        q, k, v = self.qkv(self.before(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = same[:, None] * self.same[:, None, None] + (~present * _FAR)[:, None, None]  # [B, H, T, T]
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = x + self.out(attended.transpose(1, 2).reshape(batch, length, width))
-        fed: Tensor = x + self.down(F.gelu(self.up(self.between(x))))
+        """Return x [B, E, W] transformed; same is [B, E, E], present [B, E]."""
+        q, k, v = self.qkv(self.before(x)).chunk(3, dim=2)
+        x = x + self.out(attention(q, k, v, same, self.same, present))
+        fed: Tensor = x + self.down(torch.relu(self.up(self.between(x))))
         return fed
 
 
 class CrossAttention(nn.Module):
-    """What each candidate takes from the history: a mean by attention, and sums over all entries and over its own.
-
-    The sums count, which a mean cannot: three clicks of four are not one of one.
-    """
+    """What each candidate takes from the encoded history; nothing at first."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
         self.query, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.same = nn.Parameter(torch.zeros(heads))
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, asking: Tensor, encoded: Tensor, itself: Tensor, present: Tensor) -> Tensor:
-        """Return [B, A, W].
-
-        Args:
-            asking: [B, A, W] candidates.
-            encoded: [B, 1 + T, W] history after the entry of nobody.
-            itself: [B, A, T] which entries are the candidate.
-            present: [B, 1 + T] which entries are not padding.
-        """
-        batch, n_candidates, width = asking.shape
-        q = self.query(asking).view(batch, n_candidates, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(encoded).view(batch, encoded.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        own = F.pad(itself, (1, 0), value=False)  # [B, A, 1 + T]
-        bias = own[:, None] * self.same[:, None, None] + (~present * _FAR)[:, None, None]
-        mean = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).reshape(asking.shape)
-        taken: Tensor = self.out(mean)
+    def forward(self, asking: Tensor, encoded: Tensor, own: Tensor, present: Tensor) -> Tensor:
+        """Return [B, A, W] for candidates [B, A, W], a history [B, E, W], and which entries are theirs [B, A, E]."""
+        k, v = self.kv(encoded).chunk(2, dim=2)
+        taken: Tensor = self.out(attention(self.query(asking), k, v, own, self.same, present))
         return taken
 
 
-Loss = Literal["mse", "huber"]
+def attention(q: Tensor, k: Tensor, v: Tensor, same: Tensor, bonus: Tensor, present: Tensor) -> Tensor:
+    """Return softmax(qkᵀ / √(W / H) + bonus where same) v over the present entries, head by head, [B, Q, W].
+
+    Written out because the bonus is learned: for a bias with a gradient torch's fused attention falls back to a slower
+    general one.
+
+    Args:
+        q: [B, Q, W].
+        k: [B, E, W].
+        v: [B, E, W].
+        same: [B, Q, E].
+        bonus: [H].
+        present: [B, E], on in at least one place of each row.
+    """
+    heads, (batch, asking, width) = len(bonus), q.shape
+    q, k, v = (x.view(batch, -1, heads, width // heads).transpose(1, 2) for x in (q, k, v))  # [B, H, ., W / H]
+    far = (~present).to(q.dtype).mul(_FAR)[:, None, None]
+    bias = same.to(q.dtype).unsqueeze(1) * bonus[:, None, None] + far  # [B, H, Q, E]
+    weights = torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5 + bias, dim=3)
+    return (weights @ v).transpose(1, 2).reshape(batch, asking, width)

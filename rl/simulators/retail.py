@@ -3,20 +3,24 @@
 The environment is batched: one `step` answers B visits at once, each an episode of one step (a contextual bandit).
 """
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector.utils import batch_space
+import pyarrow as pa
 
-from data.features import Encoder
+from data.clean import clean, finish_events
+from data.features import Encoder, EncoderConfig, fit
+from data.node import load_node
 from data.schema import RewardSpec
-from rl.policy import FloatArray, IntArray, Query
+from rl.policy import BoolArray, FloatArray, IntArray
+from rl.simulators.batched import BatchedEnv, Info, Observation
+from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market import Market, months_of, reward_levels
 
 
-class RetailEnv(gym.vector.VectorEnv[dict[str, Any], IntArray, FloatArray]):
+class RetailEnv(BatchedEnv):
     """Visits to a shop.
 
     Description: at each step a customer visits at some time of the year; the policy shows K items of the catalogue;
@@ -26,67 +30,111 @@ class RetailEnv(gym.vector.VectorEnv[dict[str, Any], IntArray, FloatArray]):
     Reward: the sum over slots under the reward specification (by default click 1, purchase 5).
     Starting state: a customer drawn by activity, a time drawn uniformly over the year.
     Episode end: after each step.
-    Information: `rewards` [B, K] of each slot, `clicked` and `bought` [B, K], `expected` [B] reward of the slate.
-    Ceilings: `market.ceilings(k, spec)` has the exact values of the oracle, of random, and of the best fixed slate.
+    Information: `rewards` [B, K] of each slot, `clicked` and `bought` [B, K], `expected` [B] reward of the slate, and
+        `best` [B], that of the best slate for the customer.
+    Ceilings: `ceilings()` has the exact values of the oracle, of random, and of the best fixed slate. For `retail()`
+        without settings (500 customers, 60 items, slates of 10): oracle 7.610, random 2.226, fixed 3.999.
     """
 
-    def __init__(self, market: Market, encoder: Encoder, num_envs: int, k: int = 10, spec: RewardSpec | None = None):
-        self.market, self.encoder, self.num_envs, self.k = market, encoder, num_envs, k
+    discount = 0.0
+    one_step = True
+    logged = ("clicked", "bought", "expected", "best")
+
+    def __init__(
+        self, market: Market, encoder: Encoder, num_envs: int, k: int = 10, spec: RewardSpec | None = None
+    ) -> None:
+        self.market, self.encoder, self.k = market, encoder, k
         self.reward_spec = spec or RewardSpec()
         self._positions = encoder.item_positions(market.items)  # [N]: market index -> catalogue position
-        n_items = len(market.items)
-        self.single_observation_space = gym.spaces.Dict(
+        self._customers = encoder.user_positions(market.users)  # [U], likewise
+        n_items, bound = len(market.items), _bound(encoder)
+        if not 1 <= k <= n_items:
+            raise ValueError(f"k must be between 1 and the market's {n_items} items, got {k}")
+        observation = gym.spaces.Dict(
             {
-                "features": gym.spaces.Box(-np.inf, np.inf, (n_items, encoder.n_features), np.float64),
+                "features": gym.spaces.Box(-bound, bound, (n_items, encoder.n_features), np.float64),
                 "state": gym.spaces.Discrete(encoder.n_states),
                 "items": gym.spaces.Box(0, len(encoder.items), (n_items,), np.int64),
                 "mask": gym.spaces.MultiBinary(n_items),
             }
         )
-        self.single_action_space = gym.spaces.MultiDiscrete([n_items] * k)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
-        self._rng = np.random.default_rng()
+        super().__init__(num_envs, observation, gym.spaces.MultiDiscrete([n_items] * k))
 
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Seed the visits and the customers' choices, and start B visits.
+    def start(self, rows: IntArray) -> None:
+        """See `BatchedEnv.start`; all visits start together, because all end at every step."""
+        assert len(rows) == self.num_envs
+        self._users, times = self.market.sample_visits(self.num_envs, self.rng)
+        self._months = months_of(times)
+        users = self._customers[self._users]
+        items = np.broadcast_to(self._positions, (self.num_envs, len(self._positions)))
+        self._visits: Observation = {
+            "features": self.encoder.joint(users, times, items),
+            "state": self.encoder.states(users, times),
+            "items": items,
+            "mask": np.ones(items.shape, dtype=np.bool_),
+        }
 
-        Raises:
-            ValueError: a list of seeds was given; the visits of a batch are drawn together.
-        """
-        if isinstance(seed, list):
-            raise ValueError(f"a batch of visits takes one seed, got a list of {len(seed)}")
-        if seed is not None:
-            self._rng = np.random.default_rng(seed)
-        return self._visit(), {}
-
-    def step(self, actions: IntArray) -> tuple[dict[str, Any], FloatArray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Show slates [B, K]; every visit ends and B new ones start."""
-        clicked, bought = self.market.respond(self._users, self._months, actions, self._rng)
+    def advance(self, actions: IntArray) -> tuple[FloatArray, BoolArray, Info]:
+        """See `BatchedEnv.advance`."""
+        clicked, bought = self.market.respond(self._users, self._months, actions, self.rng)
         nothing, click, purchase = reward_levels(self.reward_spec)
         rewards = np.where(bought, purchase, np.where(clicked, click, nothing))
-        expected = self.market.expected_rewards(self._users, self._months, self.reward_spec)
+        expected = self.market.expected_rewards(self._users, self._months, self.reward_spec)  # [B, N]
         info = {
             "rewards": rewards,
             "clicked": clicked,
             "bought": bought,
             "expected": np.take_along_axis(expected, actions, axis=1).sum(axis=1),
+            "best": np.sort(expected, axis=1)[:, -self.k :].sum(axis=1),
         }
-        done = np.ones(self.num_envs, dtype=np.bool_)
-        return self._visit(), rewards.sum(axis=1), done, np.zeros_like(done), info
+        return rewards.sum(axis=1), np.ones(self.num_envs, dtype=np.bool_), info
 
-    def _visit(self) -> dict[str, Any]:
-        self._users, times = self.market.sample_visits(self.num_envs, self._rng)
-        self._months = months_of(times)
-        users = self.encoder.user_positions(self.market.users[user] for user in self._users)
-        items = np.broadcast_to(self._positions, (self.num_envs, len(self._positions)))
-        query = Query(
-            features=self.encoder.joint(users, times, items),
-            state=self.encoder.states(users, times),
-            items=items,
-            mask=np.ones(items.shape, dtype=np.bool_),
-        )
-        return asdict(query)
+    def observe(self) -> Observation:
+        """See `BatchedEnv.observe`."""
+        return dict(self._visits)
+
+    def ceilings(self) -> dict[str, float]:
+        """Return the exact mean reward of the `oracle`, of `random`, and of the best `fixed` slate."""
+        return self.market.ceilings(self.k, self.reward_spec)
+
+
+def retail(
+    num_envs: int = 1,
+    *,
+    market: Mapping[str, Any] | GeneratedMarketConfig | None = None,
+    encoder: Mapping[str, Any] | EncoderConfig | None = None,
+    seed: int = 0,
+    k: int = 10,
+    spec: RewardSpec | None = None,
+) -> RetailEnv:
+    """Make the environment of a generated market, encoded by what was fitted on a year of its own past purchases.
+
+    Args:
+        num_envs: B.
+        market: settings of the market, see `GeneratedMarketConfig`.
+        encoder: settings of the encoder, see `EncoderConfig`.
+        seed: of the market and its past; visits are seeded by `reset`.
+        k: slots of a slate.
+        spec: the reward specification.
+
+    Raises:
+        ValueError: a setting is unknown or out of range.
+    """
+    config, rng = GeneratedMarketConfig.model_validate(market or {}), np.random.default_rng(seed)
+    drawn = generate_market(config, rng)
+    node = load_node("online_retail")
+    lines = generate_transactions(drawn, config.invoices, rng).drop_duplicates()
+    cleaned = clean(pa.Table.from_pandas(lines, preserve_index=False), node, source="generated")
+    past = finish_events(cleaned.events, node, scaler=None)
+    return RetailEnv(drawn, fit(past, EncoderConfig.model_validate(encoder or {})), num_envs, k, spec)
+
+
+def _bound(encoder: Encoder) -> float:
+    """Return what no joint feature of the encoder exceeds in size; see `Encoder.joint` for its parts."""
+    vectors = np.abs(encoder.item_vectors).max()
+    parts = (
+        np.abs(encoder.item_basics).max(),  # the constant 1 among them
+        vectors * max(1.0, np.abs(encoder.user_vectors).max()),
+        np.log1p(encoder.pair_counts.max(initial=0.0)),
+    )
+    return float(max(parts))

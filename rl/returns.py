@@ -1,0 +1,53 @@
+"""What a policy earns in a simulator. Light."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rl.policy import FloatArray, Policy, Query
+from rl.simulators.batched import BatchedEnv
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Undiscounted sums of rewards of whole episodes."""
+
+    of_episodes: FloatArray
+    """[episodes]."""
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.of_episodes.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean; not a number for a single episode."""
+        return float(self.of_episodes.std(ddof=1) / np.sqrt(len(self.of_episodes)))
+
+
+def play(policy: Policy, env: BatchedEnv, episodes: int, seed: int, rng: np.random.Generator) -> Returns:
+    """Play whole episodes; in each of the B rows as many, so that short episodes are not preferred.
+
+    Args:
+        policy: decides by its own explorer.
+        env: any simulator.
+        episodes: how many at least; rounded up to a multiple of B.
+        seed: of the simulator.
+        rng: of the policy's draws.
+    """
+    of_row = -(-episodes // env.num_envs)
+    slate = env.single_action_space.shape
+    observation, _ = env.reset(seed=seed)
+    returns, running = [], np.zeros(env.num_envs)
+    left = np.full(env.num_envs, of_row)
+    while left.any():
+        slates = policy.decide(Query.of(observation), slate[0] if slate else 1, rng)
+        observation, rewards, terminated, truncated, _ = env.step(slates.positions if slate else slates.positions[:, 0])
+        running += rewards
+        ended = terminated | truncated
+        if ended.any():
+            returns.append(running[ended & (left > 0)])
+            left -= ended & (left > 0)
+            running[ended] = 0.0
+    return Returns(np.concatenate(returns))
