@@ -1,0 +1,35 @@
+"""Networks with several inputs and outputs, from a description to a trained, stored, drawn and exported module.
+
+Needs matplotlib, pandas, pyarrow, safetensors, scipy and torch; `export_onnx` is in `rl.networks.export`, which needs
+onnx and onnxruntime as well.
+"""
+
+from rl.networks.description import NetworkDescription, parse, read
+from rl.networks.encode import Records, encode_inputs, encode_targets
+from rl.networks.inputs import NetworkError
+from rl.networks.measuring import Losses, Score, evaluate
+from rl.networks.network import Network, build
+from rl.networks.picture import draw
+from rl.networks.storage import load, save
+from rl.networks.training import Epoch, Training, fit
+
+__all__ = [
+    "Epoch",
+    "Losses",
+    "Network",
+    "NetworkDescription",
+    "NetworkError",
+    "Records",
+    "Score",
+    "Training",
+    "build",
+    "draw",
+    "encode_inputs",
+    "encode_targets",
+    "evaluate",
+    "fit",
+    "load",
+    "parse",
+    "read",
+    "save",
+]
