@@ -59,7 +59,7 @@ def run_tasks(function: Callable[..., Iterator[pa.Table]], tasks: int, **argumen
         return
     numbers = [pa.table({"task": [number]}) for number in range(tasks)]
     try:
-        with _quiet_ray_data():
+        with quiet_ray_data():
             blocks = ray.data.from_arrow(numbers).map_batches(
                 function, batch_size=None, batch_format="pyarrow", fn_kwargs=arguments
             )
@@ -74,7 +74,7 @@ def run_tasks(function: Callable[..., Iterator[pa.Table]], tasks: int, **argumen
 
 
 @contextmanager
-def _quiet_ray_data() -> Iterator[None]:
+def quiet_ray_data() -> Iterator[None]:
     """Set Ray Data's options for the datasets made inside: our own progress line, no log lines, no slow start."""
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False

@@ -20,6 +20,7 @@ from ray.rllib.utils.metrics import (
     SAMPLE_TIMER,
 )
 
+from rl.allocator import keep_freed_memory
 from rl.policy import BoolArray, FloatArray, IntArray, Policy, Query
 from rl.simulators.batched import BatchedEnv, Observation
 from rl.simulators.registry import make
@@ -90,12 +91,10 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     module: Acting
 
     def make_env(self) -> None:
-        """Make the B environments, seeded by the configuration's seed and this runner's number."""
+        """Make the B environments; `_reset` seeds them."""
+        keep_freed_memory()
         self.env = make(self.config.env, self.config.num_envs_per_env_runner, **dict(self.config.env_config))
         self.num_envs = self.env.num_envs
-        of_env, of_policy = np.random.SeedSequence([self.config.seed or 0, self.worker_index or 0]).spawn(2)
-        self._seed = int(of_env.generate_state(1)[0])
-        self._rng = np.random.default_rng(of_policy)
         gamma = self.config.gamma
         self._gamma = self.env.discount if gamma is None else float(gamma)
         self._n_step = int(getattr(self.config, "n_step", 1))
@@ -136,7 +135,15 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         return Transitions.concatenate(parts) if parts else self._nothing()
 
     def _reset(self) -> None:
-        self._observation, _ = self.env.reset(seed=self._seed)
+        """Seed by the configuration's seed, this runner's number, and how far the training is.
+
+        So a runner that takes the place of a failed one, or goes on from a checkpoint, does not see again what was
+        learned from already.
+        """
+        numbers = [self.config.seed or 0, self.worker_index or 0, int(self.num_env_steps_sampled_lifetime)]
+        of_env, of_policy = np.random.SeedSequence(numbers).spawn(2)
+        self._rng = np.random.default_rng(of_policy)
+        self._observation, _ = self.env.reset(seed=int(of_env.generate_state(1)[0]))
         self._window: deque[_Step] = deque(maxlen=self._n_step)
         self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.int64)
         self._needs_initial_reset = False

@@ -1,8 +1,10 @@
 """Deep Q learning on RLlib, from columns: batched runners, columnar replay, averaged targets. Needs ray, torch."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -179,6 +181,7 @@ class DQN(Algorithm):
         """Sample and update in turn, `rounds_per_iteration` times."""
         results: list[dict[str, np.ndarray]] = []
         for _ in range(self.config.rounds_per_iteration):
+            before = self.env_steps
             with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
                 sampled = self._sample()
             self.replay.add(self._columns(sampled))
@@ -190,6 +193,8 @@ class DQN(Algorithm):
                     self.env_runner_group.sync_weights(
                         from_worker_or_learner_group=self.learner_group, inference_only=True
                     )
+            if before < self.config.horizon <= self.env_steps:
+                break  # the schedules end here, and so does a training of this length
         for name in results[0] if results else ():
             value = float(np.mean([np.abs(result[name]).mean() for result in results]))
             self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, window=1)
@@ -206,10 +211,9 @@ class DQN(Algorithm):
         )
         if sampled:
             self.metrics.aggregate([metrics for _, metrics in sampled], key=ENV_RUNNER_RESULTS)
-        parts = [transitions for transitions, _ in sampled if len(transitions)]
-        if not parts:
+        if not sampled:
             raise RuntimeError("no runner has sampled anything")
-        return Transitions.concatenate(parts)
+        return Transitions.concatenate([transitions for transitions, _ in sampled])  # none till n steps are taken
 
     def _columns(self, sampled: Transitions) -> dict[str, np.ndarray]:
         """Return what the replay keeps; without a future the next state is not kept."""
@@ -229,6 +233,33 @@ class DQN(Algorithm):
             self.replay.set_priorities(at, result.pop("td_errors"))
             results.append(result)
         return results
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Add the replay, which RLlib's own checkpoints leave out, the draws from it, and the updates that are due."""
+        state: dict[str, Any] = super().get_state(components, not_components=not_components, **options)
+        if self._check_component(REPLAY, components, not_components):
+            state[REPLAY] = {
+                "rows": self.replay.get_state(),
+                "rng": self._rng.bit_generator.state,
+                "torch_rng": torch.get_rng_state(),  # of item dropout
+                "due": self._due,
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `get_state`."""
+        super().set_state(state)
+        if kept := state.get(REPLAY):
+            self.replay.set_state(kept["rows"])
+            self._rng.bit_generator.state = kept["rng"]
+            torch.set_rng_state(kept["torch_rng"])
+            self._due = kept["due"]
 
     @property
     def env_steps(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rl.algorithms.q_module import QModule
 from rl.algorithms.td import greedy_values, loss_of, targets
+from rl.allocator import keep_freed_memory
 
 NEXT = "next_"
 Batch = dict[str, Tensor]
@@ -30,6 +31,7 @@ class QLearner(TorchLearner):
     def build(self) -> None:
         """Build the module, its averaged copy and the optimiser."""
         super().build()
+        keep_freed_memory()
         module = self.q_module
         if not hasattr(module, "_target"):
             module.make_target_networks()
@@ -84,7 +86,7 @@ class QLearner(TorchLearner):
         self._follow()
         self.q_module.epsilon.fill_(config.epsilon_at(steps))
         self._weights_seq_no += 1
-        return {name: array.detach().cpu().numpy() for name, array in results.items()} | {"loss": loss.detach().numpy()}
+        return {name: array.detach().cpu().numpy() for name, array in results.items()} | {"loss": loss.detach().cpu().numpy()}
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]

@@ -12,7 +12,8 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 from rl.exploration import EpsilonGreedy
-from rl.policies.q_network import QNetwork, QNetworkConfig
+from rl.policies.q_config import QNetworkConfig
+from rl.policies.q_network import QNetwork
 from rl.policies.transformer import TransformerPolicy
 from rl.policy import Policy, Query
 

@@ -6,34 +6,14 @@ they may change from request to request. An item that the network has not met is
 `item_dropout` hides known items now and then.
 """
 
-from typing import Annotated
-
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rl.policies.q_config import QNetworkConfig
 from rl.policy import AGE, ITEM, N_OUTCOMES, OUTCOME
 
 _FAR = -1e9  # added to the logit of an entry that may not be attended to
-
-
-class QNetworkConfig(BaseModel):
-    """The shape of a Q network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    width: Annotated[int, Field(ge=1, description="W: length of every vector")] = 32
-    heads: Annotated[int, Field(ge=1, description="H: attention heads; divides the width")] = 2
-    layers: Annotated[int, Field(ge=0, description="self-attention blocks over the history")] = 1
-    oldest: Annotated[int, Field(ge=1, description="age in steps from which entries are told apart no more")] = 32
-    dueling: Annotated[bool, Field(description="a value for the state and an advantage for each candidate")] = True
-    item_dropout: Annotated[float, Field(ge=0, lt=1, description="share of items hidden in training")] = 0.0
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "QNetworkConfig":
-        if self.width % self.heads:
-            raise ValueError(f"heads must divide the width, got {self.heads} heads of width {self.width}")
-        return self
 
 
 class QNetwork(nn.Module):
@@ -62,7 +42,7 @@ class QNetwork(nn.Module):
         self.features = nn.Linear(n_features, width) if n_features else None
         self.cross = CrossAttention(width, config.heads)
         self.tally = Tally(width)
-        self.head = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1))
+        self.head: nn.Module = nn.Linear(width, 1)
         self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)) if config.dueling else None
 
     def forward(self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> Tensor:
@@ -75,13 +55,14 @@ class QNetwork(nn.Module):
             features: [B, A, F] or [B, 1, F].
         """
         state, asking, taken = self.attend(items, history, features)
-        q: Tensor = self.head(torch.cat([asking, taken], dim=2)).squeeze(2)
+        q: Tensor = self.head(torch.relu(asking + taken)).squeeze(2)
         if self.value is None:
             return q
         # Wang et al., "Dueling network architectures" (2016), eq. 9, with the mean over the candidates
         allowed = mask.to(q.dtype)
         mean = (q * allowed).sum(1, keepdim=True) / allowed.sum(1, keepdim=True).clamp(min=1)
-        return q - mean + self.value(state)
+        valued: Tensor = q - mean + self.value(state)
+        return valued
 
     def attend(self, items: Tensor, history: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the state [B, W], the candidates as vectors [B, A, W], and what each takes from the history."""
@@ -94,9 +75,8 @@ class QNetwork(nn.Module):
         if self.features is not None:
             described = self.features(features)  # [B, A or 1, W]
             state, asking = state + described.mean(1), asking + described
-        own = functional.pad(candidates.unsqueeze(2) == entries.unsqueeze(1), (1, 0)) & present.unsqueeze(
-            1
-        )  # [B, A, E]
+        itself = candidates.unsqueeze(2) == entries.unsqueeze(1)  # [B, A, T]
+        own = functional.pad(itself, (1, 0)) & present.unsqueeze(1)  # [B, A, E]
         taken = self.cross(asking, encoded, own, present)
         return state, asking, taken + self.tally(self._kind_vectors(), kinds, own[:, :, 1:], present[:, 1:])
 
@@ -122,7 +102,7 @@ class QNetwork(nn.Module):
     def _encode(self, entries: Tensor, shown: Tensor, kinds: Tensor, present: Tensor) -> Tensor:
         """Return the encoded history, [B, E, W]. Present are entries with an age: one of item 0 is an unknown item."""
         x = self.item(shown) + functional.embedding(kinds, self._kind_vectors())
-        x = torch.cat([self.beginning.expand(len(x), 1, -1), x], dim=1)
+        x = torch.cat([self.beginning.expand(x.shape[0], 1, -1), x], dim=1)
         if len(self.blocks):
             same = functional.pad(entries.unsqueeze(2) == entries.unsqueeze(1), (1, 0, 1, 0))  # [B, E, E]
             for block in self.blocks:

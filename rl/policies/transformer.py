@@ -1,24 +1,13 @@
 """The policy of a Q network: torch within, arrays at the interface. Needs torch."""
 
-from typing import Annotated, Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from rl.exploration import EpsilonGreedy, ExplorerConfig
-from rl.policies.q_network import QNetwork, QNetworkConfig
-from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, checked
-
-
-class TransformerConfig(BaseModel):
-    """A Q network with an explorer over its values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["transformer"] = "transformer"
-    network: QNetworkConfig = QNetworkConfig()
-    explorer: Annotated[ExplorerConfig, Field(description="of the served policy")] = EpsilonGreedy(epsilon=0.05)
+from rl.exploration import ExplorerConfig
+from rl.policies.q_config import TransformerConfig as TransformerConfig
+from rl.policies.q_network import QNetwork
+from rl.policy import AGE, FloatArray, Observations, Policy, PolicyError, Query, checked
 
 
 class TransformerPolicy(Policy):
@@ -68,9 +57,11 @@ class TransformerPolicy(Policy):
 def tensors(query: Query) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return a query's items, mask, history and features as the arguments of `QNetwork.forward`.
 
-    A query without a history has one of a single padding entry.
+    Entries that are padding in every row are left out; at least one stays, also for a query without a history.
     """
     history = query.history if query.history is not None else np.zeros((len(query), 1, 3), dtype=np.int64)
+    longest = int((history[:, :, AGE] > 0).any(axis=0).sum())
+    history = history[:, -max(longest, 1) :]
     return (
         torch.from_numpy(np.ascontiguousarray(query.items)),
         torch.from_numpy(np.ascontiguousarray(query.mask)),

@@ -1,0 +1,121 @@
+"""A Q network as an ONNX model, checked against torch. Needs onnxruntime, onnxscript and torch."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from io import StringIO
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+import torch
+from torch import Tensor, nn
+
+from rl.policies.q_network import QNetwork
+from rl.policy import N_OUTCOMES, PolicyError
+
+TOLERANCE = 1e-4
+INPUTS = ("items", "mask", "history", "features")
+_CHECKED = ((1, 1, 1), (1, 10, 20), (2, 3, 7), (17, 40, 33), (64, 10, 20))  # requests, candidates, history entries
+
+
+def to_onnx(network: QNetwork, seed: int = 0) -> tuple[bytes, float]:
+    """Return a Q network as an ONNX model, and its largest difference to torch on random requests of several sizes.
+
+    The inputs are those of `QNetwork.forward`: `items` [B, A] and `history` [B, T, 3] as int64, `mask` [B, A] as bool,
+    `features` [B, A, F] as float32 (left out for a network without features); the output is `q` [B, A]. B, A and T may
+    be anything from 1.
+
+    Raises:
+        PolicyError: the difference is more than 1e-4.
+    """
+    network = network.eval()
+    batch, candidates, entries = (torch.export.Dim(name) for name in ("batch", "candidates", "entries"))
+    dynamic = {
+        "items": {0: batch, 1: candidates},
+        "mask": {0: batch, 1: candidates},
+        "history": {0: batch, 1: entries},
+        "features": {0: batch, 1: candidates},
+    }
+    names = _names(network)
+    example = requests(network, (5, 6, 7), np.random.default_rng(seed))
+    with _quiet():
+        program = torch.onnx.export(
+            _Positional(network).eval(),
+            tuple(example[name] for name in names),
+            input_names=names,
+            output_names=["q"],
+            dynamic_shapes=(tuple(dynamic[name] for name in names),),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    blob: bytes = program.model_proto.SerializeToString()
+    return blob, difference(network, blob, seed)
+
+
+def difference(network: QNetwork, blob: bytes, seed: int) -> float:
+    """Return the largest difference between an ONNX model and a network on random requests; see `to_onnx`."""
+    session = onnxruntime.InferenceSession(blob, providers=["CPUExecutionProvider"])
+    rng, largest = np.random.default_rng(seed), 0.0
+    for sizes in _CHECKED:
+        asked = requests(network, sizes, rng)
+        with torch.inference_mode():
+            wanted = network(*(asked[name] for name in INPUTS)).numpy()
+        given = session.run(["q"], {name: asked[name].numpy() for name in _names(network)})[0]
+        if given.shape != wanted.shape:
+            raise PolicyError(f"onnxruntime gives {given.shape} for sizes {sizes}, torch {wanted.shape}")
+        found = float(np.abs(given - wanted).max())
+        if not found <= TOLERANCE:  # which NaN is not either
+            raise PolicyError(f"onnxruntime differs from torch by {found:.2g} for sizes {sizes}, more than {TOLERANCE}")
+        largest = max(largest, found)
+    return largest
+
+
+def requests(network: QNetwork, sizes: tuple[int, int, int], rng: np.random.Generator) -> dict[str, Tensor]:
+    """Return random inputs as tensors: B requests with A candidates and T history entries, some of them padding."""
+    b, a, t = sizes
+    age = np.maximum(0, np.arange(t, 0, -1) - rng.integers(t + 1, size=(b, 1)))
+    entries = np.stack([rng.integers(network.n_items + 3, size=(b, t)), rng.integers(N_OUTCOMES, size=(b, t)), age], 2)
+    mask = rng.random((b, a)) < 0.8
+    mask[:, 0] = True
+    return {
+        "items": torch.from_numpy(rng.integers(network.n_items + 3, size=(b, a))),  # some unknown
+        "mask": torch.from_numpy(mask),
+        "history": torch.from_numpy(entries * (age > 0)[:, :, None]),
+        "features": torch.from_numpy(rng.normal(size=(b, a, network.n_features)).astype(np.float32)),
+    }
+
+
+def _names(network: QNetwork) -> list[str]:
+    return [name for name in INPUTS if name != "features" or network.n_features]
+
+
+class _Positional(nn.Module):
+    """A network that takes the tensors that it needs, in order: without features it takes none."""
+
+    def __init__(self, network: QNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        items, mask, history, *features = tensors
+        nothing = items.new_zeros((items.shape[0], 1, 0), dtype=torch.float32)
+        q: Tensor = self.network(items, mask, history, features[0] if features else nothing)
+        return q
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and its libraries' warnings off the terminal; errors are raised as ever."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,127 @@
+"""How fast experience is sampled: `python -m tests.bench.sampling [--seconds S]`.
+
+The same shop and the same transformer, acting epsilon-greedily, in one process with one thread: our batched runner,
+RLlib's own SingleAgentEnvRunner (in its default vectorisation), and the bare loop, which is the simulator's step and
+the network's forward pass with nothing chosen, logged or kept. The three take turns, so that a busy machine is busy for
+all; a ratio is the median over the turns. Seconds are CPU seconds of the process, which on a quiet machine are those of
+the clock.
+"""
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+from time import process_time
+
+import numpy as np
+import torch
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+from rl.algorithms.dqn import DQNConfig
+from rl.policies.transformer import TransformerPolicy, tensors
+from rl.policy import Query
+from rl.rollout import BatchedEnvRunner
+from rl.simulators.batched import SingleEnv
+from rl.simulators.shop import Shop
+from tests.bench.common import finish, plot, say
+
+SIZES = (32, 256)
+EPSILON = 0.05
+
+
+def main() -> None:
+    """Measure, and print one JSON object as the last line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.sampling", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn of each loop")
+    parser.add_argument("--turns", type=int, default=7)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    figures: dict[str, float] = {}
+    peers: dict[str, float] = {}
+    speeds: dict[str, list[float]] = {"ours": [], "RLlib": [], "bare loop": []}
+    for size in SIZES:
+        loops = {"ours": ours(size), "RLlib": stock(size), "bare loop": bare(size)}
+        for loop in loops.values():
+            speed(loop, 0.5)
+        turns = [{name: speed(loop, options.seconds) for name, loop in loops.items()} for _ in range(options.turns)]
+        for name, of_name in speeds.items():
+            of_name.append(median(turn[name] for turn in turns))
+            peers[f"{name.lower().replace(' ', '_')}_steps_s_{size}"] = round(of_name[-1])
+        figures[f"ratio_{size}"] = round(median(turn["ours"] / turn["RLlib"] for turn in turns), 2)
+        figures[f"share_of_bare_{size}"] = round(median(turn["ours"] / turn["bare loop"] for turn in turns), 3)
+        say(f"{size} environments: {peers} {figures}")
+    plot(
+        "sampling",
+        {name: (SIZES, of_name) for name, of_name in speeds.items()},
+        "environments",
+        "environment steps a second",
+    )
+    finish("sampling", figures, peers, seeds=1)
+
+
+def speed(loop: Callable[[], int], seconds: float) -> float:
+    """Return the environment steps a second that a loop makes in about so many seconds."""
+    start, steps = process_time(), 0
+    while process_time() - start < seconds:
+        steps += loop()
+    return steps / (process_time() - start)
+
+
+def config(size: int) -> DQNConfig:
+    """Return the configuration that both runners are made by."""
+    made: DQNConfig = (
+        DQNConfig()
+        .environment("raycommend/Shop-v0")
+        .env_runners(num_envs_per_env_runner=size, rollout_fragment_length=20)
+        .debugging(seed=0)
+    )
+    return made
+
+
+def ours(size: int) -> Callable[[], int]:
+    """Return a loop of our runner."""
+    runner = BatchedEnvRunner(config=config(size))
+    runner.module.epsilon.fill_(EPSILON)  # type: ignore[attr-defined]
+
+    def loop() -> int:
+        steps = len(runner.sample())
+        runner.get_metrics()
+        return steps
+
+    return loop
+
+
+def stock(size: int) -> Callable[[], int]:
+    """Return a loop of RLlib's runner."""
+    settings = config(size).environment(lambda _: SingleEnv(Shop(1))).env_runners(env_runner_cls=SingleAgentEnvRunner)
+    runner = SingleAgentEnvRunner(config=settings)
+    runner.module.epsilon.fill_(EPSILON)
+
+    def loop() -> int:
+        episodes = runner.sample(num_timesteps=20 * size)
+        runner.get_metrics()
+        return sum(len(episode) for episode in episodes)
+
+    return loop
+
+
+def bare(size: int) -> Callable[[], int]:
+    """Return a loop of the simulator's step and the network's forward pass."""
+    runner = BatchedEnvRunner(config=config(size))
+    policy = runner.module.acting_policy()
+    assert isinstance(policy, TransformerPolicy)
+    env, actions = Shop(size), np.random.default_rng(0).integers(10, size=(20, size))
+    observation, _ = env.reset(seed=0)
+
+    def loop() -> int:
+        nonlocal observation
+        with torch.inference_mode():
+            for action in actions:
+                policy.network(*tensors(Query.of(observation)))
+                observation, *_ = env.step(action)
+        return actions.size
+
+    return loop
+
+
+if __name__ == "__main__":
+    main()

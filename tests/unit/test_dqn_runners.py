@@ -1,0 +1,110 @@
+"""The DQN with runners as Ray actors: they are many, they may die, and the configuration is checked."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from rl.algorithms.dqn import DQN, DQNConfig
+
+
+def config(runners: int = 0, **training: Any) -> DQNConfig:
+    made: DQNConfig = (
+        DQNConfig()
+        .environment("raycommend/Shop-v0")
+        .env_runners(num_env_runners=runners, num_envs_per_env_runner=4, num_cpus_per_env_runner=0.1)
+        .fault_tolerance(restart_failed_env_runners=True)
+        .training(
+            network={"width": 8, "layers": 0},
+            train_batch_size_per_learner=16,
+            learning_starts=32,
+            rounds_per_iteration=5,
+            horizon=2_000,
+            **training,
+        )
+        .debugging(seed=3, log_level="ERROR")
+    )
+    return made
+
+
+def weights(algorithm: DQN) -> list[np.ndarray]:
+    return [parameter.detach().numpy() for parameter in algorithm.learner_group._learner.q_module.net.parameters()]
+
+
+def test_two_runners_sample_in_parallel_with_draws_of_their_own(ray_local: None) -> None:
+    algorithm: DQN = config(runners=2).build_algo()
+    algorithm.train()
+    assert algorithm.env_steps == 2 * 4 * 5
+    rows = algorithm.replay.get_state()["columns"]["actions"][:, 0].reshape(-1, 2, 4)
+    assert (rows[:, 0] != rows[:, 1]).any()
+    algorithm.stop()
+
+
+def test_runners_act_with_the_weights_and_the_epsilon_of_the_learner(ray_local: None) -> None:
+    algorithm: DQN = config(runners=1).build_algo()
+    for _ in range(10):
+        algorithm.train()
+    # An update, every 16 steps, sets it; it reaches the runner at most two rounds of 4 steps later.
+    of_runner = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: float(runner.module.epsilon), local_env_runner=False
+    )[0]
+    wanted = algorithm.config.epsilon_at(algorithm.env_steps)
+    assert wanted < 0.9
+    assert of_runner == pytest.approx(wanted, abs=(16 + 2 * 4) * 0.95 / 1_000)
+    algorithm.stop()
+
+
+def test_a_killed_runner_is_replaced_and_training_goes_on(ray_local: None) -> None:
+    algorithm: DQN = config(runners=2).build_algo()
+    algorithm.train()
+    manager = algorithm.env_runner_group._worker_manager
+    ray.kill(manager.actors()[1], no_restart=False)
+    before = algorithm.env_steps
+    for _ in range(60):
+        algorithm.train()
+        if manager.num_healthy_actors() == 2 and algorithm.env_steps >= before + 60:
+            break
+    assert manager.num_healthy_actors() == 2
+    assert algorithm.env_steps >= before + 60
+    algorithm.stop()
+
+
+def test_same_seed_same_weights(ray_local: None) -> None:
+    runs = []
+    for seed in (3, 3, 4):
+        algorithm: DQN = config().debugging(seed=seed).build_algo()
+        for _ in range(5):
+            algorithm.train()
+        runs.append(weights(algorithm))
+        algorithm.stop()
+    one, again, other = runs
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_learner_may_have_a_process_of_its_own(ray_local: None) -> None:
+    algorithm: DQN = config().learners(num_learners=1, num_cpus_per_learner=0.1).build_algo()
+    for _ in range(5):
+        result = algorithm.train()
+    assert result["learners"]["default_policy"]["loss"] > 0
+    algorithm.stop()
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"loss": "cubic"}, "loss must be mse or huber, got 'cubic'"),
+        ({"n_step": 0}, "n_step must be positive, got 0"),
+        ({"env_steps_per_update": -1}, "env_steps_per_update must be positive, got -1"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused(training: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**training).validate()
+
+
+def test_schedules_by_hand() -> None:
+    made = config(epsilon_share=0.5, epsilon_final=0.1, lr=2.0, lr_final_share=0.25, lr_decay_share=0.5)
+    assert [made.epsilon_at(steps) for steps in (0, 500, 1_000, 5_000)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
+    assert [made.lr_at(steps) for steps in (0, 1_000, 1_500, 1_900, 9_000)] == pytest.approx([2.0, 2.0, 1.0, 0.5, 0.5])
