@@ -8,25 +8,40 @@ from pydantic import Field
 
 from rl.policies.baselines import Popularity, PopularityConfig, Random, RandomConfig
 from rl.policies.linear import Linear, LinearThompsonConfig, LinUCBConfig, RidgeConfig
+from rl.policies.neural_linear import NeuralLinear, NeuralLinearConfig
+from rl.policies.per_item import PerItem
+from rl.policies.q_config import TransformerConfig
 from rl.policies.rfm_bandit import RFMBandit, RFMBanditConfig
 from rl.policy import Policy
 
 __all__ = [
     "LinUCBConfig",
     "LinearThompsonConfig",
+    "NeuralLinearConfig",
+    "OnlinePolicyConfig",
     "PolicyConfig",
     "PopularityConfig",
     "RFMBanditConfig",
     "RandomConfig",
     "RidgeConfig",
+    "TransformerConfig",
     "build",
 ]
 
-PolicyConfig: TypeAlias = Annotated[
-    RandomConfig | PopularityConfig | RFMBanditConfig | LinearThompsonConfig | LinUCBConfig | RidgeConfig,
-    Field(discriminator="kind"),
-]
-"""Any policy, told apart by its `kind`."""
+_Online: TypeAlias = (
+    RandomConfig
+    | PopularityConfig
+    | RFMBanditConfig
+    | LinearThompsonConfig
+    | LinUCBConfig
+    | RidgeConfig
+    | NeuralLinearConfig
+)
+OnlinePolicyConfig: TypeAlias = Annotated[_Online, Field(discriminator="kind")]
+"""A policy that learns from each observation, or needs none; told apart by its `kind`."""
+
+PolicyConfig: TypeAlias = Annotated[_Online | TransformerConfig, Field(discriminator="kind")]
+"""Any policy."""
 
 
 def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
@@ -34,7 +49,7 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
 
     Args:
         config: which one, and how.
-        n_features: length F of the joint features.
+        n_features: length F of the joint features, or of the context's alone.
         n_states: number of discrete context states.
         popularity: [N + 1] of each catalogue position; position 0 is the unknown item.
     """
@@ -46,4 +61,12 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
         case RFMBanditConfig():
             return RFMBandit(config, n_states, n_items=len(popularity) - 1)
         case LinearThompsonConfig() | LinUCBConfig() | RidgeConfig():
-            return Linear(config, n_features)
+            n_items = len(popularity) - 1
+            return Linear(config, n_features) if config.models == "shared" else PerItem(config, n_features, n_items)
+        case NeuralLinearConfig():
+            return NeuralLinear(config, n_features, n_items=len(popularity) - 1)
+        case TransformerConfig():
+            from rl.policies.q_network import QNetwork  # torch takes seconds to import
+            from rl.policies.transformer import TransformerPolicy
+
+            return TransformerPolicy(QNetwork(config.network, len(popularity) - 1, n_features), config.explorer)

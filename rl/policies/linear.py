@@ -1,18 +1,22 @@
-"""Linear policies over the joint features of context and item: ridge regression, LinUCB, linear Thompson.
+"""Linear policies: ridge regression, LinUCB and linear Thompson, one model for all items or one for each.
 
-With φ the joint features of a shown item and r its reward, all three keep A = λI + Σ φφᵀ and b = Σ rφ; the posterior
-of the weights is N(A⁻¹b, σ²A⁻¹). The sums add, so updates merge exactly whatever their order or their origin.
+With one model the features are joint ones of context and item. With a model for each item ("disjoint" models) the
+context alone will do. Either way a basis may stand between the raw features and the model. The sums of the posterior
+(see `rl.policies.gaussian`) add, so updates merge exactly whatever their order or their origin.
 """
 
+from abc import abstractmethod
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve
 
 from rl.exploration import EpsilonGreedy, ExplorerConfig, Votes
+from rl.policies.basis import BasisConfig, Identity
+from rl.policies.gaussian import Gaussian, Relevance
 from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, checked
 
 
@@ -21,6 +25,14 @@ class _Config(BaseModel):
     regularisation: Annotated[
         float, Field(gt=0, description="λ: prior precision of every weight, in units of 1/σ²")
     ] = 1.0
+    models: Annotated[
+        Literal["shared", "per_item"],
+        Field(description="one model of the joint features, or for each item one of its own, N·G² numbers in all"),
+    ] = "shared"
+    basis: BasisConfig = Identity()
+    relevance: Annotated[
+        Relevance | None, Field(description="find a prior precision for each weight; none: all have λ")
+    ] = None
 
 
 class RidgeConfig(_Config):
@@ -31,7 +43,10 @@ class RidgeConfig(_Config):
 
 
 class LinUCBConfig(_Config):
-    """Upper confidence bounds. Source: Li et al., "A contextual-bandit approach" (2010), eq. 4-6, one shared model."""
+    """Upper confidence bounds.
+
+    Source: Li et al., "A contextual-bandit approach" (2010), eq. 4-6; with a model per item it is their algorithm 1.
+    """
 
     kind: Literal["lin_ucb"] = "lin_ucb"
     alpha: Annotated[float, Field(ge=0, description="width of the bound in posterior standard deviations")] = 1.0
@@ -50,82 +65,85 @@ class LinearThompsonConfig(_Config):
 LinearConfig: TypeAlias = RidgeConfig | LinUCBConfig | LinearThompsonConfig
 
 
-class Linear(Policy):
-    """Bayesian linear regression of the reward on φ; the configuration says how its uncertainty is used."""
+class LinearPolicy(Policy):
+    """What linear policies share: the configuration says how the uncertainty of the models is used."""
 
-    def __init__(self, config: LinearConfig, n_features: int) -> None:
+    def __init__(self, config: LinearConfig) -> None:
         self.config = config
         self.explorer = config.explorer
-        self._A = config.regularisation * np.eye(n_features)  # [F, F]
-        self._b = np.zeros(n_features)  # [F]
-        self._solved: tuple[FloatArray, FloatArray] | None = None  # of the current A and b; None after an update
 
-    def _posterior(self) -> tuple[FloatArray, FloatArray]:
-        """Return the lower Cholesky factor L of A = LLᵀ, [F, F], and the mean A⁻¹b, [F]."""
-        if self._solved is None:
-            lower = cholesky(self._A, lower=True)
-            self._solved = lower, cho_solve((lower, True), self._b)
-        return self._solved
+    @abstractmethod
+    def deviation(self, query: Query) -> FloatArray:
+        """Return √(φᵀA⁻¹φ) of each candidate, [B, A]."""
 
-    @property
-    def mean(self) -> FloatArray:
-        """Posterior mean of the weights, [F]."""
-        return self._posterior()[1].copy()
-
-    @property
-    def covariance(self) -> FloatArray:
-        """A⁻¹: posterior covariance of the weights in units of the noise variance, [F, F]."""
-        inverse: FloatArray = cho_solve((self._posterior()[0], True), np.eye(len(self._b)))
-        return inverse
-
-    def expected(self, query: Query) -> FloatArray:
-        """Return φᵀA⁻¹b, [B, A]."""
-        expected: FloatArray = query.features @ self._posterior()[1]
-        return expected
+    @abstractmethod
+    def draws(self, query: Query, config: LinearThompsonConfig, rng: np.random.Generator) -> FloatArray:
+        """Return each candidate's score under S draws of the weights, the same draws for all queries, [B, S, A]."""
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return what the configuration explores with: means, upper bounds (both [B, 1, A]) or samples [B, S, A]."""
         match self.config:
             case LinUCBConfig():
-                return (self.expected(query) + self.config.alpha * self._deviation(query))[:, None, :]
+                return (self.expected(query) + self.config.alpha * self.deviation(query))[:, None, :]
             case LinearThompsonConfig():
-                weights = self._sample_weights(self.config, rng)  # [S, F]
-                sampled: FloatArray = (query.features @ weights.T).swapaxes(1, 2)
-                return sampled
+                return self.draws(query, self.config, rng)
             case RidgeConfig():
                 return super().scores(query, rng)
 
-    def _deviation(self, query: Query) -> FloatArray:
-        """Return √(φᵀA⁻¹φ), [B, A]: with A = LLᵀ it is the length of L⁻¹φ."""
-        lower, _ = self._posterior()
-        flat = query.features.reshape(-1, len(self._b))
-        whitened = solve_triangular(lower, flat.T, lower=True)  # [F, B * A]
-        deviation: FloatArray = np.sqrt((whitened**2).sum(axis=0)).reshape(query.mask.shape)
-        return deviation
 
-    def _sample_weights(self, config: LinearThompsonConfig, rng: np.random.Generator) -> FloatArray:
-        """Draw S weight vectors of N(mean, σ²A⁻¹), [S, F]: L⁻ᵀz has covariance A⁻¹ for standard normal z."""
-        lower, mean = self._posterior()
-        z = rng.standard_normal((len(self._b), config.samples))
-        draws: FloatArray = mean + config.noise_sd * solve_triangular(lower, z, lower=True, trans="T").T
-        return draws
+class Linear(LinearPolicy):
+    """One model of the joint features of context and item; features of the context alone tell no items apart."""
+
+    def __init__(self, config: LinearConfig, n_features: int) -> None:
+        super().__init__(config)
+        self._model = Gaussian.prior(config.basis.size(n_features), config.regularisation, config.relevance)
+
+    @property
+    def mean(self) -> FloatArray:
+        """Posterior mean of the weights, [G]."""
+        return self._model.solved()[1].copy()
+
+    @property
+    def covariance(self) -> FloatArray:
+        """A⁻¹: posterior covariance of the weights in units of the noise variance, [G, G]."""
+        inverse: FloatArray = cho_solve((self._model.solved()[0], True), np.eye(len(self._model.b)))
+        return inverse
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return φᵀA⁻¹b, [B, A]."""
+        expected: FloatArray = self._features(query) @ self._model.solved()[1]
+        return expected
+
+    def deviation(self, query: Query) -> FloatArray:
+        """See `LinearPolicy.deviation`."""
+        phi = self._features(query)
+        return self._model.deviation(phi.reshape(-1, phi.shape[-1])).reshape(query.mask.shape)
+
+    def draws(self, query: Query, config: LinearThompsonConfig, rng: np.random.Generator) -> FloatArray:
+        """See `LinearPolicy.draws`."""
+        weights = self._model.draw(config.noise_sd, config.samples, rng)  # [S, G]
+        sampled: FloatArray = (self._features(query) @ weights.T).swapaxes(1, 2)
+        return sampled
+
+    def _features(self, query: Query) -> FloatArray:
+        """Return φ of every candidate, [B, A, G]."""
+        phi = self.config.basis(query.features)
+        return np.broadcast_to(phi, (*query.mask.shape, phi.shape[-1]))
 
     def update(self, observations: Observations) -> None:
-        """Add Σ φφᵀ and Σ rφ. A correction has count 0: it changes b by the difference of the rewards, A not at all."""
-        phi = observations.features  # [N, F]
-        self._A = self._A + (phi * observations.counts[:, None]).T @ phi
-        self._b = self._b + observations.rewards @ phi
-        self._solved = None
+        """Add to the sums, see `Gaussian.add`."""
+        self._model.add(self.config.basis(observations.features), observations.rewards, observations.counts)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Return A [F, F] and b [F]."""
-        return {"A": self._A.copy(), "b": self._b.copy()}
+        """Return A [G, G] and b [G]."""
+        return {"A": self._model.A.copy(), "b": self._model.b.copy()}
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.Policy.load_state_dict`."""
-        self._A, self._b = checked(state, "A", self._A.shape), checked(state, "b", self._b.shape)
-        self._solved = None
+        A, b = (checked(state, name, getattr(self._model, name).shape) for name in ("A", "b"))
+        model = self._model.with_sums(A, b)
         try:
-            self._posterior()
+            model.solved()
         except LinAlgError as error:
             raise PolicyError("array 'A' of the saved policy is not positive definite: it is no precision") from error
+        self._model = model

@@ -1,0 +1,59 @@
+"""SlateQ on RLlib: deep Q learning of slates by the value of what the user chooses from them. Needs ray, torch."""
+
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from rl.algorithms.dqn import DQN, DQNConfig
+from rl.algorithms.slate_q_learner import SlateQLearner
+from rl.algorithms.slate_q_module import SlateQModule
+
+
+class SlateQConfig(DQNConfig):
+    """Configuration of `SlateQ`: that of `DQN`, where `network` has the fields of `SlateNetworkConfig`.
+
+    The environment's actions are slates (a MultiDiscrete space) and it logs `chosen`. Its n-step targets are not
+    corrected for the slates that later steps explored.
+
+    >>> config = SlateQConfig().environment("raycommend/InterestEvolution-v0").training(n_step=150)
+    """
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        super().__init__(algo_class=algo_class or SlateQ)
+        self.choice_weight = 1.0
+
+    def training(self, *, choice_weight: float = NotProvided, **options: Any) -> "SlateQConfig":
+        """Set what training does.
+
+        Args:
+            choice_weight: what the choice model's loss counts beside that of the values.
+            options: see `DQNConfig.training`.
+        """
+        super().training(**options)
+        if choice_weight is not NotProvided:
+            self.choice_weight = choice_weight
+        return self
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """Name the module, with the seed of its weights."""
+        return RLModuleSpec(module_class=SlateQModule, model_config=dict(self.network) | {"seed": self.seed or 0})
+
+    def get_default_learner_class(self) -> type[SlateQLearner]:
+        """Name the learner."""
+        return SlateQLearner
+
+
+class SlateQ(DQN):
+    """Q learning for slates: a slate's value is the mean of its items' values by the probability of their choice.
+
+    Source: Ie et al., "SlateQ: a tractable decomposition for reinforcement learning with recommendation sets" (2019).
+    """
+
+    config: Any
+
+    @classmethod
+    def get_default_config(cls) -> SlateQConfig:
+        """Return the configuration to begin with."""
+        return SlateQConfig()

@@ -1,0 +1,35 @@
+"""Another policy without its exploration. Light."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl.exploration import EpsilonGreedy
+from rl.policy import FloatArray, Observations, Policy, Query
+
+
+class Greedy(Policy):
+    """Takes the candidates of highest expected reward of another policy, which it shares; ties are drawn evenly."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy, self.explorer = policy, EpsilonGreedy(epsilon=0.0)
+
+    def expected(self, query: Query) -> FloatArray:
+        """See `Policy.expected`."""
+        return self._policy.expected(query)
+
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return the expected rewards as both, computed once."""
+        expected = self.expected(query)
+        return expected[:, None, :], expected
+
+    def update(self, observations: Observations) -> None:
+        """See `Policy.update`."""
+        self._policy.update(observations)
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """See `Policy.state_dict`."""
+        return self._policy.state_dict()
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `Policy.load_state_dict`."""
+        self._policy.load_state_dict(state)
