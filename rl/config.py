@@ -4,7 +4,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
@@ -22,6 +22,13 @@ class Config(BaseSettings):
         cli_hide_none_type=True,
         cli_implicit_flags=True,
     )
+
+    how: ClassVar[frozenset[str]] = frozenset({"fresh", "track"})
+    """Fields that say how the command is run, and not what it gives."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every field's value, defaults included, as a TOML file could give it; without `how`, and no None."""
+        return self.model_dump(mode="json", exclude_none=True, exclude=set(self.how))
 
     @classmethod
     def settings_customise_sources(
@@ -41,7 +48,7 @@ def load(model: type[C], arguments: Sequence[str]) -> C:
     """
     rest, values = list(arguments), dict[str, Any]()
     if rest and not rest[0].startswith("-"):
-        values = _read(Path(rest.pop(0)))
+        values = read(Path(rest.pop(0)))
     try:
         return CliApp.run(model, cli_args=rest, **values)
     except ValidationError as error:
@@ -51,7 +58,8 @@ def load(model: type[C], arguments: Sequence[str]) -> C:
         raise SystemExit(2) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds; exits with status 2 and one line if it cannot be read."""
     try:
         return tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:

@@ -1,25 +1,38 @@
-"""`python -m rl.evaluate ARTEFACT... --since TIME`: rank held-out purchases by trained policies, beside popularity."""
+"""`python -m rl.evaluate ARTEFACT...`: what trained policies are worth.
+
+Policies of the service rank purchases that they have not seen (`--since TIME`), beside popularity. Policies that were
+trained in a simulator play it without exploration (`--episodes N`), and what they earn is printed with its standard
+error and with the simulator's ceilings. Everything is logged to MLflow.
+"""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
 from data.features import Encoder, purchase_lines
 from data.settings import Settings
-from rl.artefact import Artefact, ArtefactError, load
+from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load_any
 from rl.experience import purchase_events
 from rl.fold import encode
 from rl.policies.baselines import Popularity
+from rl.policies.greedy import Greedy
 from rl.policy import Policy, PolicyError
 from rl.ranking import hit_rate, ndcg
+from rl.returns import play
+from rl.training.environments import ceilings, environment
+from rl.training.errors import TrainingError
+from rl.training.experiment import Environment
+from rl.training.tracking import Tracker
 
 _CHUNK = 100  # customers encoded at a time; bounds memory
 
@@ -74,9 +87,89 @@ def _unseen(artefact: Artefact, since: datetime) -> Artefact:
     return artefact
 
 
+def in_simulator(
+    artefact: SimulatorArtefact, name: str | None, episodes: int, envs: int, seed: int
+) -> dict[str, float | str | dict[str, float]]:
+    """Play a simulator without exploration.
+
+    Args:
+        artefact: who plays.
+        name: of the simulator; None: the one that the artefact was trained in, with the same options.
+        episodes: how many at least.
+        envs: how many at once.
+        seed: of the simulator's draws.
+
+    Raises:
+        TrainingError: there is no such simulator, or it does not take the options.
+        PolicyError: its observations are not what the policy was trained for.
+    """
+    options = artefact.options if name in (None, artefact.environment) else {}
+    env = environment(Environment(name=name or artefact.environment, options=options), min(envs, episodes))
+    if (found := Sizes.of(env.single_observation_space)) != artefact.sizes:
+        raise PolicyError(f"{name} shows {found}, {artefact.name} was trained for {artefact.sizes}")
+    returns = play(Greedy(artefact.policy), env, episodes, seed, np.random.default_rng(seed))
+    return {
+        "environment": name or artefact.environment,
+        "episodes": len(returns.of_episodes),
+        "return": returns.mean,
+        "standard_error": returns.standard_error,
+        "ceilings": ceilings(env),
+    }
+
+
+def _of_service(artefacts: Sequence[Artefact], options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Return a row for each artefact, and one for popularity."""
+    loaded = [_unseen(artefact, options.since) for artefact in artefacts]
+    held_out = purchase_events(settings, options.node, since=options.since)
+    rows = {artefact.name: evaluate(artefact.policy, artefact.encoder, held_out, options.k) for artefact in loaded}
+    first = loaded[0].encoder
+    return rows | {"popularity": evaluate(Popularity(first.popularity), first, held_out, options.k)}
+
+
+def _of_simulator(artefacts: Sequence[SimulatorArtefact], options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        artefact.name: in_simulator(artefact, options.environment, options.episodes, options.envs, options.seed)
+        for artefact in artefacts
+    }
+
+
+def _rows(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Evaluate all artefacts alike.
+
+    Raises:
+        ArtefactError: some are of the service and some are not, or options of the other sort were given.
+    """
+    loaded = [load_any(folder) for folder in options.artefacts]
+    served = [artefact for artefact in loaded if isinstance(artefact, Artefact)]
+    simulated = [artefact for artefact in loaded if isinstance(artefact, SimulatorArtefact)]
+    if served and simulated:
+        names = ", ".join(artefact.name for artefact in simulated)
+        raise ArtefactError(f"{names} can only play a simulator, {served[0].name} can only rank: evaluate them apart")
+    if simulated and options.since:
+        raise ArtefactError(f"{simulated[0].name} was trained in a simulator and has no catalogue: leave --since out")
+    if served and not options.since:
+        raise ArtefactError(f"{served[0].name} ranks purchases: say with --since from when on it has not seen them")
+    return _of_service(served, options, settings) if served else _of_simulator(simulated, options)
+
+
+def _track(rows: Mapping[str, Mapping[str, Any]], options: argparse.Namespace, settings: Settings) -> None:
+    """Log a run for each row, in the experiment of the policy's name."""
+    asked = {name: str(value) for name, value in vars(options).items() if name not in ("artefacts", "track")}
+    for name, row in rows.items():
+        numbers = {key.replace("@", "_at_"): value for key, value in row.items() if isinstance(value, int | float)}
+        with Tracker(settings, name, asked, name=f"evaluate {name}") as tracker:
+            tracker.log(0, numbers)
+
+
 def _positive(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no length; it must be at least 1")
+    return int(text)
+
+
+def _several(text: str) -> int:
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text} says nothing of the error of a mean; it must be at least 2")
     return int(text)
 
 
@@ -89,23 +182,31 @@ def _time(text: str) -> datetime:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: one JSON object with a row for each artefact and one for popularity."""
-    parser = argparse.ArgumentParser(prog="python -m rl.evaluate", description=__doc__)
+    """Run the command: one JSON object with a row for each artefact."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("artefacts", nargs="+", type=Path, help="folders written by rl.train")
-    parser.add_argument("--since", required=True, type=_time, help="held-out purchases start here")
-    parser.add_argument("--node", default="online_retail")
-    parser.add_argument("-k", type=_positive, default=10, help="length of the ranking (default: 10)")
-    options = parser.parse_args(arguments)
+    ranking = parser.add_argument_group("policies of the service")
+    ranking.add_argument("--since", type=_time, help="held-out purchases start here")
+    ranking.add_argument("--node", default="online_retail")
+    ranking.add_argument("-k", type=_positive, default=10, help="length of the ranking (default: 10)")
+    playing = parser.add_argument_group("policies trained in a simulator")
+    playing.add_argument("--environment", help="another simulator than the one it was trained in")
+    playing.add_argument("--episodes", type=_several, default=20_000, help="to play (default: 20000)")
+    playing.add_argument("--envs", type=_positive, default=500, help="played at once (default: 500)")
+    playing.add_argument("--seed", type=int, default=1_000_000, help="of the simulator (default: 1000000)")
+    parser.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
+    options, settings = parser.parse_args(arguments), Settings()
     try:
-        loaded = [_unseen(load(folder), options.since) for folder in options.artefacts]
-        held_out = purchase_events(Settings(), options.node, since=options.since)
-        rows = {artefact.name: evaluate(artefact.policy, artefact.encoder, held_out, options.k) for artefact in loaded}
-        first = loaded[0].encoder
-        rows["popularity"] = evaluate(Popularity(first.popularity), first, held_out, options.k)
-    except (ArtefactError, DataError, PolicyError) as error:
+        with threadpool_limits(1, "blas"):
+            rows = _rows(options, settings)
+    except (ArtefactError, DataError, PolicyError, TrainingError) as error:
         print(f"rl.evaluate: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(rows))
+    print(json.dumps(rows), flush=True)
+    if options.track:
+        _track(rows, options, settings)
     return 0
 
 

@@ -33,7 +33,7 @@ from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, Ra
 from rl.simulators.fitted import FittedMarketConfig, fit_market
 from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market import Market
-from rl.train import Training, train
+from rl.training.retail import Training, train
 from serve.app import ray_environment, running
 from serve.config import ServiceConfig
 from serve.report import draw, summarise, table

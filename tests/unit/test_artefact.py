@@ -9,7 +9,7 @@ import pytest
 
 from data.features import EncoderConfig, fit
 from data.schema import RewardSpec
-from rl.artefact import Artefact, ArtefactError, load, save
+from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load, load_any, save
 from rl.exploration import SquareCB
 from rl.fold import encode
 from rl.policies import (
@@ -20,9 +20,12 @@ from rl.policies import (
     RandomConfig,
     RFMBanditConfig,
     RidgeConfig,
+    TransformerConfig,
     build,
 )
+from rl.policies.q_config import QNetworkConfig
 from rl.policy import Observations, PolicyError, Query
+from rl.simulators.registry import make
 from tests.markets import MONDAY, purchases
 
 ENCODER = fit(
@@ -168,7 +171,7 @@ def test_other_items_or_customers_than_were_saved_are_refused(folder: Path, fiel
 
 
 def test_a_later_format_is_refused(folder: Path) -> None:
-    described(folder, format=2)
+    described(folder, format=3)
     with pytest.raises(ArtefactError, match="format"):
         load(folder)
 
@@ -182,3 +185,41 @@ def test_a_description_that_is_no_text_is_refused(folder: Path) -> None:
 def test_a_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
     with pytest.raises(ArtefactError, match="no policy in"):
         load(folder / "policy.json")
+
+
+# Policies that were trained in a simulator: they have no catalogue.
+
+SHOP = TransformerConfig(network=QNetworkConfig(width=8))
+
+
+def in_simulator(config: PolicyConfig, environment: str) -> SimulatorArtefact:
+    sizes = Sizes.of(make(environment, 1).single_observation_space)
+    policy = build(config, sizes.n_features, sizes.n_states, np.zeros(sizes.n_items + 1))
+    return SimulatorArtefact("sim", config, policy, sizes, environment, {"a": 1}, {"env_steps": 5})
+
+
+@pytest.mark.parametrize(
+    ("config", "environment"),
+    [(SHOP, "raycommend/Shop-v0"), (LinUCBConfig(models="per_item"), "raycommend/Wheel-v0")],
+    ids=["transformer", "bandit"],
+)
+def test_a_simulators_policy_is_loaded_as_it_was_saved(config: PolicyConfig, environment: str, tmp_path: Path) -> None:
+    saved = save(in_simulator(config, environment), tmp_path / "sim")
+    loaded = load_any(tmp_path / "sim")
+    assert isinstance(loaded, SimulatorArtefact)
+    for name in ("name", "config", "sizes", "environment", "options", "trained_on", "digest"):
+        assert getattr(loaded, name) == getattr(saved, name), name
+    env = make(environment, 4)
+    query = Query.of(env.reset(seed=0)[0])
+    np.testing.assert_array_equal(loaded.policy.expected(query), saved.policy.expected(query))
+
+
+def test_a_simulators_policy_is_not_served(tmp_path: Path) -> None:
+    save(in_simulator(SHOP, "raycommend/Shop-v0"), tmp_path / "sim")
+    with pytest.raises(ArtefactError, match=r"sim was trained in raycommend/Shop-v0 and has no encoder"):
+        load(tmp_path / "sim")
+
+
+def test_sizes_are_those_of_the_observations() -> None:
+    assert Sizes.of(make("raycommend/Shop-v0", 1).single_observation_space) == Sizes(n_items=10, n_features=0)
+    assert Sizes.of(make("raycommend/Wheel-v0", 1).single_observation_space) == Sizes(n_items=5, n_features=3)

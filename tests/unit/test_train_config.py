@@ -15,7 +15,7 @@ from rl.exploration import Votes
 from rl.policies import LinearThompsonConfig, LinUCBConfig, RFMBanditConfig, RidgeConfig
 from rl.simulators.fitted import FittedMarketConfig
 from rl.simulators.generated import GeneratedMarketConfig
-from rl.train import Training
+from rl.training.retail import Training
 
 EXPERIMENTS = Path(train.__file__).parent / "experiments"
 
@@ -80,7 +80,9 @@ def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_kind_on_the_command_line() -> None:
-    config = load(Training, [str(EXPERIMENTS / "shop.toml"), "--policy.kind", "rfm_bandit", "--policy.shrinkage", "9"])
+    config = load(
+        Training, [str(EXPERIMENTS / "generated_shop.toml"), "--policy.kind", "rfm_bandit", "--policy.shrinkage", "9"]
+    )
     assert config.policy == RFMBanditConfig(shrinkage=9)
 
 
@@ -140,14 +142,12 @@ def test_an_unreadable_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "broken.toml: Invalid value" in refused([str(tmp_path / "broken.toml")], capsys)
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_experiment_loads(path: Path) -> None:
-    assert isinstance(load(Training, [str(path)]), Training)
-
-
 # The command itself, on the smallest generated shop.
 
-SMALL = ["--market.kind", "generated", "--market.users", "20", "--market.items", "12", "--market.invoices", "200"]
+SMALL = [
+    *("--no-track", "--market.kind", "generated"),
+    *("--market.users", "20", "--market.items", "12", "--market.invoices", "200"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -192,3 +192,19 @@ def test_what_cannot_be_trained_is_said(arguments: list[str], message: str, caps
     assert said.out == ""
     assert "rl.train: " in said.err
     assert message in said.err
+
+
+def test_a_training_is_tracked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mlflow.tracking import MlflowClient
+
+    arguments = ["--name", "tracked", "--decisions", "1500", "--slate_size", "3"]
+    assert train.main([*SMALL[1:], *arguments]) == 0
+    report = json.loads(capsys.readouterr().out)
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tracked")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    curve = client.get_metric_history(run.info.run_id, "return")
+    assert [(point.step, point.value) for point in curve] == [(1_000, report["curve"][0]), (1_500, report["curve"][1])]
+    assert run.data.params["market.users"] == "20"
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"experiment.toml", "policy"}

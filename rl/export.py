@@ -1,0 +1,85 @@
+"""`python -m rl.export ARTEFACT --out FOLDER`: a trained policy for other programs.
+
+A Q network becomes `model.onnx`, which takes any number of requests, candidates and history entries and was checked
+against torch before it was written. Other policies are arrays and a formula: they are copied, with the formula.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rl.artefact import ArtefactError, load_any
+from rl.policies.linear import Linear
+from rl.policies.neural_linear import NeuralLinear
+from rl.policies.per_item import PerItem
+from rl.policy import Policy, PolicyError
+
+_WITHOUT_GRAPH = {
+    Linear: "expected reward = basis(features) @ theta, theta = solve(precision, b): one model over the joint features "
+    "of context and item",
+    PerItem: "expected reward of item i = basis(features) @ theta_i, theta_i = solve(precision_i, b_i)",
+    NeuralLinear: "a linear policy over the last hidden layer of a network",
+}
+
+
+def export(artefact: Path, out: Path) -> dict[str, Any]:
+    """Write a policy to a folder: `policy.json`, `arrays.safetensors`, and `model.onnx` where there is a graph.
+
+    Returns:
+        What was written, and the largest difference between ONNX and torch or why there is no ONNX.
+
+    Raises:
+        ArtefactError: the artefact cannot be read.
+        PolicyError: the same, or onnxruntime computes something else than torch; nothing was written.
+    """
+    loaded = load_any(artefact)
+    report: dict[str, Any] = {"name": loaded.name, "digest": loaded.digest, "policy": loaded.config.kind}
+    blob = None
+    if loaded.config.kind == "transformer":
+        from rl.policies.q_onnx import to_onnx  # torch takes seconds
+        from rl.policies.transformer import TransformerPolicy
+
+        assert isinstance(loaded.policy, TransformerPolicy)
+        blob, report["difference"] = to_onnx(loaded.policy.network)
+    else:
+        report["no_onnx"] = explained(loaded.policy)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("policy.json", "arrays.safetensors"):
+        shutil.copyfile(artefact / name, out / name)
+    if blob is not None:
+        (out / "model.onnx").write_bytes(blob)
+    return report | {"files": sorted(str(path) for path in out.iterdir())}
+
+
+def explained(policy: Policy) -> str:
+    """Return why a policy has no graph, and what computes its scores."""
+    formula = next((text for kind, text in _WITHOUT_GRAPH.items() if isinstance(policy, kind)), "a table")
+    return (
+        f"not a network with weights of its own: {formula}. arrays.safetensors has its arrays, and "
+        f"{type(policy).__module__} the code; it goes on learning, which a graph would not"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command: the report as JSON on standard output."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("artefact", type=Path, help="folder written by rl.train")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    options = parser.parse_args(arguments)
+    try:
+        report = export(options.artefact, options.out)
+    except (ArtefactError, PolicyError) as error:
+        print(f"rl.export: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""MLflow: what is logged is there, once, and a tracker that fails is not the training's problem."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.settings import Settings
+from rl.training.curve import draw
+from rl.training.progress import told
+from rl.training.tracking import Tracker
+
+RESOLVED = {"name": "shop", "dqn": {"lr": 0.001, "network": {"width": 8}}}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """One home for all: making MLflow's tables takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield Settings(home=tmp_path_factory.mktemp("home"))
+
+
+def client(settings: Settings) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(settings.tracking_uri)
+
+
+def history(settings: Settings, run_id: str | None, metric: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in client(settings).get_metric_history(run_id, metric)]
+
+
+def test_a_run_has_metrics_by_steps_parameters_and_files(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "policy.json").write_text("{}")
+    with Tracker(settings, "shop", RESOLVED) as tracker:
+        tracker.log(64, {"return": 3.0, "loss": float("nan")})
+        tracker.log(128, {"return": 4.0})
+        tracker.files(tmp_path / "policy", "policy")
+    run = client(settings).get_run(tracker.run_id)
+    assert history(settings, tracker.run_id, "return") == [(64, 3.0), (128, 4.0)]
+    assert "loss" not in run.data.metrics
+    assert run.data.params == {"name": "shop", "dqn.lr": "0.001", "dqn.network.width": "8"}
+    assert run.info.status == "FINISHED"
+    assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+    files = settings.home / "mlartifacts" / "shop" / run.info.run_id / "artifacts"
+    assert (files / "policy" / "policy.json").read_text() == "{}"
+    assert "width = 8" in (files / "experiment.toml").read_text()
+    assert tracker.failures == 0
+
+
+def fail_after(tracker: Tracker) -> None:
+    tracker.log(10, {"return": 1.0})
+    tracker.log(20, {"return": 2.0, "evaluation_return": 5.0})
+    raise ZeroDivisionError
+
+
+def test_a_continued_run_is_the_same_and_has_every_point_once(settings: Settings) -> None:
+    first = Tracker(settings, "shop", RESOLVED, run="abc")
+    with pytest.raises(ZeroDivisionError), first:
+        fail_after(first)
+    assert client(settings).get_run(first.run_id).info.status == "FAILED"
+    with Tracker(settings, "shop", RESOLVED, run="abc") as second:
+        for step in (10, 20, 30):  # the curve of the checkpoint, and what follows
+            second.log(step, {"return": step / 10, "evaluation_return": 5.0})
+    assert second.run_id == first.run_id
+    assert history(settings, first.run_id, "return") == [(10, 1.0), (20, 2.0), (30, 3.0)]
+    assert history(settings, first.run_id, "evaluation_return") == [(20, 5.0), (30, 5.0)]
+    assert client(settings).get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_trial_is_shown_under_its_search(settings: Settings) -> None:
+    with Tracker(settings, "search", {}) as parent, Tracker(settings, "search", {}, parent=parent) as child:
+        pass
+    tags = client(settings).get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == parent.run_id
+
+
+def test_a_tracker_that_fails_does_not_end_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with Tracker(Settings(home=tmp_path / "file"), "shop", RESOLVED) as tracker:
+        tracker.log(1, {"return": 1.0})
+    assert tracker.failures > 0
+    assert tracker.run_id is None
+    assert "MLflow: " in capsys.readouterr().err
+
+
+def test_an_inactive_tracker_writes_nothing(tmp_path: Path) -> None:
+    with Tracker(Settings(home=tmp_path), "shop", RESOLVED, active=False) as tracker:
+        tracker.log(1, {"return": 1.0})
+    assert (tracker.run_id, list(tmp_path.iterdir())) == (None, [])
+
+
+def test_mlflows_own_variable_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = Settings(home=tmp_path)
+    assert settings.tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert settings.tracking_files == tmp_path / "mlartifacts"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
+    assert Settings(home=tmp_path).tracking_uri == "http://tracker:5000"
+    assert Settings(home=tmp_path).tracking_files is None
+
+
+def test_the_curve_is_a_picture(tmp_path: Path) -> None:
+    curve = [
+        {"env_steps": 10, "return": 1.0},
+        {"env_steps": 20, "return": 2.0, "evaluation_return": 3.0, "evaluation_standard_error": 0.1},
+    ]
+    draw(tmp_path / "curve.png", "shop", curve, {"random": 1.0, "oracle": 4.0})
+    draw(tmp_path / "empty.png", "shop", [], {})
+    for name in ("curve.png", "empty.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_progress_is_told_in_one_line() -> None:
+    values = {"return": 5.123, "evaluation_return": 7.9, "epsilon": 0.8125, "env_steps_per_s": 2_310.4, "loss": 1.0}
+    assert told(12_800, 200_000, values) == (
+        "12,800/200,000 env steps  return 5.123  evaluated 7.900  epsilon 0.812  2,310 env steps/s  ETA 0:01:21"
+    )
+    assert told(0, 10, {"return": float("nan")}) == "0/10 env steps"
