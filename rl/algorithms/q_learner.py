@@ -86,7 +86,7 @@ class QLearner(TorchLearner):
         self._follow()
         self.q_module.epsilon.fill_(config.epsilon_at(steps))
         self._weights_seq_no += 1
-        return {name: array.detach().cpu().numpy() for name, array in results.items()} | {"loss": loss.detach().cpu().numpy()}
+        return {name: array.detach().cpu().numpy() for name, array in (results | {"loss": loss}).items()}
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]

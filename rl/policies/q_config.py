@@ -12,7 +12,7 @@ class QNetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     width: Annotated[int, Field(ge=1, description="W: length of every vector")] = 32
-    heads: Annotated[int, Field(ge=1, description="H: attention heads; divides the width")] = 2
+    heads: Annotated[int, Field(ge=1, description="H: attention heads; divides the width")] = 1
     layers: Annotated[int, Field(ge=0, description="self-attention blocks over the history")] = 1
     oldest: Annotated[int, Field(ge=1, description="age in steps from which entries are told apart no more")] = 32
     dueling: Annotated[bool, Field(description="a value for the state and an advantage for each candidate")] = True

@@ -38,7 +38,7 @@ class QNetwork(nn.Module):
         nn.init.normal_(self.item.weight, std=0.1)  # items are alike until they show that they are not
         self.beginning = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
-        self.encoded = nn.LayerNorm(width)
+        self.encoded = nn.LayerNorm(width, elementwise_affine=False)
         self.features = nn.Linear(n_features, width) if n_features else None
         self.cross = CrossAttention(width, config.heads)
         self.tally = Tally(width)
@@ -68,17 +68,17 @@ class QNetwork(nn.Module):
         """Return the state [B, W], the candidates as vectors [B, A, W], and what each takes from the history."""
         entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [B, T], [B, A]
         shown_entries, shown_candidates = self._hide(entries, candidates)
-        present = functional.pad(history[:, :, AGE] > 0, (1, 0), value=True)  # [B, E]
-        kinds = self._kinds(history)  # [B, T]
-        encoded = self._encode(entries, shown_entries, kinds, present)  # [B, E, W]
+        present = (history[:, :, AGE] > 0).to(self.item.weight.dtype).unsqueeze(1)  # [B, 1, T]
+        far = functional.pad((1 - present) * _FAR, (1, 0))  # [B, 1, E]
+        vectors, kinds = self._kind_vectors(), self._kinds(history)  # [kinds, W], [B, T]
+        encoded = self._encode(entries, shown_entries, functional.embedding(kinds, vectors), far)  # [B, E, W]
         state, asking = encoded[:, 0], self.item(shown_candidates)
         if self.features is not None:
             described = self.features(features)  # [B, A or 1, W]
             state, asking = state + described.mean(1), asking + described
-        itself = candidates.unsqueeze(2) == entries.unsqueeze(1)  # [B, A, T]
-        own = functional.pad(itself, (1, 0)) & present.unsqueeze(1)  # [B, A, E]
-        taken = self.cross(asking, encoded, own, present)
-        return state, asking, taken + self.tally(self._kind_vectors(), kinds, own[:, :, 1:], present[:, 1:])
+        own = (candidates.unsqueeze(2) == entries.unsqueeze(1)) * present  # [B, A, T]
+        taken = self.cross(asking, encoded, functional.pad(own, (1, 0)), far)
+        return state, asking, taken + self.tally(vectors, kinds, own, present)
 
     def _known(self, items: Tensor) -> Tensor:
         """Return ids with those beyond N as 0."""
@@ -99,14 +99,15 @@ class QNetwork(nn.Module):
         """Return a vector for each outcome and age, [outcomes * ages, W]."""
         return (self.outcome.weight.unsqueeze(1) + self.age.weight).flatten(0, 1)
 
-    def _encode(self, entries: Tensor, shown: Tensor, kinds: Tensor, present: Tensor) -> Tensor:
+    def _encode(self, entries: Tensor, shown: Tensor, of_kind: Tensor, far: Tensor) -> Tensor:
         """Return the encoded history, [B, E, W]. Present are entries with an age: one of item 0 is an unknown item."""
-        x = self.item(shown) + functional.embedding(kinds, self._kind_vectors())
+        x = self.item(shown) + of_kind
         x = torch.cat([self.beginning.expand(x.shape[0], 1, -1), x], dim=1)
         if len(self.blocks):
-            same = functional.pad(entries.unsqueeze(2) == entries.unsqueeze(1), (1, 0, 1, 0))  # [B, E, E]
+            same = (entries.unsqueeze(2) == entries.unsqueeze(1)).to(x.dtype)
+            same = functional.pad(same, (1, 0, 1, 0))  # [B, E, E]
             for block in self.blocks:
-                x = block(x, same, present)
+                x = block(x, same, far)
         encoded: Tensor = self.encoded(x)
         return encoded
 
@@ -127,35 +128,38 @@ class Tally(nn.Module):
         Args:
             vectors: [kinds, W].
             kinds: [B, T] which of them each entry is.
-            own: [B, A, T] which entries are the candidate.
-            present: [B, T] which entries are not padding.
+            own: [B, A, T] 1 where an entry is the candidate, else 0.
+            present: [B, 1, T] 1 where an entry is not padding, else 0.
         """
         of_any, of_own = functional.embedding(kinds, self.worth(vectors)).chunk(2, dim=2)  # [B, T, W] each
-        summed: Tensor = own.to(of_own.dtype) @ of_own + (of_any * present.unsqueeze(2)).sum(1, keepdim=True)
+        summed: Tensor = own @ of_own + present @ of_any
         return summed
 
 
 class Block(nn.Module):
-    """Self-attention that knows which entries are of the same item, and a feed-forward layer; each adds to its input.
+    """Self-attention that knows which entries are of the same item, beside a feed-forward layer; both add to the input.
 
-    Source: Vaswani et al., "Attention is all you need" (2017), with the normalisation before each part.
+    The two read the same normalised input, so that their projections are one matrix product. There is none for the
+    queries nor for what attention returns: with one head they would change the parameters of the keys and values only.
+    Source: Vaswani et al., "Attention is all you need" (2017); side by side as in Chowdhery et al., "PaLM" (2022).
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.normalised = nn.LayerNorm(width, elementwise_affine=False)
+        self.parts = [width, width, 2 * width]  # keys, values, feed-forward
+        self.inward, self.outward = nn.Linear(width, 4 * width), nn.Linear(2 * width, width)
         self.same = nn.Parameter(torch.zeros(heads))
-        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.inward.weight[width : 2 * width])  # the block begins by changing nothing
+        nn.init.zeros_(self.inward.bias[width : 2 * width])
+        nn.init.zeros_(self.outward.weight)
 
-    def forward(self, x: Tensor, same: Tensor, present: Tensor) -> Tensor:
-        """Return x [B, E, W] transformed; same is [B, E, E], present [B, E]."""
-        q, k, v = self.qkv(self.before(x)).chunk(3, dim=2)
-        x = x + self.out(attention(q, k, v, same, self.same, present))
-        fed: Tensor = x + self.down(torch.relu(self.up(self.between(x))))
-        return fed
+    def forward(self, x: Tensor, same: Tensor, far: Tensor) -> Tensor:
+        """Return x [B, E, W] transformed; same and far as in `attention`."""
+        y = self.normalised(x)
+        k, v, fed = self.inward(y).split(self.parts, dim=2)
+        transformed: Tensor = x + attention(y, k, v, same, self.same, far) + self.outward(torch.relu(fed))
+        return transformed
 
 
 class CrossAttention(nn.Module):
@@ -163,20 +167,19 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.query, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.kv = nn.Linear(width, 2 * width)
         self.same = nn.Parameter(torch.zeros(heads))
-        self.out = nn.Linear(width, width)
-        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.kv.weight[width:])
+        nn.init.zeros_(self.kv.bias[width:])
 
-    def forward(self, asking: Tensor, encoded: Tensor, own: Tensor, present: Tensor) -> Tensor:
+    def forward(self, asking: Tensor, encoded: Tensor, own: Tensor, far: Tensor) -> Tensor:
         """Return [B, A, W] for candidates [B, A, W], a history [B, E, W], and which entries are theirs [B, A, E]."""
         k, v = self.kv(encoded).chunk(2, dim=2)
-        taken: Tensor = self.out(attention(self.query(asking), k, v, own, self.same, present))
-        return taken
+        return attention(asking, k, v, own, self.same, far)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, same: Tensor, bonus: Tensor, present: Tensor) -> Tensor:
-    """Return softmax(qkᵀ / √(W / H) + bonus where same) v over the present entries, head by head, [B, Q, W].
+def attention(q: Tensor, k: Tensor, v: Tensor, same: Tensor, bonus: Tensor, far: Tensor) -> Tensor:
+    """Return softmax(qkᵀ / √(W / H) + bonus · same + far) v, head by head, [B, Q, W].
 
     Written out because the bonus is learned: for a bias with a gradient torch's fused attention falls back to a slower
     general one.
@@ -185,13 +188,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, same: Tensor, bonus: Tensor, pres
         q: [B, Q, W].
         k: [B, E, W].
         v: [B, E, W].
-        same: [B, Q, E].
+        same: [B, Q, E] 1 where an entry is of the same item, else 0.
         bonus: [H].
-        present: [B, E], on in at least one place of each row.
+        far: [B, 1, E] 0 for the entries that are present, else a number so low that nothing is taken from them.
     """
     heads, (batch, asking, width) = len(bonus), q.shape
-    q, k, v = (x.view(batch, -1, heads, width // heads).transpose(1, 2) for x in (q, k, v))  # [B, H, ., W / H]
-    far = (~present).to(q.dtype).mul(_FAR)[:, None, None]
-    bias = same.to(q.dtype).unsqueeze(1) * bonus[:, None, None] + far  # [B, H, Q, E]
-    weights = torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5 + bias, dim=3)
+    scaled = q * (width // heads) ** -0.5
+    if heads == 1:  # the common case, without an axis of one
+        return torch.softmax(torch.baddbmm(same * bonus + far, scaled, k.transpose(1, 2)), dim=2) @ v
+    scaled, k, v = (x.view(batch, -1, heads, width // heads).transpose(1, 2) for x in (scaled, k, v))
+    bias = same.unsqueeze(1) * bonus[:, None, None] + far.unsqueeze(1)  # [B, H, Q, E]
+    weights = torch.softmax(scaled @ k.transpose(2, 3) + bias, dim=3)
     return (weights @ v).transpose(1, 2).reshape(batch, asking, width)

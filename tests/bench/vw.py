@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import vowpalwabbit  # type: ignore[import-untyped]
+import vowpalwabbit
 
 from rl.policy import FloatArray, IntArray, Query
 from rl.simulators.contextual import ContextualBandit

@@ -8,7 +8,7 @@ import torch
 
 from rl.algorithms.dqn import DQN, DQNConfig
 from rl.algorithms.q_learner import QLearner
-from rl.policies.q_network import QNetwork
+from rl.policies.transformer import TransformerPolicy
 from rl.policy import FloatArray, Query
 from rl.returns import play
 from rl.simulators import registry
@@ -71,7 +71,14 @@ def found_values(algorithm: DQN, probe: type[Probe]) -> FloatArray:
     env = probe(len(probe.features))
     env.reset(seed=0)
     env.state = np.arange(len(probe.features))
-    return algorithm.learner_group._learner.q_module.averaged_policy().expected(Query.of(env.observe()))
+    values: FloatArray = learned_policy(algorithm).expected(Query.of(env.observe()))
+    return values
+
+
+def learned_policy(algorithm: DQN) -> TransformerPolicy:
+    """Return the greedy policy of the averaged network."""
+    policy: TransformerPolicy = algorithm.learner_group._learner.q_module.averaged_policy()
+    return policy
 
 
 @pytest.fixture(autouse=True)
@@ -107,8 +114,7 @@ def shop_return(learner: type[QLearner]) -> float:
         epsilon_final=0.05,
         epsilon_share=0.3,
     )
-    policy = algorithm.learner_group._learner.q_module.averaged_policy()
-    return play(policy, Shop(400), 400, 7, np.random.default_rng(7)).mean
+    return play(learned_policy(algorithm), Shop(400), 400, 7, np.random.default_rng(7)).mean
 
 
 def test_it_learns_in_the_shop() -> None:
@@ -122,14 +128,12 @@ def test_one_that_learns_the_opposite_does_not() -> None:
 def test_a_new_item_is_scored_without_new_weights() -> None:
     """A network made for three items takes a fourth as an unknown one, and more candidates than it was trained with."""
     algorithm = trained("raycommend/OfAction-v0", 500)
-    policy = algorithm.learner_group._learner.q_module.averaged_policy()
-    assert isinstance(policy.network, QNetwork)
     query = Query(
         features=np.zeros((1, 1, 1)),
         state=np.zeros(1, dtype=np.int64),
         items=np.array([[1, 2, 3, 4, 900]]),
         mask=np.ones((1, 5), dtype=np.bool_),
     )
-    q = policy.expected(query)[0]
+    q = learned_policy(algorithm).expected(query)[0]
     assert np.isfinite(q).all()
     assert q[3] == q[4]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional
 
 from rl.policies.q_config import QNetworkConfig
 from rl.policies.q_network import QNetwork, attention
@@ -134,21 +135,23 @@ def test_attention_is_the_softmax_written_out() -> None:
     """One head, one question, two entries and one that is not there: by hand."""
     q, k = torch.tensor([[[2.0]]]), torch.tensor([[[0.0], [1.0], [9.0]]])
     v = torch.tensor([[[1.0], [3.0], [100.0]]])
-    same, bonus = torch.tensor([[[True, False, False]]]), torch.tensor([1.0])
-    present = torch.tensor([[True, True, False]])
+    same, bonus = torch.tensor([[[1.0, 0.0, 0.0]]]), torch.tensor([1.0])
+    far = torch.tensor([[[0.0, 0.0, -1e9]]])
     weights = np.exp([1.0, 2.0]) / np.exp([1.0, 2.0]).sum()  # 2 * 0 + 1 and 2 * 1
-    assert float(attention(q, k, v, same, bonus, present)) == pytest.approx(float(weights @ [1.0, 3.0]))
+    assert float(attention(q, k, v, same, bonus, far)) == pytest.approx(float(weights @ [1.0, 3.0]))
 
 
-def test_attention_is_torchs() -> None:
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_is_torchs(heads: int) -> None:
     """Without a bonus it is `scaled_dot_product_attention`."""
     torch.manual_seed(0)
     q, k, v = (torch.randn(3, length, 8) for length in (4, 5, 5))
     present = torch.rand(3, 5) < 0.7
     present[:, 0] = True
-    heads = [x.view(3, -1, 2, 4).transpose(1, 2) for x in (q, k, v)]
-    wanted = torch.nn.functional.scaled_dot_product_attention(*heads, attn_mask=present[:, None, None])
-    found = attention(q, k, v, torch.zeros(3, 4, 5, dtype=torch.bool), torch.zeros(2), present)
+    by_head = [x.view(3, -1, heads, 8 // heads).transpose(1, 2) for x in (q, k, v)]
+    mask = present[:, None, None]
+    wanted = functional.scaled_dot_product_attention(by_head[0], by_head[1], by_head[2], attn_mask=mask)
+    found = attention(q, k, v, torch.zeros(3, 4, 5), torch.zeros(heads), (~present).unsqueeze(1) * -1e9)
     torch.testing.assert_close(found, wanted.transpose(1, 2).reshape(3, 4, 8))
 
 
