@@ -1,7 +1,8 @@
 """`python -m rl.export ARTEFACT --out FOLDER`: a trained policy for other programs.
 
 A Q network becomes `model.onnx`, which takes any number of requests, candidates and history entries and was checked
-against torch before it was written. Other policies are arrays and a formula: they are copied, with the formula.
+against torch before it was written; that of a slate network computes what `rl.policies.slate_choice` makes slates of.
+Other policies are arrays and a formula: they are copied, with the formula.
 """
 
 import argparse
@@ -30,7 +31,8 @@ def export(artefact: Path, out: Path) -> dict[str, Any]:
     """Write a policy to a folder: `policy.json`, `arrays.safetensors`, and `model.onnx` where there is a graph.
 
     Returns:
-        What was written, and the largest difference between ONNX and torch or why there is no ONNX.
+        What was written, and either the outputs of the ONNX model and its largest difference to torch, or why there is
+        none.
 
     Raises:
         ArtefactError: the artefact cannot be read.
@@ -39,12 +41,13 @@ def export(artefact: Path, out: Path) -> dict[str, Any]:
     loaded = load_any(artefact)
     report: dict[str, Any] = {"name": loaded.name, "digest": loaded.digest, "policy": loaded.config.kind}
     blob = None
-    if loaded.config.kind == "transformer":
-        from rl.policies.q_onnx import to_onnx  # torch takes seconds
+    if loaded.config.kind in ("transformer", "slate_transformer"):
+        from rl.policies.q_onnx import outputs, to_onnx  # torch takes seconds
         from rl.policies.transformer import TransformerPolicy
 
         assert isinstance(loaded.policy, TransformerPolicy)
         blob, report["difference"] = to_onnx(loaded.policy.network)
+        report["outputs"] = outputs(loaded.policy.network)
     else:
         report["no_onnx"] = explained(loaded.policy)
     out.mkdir(parents=True, exist_ok=True)

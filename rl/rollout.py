@@ -199,6 +199,8 @@ def transitions(window: list[_Step], gamma: float) -> Transitions:
     going = np.ones(len(first.rewards), dtype=np.bool_)
     after = first.after
     for number, step in enumerate(window):
+        if not going.any():  # long windows outlast the episodes that they begin in
+            break
         rewards = rewards + discounts * going * step.rewards
         discounts = np.where(going, discounts * gamma * ~step.terminated, discounts)
         if number:

@@ -211,6 +211,8 @@ class DQN(Algorithm):
         )
         if sampled:
             self.metrics.aggregate([metrics for _, metrics in sampled], key=ENV_RUNNER_RESULTS)
+        if self.env_runner is not None:  # checkpoints and new runners take its state: see BatchedEnvRunner._reset
+            self.env_runner.num_env_steps_sampled_lifetime = self.env_steps
         if not sampled:
             raise RuntimeError("no runner has sampled anything")
         return Transitions.concatenate([transitions for transitions, _ in sampled])  # none till n steps are taken

@@ -12,6 +12,7 @@ from rl.policies.neural_linear import NeuralLinear, NeuralLinearConfig
 from rl.policies.per_item import PerItem
 from rl.policies.q_config import TransformerConfig
 from rl.policies.rfm_bandit import RFMBandit, RFMBanditConfig
+from rl.policies.slate_config import SlateTransformerConfig
 from rl.policy import Policy
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RFMBanditConfig",
     "RandomConfig",
     "RidgeConfig",
+    "SlateTransformerConfig",
     "TransformerConfig",
     "build",
 ]
@@ -40,7 +42,7 @@ _Online: TypeAlias = (
 OnlinePolicyConfig: TypeAlias = Annotated[_Online, Field(discriminator="kind")]
 """A policy that learns from each observation, or needs none; told apart by its `kind`."""
 
-PolicyConfig: TypeAlias = Annotated[_Online | TransformerConfig, Field(discriminator="kind")]
+PolicyConfig: TypeAlias = Annotated[_Online | TransformerConfig | SlateTransformerConfig, Field(discriminator="kind")]
 """Any policy."""
 
 
@@ -70,3 +72,9 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
             from rl.policies.transformer import TransformerPolicy
 
             return TransformerPolicy(QNetwork(config.network, len(popularity) - 1, n_features), config.explorer)
+        case SlateTransformerConfig():
+            from rl.policies.slate import SlatePolicy
+            from rl.policies.slate_network import SlateNetwork
+
+            network = SlateNetwork(config.network, len(popularity) - 1, n_features)
+            return SlatePolicy(network, config.explorer, config.slate)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rl.policies.q_network import QNetwork
+from rl.policies.slate_network import Judged, SlateNetwork
 from rl.policy import N_OUTCOMES, PolicyError
 
 TOLERANCE = 1e-4
@@ -23,8 +24,8 @@ def to_onnx(network: QNetwork, seed: int = 0) -> tuple[bytes, float]:
     """Return a Q network as an ONNX model, and its largest difference to torch on random requests of several sizes.
 
     The inputs are those of `QNetwork.forward`: `items` [B, A] and `history` [B, T, 3] as int64, `mask` [B, A] as bool,
-    `features` [B, A, F] as float32 (left out for a network without features); the output is `q` [B, A]. B, A and T may
-    be anything from 1.
+    `features` [B, A, F] as float32 (left out for a network without features); the output is `q` [B, A], and those of a
+    slate network are what `Judged` has: `nothing` [B], `added` and `logits` [B, A]. B, A and T may be anything from 1.
 
     Raises:
         PolicyError: the difference is more than 1e-4.
@@ -44,7 +45,7 @@ def to_onnx(network: QNetwork, seed: int = 0) -> tuple[bytes, float]:
             _Positional(network).eval(),
             tuple(example[name] for name in names),
             input_names=names,
-            output_names=["q"],
+            output_names=outputs(network),
             dynamic_shapes=(tuple(dynamic[name] for name in names),),
             dynamo=True,
             verbose=False,
@@ -61,15 +62,28 @@ def difference(network: QNetwork, blob: bytes, seed: int) -> float:
     for sizes in _CHECKED:
         asked = requests(network, sizes, rng)
         with torch.inference_mode():
-            wanted = network(*(asked[name] for name in INPUTS)).numpy()
-        given = session.run(["q"], {name: asked[name].numpy() for name in _names(network)})[0]
-        if given.shape != wanted.shape:
-            raise PolicyError(f"onnxruntime gives {given.shape} for sizes {sizes}, torch {wanted.shape}")
-        found = float(np.abs(given - wanted).max())
-        if not found <= TOLERANCE:  # which NaN is not either
-            raise PolicyError(f"onnxruntime differs from torch by {found:.2g} for sizes {sizes}, more than {TOLERANCE}")
-        largest = max(largest, found)
+            computed = _computed(network, *(asked[name] for name in INPUTS))
+        given = session.run(outputs(network), {name: asked[name].numpy() for name in _names(network)})
+        for one, wanted in zip(given, (tensor.numpy() for tensor in computed), strict=True):
+            if one.shape != wanted.shape:
+                raise PolicyError(f"onnxruntime gives {one.shape} for sizes {sizes}, torch {wanted.shape}")
+            found = float(np.abs(one - wanted).max())
+            if not found <= TOLERANCE:  # which NaN is not either
+                raise PolicyError(f"onnxruntime differs from torch by {found:.2g} for {sizes}, more than {TOLERANCE}")
+            largest = max(largest, found)
     return largest
+
+
+def outputs(network: QNetwork) -> list[str]:
+    """Return the names of what a network's ONNX model computes; see `to_onnx`."""
+    return list(Judged._fields) if isinstance(network, SlateNetwork) else ["q"]
+
+
+def _computed(network: QNetwork, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+    """Return the outputs, in the order of `outputs`."""
+    if isinstance(network, SlateNetwork):
+        return tuple(network.judge(items, history, features))
+    return (network(items, mask, history, features),)
 
 
 def requests(network: QNetwork, sizes: tuple[int, int, int], rng: np.random.Generator) -> dict[str, Tensor]:
@@ -98,11 +112,10 @@ class _Positional(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, *tensors: Tensor) -> Tensor:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         items, mask, history, *features = tensors
         nothing = items.new_zeros((items.shape[0], 1, 0), dtype=torch.float32)
-        q: Tensor = self.network(items, mask, history, features[0] if features else nothing)
-        return q
+        return _computed(self.network, items, mask, history, features[0] if features else nothing)
 
 
 @contextlib.contextmanager

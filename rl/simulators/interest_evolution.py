@@ -63,6 +63,16 @@ class InterestEvolution(BatchedEnv):
         self._topics = np.zeros((num_envs, CANDIDATES), dtype=np.int64)  # from 0
         self._quality = np.zeros((num_envs, CANDIDATES))
 
+    def ceilings(self) -> dict[str, float]:
+        """Return the returns of the card that policies are judged by; where they know a quality, it is the topic's."""
+        return {
+            "random": 160.6,
+            "by_interest": 168.0,
+            "by_interest_and_quality": 248.2,
+            "by_quality": 264.3,
+            "priced": 280.2,
+        }
+
     def start(self, rows: IntArray) -> None:
         """See `BatchedEnv.start`."""
         self._interests[rows] = self.rng.uniform(-1.0, 1.0, (len(rows), TOPICS))

@@ -10,7 +10,7 @@ from rl.policy import Policy
 from rl.training.experiment import Section, SimulatorExperiment
 from rl.training.simulated import run
 
-__all__ = ["DQN", "Experiment", "run"]
+__all__ = ["DQN", "Experiment", "QExperiment", "run"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -42,25 +42,16 @@ class DQN(Section):
     epsilon_share: Annotated[Share, Field(description="of the training, its first, in which it falls")] = 0.5
 
 
-class Experiment(SimulatorExperiment):
-    """Train a transformer Q network in a simulator by deep Q learning."""
+class QExperiment(SimulatorExperiment):
+    """Base of the experiments of deep Q learning."""
 
-    kind: Literal["dqn"] = "dqn"
-    dqn: DQN = DQN()
-
-    def algorithm(self) -> Any:
-        """See `SimulatorExperiment.algorithm`."""
-        from rl.algorithms.dqn import DQNConfig
-
-        parameters = {name: getattr(self.dqn, name) for name in DQN.model_fields} | {
-            "network": self.dqn.network.model_dump(),
+    def trained_by(self, config: Any, section: DQN) -> Any:
+        """Return RLlib's configuration, a `DQNConfig`, with the hyper-parameters and with what all algorithms share."""
+        parameters = {name: getattr(section, name) for name in type(section).model_fields} | {
+            "network": section.network.model_dump(),
             "horizon": self.env_steps,
         }
-        return self.configured(DQNConfig()).training(**parameters)
-
-    def policy_config(self) -> PolicyConfig:
-        """See `SimulatorExperiment.policy_config`."""
-        return TransformerConfig(network=self.dqn.network)
+        return self.configured(config).training(**parameters)
 
     def learned(self, module: Any) -> Policy:
         """Return the policy of the averaged network."""
@@ -70,3 +61,20 @@ class Experiment(SimulatorExperiment):
     def schedules(self, config: Any, env_steps: int) -> dict[str, float]:
         """Return the probability of exploring and the learning rate."""
         return {"epsilon": config.epsilon_at(env_steps), "lr": config.lr_at(env_steps)}
+
+
+class Experiment(QExperiment):
+    """Train a transformer Q network in a simulator by deep Q learning."""
+
+    kind: Literal["dqn"] = "dqn"
+    dqn: DQN = DQN()
+
+    def algorithm(self) -> Any:
+        """See `SimulatorExperiment.algorithm`."""
+        from rl.algorithms.dqn import DQNConfig
+
+        return self.trained_by(DQNConfig(), self.dqn)
+
+    def policy_config(self) -> PolicyConfig:
+        """See `SimulatorExperiment.policy_config`."""
+        return TransformerConfig(network=self.dqn.network)

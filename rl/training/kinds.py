@@ -15,6 +15,7 @@ KINDS = {
     RETAIL: "rl.training.retail",
     "dqn": "rl.training.dqn",
     "bandit": "rl.training.bandit",
+    "slate_q": "rl.training.slate_q",
     "offline": "rl.training.offline",
 }
 """The module of each kind; it has `Experiment`, a `Config` with the field `kind`, and `run`."""

@@ -16,7 +16,7 @@ import pytest
 from data.settings import Settings
 from rl import evaluate, export, train
 from rl.artefact import ArtefactError, load, load_any
-from rl.policies import TransformerConfig
+from rl.policies import SlateTransformerConfig, TransformerConfig
 from rl.policies.q_config import QNetworkConfig
 from rl.policy import Query
 
@@ -141,6 +141,7 @@ def test_the_exported_network_computes_the_same(home: Path, tmp_path: Path, caps
     assert export.main([str(home / "policies/killed"), "--out", str(tmp_path / "model")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["difference"] <= 1e-4
+    assert report["outputs"] == ["q"]
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "arrays.safetensors",
         "model.onnx",
@@ -200,6 +201,31 @@ def test_a_bandit_is_trained_evaluated_and_explained(
     assert export.main([str(tmp_path / "policies/wheel"), "--out", str(tmp_path / "out")]) == 0
     assert "theta" in json.loads(capsys.readouterr().out)["no_onnx"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["arrays.safetensors", "policy.json"]
+
+
+def test_slates_are_trained_evaluated_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path))
+    short = ["--env_steps", "640", "--evaluation.every", "320", "--evaluation.episodes", "20"]
+    steps = ["--slate_q.n_step", "4", "--slate_q.learning_starts", "64", "--slate_q.rounds_per_iteration", "5"]
+    report = trained(capsys, str(ROOT / "rl/experiments/interest_evolution.toml"), *short, *steps)
+    assert [at for at, _ in report["curve"]] == [320, 640]
+    assert report["ceilings"]["priced"] == 280.2
+    folder = tmp_path / "policies/interest_evolution"
+    config = load_any(folder).config
+    assert isinstance(config, SlateTransformerConfig)
+    assert (config.slate, config.network.added_scale) == (3, 4.0)
+    assert evaluate.main([str(folder), "--episodes", "20", "--no-track"]) == 0
+    row = json.loads(capsys.readouterr().out)["interest_evolution"]
+    error = np.hypot(row["standard_error"], report["standard_error"])
+    assert abs(row["return"] - report["evaluation_return"]) < 5 * error
+    assert row["ceilings"] == report["ceilings"]
+    assert export.main([str(folder), "--out", str(tmp_path / "out")]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["outputs"] == ["nothing", "added", "logits"]
+    assert exported["difference"] <= 1e-4
+    assert (tmp_path / "out/model.onnx").is_file()
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,12 @@ from rl.policies import (
     RandomConfig,
     RFMBanditConfig,
     RidgeConfig,
+    SlateTransformerConfig,
     TransformerConfig,
     build,
 )
 from rl.policies.q_config import QNetworkConfig
+from rl.policies.slate_config import SlateNetworkConfig
 from rl.policy import Observations, PolicyError, Query
 from rl.simulators.registry import make
 from tests.markets import MONDAY, purchases
@@ -190,6 +192,7 @@ def test_a_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
 # Policies that were trained in a simulator: they have no catalogue.
 
 SHOP = TransformerConfig(network=QNetworkConfig(width=8))
+SLATES = SlateTransformerConfig(network=SlateNetworkConfig(width=8, added_scale=3.0), slate=2)
 
 
 def in_simulator(config: PolicyConfig, environment: str) -> SimulatorArtefact:
@@ -200,8 +203,12 @@ def in_simulator(config: PolicyConfig, environment: str) -> SimulatorArtefact:
 
 @pytest.mark.parametrize(
     ("config", "environment"),
-    [(SHOP, "raycommend/Shop-v0"), (LinUCBConfig(models="per_item"), "raycommend/Wheel-v0")],
-    ids=["transformer", "bandit"],
+    [
+        (SHOP, "raycommend/Shop-v0"),
+        (SLATES, "raycommend/InterestEvolution-v0"),
+        (LinUCBConfig(models="per_item"), "raycommend/Wheel-v0"),
+    ],
+    ids=["transformer", "slates", "bandit"],
 )
 def test_a_simulators_policy_is_loaded_as_it_was_saved(config: PolicyConfig, environment: str, tmp_path: Path) -> None:
     saved = save(in_simulator(config, environment), tmp_path / "sim")
@@ -212,6 +219,8 @@ def test_a_simulators_policy_is_loaded_as_it_was_saved(config: PolicyConfig, env
     env = make(environment, 4)
     query = Query.of(env.reset(seed=0)[0])
     np.testing.assert_array_equal(loaded.policy.expected(query), saved.policy.expected(query))
+    before, after = (policy.distribution(query, np.random.default_rng(1)) for policy in (saved.policy, loaded.policy))
+    np.testing.assert_array_equal(after, before)
 
 
 def test_a_simulators_policy_is_not_served(tmp_path: Path) -> None:

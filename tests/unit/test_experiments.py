@@ -9,11 +9,14 @@ from pydantic_settings import CliApp
 
 from rl import train
 from rl.config import Config, load
+from rl.policies import SlateTransformerConfig
 from rl.training.dqn import DQN
 from rl.training.dqn import Experiment as DQNExperiment
 from rl.training.errors import TrainingError
 from rl.training.kinds import KINDS, UnknownKindError, find, named
 from rl.training.search import Tuning
+from rl.training.slate_q import Experiment as SlateQExperiment
+from rl.training.slate_q import SlateQ
 from rl.training.toml import dumps, flat
 
 EXPERIMENTS = Path(train.__file__).parent / "experiments"
@@ -70,7 +73,12 @@ def test_help_lists_the_kinds_and_each_kind_its_fields(capsys: pytest.CaptureFix
     assert train.main(["--help"]) == 0
     said = capsys.readouterr().out
     assert all(f"\n  {kind} " in said for kind in KINDS)
-    for kind, field in (("retail", "--slate_size"), ("dqn", "--dqn.network.width"), ("bandit", "--bandit.policy.kind")):
+    for kind, field in (
+        ("retail", "--slate_size"),
+        ("dqn", "--dqn.network.width"),
+        ("bandit", "--bandit.policy.kind"),
+        ("slate_q", "--slate_q.network.added_scale"),
+    ):
         with pytest.raises(SystemExit) as exit_:
             train.main(["--kind", kind, "--help"])
         assert exit_.value.code == 0
@@ -118,19 +126,23 @@ def test_unknown_fields_of_a_file_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_the_model_has_every_hyper_parameter_of_the_algorithm_and_its_default() -> None:
+@pytest.mark.parametrize("model", [DQN(), SlateQ()], ids=["dqn", "slate_q"])
+def test_the_model_has_every_hyper_parameter_of_the_algorithm_and_its_default(model: DQN) -> None:
     from rl.algorithms.dqn import DQNConfig
+    from rl.algorithms.slate_q import SlateQConfig
 
+    config: DQNConfig = SlateQConfig() if isinstance(model, SlateQ) else DQNConfig()
     own = {
         name
-        for name, parameter in inspect.signature(DQNConfig.training).parameters.items()
+        for kind in (DQNConfig, type(config))
+        for name in inspect.signature(kind.training).parameters
         if name not in ("self", "options")
     }
-    assert own - {"horizon"} <= set(DQN.model_fields)
-    config, model = DQNConfig(), DQN()
+    hyper_parameters = set(type(model).model_fields)
+    assert own - {"horizon"} <= hyper_parameters
     differ = {
         name: (getattr(model, name), getattr(config, name))
-        for name in set(DQN.model_fields) - {"network"}
+        for name in hyper_parameters - {"network"}
         if getattr(model, name) != getattr(config, name)
     }
     assert not differ
@@ -143,12 +155,33 @@ def test_a_hyper_parameter_reaches_the_algorithm() -> None:
     config.validate()
 
 
+def test_slates_reach_the_algorithm_and_the_policy() -> None:
+    experiment = load(SlateQExperiment, [str(EXPERIMENTS / "interest_evolution.toml"), "--slate_q.network.width", "8"])
+    config, policy = experiment.algorithm(), experiment.policy_config()
+    assert (config.choice_weight, config.n_step, config.network["added_scale"]) == (4.0, 160, 4.0)
+    assert policy == SlateTransformerConfig(network=experiment.slate_q.network, slate=3)
+    config.validate()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ("raycommend/Shop-v0", "Shop-v0 takes one item at a time, no slates; kind slate_q cannot learn there"),
+        ("raycommend/Retail-v0", "Retail-v0 does not tell what was chosen from a slate; kind slate_q cannot"),
+    ],
+)
+def test_slates_need_a_simulator_of_slates(environment: str, message: str) -> None:
+    experiment = load(SlateQExperiment, ["--environment.name", environment])
+    with pytest.raises(TrainingError, match=message):
+        experiment.algorithm()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"dqn.lr": {"type": "float", "low": -1.0, "high": 1.0}}, "dqn.lr: Input should be greater than 0, got -1.0"),
         ({"dqn.lrr": {"type": "float", "low": 0.1, "high": 1.0}}, "dqn.lrr: Extra inputs are not permitted"),
-        ({"dqn.network.width": {"type": "choice", "values": [8, 7]}}, "heads must divide the width"),
+        ({"dqn.network.heads": {"type": "choice", "values": [2, 3]}}, "heads must divide the width"),
     ],
 )
 def test_a_search_of_what_is_not_allowed_is_refused(changes: dict[str, object], message: str) -> None:

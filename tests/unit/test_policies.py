@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from data.rfm import N_STATES, STATES_PER_SEGMENT
@@ -12,18 +13,21 @@ from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
     NeuralLinearConfig,
-    OnlinePolicyConfig,
     PolicyConfig,
     PopularityConfig,
     RandomConfig,
     RFMBanditConfig,
     RidgeConfig,
+    SlateTransformerConfig,
+    TransformerConfig,
     build,
 )
 from rl.policies.basis import Quadratic, RandomFourier
 from rl.policies.gaussian import Relevance
 from rl.policies.linear import Linear, LinearConfig
+from rl.policies.q_config import QNetworkConfig
 from rl.policies.rfm_bandit import RFMBandit
+from rl.policies.slate_config import SlateNetworkConfig
 from rl.policy import FloatArray, Observations, Policy, PolicyError, Query
 
 F, N = 4, 6
@@ -41,6 +45,8 @@ CONFIGS: list[PolicyConfig] = [
     # A refresh comes later than anything here learns: across one, order counts (see test_neural_linear).
     NeuralLinearConfig(head=RidgeConfig(models="per_item"), hidden=(7,), refresh_every=1_000),
     NeuralLinearConfig(head=LinearThompsonConfig(samples=20), hidden=(7, 5), refresh_every=1_000),
+    TransformerConfig(network=QNetworkConfig(width=8)),
+    SlateTransformerConfig(network=SlateNetworkConfig(width=8), slate=2),
 ]
 
 
@@ -57,12 +63,14 @@ each_policy = pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 
 
 def test_every_kind_is_tested() -> None:
-    union, _ = get_args(OnlinePolicyConfig)
+    union, _ = get_args(PolicyConfig)
     assert {type(config) for config in CONFIGS} == set(get_args(union))
 
 
 def untrained(config: PolicyConfig) -> Policy:
-    return build(config, F, N_STATES, np.array([0.0, 3.0, 9.0, 1.0, 4.0, 7.0, 2.0]))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # of a network's first weights
+        return build(config, F, N_STATES, np.array([0.0, 3.0, 9.0, 1.0, 4.0, 7.0, 2.0]))
 
 
 def trained(config: PolicyConfig) -> Policy:

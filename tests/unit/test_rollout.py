@@ -55,6 +55,15 @@ def test_n_step_transitions_by_hand() -> None:
     np.testing.assert_array_equal(found.actions, 0)
 
 
+def test_steps_after_all_episodes_have_ended_are_not_looked_at() -> None:
+    nan = [float("nan")] * 3
+    ended = [step(0, [1.0, 2.0, 3.0], [0, 1, 0], [0, 0, 0]), step(1, [4.0, 4.0, 4.0], [1, 0, 0], [0, 0, 1])]
+    found = transitions([*ended, step(2, nan, [0, 0, 0], [0, 0, 0])], gamma=0.5)
+    np.testing.assert_array_equal(found.rewards, [1 + 2, 2, 3 + 2])
+    np.testing.assert_array_equal(found.discounts, [0, 0, 1 / 4])
+    np.testing.assert_array_equal(found.next_observation["x"][2], 2)
+
+
 def test_a_step_that_ends_has_no_future_and_one_that_is_cut_off_has() -> None:
     found = transitions([step(0, [1.0, 2.0, 3.0], [0, 1, 0], [0, 0, 1])], gamma=0.9)
     np.testing.assert_array_equal(found.rewards, [1, 2, 3])

@@ -1,5 +1,6 @@
 """What holds for every simulator, whatever it simulates."""
 
+import re
 import warnings
 from typing import Any
 
@@ -11,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from rl.policy import Query
 from rl.simulators.batched import BatchedEnv, Observation, SingleEnv
 from rl.simulators.registry import SIMULATORS, make, register
+from rl.training.environments import ceilings
 
 STEPS = 45  # more than two episodes of the shop
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -155,6 +157,24 @@ def test_mistakes_are_told(name: str, options: dict[str, Any]) -> None:
         make(name, 1, colour="red")
     with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
         make(name, 0, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "names"),
+    [
+        ("Shop-v0", {}, "random greedy_on_the_exact_belief oracle"),
+        ("ShopShown-v0", {}, "random best"),
+        ("ShopPlus-v0", {}, "random fixed greedy_on_the_exact_belief oracle"),
+        ("ShopPlus-v0", {"user_features": True}, "random fixed greedy_on_the_exact_belief oracle"),
+        ("InterestEvolution-v0", {}, "random by_interest by_interest_and_quality by_quality priced"),
+    ],
+)
+def test_ceilings_are_those_of_the_card(name: str, options: dict[str, Any], names: str) -> None:
+    env = make(f"raycommend/{name}", 1, **options)
+    known, card = ceilings(env), (type(env).__doc__ or "").split("Ceilings")[1]
+    assert list(known) == names.split()
+    assert list(known.values()) == sorted(known.values())
+    assert {f"{value:.3f}".removesuffix("00") for value in known.values()} <= set(re.findall(r"\d+\.\d+", card))
 
 
 def test_an_unknown_name_is_told() -> None:
