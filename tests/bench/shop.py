@@ -2,7 +2,8 @@
 
 Three trainings for each seed, each by its experiment file: 200,000 environment steps, 14,000, and 200,000 where the
 history does not tell what came of what was shown. Returns are those of the greedy policy of the averaged network over
-20,000 episodes that no training has seen. The curves are of 2,000 others; `seconds_to_11_8` is how long it trained
+20,000 episodes that no training has seen, and over 200,000 in the third, where the figure to reach is .018 below the
+ceiling and 20,000 returns of a policy have a mean that is known to .04 only. The curves are of 2,000 others; `seconds_to_11_8` is how long it trained
 until one of them reached 11.8, evaluations not counted.
 """
 
@@ -28,8 +29,9 @@ from tests.bench.common import finish, plot, say
 
 FIGURES = {"return_200k": "shop", "return_14k": "shop_14k", "shown_200k": "shop_shown"}
 CEILINGS = {"greedy_on_the_exact_belief": 12.197, "best_if_only_shown": 4.868, "random": 3.219}
-EPISODES, SHORT, ROWS = 20_000, 2_000, 1_000
-SEED = 1_000_003  # of the episodes that policies are judged on
+EPISODES = {"shop": 20_000, "shop_14k": 20_000, "shop_shown": 200_000}
+SHORT, ROWS = 2_000, 1_000
+SEED = 1_000_003  # of the episodes that policies are judged on, with the training's seed added
 POINTS, GOOD = 25, 11.8
 
 
@@ -73,25 +75,25 @@ def train(name: str, seed: int) -> Trained:
     experiment = load(Experiment, [str(file), "--seed", str(seed)])
     algorithm: DQN = experiment.algorithm().build_algo()
     environment = experiment.environment
-    steps, returns, seconds, good = [0], [evaluate(algorithm, environment.name, SHORT)[0]], 0.0, float("inf")
+    steps, returns, seconds, good = [0], [evaluate(algorithm, environment.name, SHORT, seed)[0]], 0.0, float("inf")
     while algorithm.env_steps < experiment.env_steps:
         start = perf_counter()
         algorithm.train()
         seconds += perf_counter() - start
         if algorithm.env_steps >= experiment.env_steps * len(steps) / POINTS:
             steps.append(algorithm.env_steps)
-            returns.append(evaluate(algorithm, environment.name, SHORT)[0])
+            returns.append(evaluate(algorithm, environment.name, SHORT, seed)[0])
             good = min(good, seconds) if returns[-1] >= GOOD else good
-    final, error = evaluate(algorithm, environment.name, EPISODES)
+    final, error = evaluate(algorithm, environment.name, EPISODES[name], seed)
     algorithm.stop()
     say(f"{name}, seed {seed}: {final:.3f} +- {error:.3f} after {steps[-1]:,} steps in {seconds:.0f} s of training")
     return Trained(steps, returns, final, error, good)
 
 
-def evaluate(algorithm: DQN, name: str, episodes: int) -> tuple[float, float]:
+def evaluate(algorithm: DQN, name: str, episodes: int, seed: int) -> tuple[float, float]:
     """Return the mean return of the greedy policy of the averaged network, and its standard error."""
     policy = algorithm.learner_group._learner.q_module.averaged_policy()
-    returns = play(policy, make(name, ROWS), episodes, SEED, np.random.default_rng(SEED))
+    returns = play(policy, make(name, ROWS), episodes, SEED + seed, np.random.default_rng(SEED + seed))
     return returns.mean, returns.standard_error
 
 
