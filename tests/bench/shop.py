@@ -2,9 +2,9 @@
 
 Three trainings for each seed, each by its experiment file: 200,000 environment steps, 14,000, and 200,000 where the
 history does not tell what came of what was shown. Returns are those of the greedy policy of the averaged network over
-20,000 episodes that no training has seen, and over 200,000 in the third, where the figure to reach is .018 below the
-ceiling and 20,000 returns of a policy have a mean that is known to .04 only. The curves are of 2,000 others; `seconds_to_11_8` is how long it trained
-until one of them reached 11.8, evaluations not counted.
+20,000 episodes that no training has seen; in the third over 200,000, since the figure to reach is .018 below the
+ceiling there and the mean of 20,000 is known to .04 only. The curves are of 2,000 others; `seconds_to_11_8` is how long
+it trained until one of them reached 11.8, evaluations not counted.
 """
 
 import argparse

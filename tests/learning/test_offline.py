@@ -112,7 +112,7 @@ def test_cloning_is_as_good_as_who_made_the_log(tmp_path: Path) -> None:
 
 
 def test_cloning_what_was_earned_beats_who_made_the_log(tmp_path: Path) -> None:
-    returns = learned(tmp_path, log(0).columns, 0, method="cloning", earned=True)
+    returns = learned(tmp_path, log(0).columns, 0, passes=4, method="cloning", earned=True)
     told("cloning what was earned", 0, returns)
     assert margin(returns, log(0).greedy) > 5
 
