@@ -64,7 +64,7 @@ class Acting(Protocol):
     """An RLModule that can say by which policy it acts."""
 
     def acting_policy(self) -> Policy:
-        """Return the policy over the module's current weights."""
+        """Return the policy over the module's current weights; it is used until they change."""
         ...
 
 

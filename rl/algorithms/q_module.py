@@ -49,9 +49,9 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
         return ["_target"]
 
     def acting_policy(self) -> Policy:
-        """Return the network's epsilon-greedy policy; see `rl.rollout.Acting`."""
+        """Return the network's epsilon-greedy policy, for as long as no update changes it; see `rl.rollout.Acting`."""
         self.net.eval()
-        return TransformerPolicy(self.net, EpsilonGreedy(epsilon=float(self.epsilon)))
+        return TransformerPolicy(self.net, EpsilonGreedy(epsilon=float(self.epsilon)), frozen=True)
 
     def averaged_policy(self) -> TransformerPolicy:
         """Return the greedy policy of the averaged copy: what is evaluated and exported."""

@@ -13,6 +13,9 @@ from torch.nn import functional
 from rl.policies.q_config import QNetworkConfig
 from rl.policy import AGE, ITEM, N_OUTCOMES, OUTCOME
 
+Tables = tuple[Tensor, Tensor]
+"""For each kind of entry, an outcome at an age: its vector [kinds, W], and what it counts in a tally [kinds, 2 W]."""
+
 _FAR = -1e9  # added to the logit of an entry that may not be attended to
 
 
@@ -45,7 +48,9 @@ class QNetwork(nn.Module):
         self.head: nn.Module = nn.Linear(width, 1)
         self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)) if config.dueling else None
 
-    def forward(self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> Tensor:
+    def forward(
+        self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None
+    ) -> Tensor:
         """Return Q values [B, A]; they are finite, and of no meaning where the mask is off.
 
         Args:
@@ -53,8 +58,9 @@ class QNetwork(nn.Module):
             mask: [B, A] which of them may be chosen.
             history: [B, T, 3] as in `rl.policy.Query`.
             features: [B, A, F] or [B, 1, F].
+            tables: what `tables` has returned since the weights last changed; computed if not given.
         """
-        state, asking, taken = self.attend(items, history, features)
+        state, asking, taken = self.attend(items, history, features, tables)
         q: Tensor = self.head(torch.relu(asking + taken)).squeeze(2)
         if self.value is None:
             return q
@@ -64,13 +70,20 @@ class QNetwork(nn.Module):
         valued: Tensor = q - mean + self.value(state)
         return valued
 
-    def attend(self, items: Tensor, history: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def tables(self) -> Tables:
+        """Return what follows from the weights alone, for many calls of `forward` with the same weights."""
+        vectors = (self.outcome.weight.unsqueeze(1) + self.age.weight).flatten(0, 1)
+        return vectors, self.tally.worth(vectors)
+
+    def attend(
+        self, items: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the state [B, W], the candidates as vectors [B, A, W], and what each takes from the history."""
         entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [B, T], [B, A]
         shown_entries, shown_candidates = self._hide(entries, candidates)
         present = (history[:, :, AGE] > 0).to(self.item.weight.dtype).unsqueeze(1)  # [B, 1, T]
         far = functional.pad((1 - present) * _FAR, (1, 0))  # [B, 1, E]
-        vectors, kinds = self._kind_vectors(), self._kinds(history)  # [kinds, W], [B, T]
+        (vectors, worth), kinds = tables or self.tables(), self._kinds(history)
         encoded = self._encode(entries, shown_entries, functional.embedding(kinds, vectors), far)  # [B, E, W]
         state, asking = encoded[:, 0], self.item(shown_candidates)
         if self.features is not None:
@@ -78,7 +91,7 @@ class QNetwork(nn.Module):
             state, asking = state + described.mean(1), asking + described
         own = (candidates.unsqueeze(2) == entries.unsqueeze(1)) * present  # [B, A, T]
         taken = self.cross(asking, encoded, functional.pad(own, (1, 0)), far)
-        return state, asking, taken + self.tally(vectors, kinds, own, present)
+        return state, asking, taken + self.tally(worth, kinds, own, present)
 
     def _known(self, items: Tensor) -> Tensor:
         """Return ids with those beyond N as 0."""
@@ -92,12 +105,8 @@ class QNetwork(nn.Module):
         return entries * shown.gather(1, entries.long()), candidates * shown.gather(1, candidates.long())
 
     def _kinds(self, history: Tensor) -> Tensor:
-        """Return the row of `_kind_vectors` of each entry, [B, T]."""
+        """Return the row of each entry in the tables, [B, T]."""
         return history[:, :, OUTCOME] * (self.config.oldest + 1) + history[:, :, AGE].clamp(max=self.config.oldest)
-
-    def _kind_vectors(self) -> Tensor:
-        """Return a vector for each outcome and age, [outcomes * ages, W]."""
-        return (self.outcome.weight.unsqueeze(1) + self.age.weight).flatten(0, 1)
 
     def _encode(self, entries: Tensor, shown: Tensor, of_kind: Tensor, far: Tensor) -> Tensor:
         """Return the encoded history, [B, E, W]. Present are entries with an age: one of item 0 is an unknown item."""
@@ -122,16 +131,16 @@ class Tally(nn.Module):
         super().__init__()
         self.worth = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width))
 
-    def forward(self, vectors: Tensor, kinds: Tensor, own: Tensor, present: Tensor) -> Tensor:
+    def forward(self, worth: Tensor, kinds: Tensor, own: Tensor, present: Tensor) -> Tensor:
         """Return [B, A, W].
 
         Args:
-            vectors: [kinds, W].
+            worth: [kinds, 2 W] what an entry of each kind counts, whosever it is, and if it is the candidate's own.
             kinds: [B, T] which of them each entry is.
             own: [B, A, T] 1 where an entry is the candidate, else 0.
             present: [B, 1, T] 1 where an entry is not padding, else 0.
         """
-        of_any, of_own = functional.embedding(kinds, self.worth(vectors)).chunk(2, dim=2)  # [B, T, W] each
+        of_any, of_own = functional.embedding(kinds, worth).chunk(2, dim=2)  # [B, T, W] each
         summed: Tensor = own @ of_own + present @ of_any
         return summed
 

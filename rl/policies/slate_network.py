@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rl.policies.q_network import QNetwork
+from rl.policies.q_network import QNetwork, Tables
 from rl.policies.slate_config import SlateNetworkConfig
 
 
@@ -48,14 +48,16 @@ class SlateNetwork(QNetwork):
             nn.Sequential(nn.Linear(inward, 2 * width), nn.ReLU(), nn.Linear(2 * width, 1)) for _ in range(2)
         )
 
-    def forward(self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> Tensor:
+    def forward(
+        self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None
+    ) -> Tensor:
         """Return the value [B, A] of showing each candidate alone, Q(s, {i}); arguments as in `QNetwork.forward`."""
-        judged = self.judge(items, history, features)
+        judged = self.judge(items, history, features, tables)
         return judged.nothing.unsqueeze(1) + judged.logits.sigmoid() * judged.added
 
-    def judge(self, items: Tensor, history: Tensor, features: Tensor) -> Judged:
+    def judge(self, items: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None) -> Judged:
         """Return values and logits of the candidates; arguments as in `QNetwork.forward`."""
-        state, *of_candidates = self.attend(items, history, features)
+        state, *of_candidates = self.attend(items, history, features, tables)
         if self.matched is not None:
             of_candidates.append(self.item(self._known(items)) * self.matched(features))
         seen = torch.cat(of_candidates, dim=2)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from rl.exploration import ExplorerConfig
 from rl.policies.q_config import TransformerConfig as TransformerConfig
-from rl.policies.q_network import QNetwork
+from rl.policies.q_network import QNetwork, Tables
 from rl.policy import AGE, FloatArray, Observations, Policy, PolicyError, Query, checked
 
 
@@ -16,10 +16,16 @@ class TransformerPolicy(Policy):
     Args:
         network: used as it is, so that later changes of its weights change the policy.
         explorer: what is drawn from the Q values.
+        frozen: the weights stay as they are for as long as this policy is used, so that what follows from them alone is
+            computed once.
     """
 
-    def __init__(self, network: QNetwork, explorer: ExplorerConfig) -> None:
+    def __init__(self, network: QNetwork, explorer: ExplorerConfig, frozen: bool = False) -> None:
         self.network, self.explorer = network, explorer
+        self._tables: Tables | None = None
+        if frozen:
+            with torch.inference_mode():
+                self._tables = network.tables()
 
     def expected(self, query: Query) -> FloatArray:
         """Return Q values [B, A]: the expected discounted sum of rewards from showing each candidate.
@@ -31,7 +37,7 @@ class TransformerPolicy(Policy):
             found, wanted = query.features.shape[2], self.network.n_features
             raise PolicyError(f"a query has {found} features, this network was trained with {wanted}")
         with torch.inference_mode():
-            q: FloatArray = self.network(*tensors(query)).numpy().astype(np.float64)
+            q: FloatArray = self.network(*tensors(query), self._tables).numpy().astype(np.float64)
         return q
 
     def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -165,6 +165,12 @@ def test_dueling_values_are_those_of_the_paper() -> None:
     torch.testing.assert_close(net(items, mask, history, features)[:, :3].mean(1), net.value(state)[:, 0])
 
 
+@each
+def test_tables_computed_before_change_nothing(config: QNetworkConfig) -> None:
+    net, rows = network(config), asked()
+    torch.testing.assert_close(net(*rows, net.tables()), net(*rows), rtol=0, atol=0)
+
+
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValidationError, match="heads must divide the width, got 3 heads of width 8"):
         QNetworkConfig(width=8, heads=3)
