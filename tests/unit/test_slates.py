@@ -196,5 +196,6 @@ def test_configurations_come_back_from_json() -> None:
 
 def judge(network: SlateNetwork, asked: Query) -> Judged:
     history = asked.history if asked.history is not None else np.zeros((len(asked), 1, 3), dtype=np.int64)
+    features = torch.from_numpy(asked.features.astype(np.float32))
     with torch.no_grad():
-        return network.judge(*(torch.from_numpy(x) for x in (asked.items, history, asked.features.astype(np.float32))))
+        return network.judge(torch.from_numpy(asked.items), torch.from_numpy(history), features)
