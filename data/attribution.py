@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from statistics import median
 
 import pyarrow as pa
 from pydantic_core import to_json
@@ -17,6 +18,8 @@ AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],
     "sum": sum,
     "mean": lambda values: sum(values) / len(values),
+    "median": median,
+    "min": min,
     "max": max,
 }
 """How several values of one slot become one, by the name in the reward specification."""

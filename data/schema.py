@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    JsonValue,
     field_validator,
     model_validator,
 )
@@ -24,6 +25,12 @@ Scalar: TypeAlias = str | int | FiniteFloat | bool | None
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 """An identifier given by a client or by us."""
+
+DecisionId = Annotated[str, Field(min_length=1, max_length=320)]
+"""The same of a decision: longer, as those of other loops than v1 begin with the loop's name."""
+
+ACTIVATE = "activate"
+"""The kind of feedback that says that a deferred decision was shown."""
 
 
 def _to_utc(time: datetime) -> datetime:
@@ -69,12 +76,55 @@ def parse_visit_time(given: Scalar) -> datetime:
     return time
 
 
+Described = tuple[dict[str, JsonValue], ...]
+"""What a client says of a context or an item: objects of features in any JSON, as the Personalizer API has them."""
+
+
+class Features(Record):
+    """What was said of a visit and of its candidates, for policies that learn from features of any kind."""
+
+    context: Described = ()
+    items: tuple[Described, ...] = ()
+    """Of each candidate, in the order of the candidates."""
+
+
+class Rules(Record):
+    """What a shop wants of a slate whatever the policy thinks. Probabilities are computed after them."""
+
+    pins: dict[Id, int] = {}
+    """Slots (0 is the first) of items that are shown there with probability 1."""
+    boosts: dict[Id, FiniteFloat] = {}
+    """What is added to an item's expected reward before it is chosen."""
+    caps: dict[str, int] = {}
+    """The most items of a category."""
+    categories: dict[Id, tuple[str, ...]] = {}
+    """Categories of candidates, where a cap concerns them."""
+
+
+class Slot(Record):
+    """A place of its own on a page, with features, forbidden items and a default of its own."""
+
+    slot_id: Id
+    features: Described = ()
+    exclude: tuple[Id, ...] = ()
+    baseline: Id | None = None
+
+
+Mode = Literal["explore", "exploit", "apprentice", "log"]
+"""How a slate came about. explore: drawn from the policy's distribution; exploit: its best; apprentice and log: the
+client's own choice, which the policy learns from, or which is only kept."""
+
+
 class Decision(Record):
     """A logged recommendation. Everything that is needed to learn from it or to audit it is in it."""
 
-    decision_id: Id
+    decision_id: DecisionId
     time: UtcTime
+    loop: Id = "v1"
+    """Which of the service's learning loops it belongs to: each has policies and a reward specification of its own."""
     user_id: Id | None = None
+    node_id: Id | None = None
+    """The output node that shows it."""
     context: dict[str, Scalar] = {}
     candidates: tuple[Id, ...]
     """The items that could have been shown: after exclusions, in the order in which they were scored."""
@@ -86,7 +136,17 @@ class Decision(Record):
     """Of each slot: the policy's expected reward of its item."""
     policy: Id
     policy_version: str
-    mode: Literal["explore", "exploit"] = "explore"
+    mode: Mode = "explore"
+    objective: Id = "default"
+    """Which reward specification the policy was asked to earn most under."""
+    deferred: bool = False
+    """It was not certain that it would be shown: nothing is learned from it before feedback of kind `ACTIVATE`."""
+    probabilities: tuple[float, ...] = ()
+    """Of each candidate: the distribution of the first slot, where the client is told it."""
+    features: Features | None = None
+    rules: Rules | None = None
+    slots: tuple[Slot, ...] = ()
+    """The places that the slate fills, in its order; none: the slate is a list."""
 
     @property
     def visit_time(self) -> datetime:
@@ -107,6 +167,11 @@ class Decision(Record):
             raise ValueError(
                 f"slate, propensities and scores must have one entry a slot, got lengths {sorted(lengths)}"
             )
+        if self.probabilities and len(self.probabilities) != len(self.candidates):
+            raise ValueError(
+                f"probabilities must have one entry a candidate, got {len(self.probabilities)} for "
+                f"{len(self.candidates)}"
+            )
         if any(not 0.0 < p <= 1.0 for p in self.propensities):
             raise ValueError(f"propensities must be in (0, 1], got {self.propensities}")
         return self
@@ -115,8 +180,9 @@ class Decision(Record):
 class Feedback(Record):
     """An outcome reported for a decision."""
 
-    feedback_id: Id
-    decision_id: Id
+    feedback_id: DecisionId
+    decision_id: DecisionId
+    loop: Id = "v1"
     item_id: Id | None = None
     """The item of the slate that it is about; None means the first slot."""
     kind: Id
@@ -161,6 +227,30 @@ class Reject(Record):
     received_at: UtcTime | None = None
 
 
+class Version(Record):
+    """A step of a fold over the log, made by the learner. With all steps of a fold its every state can be rebuilt.
+
+    A decision's `policy_version` is the policy artefact's digest, the fold's id and the step's number, joined by dots.
+    """
+
+    version_id: Id
+    """The fold's id and the number, joined by a dot."""
+    loop: Id
+    objective: Id
+    fold_id: Id
+    number: int
+    """From 0, which is before anything was folded."""
+    decision_seq: int
+    """Log position of the last decision of the loop that it has read."""
+    feedback_seq: int
+    """The same of feedback."""
+    as_of: UtcTime
+    """The time at which wait windows were open or closed."""
+    begins: dict[str, JsonValue] | None = None
+    """Of number 0: what the fold began with; see `serve.learner`."""
+    received_at: UtcTime | None = None
+
+
 class RewardSpec(Record):
     """How feedback becomes reward: the one place where a shop says what it wants."""
 
@@ -172,5 +262,5 @@ class RewardSpec(Record):
     """The reward of a shown item that got no counted feedback."""
     limit: Annotated[float, Field(gt=0, le=1e6)] = 100.0
     """A slot's reward is kept within plus and minus this, so that no single report can drown all that was learned."""
-    aggregation: Literal["first", "sum", "mean", "max"] = "max"
+    aggregation: Literal["first", "sum", "mean", "median", "min", "max"] = "max"
     """How several feedbacks for one item of one decision become one reward."""

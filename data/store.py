@@ -1,4 +1,4 @@
-"""The log: decisions, feedback, events and rejects in SQLite, each record once by its key.
+"""The log: decisions, feedback, events, rejects and versions in SQLite, each record once by its key.
 
 StoreError              the log cannot be opened, or a statement failed
 └── StoreUnavailable    the database cannot answer now (locked, disk full, I/O error); nothing was written
@@ -17,8 +17,23 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from data.schema import Decision, Event, Feedback, Reject
-from data.tables import DECISIONS, EVENTS, FEEDBACK, LOGS, METADATA, REJECTS, SCHEMA_VERSION, AnyRecord, Key, Log, R
+import data.state as _state  # noqa: F401 - declares its tables
+from data.schema import Decision, Event, Feedback, Reject, Version
+from data.tables import (
+    DECISIONS,
+    EVENTS,
+    FEEDBACK,
+    LOGS,
+    METADATA,
+    REJECTS,
+    SCHEMA_VERSION,
+    VERSIONS,
+    AnyRecord,
+    Key,
+    Log,
+    R,
+)
+from data.upgrade import UPGRADABLE, upgrade
 
 BUSY_TIMEOUT_S = 30.0
 VALUES_PER_SELECT = 10_000  # SQLite binds at most 32,766 values in a statement
@@ -93,10 +108,13 @@ class Store:
         except (sqlite3.DatabaseError, SQLAlchemyError) as error:
             raise StoreError(f"cannot open {self._engine.url.database} as a log: {error}") from error
         # Again under the write lock: of several processes that open a new file at once, one creates the tables.
-        with self._write() as connection:
-            if connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
+        with self.writing() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version == 0:
                 METADATA.create_all(connection, checkfirst=False)
-                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                upgrade(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close all connections."""
@@ -110,7 +128,7 @@ class Store:
         (or the driver's ValueError or OverflowError) if a record does not fit a row; then nothing is written.
         """
         answers: dict[int, Stored] = {}
-        with self._write() as connection:
+        with self.writing() as connection:
             # Read with the write lock held, so that received_at grows with seq (as far as the clock itself grows).
             now = self._clock()
             for log in LOGS:
@@ -127,21 +145,33 @@ class Store:
 
     def decisions_by_id(self, decision_ids: Collection[str]) -> dict[str, Decision]:
         """Return those of the decisions that the log has, by id."""
-        with self._read() as connection:
+        with self.reading() as connection:
             found = _select_in(connection, DECISIONS, DECISIONS.table.c.decision_id, decision_ids)
         return {decision.decision_id: decision for _, decision in found}
 
-    def decisions(self, after: int = 0, limit: int | None = None) -> list[tuple[int, Decision]]:
-        """Return the decisions after a log position with their positions, `limit` at most."""
-        return self._select(DECISIONS, DECISIONS.table.c.seq > after, limit=limit)
+    def now(self) -> datetime:
+        """Return the server's time."""
+        return self._clock()
 
-    def feedback(self, after: int = 0, limit: int | None = None) -> list[tuple[int, Feedback]]:
-        """Return the feedback after a log position with their positions, `limit` at most."""
-        return self._select(FEEDBACK, FEEDBACK.table.c.seq > after, limit=limit)
+    def decisions(
+        self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
+    ) -> list[tuple[int, Decision]]:
+        """Return the decisions after a log position, up to another, with their positions: `limit` at most."""
+        return self._select(DECISIONS, *_after(DECISIONS, after, loop, until), limit=limit)
+
+    def feedback(
+        self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
+    ) -> list[tuple[int, Feedback]]:
+        """Return the feedback after a log position, up to another, with their positions: `limit` at most."""
+        return self._select(FEEDBACK, *_after(FEEDBACK, after, loop, until), limit=limit)
+
+    def versions(self, fold_id: str) -> list[Version]:
+        """Return the steps of a fold, in their order."""
+        return [version for _, version in self._select(VERSIONS, VERSIONS.table.c.fold_id == fold_id)]
 
     def feedback_of(self, decision_ids: Collection[str]) -> dict[str, list[Feedback]]:
         """Return the feedback of each decision in log order; decisions without any are left out."""
-        with self._read() as connection:
+        with self.reading() as connection:
             found = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids)
         grouped: dict[str, list[Feedback]] = {}
         for _, feedback in found:
@@ -160,7 +190,7 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows by table. Reads an index of each table from end to end."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return {
                 log.table.name: connection.execute(sa.select(sa.func.count()).select_from(log.table)).scalar_one()
                 for log in LOGS
@@ -168,18 +198,28 @@ class Store:
 
     def _select(self, log: Log[R], *where: sa.ColumnElement[bool], limit: int | None = None) -> list[tuple[int, R]]:
         query = sa.select(log.table).where(*where).order_by(log.table.c.seq).limit(limit)
-        with self._read() as connection:
+        with self.reading() as connection:
             return log.read(connection.execute(query))
 
     @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """Open a transaction that reads one state of the database; for the modules that own tables of `data.state`."""
         with _errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
+        """Open a transaction that holds the write lock, and commit it at the end."""
         with _errors(), self._writing.begin() as connection:
             yield connection
+
+
+def _after(log: Log[Any], after: int, loop: str | None, until: int | None) -> list[sa.ColumnElement[bool]]:
+    columns = log.table.c
+    where = [columns.seq > after]
+    where += [columns.loop == loop] if loop is not None else []
+    where += [columns.seq <= until] if until is not None else []
+    return where
 
 
 @contextmanager
@@ -205,7 +245,7 @@ def _check_version(driver: sqlite3.Connection) -> None:
     # One statement, one snapshot: another process may be creating the tables and the version right now.
     both = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
     version, tables = driver.execute(both).fetchone()
-    if version != SCHEMA_VERSION and (version or tables):
+    if version not in (SCHEMA_VERSION, *UPGRADABLE) and (version or tables):
         raise StoreError(f"expected a log of schema version {SCHEMA_VERSION}, got version {version}, {tables} tables")
 
 

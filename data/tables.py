@@ -6,16 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 from sqlalchemy.types import TypeDecorator
 
-from data.schema import Decision, Event, Feedback, Reject
+from data.schema import Decision, Event, Features, Feedback, Reject, Rules, Slot, Version
 
-AnyRecord: TypeAlias = Decision | Feedback | Event | Reject
+AnyRecord: TypeAlias = Decision | Feedback | Event | Reject | Version
 Key: TypeAlias = tuple[str, ...]
 R = TypeVar("R", bound=AnyRecord)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it with every change of a table: a store written by another version is refused, not misread."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,33 +24,56 @@ MICROSECOND = timedelta(microseconds=1)
 METADATA = sa.MetaData()
 
 
-class _Time(TypeDecorator[datetime]):
+class Time(TypeDecorator[datetime]):
     """A point in time as whole microseconds since 1970 UTC: exact, and compared as a number."""
 
     impl = sa.BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:  # noqa: D102
         return None if value is None else (value - EPOCH) // MICROSECOND
 
-    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:  # noqa: D102
         return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
-class _Json(TypeDecorator[Any]):
+class Json(TypeDecorator[Any]):
     """JSON text: a float is written as the shortest digits that read back as the same float."""
 
     impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:  # noqa: D102
         return to_json(value).decode()
 
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:  # noqa: D102
         return None if value is None else from_json(value)
 
 
-class _JsonTuple(_Json):
+class _JsonModel(Json):
+    """A record within a record; None where there is none."""
+
+    cache_ok = True
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        super().__init__()
+        self.model = model
+
+    def process_bind_param(self, value: BaseModel | None, dialect: sa.Dialect) -> str | None:  # type: ignore[override]
+        return None if value is None else value.model_dump_json(exclude_defaults=True)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> BaseModel | None:
+        return None if value is None else self.model.model_validate_json(value)
+
+
+class _JsonSlots(Json):
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Slot, ...]:
+        return () if value in (None, "[]") else tuple(Slot.model_validate(slot) for slot in from_json(value or "[]"))
+
+
+class _JsonTuple(Json):
     cache_ok = True
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Any, ...] | None:
@@ -77,8 +101,8 @@ class Log(Generic[R]):
         return [(row[0], construct(**dict(zip(fields, row[1:], strict=True)))) for row in rows]
 
 
-def _text(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=False)
+def _text(name: str, default: str | None = None) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False, server_default=default)
 
 
 def _log(record: type[R], name: str, key: tuple[str, ...], *columns: sa.Column[Any] | sa.Index) -> Log[R]:
@@ -93,11 +117,20 @@ DECISIONS = _log(
     "decisions",
     ("decision_id",),
     _text("decision_id"),
-    sa.Column("time", _Time, nullable=False, index=True),
-    sa.Column("user_id", sa.Text),
-    sa.Column("context", _Json, nullable=False),
+    sa.Column("time", Time, nullable=False, index=True),
+    _text("loop", "v1"),
+    sa.Column("user_id", sa.Text, index=True),
+    sa.Column("node_id", sa.Text),
+    sa.Column("context", Json, nullable=False),
     *(sa.Column(name, _JsonTuple, nullable=False) for name in ("candidates", "slate", "propensities", "scores")),
     *(_text(name) for name in ("policy", "policy_version", "mode")),
+    _text("objective", "default"),
+    sa.Column("deferred", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("probabilities", _JsonTuple, nullable=False, server_default="[]"),
+    sa.Column("features", _JsonModel(Features)),
+    sa.Column("rules", _JsonModel(Rules)),
+    sa.Column("slots", _JsonSlots, nullable=False, server_default="[]"),
+    sa.Index("ix_decisions_loop_seq", "loop", "seq"),
 )
 
 FEEDBACK = _log(
@@ -106,11 +139,13 @@ FEEDBACK = _log(
     ("feedback_id",),
     _text("feedback_id"),
     sa.Column("decision_id", sa.Text, nullable=False, index=True),
+    _text("loop", "v1"),
     sa.Column("item_id", sa.Text),
     _text("kind"),
     sa.Column("value", sa.Double, nullable=False),
-    sa.Column("time", _Time),
-    sa.Column("received_at", _Time, nullable=False),
+    sa.Column("time", Time),
+    sa.Column("received_at", Time, nullable=False),
+    sa.Index("ix_feedback_loop_seq", "loop", "seq"),
 )
 
 EVENTS = _log(
@@ -121,11 +156,12 @@ EVENTS = _log(
     _text("event_id"),
     sa.Column("user_id", sa.Text),
     sa.Column("item_id", sa.Text),
-    sa.Column("time", _Time),
+    sa.Column("time", Time),
     sa.Column("outcome", sa.Double),
-    sa.Column("record", _Json, nullable=False),
-    sa.Column("received_at", _Time, nullable=False),
+    sa.Column("record", Json, nullable=False),
+    sa.Column("received_at", Time, nullable=False),
     sa.Index("ix_events_node_id_seq", "node_id", "seq"),
+    sa.Index("ix_events_user_id", "user_id"),
 )
 
 REJECTS = _log(
@@ -139,10 +175,22 @@ REJECTS = _log(
     _text("rule"),
     sa.Column("column", sa.Text),
     sa.Column("value", sa.Text),
-    sa.Column("record", _Json, nullable=False),
-    sa.Column("received_at", _Time, nullable=False),
+    sa.Column("record", Json, nullable=False),
+    sa.Column("received_at", Time, nullable=False),
     sa.Index("ix_rejects_node_id_seq", "node_id", "seq"),
 )
 
-LOGS: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK, EVENTS, REJECTS)
+VERSIONS = _log(
+    Version,
+    "versions",
+    ("version_id",),
+    *(_text(name) for name in ("version_id", "loop", "objective", "fold_id")),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("number", "decision_seq", "feedback_seq")),
+    sa.Column("as_of", Time, nullable=False),
+    sa.Column("begins", Json),
+    sa.Column("received_at", Time, nullable=False),
+    sa.Index("ix_versions_fold_id_number", "fold_id", "number"),
+)
+
+LOGS: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK, EVENTS, REJECTS, VERSIONS)
 """Decisions come first: a feedback that is written together with its decision is no orphan."""

@@ -115,7 +115,7 @@ def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Sto
         ("type of invoice_date", "9999-12-31T23:59:59-12:00"),
     ]
     assert results[0]["event_id"] == results[3]["event_id"]
-    assert store.counts() == {"decisions": 0, "feedback": 0, "events": 1, "rejects": 4}
+    assert store.counts() == {"decisions": 0, "feedback": 0, "events": 1, "rejects": 4, "versions": 0}
     [(_, event)] = store.events("online_retail")
     assert (event.user_id, event.item_id, event.outcome) == ("17850", "85123A", 6.0)
     assert event.record["session"] == "536365"

@@ -142,7 +142,7 @@ def test_a_known_key_returns_what_was_stored_first(store: Store, clock: Clock) -
     assert [stored.inserted for stored in first] == [True] * 4
     assert [stored.inserted for stored in again] == [False] * 4
     assert [(s.record, s.seq, s.orphan) for s in again] == [(s.record, s.seq, s.orphan) for s in first]
-    assert store.counts() == {"decisions": 1, "feedback": 1, "events": 1, "rejects": 1}
+    assert store.counts() == {"decisions": 1, "feedback": 1, "events": 1, "rejects": 1, "versions": 0}
 
 
 def test_duplicates_within_one_batch(store: Store) -> None:
@@ -251,10 +251,42 @@ def test_open_refuses_what_is_no_log_of_this_version(tmp_path: Path) -> None:
     for name, statement in (("newer.db", "PRAGMA user_version = 99"), ("other.db", "CREATE TABLE x (y)")):
         with sqlite3.connect(tmp_path / name) as connection:
             connection.execute(statement)
-        with pytest.raises(StoreError, match=r"expected a log of schema version 1, got version (99, 0|0, 1) tables"):
+        with pytest.raises(StoreError, match=r"expected a log of schema version 2, got version (99, 0|0, 1) tables"):
             Store.open(f"sqlite:///{tmp_path}/{name}")
         with sqlite3.connect(tmp_path / name) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # left as it was
+
+
+VERSION_1 = """
+CREATE TABLE decisions (seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, decision_id TEXT NOT NULL, time BIGINT NOT NULL,
+ user_id TEXT, context TEXT NOT NULL, candidates TEXT NOT NULL, slate TEXT NOT NULL, propensities TEXT NOT NULL,
+ scores TEXT NOT NULL, policy TEXT NOT NULL, policy_version TEXT NOT NULL, mode TEXT NOT NULL, UNIQUE (decision_id));
+CREATE TABLE feedback (seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, feedback_id TEXT NOT NULL,
+ decision_id TEXT NOT NULL, item_id TEXT, kind TEXT NOT NULL, value DOUBLE NOT NULL, time BIGINT,
+ received_at BIGINT NOT NULL, UNIQUE (feedback_id));
+CREATE INDEX ix_decisions_time ON decisions (time);
+INSERT INTO decisions VALUES (7, 'd', 0, NULL, '{"a":1}', '["x","y"]', '["x"]', '[0.5]', '[1.0]', 'p', 'v', 'explore');
+INSERT INTO feedback VALUES (3, 'f', 'd', NULL, 'click', 1.0, NULL, 1);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_log_of_the_first_version_is_upgraded_in_place(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        connection.executescript(VERSION_1)
+    store = Store.open(f"sqlite:///{tmp_path}/old.db")
+    [(seq, old)] = store.decisions(loop="v1")
+    assert (seq, old.decision_id, old.slate, old.objective, old.deferred) == (7, "d", ("x",), "default", False)
+    assert (old.probabilities, old.features, old.slots) == ((), None, ())
+    assert [(seq, item.loop) for seq, item in store.feedback()] == [(3, "v1")]
+    [stored] = store.insert([decision("new", features={"context": [{"a": [1.5, None]}], "items": [[], [{}], []]})])
+    assert store.decision("new") == stored.record
+    store.close()
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        upgraded = set(connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')"))
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        Store.open(f"sqlite:///{tmp_path}/new.db").close()
+        assert upgraded == set(connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')"))
 
 
 def _open_and_insert(url: str, start: "multiprocessing.synchronize.Barrier", name: str) -> None:
