@@ -63,11 +63,16 @@ class Slates:
     """B answers of K slots each."""
 
     positions: IntArray
-    """[B, K] indices into the query's candidate axis, best slot first, without repeats."""
+    """[B, K] indices into the query's candidate axis, best slot first, without repeats.
+
+    Under a constraint K is the length of the longest slate, at most the k that was asked for and possibly 0. A slate
+    that ends before it has position -1, propensity 1 and score 0 in what is left; with B = 1 there is none."""
     propensities: FloatArray
     """[B, K] probability of the slot's item given the slots before it, in (0, 1]."""
     scores: FloatArray
-    """[B, K] expected reward of the slot's item."""
+    """[B, K] expected reward of the slot's item, with the constraint's bias where there is one."""
+    first: FloatArray | None = None
+    """[B, A] the distribution that the first slot was drawn from; None where it is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,25 @@ class Explorer(Protocol):
         ...
 
 
+class Constraint(Protocol):
+    """What holds for slates whatever the policy thinks; `rl.rules` has those of a shop."""
+
+    @property
+    def bias(self) -> FloatArray | None:
+        """[B or 1, A] what is added to every sample of the scores and to the expected rewards; None: nothing."""
+        ...
+
+    def allowed(self, left: BoolArray, slot: int, chosen: IntArray) -> BoolArray:
+        """Return which candidates may be shown next, [B, A]; a slate ends where there is none.
+
+        Args:
+            left: [B, A] candidates that have not been shown; not to be changed.
+            slot: position of the next slot, from 0.
+            chosen: [B, slot] positions of what was chosen before; -1 in a slate that has ended, where `left` is off.
+        """
+        ...
+
+
 class Policy(ABC):
     """Answers queries with slates and knows with what probability it did."""
 
@@ -140,28 +164,62 @@ class Policy(ABC):
         """Return the distribution of the first slot, [B, A]."""
         return self.explorer.probabilities(self.scores(query, rng), query.mask)
 
-    def decide(self, query: Query, k: int, rng: np.random.Generator) -> Slates:
+    def decide(self, query: Query, k: int, rng: np.random.Generator, constraint: Constraint | None = None) -> Slates:
         """Sample slates of k items without repeats.
 
-        Each slot is drawn from the explorer's distribution over the candidates that are left, so its conditional
-        propensity is exact for every explorer.
+        Each slot is drawn from the explorer's distribution over the candidates that are left and that the constraint
+        allows after the slots before, so its conditional propensity is exact for every explorer. Under a constraint a
+        slate ends, shorter than k, where no candidate is allowed.
 
         Raises:
-            PolicyError: a query has fewer than k candidates, or k is not positive.
+            PolicyError: k is not positive, or a query has fewer than k candidates (under a constraint: none).
         """
         fewest = int(query.mask.sum(axis=1).min(initial=query.mask.shape[1]))
-        if not 1 <= k <= fewest:
+        if k < 1 or fewest < (k if constraint is None else 1):
             raise PolicyError(f"k must be between 1 and the number of candidates, got k={k} with {fewest} candidates")
         scores, expected = self.scored(query, rng)
+        if constraint is not None:
+            return self._decide_within(constraint, scores, expected, query.mask, k, rng)
         rows, left = np.arange(len(query)), query.mask.copy()
         positions = np.empty((len(query), k), dtype=np.int64)
         propensities = np.empty((len(query), k))
+        first = np.empty(0)
         for slot in range(k):
             p = self.explorer.probabilities(scores, left)  # [B, A]
             chosen = sample(p, rng)  # [B]
             positions[:, slot], propensities[:, slot] = chosen, p[rows, chosen]
             left[rows, chosen] = False
-        return Slates(positions, propensities, np.take_along_axis(expected, positions, axis=1))
+            first = p if slot == 0 else first
+        return Slates(positions, propensities, np.take_along_axis(expected, positions, axis=1), first)
+
+    def _decide_within(
+        self,
+        constraint: Constraint,
+        scores: FloatArray,
+        expected: FloatArray,
+        mask: BoolArray,
+        k: int,
+        rng: np.random.Generator,
+    ) -> Slates:
+        if constraint.bias is not None:
+            scores, expected = scores + constraint.bias[:, None, :], expected + constraint.bias
+        rows, left = np.arange(len(mask)), mask.copy()
+        positions = np.full((len(mask), k), -1, dtype=np.int64)
+        propensities, worth = np.ones((len(mask), k)), np.zeros((len(mask), k))
+        first, length = np.zeros(mask.shape), 0
+        for slot in range(k):
+            allowed = constraint.allowed(left, slot, positions[:, :slot])
+            going: BoolArray = np.logical_or.reduce(allowed, axis=1)  # [B]
+            if not going.any():
+                break
+            # An explorer needs a candidate in every row: in a slate that has ended any will do, it is not shown.
+            p = self.explorer.probabilities(scores, allowed | ~going[:, None])
+            at, shown = rows[going], sample(p, rng)[going]
+            positions[at, slot], propensities[at, slot], worth[at, slot] = shown, p[at, shown], expected[at, shown]
+            left[at, shown], left[~going] = False, False
+            first = np.where(going[:, None], p, 0.0) if slot == 0 else first
+            length = slot + 1
+        return Slates(positions[:, :length], propensities[:, :length], worth[:, :length], first)
 
     @abstractmethod
     def update(self, observations: Observations) -> None:

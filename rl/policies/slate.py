@@ -7,7 +7,7 @@ from rl.exploration import ExplorerConfig
 from rl.policies.slate_choice import best_slates
 from rl.policies.slate_network import SlateNetwork
 from rl.policies.transformer import TransformerPolicy, tensors
-from rl.policy import FloatArray, PolicyError, Query, Slates
+from rl.policy import Constraint, FloatArray, PolicyError, Query, Slates
 
 
 class SlatePolicy(TransformerPolicy):
@@ -44,8 +44,8 @@ class SlatePolicy(TransformerPolicy):
             alone = judged.nothing.unsqueeze(1) + judged.logits.sigmoid() * judged.added
         return scores.numpy().astype(np.float64)[:, None, :], alone.numpy().astype(np.float64)
 
-    def decide(self, query: Query, k: int, rng: np.random.Generator) -> Slates:
+    def decide(self, query: Query, k: int, rng: np.random.Generator, constraint: Constraint | None = None) -> Slates:
         """See `rl.policy.Policy.decide`; the slate aimed at is the best of k, whatever the policy's own k is."""
         if k != self.k:
-            return SlatePolicy(self.network, self.explorer, k).decide(query, k, rng)
-        return super().decide(query, k, rng)
+            return SlatePolicy(self.network, self.explorer, k).decide(query, k, rng, constraint)
+        return super().decide(query, k, rng, constraint)
