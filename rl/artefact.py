@@ -1,7 +1,8 @@
 """A trained policy on disk: `policy.json` says what it is, `arrays.safetensors` holds what it learned. No pickles.
 
-A policy of the service comes with the encoder that knows its catalogue and customers (format 1). One that was trained
-in another simulator comes with that simulator's name instead (format 2), and can be evaluated there but not be served.
+A policy of the service comes with its encoder: one that knows the catalogue and its customers (format 1), or any that
+`rl.encoders` describes (format 3). One that was trained in a simulator comes with that simulator's name (format 2), can
+be evaluated there, and is served if the service can tell it what the simulator did.
 
 Whoever loads it builds the policy with this project's code and checks the arrays' hash, so an artefact can be wrong
 but it cannot run code.
@@ -12,21 +13,27 @@ import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 import gymnasium as gym
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from data.features import Encoder
 from data.schema import RewardSpec
+from rl.catalogue_encoder import CatalogueEncoder
+from rl.encoders import CustomersDescription, EncoderDescription, described, restored
+from rl.encoding import VisitEncoder
 from rl.policies import PolicyConfig, build
 from rl.policy import Policy
 
-_DESCRIPTION, _ARRAYS = "policy.json", "arrays.safetensors"
+DESCRIPTION, ARRAYS = "policy.json", "arrays.safetensors"
+"""The files of an artefact."""
 _POLICY, _ENCODER = "policy.", "encoder."  # what the names of arrays begin with
+_EARNED = RewardSpec()  # what a simulator's policy is taken to have been trained for, unless it says otherwise
+_HISTORY = 20  # entries, of a simulator's policy that was saved before it was said
 
 
 class ArtefactError(ValueError):
@@ -57,41 +64,54 @@ class Sizes(BaseModel):
         )
 
 
-class Description(BaseModel):
+class _Described(BaseModel):
     """The part of an artefact that a person may want to read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal[1] = 1
     name: str
     policy: PolicyConfig
+    sha256: str
+    """Of the arrays' file."""
+    trained_on: dict[str, str | int | float] = {}
+
+
+class CustomerDescription(_Described):
+    """Of a policy of the service whose encoder knows its customers, and that sees no history."""
+
+    format: Literal[1] = 1
     reward: RewardSpec
     items: tuple[str, ...]
     users: tuple[str, ...]
     encoder_version: str
-    sha256: str
-    """Of the arrays' file."""
-    trained_on: dict[str, str | int | float] = {}
     learned_until: AwareDatetime | None = None
 
 
-class SimulatorDescription(BaseModel):
-    """The same of a policy that was trained in a simulator."""
+class SimulatorDescription(_Described):
+    """Of a policy that was trained in a simulator."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     format: Literal[2] = 2
-    name: str
-    policy: PolicyConfig
     sizes: Sizes
     environment: str
     options: dict[str, Any] = {}
-    sha256: str
-    """Of the arrays' file."""
-    trained_on: dict[str, str | int | float] = {}
+    reward: RewardSpec = _EARNED
+    history: int | None = None
+    """T: entries of the histories that it saw; None: saved before it was said."""
+    encoder: EncoderDescription | None = None
+    """What the features of its observations were made with, where that can be done for real visits too."""
 
 
-_ANY = TypeAdapter[Description | SimulatorDescription](
-    Annotated[Description | SimulatorDescription, Field(discriminator="format")]
-)
+class ServiceDescription(_Described):
+    """Of any other policy of the service."""
+
+    format: Literal[3] = 3
+    reward: RewardSpec
+    encoder: EncoderDescription
+    history: int = 0
+    learned_until: AwareDatetime | None = None
+
+
+_Any: TypeAlias = CustomerDescription | SimulatorDescription | ServiceDescription
+_ANY = TypeAdapter[_Any](Annotated[_Any, Field(discriminator="format")])
 
 
 @dataclass(frozen=True)
@@ -101,11 +121,13 @@ class Artefact:
     name: str
     config: PolicyConfig
     policy: Policy
-    encoder: Encoder
+    encoder: VisitEncoder
     reward: RewardSpec
     trained_on: dict[str, str | int | float]
     learned_until: datetime | None = None
     """Trained from the log: decisions made until then are learned already. None: no logged decision is."""
+    history: int = 0
+    """T: entries of the histories that it was trained with. 0: it is to be given none."""
     digest: str = ""
     """First 8 hexadecimal digits of the hash of what was saved; empty before it is."""
 
@@ -122,73 +144,98 @@ class SimulatorArtefact:
     options: dict[str, Any]
     """Of the environment."""
     trained_on: dict[str, str | int | float]
+    reward: RewardSpec = _EARNED
+    history: int | None = None
+    """See `SimulatorDescription`."""
+    encoder: VisitEncoder | None = None
+    """See `SimulatorDescription`."""
     digest: str = ""
     """See `Artefact.digest`."""
+
+    def served(self) -> Artefact:
+        """Return it as a policy of the service.
+
+        Raises:
+            ArtefactError: the service cannot tell it what the simulator did.
+        """
+        encoder, history = self.encoder, self.history
+        if encoder is None:
+            if self.sizes.n_features or self.sizes.n_states > 1:
+                raise ArtefactError(
+                    f"{self.name} was trained in {self.environment} and has no encoder: it saw that simulator's own "
+                    f"contexts ({self.sizes.n_features} features, {self.sizes.n_states} states), which no request "
+                    "has, and cannot be served; evaluate it with rl.evaluate"
+                )
+            encoder = CatalogueEncoder.numbered(self.sizes.n_items)
+            history = _HISTORY if history is None else history
+        return Artefact(
+            self.name,
+            self.config,
+            self.policy,
+            encoder,
+            self.reward,
+            self.trained_on,
+            history=history or 0,
+            digest=self.digest,
+        )
 
 
 AnyArtefact = TypeVar("AnyArtefact", Artefact, SimulatorArtefact)
 
 
 def save(artefact: AnyArtefact, folder: Path) -> AnyArtefact:
-    """Write an artefact, replacing what the folder held, and return it with its digest."""
+    """Write an artefact, replacing what the folder held, and return it with its digest.
+
+    Raises:
+        TypeError: its encoder is none that `rl.encoders` describes.
+    """
     arrays = {f"{_POLICY}{name}": np.ascontiguousarray(a) for name, a in artefact.policy.state_dict().items()}
-    if isinstance(artefact, Artefact):
-        arrays |= {f"{_ENCODER}{name}": np.ascontiguousarray(a) for name, a in artefact.encoder.arrays().items()}
+    encoder = None
+    if artefact.encoder is not None:
+        encoder, of_encoder = described(artefact.encoder)
+        arrays |= {f"{_ENCODER}{name}": np.ascontiguousarray(a) for name, a in of_encoder.items()}
     blob = save_arrays(arrays)
-    sha256 = hashlib.sha256(blob).hexdigest()
-    text = (
-        _of_service(artefact, sha256) if isinstance(artefact, Artefact) else _of_simulator(artefact, sha256)
-    ).model_dump_json(indent=1)
+    text = _description(artefact, encoder, hashlib.sha256(blob).hexdigest()).model_dump_json(indent=1)
     new = folder.with_name(folder.name + ".new")  # complete before it has the name, so that no one reads half of it
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    (new / _ARRAYS).write_bytes(blob)
-    (new / _DESCRIPTION).write_text(text)
+    (new / ARRAYS).write_bytes(blob)
+    (new / DESCRIPTION).write_text(text)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
     return replace(artefact, digest=_digest(text))
 
 
-def _of_service(artefact: Artefact, sha256: str) -> Description:
-    return Description(
-        name=artefact.name,
-        policy=artefact.config,
-        reward=artefact.reward,
-        items=artefact.encoder.items,
-        users=artefact.encoder.users,
-        encoder_version=artefact.encoder.version,
-        sha256=sha256,
-        trained_on=artefact.trained_on,
-        learned_until=artefact.learned_until,
-    )
-
-
-def _of_simulator(artefact: SimulatorArtefact, sha256: str) -> SimulatorDescription:
-    return SimulatorDescription(
-        name=artefact.name,
-        policy=artefact.config,
-        sizes=artefact.sizes,
-        environment=artefact.environment,
-        options=artefact.options,
-        sha256=sha256,
-        trained_on=artefact.trained_on,
-    )
+def _description(
+    artefact: Artefact | SimulatorArtefact, encoder: EncoderDescription | None, sha256: str
+) -> CustomerDescription | SimulatorDescription | ServiceDescription:
+    common = {
+        "name": artefact.name,
+        "policy": artefact.config,
+        "reward": artefact.reward,
+        "sha256": sha256,
+        "trained_on": artefact.trained_on,
+    }
+    if isinstance(artefact, SimulatorArtefact):
+        played = {name: getattr(artefact, name) for name in ("sizes", "environment", "options", "history")}
+        return SimulatorDescription(**common, **played, encoder=encoder)
+    until = artefact.learned_until
+    if isinstance(encoder, CustomersDescription) and not artefact.history:
+        known = {"items": encoder.items, "users": encoder.users, "encoder_version": encoder.version}
+        return CustomerDescription(**common, **known, learned_until=until)
+    assert encoder is not None, "an artefact of the service has an encoder"
+    return ServiceDescription(**common, encoder=encoder, history=artefact.history, learned_until=until)
 
 
 def load(folder: Path) -> Artefact:
-    """Read an artefact of the service.
+    """Read an artefact as a policy of the service.
 
     Raises:
-        ArtefactError: as `load_any` does; or the policy was trained in a simulator and knows no catalogue.
+        ArtefactError: as `load_any` does; or it cannot be served, see `SimulatorArtefact.served`.
         PolicyError: as `load_any` does.
     """
     artefact = load_any(folder)
-    if isinstance(artefact, SimulatorArtefact):
-        raise ArtefactError(
-            f"{folder} was trained in {artefact.environment} and has no encoder: it knows that simulator's items, not "
-            "those of a catalogue, and cannot be served; evaluate it with rl.evaluate"
-        )
-    return artefact
+    return artefact.served() if isinstance(artefact, SimulatorArtefact) else artefact
 
 
 def load_any(folder: Path) -> Artefact | SimulatorArtefact:
@@ -200,29 +247,43 @@ def load_any(folder: Path) -> Artefact | SimulatorArtefact:
         PolicyError: the arrays do not fit the policy that the description names.
     """
     try:
-        text, blob = (folder / _DESCRIPTION).read_text(), (folder / _ARRAYS).read_bytes()
+        text, blob = (folder / DESCRIPTION).read_text(), (folder / ARRAYS).read_bytes()
         description = _ANY.validate_json(text)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtefactError(f"no policy in {folder}: {error.filename} is missing; train one with rl.train") from error
     except (ValidationError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{folder / _DESCRIPTION} does not describe a policy: {error}") from error
+        raise ArtefactError(f"{folder / DESCRIPTION} does not describe a policy: {error}") from error
     if (found := hashlib.sha256(blob).hexdigest()) != description.sha256:
-        raise ArtefactError(f"{folder / _ARRAYS} has sha256 {found}, its description says {description.sha256}")
-    arrays = load_arrays(blob)
-    if isinstance(description, Description):
-        return _served(description, arrays, folder, _digest(text))
-    return _simulated(description, arrays, _digest(text))
+        raise ArtefactError(f"{folder / ARRAYS} has sha256 {found}, its description says {description.sha256}")
+    try:
+        arrays = load_arrays(blob)
+        encoder = _encoder(description, _part(arrays, _ENCODER))
+    except (SafetensorError, ValueError) as error:
+        raise ArtefactError(f"{folder} cannot be read: {error}") from error
+    of_policy, digest = _part(arrays, _POLICY), _digest(text)
+    if isinstance(description, SimulatorDescription):
+        return _simulated(description, encoder, of_policy, digest)
+    assert encoder is not None, "only a simulator's policy has none"
+    return _served(description, encoder, of_policy, digest)
 
 
-def _served(description: Description, arrays: dict[str, np.ndarray], folder: Path, digest: str) -> Artefact:
-    encoder = Encoder(items=description.items, users=description.users, **_part(arrays, _ENCODER))
-    if encoder.version != description.encoder_version:
-        wanted = description.encoder_version
-        raise ArtefactError(
-            f"{folder} has encoder {encoder.version}, its description says {wanted}: its ids were changed"
-        )
+def _encoder(description: _Any, arrays: dict[str, np.ndarray]) -> VisitEncoder | None:
+    if not isinstance(description, CustomerDescription):
+        return restored(description.encoder, arrays) if description.encoder else None
+    of_customers = CustomersDescription(
+        items=description.items, users=description.users, version=description.encoder_version
+    )
+    return restored(of_customers, arrays)
+
+
+def _served(
+    description: CustomerDescription | ServiceDescription,
+    encoder: VisitEncoder,
+    arrays: dict[str, np.ndarray],
+    digest: str,
+) -> Artefact:
     policy = build(description.policy, encoder.n_features, encoder.n_states, encoder.popularity)
-    policy.load_state_dict(_part(arrays, _POLICY))
+    policy.load_state_dict(arrays)
     return Artefact(
         description.name,
         description.policy,
@@ -231,14 +292,17 @@ def _served(description: Description, arrays: dict[str, np.ndarray], folder: Pat
         description.reward,
         description.trained_on,
         description.learned_until,
+        description.history if isinstance(description, ServiceDescription) else 0,
         digest,
     )
 
 
-def _simulated(description: SimulatorDescription, arrays: dict[str, np.ndarray], digest: str) -> SimulatorArtefact:
+def _simulated(
+    description: SimulatorDescription, encoder: VisitEncoder | None, arrays: dict[str, np.ndarray], digest: str
+) -> SimulatorArtefact:
     sizes = description.sizes
     policy = build(description.policy, sizes.n_features, sizes.n_states, np.zeros(sizes.n_items + 1))
-    policy.load_state_dict(_part(arrays, _POLICY))
+    policy.load_state_dict(arrays)
     return SimulatorArtefact(
         description.name,
         description.policy,
@@ -247,6 +311,9 @@ def _simulated(description: SimulatorDescription, arrays: dict[str, np.ndarray],
         description.environment,
         description.options,
         description.trained_on,
+        description.reward,
+        description.history,
+        encoder,
         digest,
     )
 

@@ -19,9 +19,10 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
-from data.features import Encoder, purchase_lines
+from data.features import purchase_lines
 from data.settings import Settings
 from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load_any
+from rl.encoding import VisitEncoder
 from rl.experience import purchase_events
 from rl.fold import encode
 from rl.policies.baselines import Popularity
@@ -37,7 +38,9 @@ from rl.training.tracking import Tracker
 _CHUNK = 100  # customers encoded at a time; bounds memory
 
 
-def rank(policy: Policy, encoder: Encoder, users: Sequence[str], times: Sequence[datetime], k: int) -> list[list[str]]:
+def rank(
+    policy: Policy, encoder: VisitEncoder, users: Sequence[str], times: Sequence[datetime], k: int
+) -> list[list[str]]:
     """Return each customer's k items of highest expected reward in the whole catalogue at the given time."""
     rankings: list[list[str]] = []
     for at in range(0, len(users), _CHUNK):
@@ -48,7 +51,7 @@ def rank(policy: Policy, encoder: Encoder, users: Sequence[str], times: Sequence
     return rankings
 
 
-def evaluate(policy: Policy, encoder: Encoder, held_out: pa.Table, k: int) -> dict[str, float]:
+def evaluate(policy: Policy, encoder: VisitEncoder, held_out: pa.Table, k: int) -> dict[str, float]:
     """Score a policy on later purchases.
 
     A customer is asked about once, at his first held-out purchase; relevant is all that he bought from the catalogue
@@ -63,7 +66,7 @@ def evaluate(policy: Policy, encoder: Encoder, held_out: pa.Table, k: int) -> di
     return {"customers": len(users), **scores}
 
 
-def _customers(held_out: pa.Table, encoder: Encoder) -> Iterator[tuple[str, datetime, set[str]]]:
+def _customers(held_out: pa.Table, encoder: VisitEncoder) -> Iterator[tuple[str, datetime, set[str]]]:
     purchases = purchase_lines(held_out)
     purchases = purchases[purchases["item_id"].isin(encoder.items)]
     if purchases.empty:

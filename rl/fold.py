@@ -10,19 +10,19 @@ from datetime import datetime
 import numpy as np
 
 from data.attribution import Outcome
-from data.features import Encoder
 from data.schema import Decision
+from rl.encoding import Visit, VisitEncoder
 from rl.policy import Observations, Query
 
 
-def observe(outcomes: Sequence[Outcome], encoder: Encoder) -> Observations:
+def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Observations:
     """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
     decisions = [outcome.decision for outcome in outcomes]
     rewards = np.array([reward for outcome in outcomes for reward in outcome.rewards], dtype=np.float64)
     return _shown(decisions, rewards, np.ones(len(rewards)), encoder)
 
 
-def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Encoder) -> Observations:
+def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Observations:
     """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before."""
     decisions = [outcome.decision for outcome, _ in outcomes]
     now = [reward for outcome, _ in outcomes for reward in outcome.rewards]
@@ -32,20 +32,15 @@ def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Enco
 
 
 def encode(
-    users: Sequence[str | None], times: Sequence[datetime], candidates: Sequence[Sequence[str]], encoder: Encoder
+    users: Sequence[str | None], times: Sequence[datetime], candidates: Sequence[Sequence[str]], encoder: VisitEncoder
 ) -> Query:
     """Encode B visits with A candidates each (as many in every visit)."""
-    rows = encoder.user_positions(users)
-    items = encoder.item_positions(item for row in candidates for item in row).reshape(len(users), -1)
-    return Query(
-        features=encoder.joint(rows, times, items),
-        state=encoder.states(rows, times),
-        items=items,
-        mask=np.ones(items.shape, dtype=np.bool_),
-    )
+    return encoder.query([Visit(*visit) for visit in zip(users, times, candidates, strict=True)])
 
 
-def _shown(decisions: Sequence[Decision], rewards: np.ndarray, counts: np.ndarray, encoder: Encoder) -> Observations:
+def _shown(
+    decisions: Sequence[Decision], rewards: np.ndarray, counts: np.ndarray, encoder: VisitEncoder
+) -> Observations:
     """Encode every slot of every decision as a row of its own."""
     slots = [(decision.user_id, decision.visit_time, item) for decision in decisions for item in decision.slate]
     query = encode([s[0] for s in slots], [s[1] for s in slots], [[s[2]] for s in slots], encoder)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from data.features import Encoder
+from rl.encoding import CustomerEncoder
 from rl.policy import FloatArray
 from rl.simulators.market import Market
 
@@ -33,11 +33,11 @@ def purchases(
 
 def random_encoder(
     n_users: int, n_items: int, rank: int, rng: np.random.Generator, bought: Mapping[tuple[int, int], float]
-) -> Encoder:
+) -> CustomerEncoder:
     """An encoder of random numbers; `bought` counts by (customer position, item position)."""
     pairs = sorted(bought)
     zeros = np.zeros((1, rank))
-    return Encoder(
+    return CustomerEncoder(
         items=tuple(f"i{n}" for n in range(1, n_items + 1)),
         users=tuple(f"u{n}" for n in range(1, n_users + 1)),
         popularity=np.concatenate([[0.0], rng.integers(1, 50, n_items).astype(np.float64)]),

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features import Encoder, EncoderConfig, fit
+from data.features import EncoderConfig, fit
 from data.schema import RewardSpec
 from rl.artefact import Artefact, save
+from rl.encoding import CustomerEncoder
 from rl.experience import generated_events
 from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig, build
 from rl.simulators.generated import GeneratedMarketConfig, generate_market
@@ -23,21 +24,21 @@ POLICIES: dict[str, PolicyConfig] = {
 }
 
 
-def small_market(seed: int = 0) -> tuple[Market, Encoder]:
+def small_market(seed: int = 0) -> tuple[Market, CustomerEncoder]:
     """Return a market of 50 customers and 12 items, and an encoder fitted on 400 of its invoices."""
     rng = np.random.default_rng(seed)
     market = generate_market(GeneratedMarketConfig(users=50, items=12, kinds=3), rng)
-    return market, fit(generated_events(market, 400, rng), EncoderConfig(rank=3))
+    return market, CustomerEncoder.of(fit(generated_events(market, 400, rng), EncoderConfig(rank=3)))
 
 
-def untrained(encoder: Encoder, name: str) -> Artefact:
+def untrained(encoder: CustomerEncoder, name: str) -> Artefact:
     """Return an artefact that has learned nothing yet."""
     config = POLICIES[name]
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
     return Artefact(name, config, policy, encoder, RewardSpec(), {}, digest="0" * 8)
 
 
-def save_policies(home: Path, encoder: Encoder) -> None:
+def save_policies(home: Path, encoder: CustomerEncoder) -> None:
     """Save an untrained artefact of every policy where the service looks for them."""
     for name in POLICIES:
         save(untrained(encoder, name), home / "policies" / name)

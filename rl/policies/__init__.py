@@ -71,10 +71,11 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
             from rl.policies.q_network import QNetwork  # torch takes seconds to import
             from rl.policies.transformer import TransformerPolicy
 
-            return TransformerPolicy(QNetwork(config.network, len(popularity) - 1, n_features), config.explorer)
+            # Not in training: there items would be hidden at random.
+            return TransformerPolicy(QNetwork(config.network, len(popularity) - 1, n_features).eval(), config.explorer)
         case SlateTransformerConfig():
             from rl.policies.slate import SlatePolicy
             from rl.policies.slate_network import SlateNetwork
 
             network = SlateNetwork(config.network, len(popularity) - 1, n_features)
-            return SlatePolicy(network, config.explorer, config.slate)
+            return SlatePolicy(network.eval(), config.explorer, config.slate)

@@ -1,5 +1,13 @@
 """The simulator of an experiment, and what is known of it. Light: no ray, no torch."""
 
+from typing import Any
+
+import gymnasium as gym
+
+from data.features import Encoder
+from data.schema import RewardSpec
+from rl.artefact import Sizes
+from rl.encoding import CustomerEncoder
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.registry import make
 from rl.training.errors import TrainingError
@@ -16,6 +24,26 @@ def environment(wanted: Environment, num_envs: int) -> BatchedEnv:
         return make(wanted.name, num_envs, **wanted.options)
     except (ValueError, TypeError, OSError) as error:
         raise TrainingError(f"environment: {error}") from error
+
+
+def seen(env: BatchedEnv, space: gym.spaces.Dict | None = None) -> dict[str, Any]:
+    """Return what an artefact keeps of what its policy saw: `sizes`, `history`, `reward` and `encoder`.
+
+    Args:
+        env: the simulator.
+        space: of the observations that the policy learned from; None: the simulator's.
+    """
+    own: Any = env.single_observation_space
+    learned_from = space or own
+    history: Any = learned_from.get("history")
+    sizes = Sizes.of(learned_from)
+    encoder = getattr(env, "encoder", None)  # that of the service: its features can be computed for real visits
+    return {
+        "sizes": sizes,
+        "history": 0 if history is None else history.shape[0],
+        "reward": getattr(env, "reward_spec", RewardSpec()),
+        "encoder": CustomerEncoder.of(encoder) if isinstance(encoder, Encoder) and sizes == Sizes.of(own) else None,
+    }
 
 
 def ceilings(env: BatchedEnv) -> dict[str, float]:

@@ -22,6 +22,7 @@ from rl.record import record
 from rl.returns import Returns, play
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.registry import make
+from rl.training.environments import seen
 from rl.training.errors import TrainingError
 from rl.training.offline_experiment import Experiment, Offline
 from rl.training.progress import Display
@@ -72,10 +73,10 @@ def train(experiment: Experiment, settings: Settings, display: Display) -> dict[
                 experiment.name,
                 TransformerConfig(network=experiment.offline.network),
                 algorithm.policy,
-                Sizes.of(algorithm.config.observation_space),
-                experiment.environment.name,
-                experiment.environment.options,
-                trained_on,
+                environment=experiment.environment.name,
+                options=experiment.environment.options,
+                trained_on=trained_on,
+                **seen(env, algorithm.config.observation_space),
             ),
             out,
         )

@@ -21,6 +21,7 @@ from data.settings import Settings
 from data.store import Store
 from rl.artefact import Artefact, save
 from rl.config import Config
+from rl.encoding import CustomerEncoder
 from rl.experience import generated_events, logged_outcomes, purchase_events
 from rl.fold import observe
 from rl.interaction import interact
@@ -76,7 +77,7 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
     """
     rng = np.random.default_rng(config.seed)
     market, events = _experience(config, settings, rng)
-    encoder = fit(events, config.encoder)
+    encoder = CustomerEncoder.of(fit(events, config.encoder))
     policy = build(config.policy, encoder.n_features, encoder.n_states, encoder.popularity)
     until = None
     if config.source == "log":
@@ -108,7 +109,9 @@ def _fitted(config: Training, events: pa.Table, encoder: Encoder) -> Market:
     return fit_market(events, encoder, config.market)
 
 
-def _from_log(policy: Policy, encoder: Encoder, spec: RewardSpec, store: Store, until: datetime) -> dict[str, Any]:
+def _from_log(
+    policy: Policy, encoder: CustomerEncoder, spec: RewardSpec, store: Store, until: datetime
+) -> dict[str, Any]:
     """Fold every decision made until then, whichever policy made it."""
     outcomes = logged_outcomes(store, spec, until)
     policy.update(observe(outcomes, encoder))
@@ -116,7 +119,12 @@ def _from_log(policy: Policy, encoder: Encoder, spec: RewardSpec, store: Store, 
 
 
 def _from_simulator(
-    policy: Policy, encoder: Encoder, market: Market, config: Training, rng: np.random.Generator, progress: Progress
+    policy: Policy,
+    encoder: Encoder,
+    market: Market,
+    config: Training,
+    rng: np.random.Generator,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Let the policy answer simulated visits and learn from them."""
     if config.slate_size > len(market.items):

@@ -22,13 +22,13 @@ from ray.rllib.utils.metrics import (
 from threadpoolctl import threadpool_limits
 
 from data.settings import Settings
-from rl.artefact import SimulatorArtefact, Sizes, save
+from rl.artefact import SimulatorArtefact, save
 from rl.policies.greedy import Greedy
 from rl.policy import PolicyError
 from rl.returns import play
 from rl.simulators.batched import BatchedEnv
 from rl.training.curve import Point, draw
-from rl.training.environments import ceilings, environment
+from rl.training.environments import ceilings, environment, seen
 from rl.training.errors import TrainingError
 from rl.training.experiment import SimulatorExperiment
 from rl.training.progress import Display
@@ -182,10 +182,14 @@ class Trainer:
             experiment.name,
             experiment.policy_config(),
             experiment.learned(self.module),
-            Sizes.of(self._env.single_observation_space),
-            experiment.environment.name,
-            experiment.environment.options,
-            {"kind": str(experiment.resolved()["kind"]), "seed": experiment.seed, "env_steps": self.progress.env_steps},
+            environment=experiment.environment.name,
+            options=experiment.environment.options,
+            trained_on={
+                "kind": str(experiment.resolved()["kind"]),
+                "seed": experiment.seed,
+                "env_steps": self.progress.env_steps,
+            },
+            **seen(self._env),
         )
 
     def report(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from data.features import EncoderConfig, fit
 from data.schema import RewardSpec
 from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load, load_any, save
+from rl.catalogue_encoder import CatalogueEncoder
+from rl.encoding import CustomerEncoder, Visit
 from rl.exploration import SquareCB
 from rl.fold import encode
 from rl.policies import (
@@ -28,14 +31,18 @@ from rl.policies.q_config import QNetworkConfig
 from rl.policies.slate_config import SlateNetworkConfig
 from rl.policy import Observations, PolicyError, Query
 from rl.simulators.registry import make
+from rl.simulators.retail import retail
+from rl.training.environments import seen
 from tests.markets import MONDAY, purchases
 
-ENCODER = fit(
-    purchases(
-        [(user, item, day, f"{user}{day}") for day, user in enumerate(("ann", "bob", "cat")) for item in "abcd"]
-        + [("ann", "a", 9, "a9"), ("bob", "c", 8, "b8"), ("cat", "d", 7, "c7"), ("cat", "e", 7, "c7")]
-    ),
-    EncoderConfig(rank=2),
+ENCODER = CustomerEncoder.of(
+    fit(
+        purchases(
+            [(user, item, day, f"{user}{day}") for day, user in enumerate(("ann", "bob", "cat")) for item in "abcd"]
+            + [("ann", "a", 9, "a9"), ("bob", "c", 8, "b8"), ("cat", "d", 7, "c7"), ("cat", "e", 7, "c7")]
+        ),
+        EncoderConfig(rank=2),
+    )
 )
 QUERY = encode(["ann", None, "zoe", "cat"], [MONDAY] * 4, [["a", "b", "c", "d", "e", "new"]] * 4, ENCODER)
 CONFIGS: list[PolicyConfig] = [
@@ -173,7 +180,7 @@ def test_other_items_or_customers_than_were_saved_are_refused(folder: Path, fiel
 
 
 def test_a_later_format_is_refused(folder: Path) -> None:
-    described(folder, format=3)
+    described(folder, format=4)
     with pytest.raises(ArtefactError, match="format"):
         load(folder)
 
@@ -223,10 +230,114 @@ def test_a_simulators_policy_is_loaded_as_it_was_saved(config: PolicyConfig, env
     np.testing.assert_array_equal(after, before)
 
 
-def test_a_simulators_policy_is_not_served(tmp_path: Path) -> None:
-    save(in_simulator(SHOP, "raycommend/Shop-v0"), tmp_path / "sim")
-    with pytest.raises(ArtefactError, match=r"sim was trained in raycommend/Shop-v0 and has no encoder"):
+def test_a_policy_of_a_simulators_own_contexts_is_not_served(tmp_path: Path) -> None:
+    save(in_simulator(SLATES, "raycommend/InterestEvolution-v0"), tmp_path / "sim")
+    with pytest.raises(ArtefactError, match=r"sim was trained in raycommend/Interest.* has no encoder: .*22 features"):
         load(tmp_path / "sim")
+
+
+def test_a_simulators_policy_without_features_is_served_by_ids(tmp_path: Path) -> None:
+    saved = save(in_simulator(SHOP, "raycommend/Shop-v0"), tmp_path / "sim")
+    loaded = load(tmp_path / "sim")
+    assert (loaded.encoder.items, loaded.history) == ((*tuple("123456789"), "10"), 20)
+    assert (loaded.digest, loaded.name, loaded.config) == (saved.digest, "sim", SHOP)
+    env = make("raycommend/Shop-v0", 3)
+    env.reset(seed=0)
+    for actions in ([0, 1, 2], [9, 9, 0], [4, 1, 0]):
+        shown = env.step(np.array(actions))[0]
+    visits = [Visit(None, MONDAY, loaded.encoder.items, history=history) for history in shown["history"]]
+    np.testing.assert_array_equal(
+        loaded.policy.expected(loaded.encoder.query(visits)), saved.policy.expected(Query.of(shown))
+    )
+
+
+def test_one_that_was_saved_before_histories_were_described_is_served(tmp_path: Path) -> None:
+    save(in_simulator(SHOP, "raycommend/Shop-v0"), tmp_path / "sim")
+    path = tmp_path / "sim" / "policy.json"
+    new = ("history", "encoder", "reward")
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in new}))
+    assert load(tmp_path / "sim").history == 20
+
+
+def test_a_policy_trained_in_the_retail_simulator_is_served_to_its_customers(tmp_path: Path) -> None:
+    spec = RewardSpec(default=0.5)
+    env = retail(4, market={"users": 40, "items": 12, "kinds": 3}, encoder={"rank": 3}, k=2, spec=spec)
+    policy = build(SHOP, env.encoder.n_features, env.encoder.n_states, np.zeros(13))
+    artefact = SimulatorArtefact(
+        "net", SHOP, policy, environment="raycommend/Retail-v0", options={}, trained_on={}, **seen(env)
+    )
+    save(artefact, tmp_path / "net")
+    loaded = load(tmp_path / "net")
+    assert loaded.reward == spec
+    assert loaded.history == 0
+    observation, _ = env.reset(seed=3)
+    users, times = env.market.sample_visits(4, np.random.default_rng(3))  # the first draws of the simulator's seed
+    asked = loaded.encoder.query(
+        [Visit(env.market.users[u], t, env.market.items) for u, t in zip(users, times, strict=True)]
+    )
+    np.testing.assert_array_equal(asked.features, observation["features"])
+    np.testing.assert_array_equal(asked.state, observation["state"])
+    np.testing.assert_array_equal(loaded.policy.expected(asked), policy.expected(Query.of(observation)))
+    assert isinstance(load_any(tmp_path / "net"), SimulatorArtefact)  # rl.evaluate plays the simulator with it
+
+
+# Encoders that are described as what they are.
+
+
+def by_ids(items: tuple[str, ...]) -> Artefact:
+    encoder = CatalogueEncoder(items)
+    policy = build(SHOP, encoder.n_features, encoder.n_states, encoder.popularity)
+    return Artefact("ids", SHOP, policy, encoder, RewardSpec(), {}, history=7)
+
+
+def test_a_catalogue_of_ids_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
+    saved = save(by_ids(("red", "green")), tmp_path / "ids")
+    loaded = load(tmp_path / "ids")
+    assert loaded.encoder == CatalogueEncoder(("red", "green"))
+    assert (loaded.history, loaded.digest) == (7, saved.digest)
+    query = loaded.encoder.query([Visit("ann", MONDAY, ["green", "blue", "red"])])
+    np.testing.assert_array_equal(query.items, [[2, 0, 1]])
+    np.testing.assert_array_equal(loaded.policy.expected(query), saved.policy.expected(query))
+
+
+def test_other_ids_than_were_saved_are_refused(tmp_path: Path) -> None:
+    save(by_ids(("red", "green")), tmp_path / "ids")
+    encoder = json.loads((tmp_path / "ids" / "policy.json").read_text())["encoder"]
+    described(tmp_path / "ids", encoder=encoder | {"items": ["green", "red"]})
+    with pytest.raises(ArtefactError, match="has encoder"):
+        load(tmp_path / "ids")
+
+
+def test_customers_with_a_history_are_described_too(tmp_path: Path) -> None:
+    save(replace(trained(RidgeConfig()), history=5), tmp_path / "shop")
+    loaded = load(tmp_path / "shop")
+    assert json.loads((tmp_path / "shop" / "policy.json").read_text())["format"] == 3
+    assert (loaded.history, loaded.encoder.version) == (5, ENCODER.version)
+
+
+def test_an_encoder_of_another_kind_of_arrays_is_refused(tmp_path: Path) -> None:
+    save(by_ids(("red", "green")), tmp_path / "ids")
+    of_customers = {"kind": "customers", "items": ["red"], "users": [], "version": "0"}
+    described(tmp_path / "ids", encoder=of_customers)
+    with pytest.raises(ArtefactError, match="arrays are not those"):
+        load(tmp_path / "ids")
+
+
+def test_a_served_network_hides_no_items(tmp_path: Path) -> None:
+    config = TransformerConfig(network=QNetworkConfig(width=8, item_dropout=0.9))
+    save(in_simulator(config, "raycommend/Shop-v0"), tmp_path / "sim")
+    loaded = load(tmp_path / "sim")
+    query = loaded.encoder.query([Visit(None, MONDAY, loaded.encoder.items)])
+    np.testing.assert_array_equal(loaded.policy.expected(query), loaded.policy.expected(query))
+
+
+def test_visits_of_different_histories_are_aligned_at_their_end() -> None:
+    one, two = np.array([[1, 3, 1]]), np.array([[2, 1, 2], [1, 1, 1]])
+    query = CatalogueEncoder(("a", "b")).query(
+        [Visit(None, MONDAY, "ab", history=one), Visit(None, MONDAY, "ab"), Visit(None, MONDAY, "ba", history=two)]
+    )
+    np.testing.assert_array_equal(query.history, [[[0, 0, 0], one[0]], np.zeros((2, 3)), two])
+    assert CatalogueEncoder(("a",)).query([Visit(None, MONDAY, "a")]).history is None
 
 
 def test_sizes_are_those_of_the_observations() -> None:

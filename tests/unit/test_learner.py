@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from data.attribution import join
-from data.features import Encoder
 from data.schema import Decision, Feedback, RewardSpec
 from data.store import Store
 from rl.artefact import Artefact
+from rl.encoding import CustomerEncoder
 from rl.experience import logged_outcomes
 from rl.fold import observe
 from rl.policies import build
@@ -42,7 +42,7 @@ class Clock:
 class Log:
     store: Store
     clock: Clock
-    encoder: Encoder
+    encoder: CustomerEncoder
 
     def learner(self, names: tuple[str, ...] = LEARNING, learn_from: str = "own") -> OnlineLearner:
         assert learn_from in ("own", "all")
@@ -69,12 +69,12 @@ class Log:
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
+def encoder() -> CustomerEncoder:
     return small_market()[1]
 
 
 @pytest.fixture
-def log(tmp_path: Path, encoder: Encoder) -> Iterator[Log]:
+def log(tmp_path: Path, encoder: CustomerEncoder) -> Iterator[Log]:
     clock = Clock()
     store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)
     yield Log(store, clock, encoder)

@@ -7,6 +7,7 @@ import pytest
 
 from data.errors import DataError
 from data.features import Encoder, EncoderConfig, fit
+from rl.encoding import CustomerEncoder
 from rl.evaluate import evaluate, rank
 from rl.policies.baselines import Popularity
 from rl.policies.linear import Linear, RidgeConfig
@@ -51,13 +52,15 @@ def test_customers_without_a_relevant_item_cannot_be_scored(metric: type) -> Non
 
 # Evaluation: lines by item are lamp 4, mug 3, bowl 2, vase 1.
 
-ENCODER = fit(
-    purchases(
-        [(user, "lamp", day, f"{user}{day}") for user in ("ann", "bob") for day in (0, 9)]
-        + [(user, "mug", 2, f"{user}2") for user in ("ann", "bob", "cat")]
-        + [("ann", "bowl", 3, "ann3"), ("bob", "bowl", 4, "bob4"), ("cat", "vase", 5, "cat5")]
-    ),
-    EncoderConfig(rank=1),
+ENCODER = CustomerEncoder.of(
+    fit(
+        purchases(
+            [(user, "lamp", day, f"{user}{day}") for user in ("ann", "bob") for day in (0, 9)]
+            + [(user, "mug", 2, f"{user}2") for user in ("ann", "bob", "cat")]
+            + [("ann", "bowl", 3, "ann3"), ("bob", "bowl", 4, "bob4"), ("cat", "vase", 5, "cat5")]
+        ),
+        EncoderConfig(rank=1),
+    )
 )
 HELD_OUT = purchases(
     [

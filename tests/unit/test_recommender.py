@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from data.features import Encoder
+from rl.encoding import CustomerEncoder
 from rl.policy import PolicyError
 from serve.recommender import Ask, Recommender
 from serve.router import Router, unit_interval
@@ -14,12 +14,12 @@ from tests.shops import NOON, POLICIES, small_market, untrained
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
+def encoder() -> CustomerEncoder:
     return small_market()[1]
 
 
 @pytest.fixture
-def recommender(encoder: Encoder) -> Recommender:
+def recommender(encoder: CustomerEncoder) -> Recommender:
     return Recommender({name: untrained(encoder, name) for name in POLICIES}, Router({"linear_thompson": 1.0}))
 
 
@@ -42,7 +42,7 @@ def test_candidates_exclusions_and_repeats(recommender: Recommender) -> None:
     assert decision.propensities == (0.5, 1.0)
 
 
-def test_without_candidates_the_catalogue_is_asked(recommender: Recommender, encoder: Encoder) -> None:
+def test_without_candidates_the_catalogue_is_asked(recommender: Recommender, encoder: CustomerEncoder) -> None:
     decision = recommender.decide(Ask("d1", NOON, k=3, exclude=[encoder.items[0]], policy="popularity"))
     assert decision.candidates == encoder.items[1:]
     popularity = dict(zip(encoder.items, encoder.popularity[1:], strict=True))
