@@ -12,7 +12,7 @@ from statistics import median
 import pyarrow as pa
 from pydantic_core import to_json
 
-from data.schema import Decision, Feedback, RewardSpec
+from data.schema import ACTIVATE, Decision, Feedback, RewardSpec
 
 AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],
@@ -69,11 +69,13 @@ class Outcome:
     """Feedback in time, of a kind without a weight: no effect."""
     not_in_slate: int
     """Feedback in time, of a known kind, about an item that was not shown: no effect."""
+    active: bool = True
+    """It was shown, as far as is known: a deferred decision is not before it was activated in the wait window."""
 
     @property
     def due(self) -> bool:
         """Whether to learn from it now. Before it is closed, further feedback may still change the rewards."""
-        return self.observed or self.closed
+        return self.active and (self.observed or self.closed)
 
 
 def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec, now: datetime) -> Outcome:
@@ -87,10 +89,13 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
     A weight of 0 counts too: the slot was observed and earned 0 instead of the default. So with a default of 0 a view
     changes no reward and only makes the outcome due at once; with a default of -1 a view lifts its own slot to 0.
 
+    A deferred decision is due only if feedback of kind `ACTIVATE` was received in the same window.
+
     Raises ValueError for feedback of another decision, or without `received_at` (it did not come from the log).
     """
     counted: dict[int, list[float]] = {}
     late = unknown_kind = not_in_slate = 0
+    active = not decision.deferred
     seen: set[str] = set()
     for item in feedback:
         if item.feedback_id in seen:  # read both from the store and from its archive
@@ -98,6 +103,8 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
         seen.add(item.feedback_id)
         if abs(_age_s(decision, item)) > spec.wait_s:
             late += 1
+        elif item.kind == ACTIVATE:
+            active = True
         elif item.kind not in spec.weights:
             unknown_kind += 1
         elif (slot := _slot(decision.slate, item.item_id)) is None:
@@ -110,7 +117,7 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
         for slot in range(len(decision.slate))
     )
     closed = (now - decision.time).total_seconds() > spec.wait_s
-    return Outcome(decision, rewards, sum(rewards), bool(counted), closed, late, unknown_kind, not_in_slate)
+    return Outcome(decision, rewards, sum(rewards), bool(counted), closed, late, unknown_kind, not_in_slate, active)
 
 
 def _bounded(reward: float, spec: RewardSpec) -> float:

@@ -246,6 +246,8 @@ class Version(Record):
     """The same of feedback."""
     as_of: UtcTime
     """The time at which wait windows were open or closed."""
+    caught_up: bool
+    """It has read the log to its end, as of then."""
     begins: dict[str, JsonValue] | None = None
     """Of number 0: what the fold began with; see `serve.learner`."""
     received_at: UtcTime | None = None

@@ -154,10 +154,19 @@ class Store:
         return self._clock()
 
     def decisions(
-        self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
+        self,
+        after: int = 0,
+        limit: int | None = None,
+        *,
+        loop: str | None = None,
+        until: int | None = None,
+        without: Collection[str] = (),
     ) -> list[tuple[int, Decision]]:
-        """Return the decisions after a log position, up to another, with their positions: `limit` at most."""
-        return self._select(DECISIONS, *_after(DECISIONS, after, loop, until), limit=limit)
+        """Return the decisions after a log position, up to another, with their positions: `limit` at most.
+
+        `without` names fields that are not read, for speed: they are empty tuples in what is returned.
+        """
+        return self._select(DECISIONS, *_after(DECISIONS, after, loop, until), limit=limit, without=without)
 
     def feedback(
         self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
@@ -168,6 +177,18 @@ class Store:
     def versions(self, fold_id: str) -> list[Version]:
         """Return the steps of a fold, in their order."""
         return [version for _, version in self._select(VERSIONS, VERSIONS.table.c.fold_id == fold_id)]
+
+    def last_decision(self) -> int:
+        """Return the log position of the last decision, 0 if there is none."""
+        with self.reading() as connection:
+            query = sa.select(sa.func.coalesce(sa.func.max(DECISIONS.table.c.seq), 0))
+            return int(connection.execute(query).scalar_one())
+
+    def routed(self, after: int, node_id: str | None = None, limit: int | None = None) -> list[tuple[int, Decision]]:
+        """Return the decisions after a log position that are for an output node, or for any, with their positions."""
+        columns = DECISIONS.table.c
+        of_node = columns.node_id.is_not(None) if node_id is None else columns.node_id == node_id
+        return self._select(DECISIONS, columns.seq > after, of_node, limit=limit)
 
     def feedback_of(self, decision_ids: Collection[str]) -> dict[str, list[Feedback]]:
         """Return the feedback of each decision in log order; decisions without any are left out."""
@@ -196,8 +217,10 @@ class Store:
                 for log in LOGS
             }
 
-    def _select(self, log: Log[R], *where: sa.ColumnElement[bool], limit: int | None = None) -> list[tuple[int, R]]:
-        query = sa.select(log.table).where(*where).order_by(log.table.c.seq).limit(limit)
+    def _select(
+        self, log: Log[R], *where: sa.ColumnElement[bool], limit: int | None = None, without: Collection[str] = ()
+    ) -> list[tuple[int, R]]:
+        query = log.select(without=without).where(*where).order_by(log.table.c.seq).limit(limit)
         with self.reading() as connection:
             return log.read(connection.execute(query))
 
@@ -318,7 +341,7 @@ def _select_in(
 ) -> list[tuple[int, R]]:
     found: list[tuple[int, R]] = []
     for chunk in _chunks(list(values)):
-        query = sa.select(log.table).where(column.in_(chunk), *where).order_by(log.table.c.seq)
+        query = log.select().where(column.in_(chunk), *where).order_by(log.table.c.seq)
         found += log.read(connection.execute(query))
     return found
 

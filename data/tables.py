@@ -1,6 +1,6 @@
 """The tables of the log and how a record becomes a row and back. Who writes and reads them is store.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeAlias, TypeVar, cast
@@ -93,12 +93,17 @@ class Log(Generic[R]):
         """Return the record's values in the key's columns."""
         return tuple([getattr(record, column.name) for column in self.key])
 
+    def select(self, *, without: Collection[str] = ()) -> sa.Select[Any]:
+        """Return a query for `read`, of all columns but some."""
+        return sa.select(*(column for column in self.table.c if column.name not in without))
+
     def read(self, rows: sa.CursorResult[Any]) -> list[tuple[int, R]]:
-        """Turn rows of the whole table into records with their positions."""
+        """Turn rows of a `select` into records with their positions; fields without a column are empty tuples."""
         # Not validated again: a row was written from a validated record, and validation would be most of the time.
         construct = cast(Callable[..., R], self.record.model_construct)
-        fields = list(self.record.model_fields)
-        return [(row[0], construct(**dict(zip(fields, row[1:], strict=True)))) for row in rows]
+        names = list(rows.keys())[1:]
+        empty = dict.fromkeys(self.record.model_fields.keys() - names, ())
+        return [(row[0], construct(**empty, **dict(zip(names, row[1:], strict=True)))) for row in rows]
 
 
 def _text(name: str, default: str | None = None) -> sa.Column[str]:
@@ -187,6 +192,7 @@ VERSIONS = _log(
     *(_text(name) for name in ("version_id", "loop", "objective", "fold_id")),
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("number", "decision_seq", "feedback_seq")),
     sa.Column("as_of", Time, nullable=False),
+    sa.Column("caught_up", sa.Boolean, nullable=False),
     sa.Column("begins", Json),
     sa.Column("received_at", Time, nullable=False),
     sa.Index("ix_versions_fold_id_number", "fold_id", "number"),

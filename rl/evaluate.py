@@ -22,9 +22,8 @@ from data.errors import DataError
 from data.features import purchase_lines
 from data.settings import Settings
 from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load_any
-from rl.encoding import VisitEncoder
+from rl.encoding import Visit, VisitEncoder
 from rl.experience import purchase_events
-from rl.fold import encode
 from rl.policies.baselines import Popularity
 from rl.policies.greedy import Greedy
 from rl.policy import Policy, PolicyError
@@ -43,9 +42,9 @@ def rank(
 ) -> list[list[str]]:
     """Return each customer's k items of highest expected reward in the whole catalogue at the given time."""
     rankings: list[list[str]] = []
-    for at in range(0, len(users), _CHUNK):
-        chunk = users[at : at + _CHUNK]
-        query = encode(chunk, times[at : at + _CHUNK], [encoder.items] * len(chunk), encoder)
+    visits = [Visit(user, time, encoder.items) for user, time in zip(users, times, strict=True)]
+    for at in range(0, len(visits), _CHUNK):
+        query = encoder.query(visits[at : at + _CHUNK])
         best = np.argsort(-policy.expected(query), axis=1, kind="stable")[:, :k]
         rankings += [[encoder.items[item] for item in row] for row in best]
     return rankings

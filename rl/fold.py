@@ -4,15 +4,15 @@ The online learner and batch training both go through here, so what the one has 
 would.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from data.attribution import Outcome
-from data.schema import Decision
+from data.schema import Decision, Features
 from rl.encoding import Visit, VisitEncoder
-from rl.policy import Observations, Query
+from rl.policy import Observations, Slates
 
 
 def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Observations:
@@ -31,17 +31,23 @@ def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Visi
     return _shown(decisions, difference, np.zeros(len(difference)), encoder)
 
 
-def encode(
-    users: Sequence[str | None], times: Sequence[datetime], candidates: Sequence[Sequence[str]], encoder: VisitEncoder
-) -> Query:
-    """Encode B visits with A candidates each (as many in every visit)."""
-    return encoder.query([Visit(*visit) for visit in zip(users, times, candidates, strict=True)])
-
-
 def _shown(
     decisions: Sequence[Decision], rewards: np.ndarray, counts: np.ndarray, encoder: VisitEncoder
 ) -> Observations:
     """Encode every slot of every decision as a row of its own."""
-    slots = [(decision.user_id, decision.visit_time, item) for decision in decisions for item in decision.slate]
-    query = encode([s[0] for s in slots], [s[1] for s in slots], [[s[2]] for s in slots], encoder)
-    return Observations(query.features[:, 0], query.state, query.items[:, 0], rewards, counts)
+    query = encoder.query([visit for decision in decisions for visit in _slots(decision)])
+    positions = np.zeros((len(query), 1), dtype=np.int64)
+    unused = np.ones((len(query), 1))
+    observed = Observations.of_slates(query, Slates(positions, unused, unused), rewards[:, None])
+    return replace(observed, counts=counts)
+
+
+def _slots(decision: Decision) -> Iterator[Visit]:
+    """Return each slot of a decision as a visit whose one candidate is the item that was shown there."""
+    for slot, item in enumerate(decision.slate):
+        features = decision.features or None
+        if features:
+            place = decision.slots[slot].features if decision.slots else ()
+            described = features.items[decision.candidates.index(item)] if features.items else ()
+            features = Features.model_construct(context=features.context + place, items=(described,))
+        yield Visit(decision.user_id, decision.visit_time, (item,), decision.context, features)

@@ -6,9 +6,10 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
-from uuid import uuid4
+from time import monotonic
+from typing import Any
 
 import ray
 from fastapi import FastAPI
@@ -22,22 +23,18 @@ from data.node import load_node
 from data.settings import Settings
 from data.store import Store, StoreUnavailable
 from data.writer import GroupCommitWriter
-from rl.artefact import load
 from serve.api.v1 import create_api
 from serve.config import Secrets, ServiceConfig
-from serve.learner import OnlineLearner, Snapshot, Update
-from serve.recommender import Recommender
-from serve.router import Router
+from serve.followers import Served
+from serve.loops import Known, Loops, News
 from serve.service import Service
+from serve.sources import Configured
 
 _POLL_S = 0.05
 """How often the learner looks at the log; adds half of it to the time until feedback is served."""
+_REFRESH_S = 0.5
+"""How often it looks whether something else is to be served."""
 _LONG_POLL_S = 5.0
-_HISTORY = 200
-"""Updates kept for followers; one that has missed more takes a snapshot."""
-
-News: TypeAlias = tuple[str, Snapshot | list[Update]]
-"""Which learner it is from (a restarted one counts anew), and what a follower does not have yet."""
 
 log = logging.getLogger("ray.serve")
 
@@ -53,52 +50,50 @@ class Learner:
     def __init__(self, config: ServiceConfig) -> None:
         """Load the policies, rebuild from the log what they have learned since, then follow it."""
         settings = _settings(config)
-        artefacts = {name: load(settings.home / "policies" / name) for name in config.policies}
-        for name, artefact in artefacts.items():
-            if artefact.reward != config.reward:
-                log.warning("%s was trained for %s and now learns from %s", name, artefact.reward, config.reward)
-        self._learner = OnlineLearner(Store.open(settings.store_url), artefacts, config.reward, config.learn_from)
-        self._id = uuid4().hex
+        store = Store.open(settings.store_url)
+        sources = [Configured(config, settings, store)]
+        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
         self._node = ray.get_runtime_context().get_node_id()
-        self._updates: list[Update] = []
-        if last := self._learner.catch_up():
-            self._updates = [last]
+        self._followers: dict[str, float] = {}
         self._changed = asyncio.Condition()
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._again(self._loops.poll, _POLL_S)),
+            loop.create_task(self._again(self._loops.refresh, _REFRESH_S)),
+        ]
 
-    async def _follow(self) -> None:
+    async def _again(self, work: Any, every_s: float) -> None:
         while True:
             try:
-                update = await asyncio.to_thread(self._learner.poll)
+                changed = await asyncio.to_thread(work)
             except StoreUnavailable as error:
                 log.warning("the log did not answer, trying again: %s", error)
-                update = None
-            if update:
+                changed = False
+            if changed:
                 async with self._changed:
-                    self._updates = [*self._updates[-_HISTORY:], update]
                     self._changed.notify_all()
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(every_s)
 
     def node(self) -> str:
         """Return the id of the machine that the log's file is on."""
         return self._node
 
-    async def news(self, learner_id: str, number: int) -> News:
-        """Return what came after update `number` of learner `learner_id`; waits up to 5 s for something."""
-        if learner_id != self._id or (self._updates and self._updates[0].number > number + 1):
-            return self._id, await asyncio.to_thread(self._learner.snapshot)
+    async def news(self, follower: str, known: Known) -> tuple[News, int]:
+        """Return what a follower does not have yet, and how many follow; waits up to 5 s for something."""
+        self._followers[follower] = monotonic()
         async with self._changed:
             with suppress(TimeoutError):  # an empty answer shows the follower that the learner lives
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._newer(number)), _LONG_POLL_S)
-        return self._id, self._newer(number)
-
-    def _newer(self, number: int) -> list[Update]:
-        return [update for update in self._updates if update.number > number]
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._loops.behind(known)), _LONG_POLL_S)
+        news = await asyncio.to_thread(self._loops.news, known)
+        lately = monotonic() - 2 * _LONG_POLL_S
+        self._followers = {name: at for name, at in self._followers.items() if at > lately}
+        return news, len(self._followers)
 
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the log."""
-        if self._task.done():
-            raise RuntimeError(f"the learner has stopped following the log: {self._task.exception()}")
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"the learner has stopped following the log: {task.exception()}")
 
 
 class Gateway:
@@ -108,14 +103,13 @@ class Gateway:
         """Open the log; the policies come from the learner."""
         settings = _settings(config)
         self._learner = learner
-        self._writer = GroupCommitWriter(Store.open(settings.store_url))
+        store = Store.open(settings.store_url)
+        self._writer = GroupCommitWriter(store)
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (load_node(name), archive.scaler(name)) for name in config.nodes}
-        self._recommender = Recommender({}, Router(config.policies))
-        self._service = Service(
-            self._recommender, self._writer, nodes, serve.get_replica_context().replica_id.unique_id
-        )
-        self._learner_id, self._number = "", 0
+        self._served = Served({"v1": config.policies})
+        self._replica = serve.get_replica_context().replica_id.unique_id
+        self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
         self._task: asyncio.Task[None] | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -140,15 +134,8 @@ class Gateway:
 
     async def _catch_up(self) -> None:
         """Wait for news of the learner and take them over; nothing awaits in between, so no request sees half of it."""
-        learner_id, news = await self._learner.news.remote(self._learner_id, self._number)
-        if isinstance(news, Snapshot):
-            self._recommender.restore(news)
-            self._number = news.number
-        else:
-            for update in news:
-                self._recommender.apply(update)
-                self._number = update.number
-        self._learner_id = learner_id
+        news, _ = await self._learner.news.remote(self._replica, self._served.known())
+        self._served.take(news)
 
     async def _follow(self) -> None:
         while True:

@@ -2,6 +2,9 @@
 
 A decision is folded as soon as some of its feedback counts, or else when its wait window closes; further feedback in
 the window corrects what was folded. At any time the policies are what batch training on the same log would give.
+
+A fold goes in steps, and each is recorded in the log before its state is shown to anyone: whoever repeats the steps
+(`replay`) comes to the same states bit by bit, as sums of floats depend on how they were grouped.
 """
 
 import threading
@@ -11,26 +14,43 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict
 
 from data.attribution import GRACE, Outcome, attribute
-from data.schema import Decision, Feedback, RewardSpec
+from data.schema import Decision, Feedback, RewardSpec, Version
 from data.store import Store
 from rl.artefact import Artefact
+from rl.encoding import CustomerEncoder
 from rl.fold import correct, observe
 from rl.policy import Observations
 
 _ROWS = 5_000
 """Log rows read at a time; bounds the memory of a fold over a long log."""
+_NOT_READ = ("propensities", "scores", "probabilities", "rules")
+"""What of a decision is not needed to learn from it."""
+_OF_FEATURES = ("candidates", "features", "slots")
+"""What is needed only by policies that learn from features that were given with the request."""
+
+
+class FoldSpec(BaseModel):
+    """What a fold learns from, and what for. With the digests of its artefacts it is what the fold begins with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    loop: str = "v1"
+    objective: str = "default"
+    reward: RewardSpec = RewardSpec()
+    learn_from: Literal["own", "all"] = "own"
+    """Each policy learns from its own decisions only, or from all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one reading of the log has added, by policy."""
+    """What one step of a fold has added, by policy."""
 
     number: int
-    """Counts the learner's updates, so that a follower notices one that it has missed."""
-    position: int
-    """Log positions of decisions and feedback plus windows closed: never the same for two states, never goes back."""
+    """Counts the fold's steps, so that a follower notices one that it has missed."""
     learned_through: int
     """Log position of the last feedback folded."""
     observations: dict[str, Observations]
@@ -40,8 +60,8 @@ class Update:
 class Snapshot:
     """Everything that a follower needs to answer: it loads nothing itself, so all replicas serve the same."""
 
+    fold_id: str
     number: int
-    position: int
     learned_through: int
     artefacts: dict[str, Artefact]
 
@@ -70,47 +90,44 @@ class OnlineLearner:
         self,
         store: Store,
         artefacts: Mapping[str, Artefact],
-        spec: RewardSpec,
-        learn_from: Literal["own", "all"] = "own",
+        spec: FoldSpec,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        fold_id: str | None = None,
     ) -> None:
         """Start before the first row of the log; the artefacts' policies are changed in place.
 
-        What an artefact was trained on already, it does not learn again.
+        What an artefact was trained on already, it does not learn again. Steps are recorded only in a fold of its own:
+        one that is given an id is another's, to be replayed.
         """
-        self._store, self._artefacts, self._spec = store, artefacts, spec
-        self._learn_from, self._clock = learn_from, clock
-        self._wait = timedelta(seconds=spec.wait_s)
+        self._store, self._artefacts, self._spec, self._clock = store, artefacts, spec, clock
+        self._wait = timedelta(seconds=spec.reward.wait_s)
         self._lock = threading.Lock()
         self._tracked: dict[str, _Tracked] = {}
         self._open: deque[str] = deque()  # in log order: windows that are not yet known to be closed
         self._kept: deque[str] = deque()  # closed, within the grace
         self._orphans: dict[str, list[Feedback]] = {}
-        self._decision_seq = self._feedback_seq = self._closed = self._number = self._position = 0
+        self._decision_seq = self._feedback_seq = self._number = 0
         self._last_decision = datetime.min.replace(tzinfo=UTC)
+        plain = all(isinstance(artefact.encoder, CustomerEncoder) for artefact in artefacts.values())
+        self._not_read = (*_NOT_READ, *_OF_FEATURES) if plain else _NOT_READ
+        self.fold_id = fold_id or uuid4().hex[:8]
         self.caught_up = False
         """Whether the last poll came to the end of the log."""
+        self._unrecorded = [] if fold_id else [self._version(clock(), begins=True)]
+        self._unpublished: Update | None = None
 
     def poll(self) -> Update | None:
-        """Read what the log has gained and learn it; None if nothing has changed.
+        """Read what the log has gained, learn it and record the step; None if nothing has changed.
 
         Raises:
-            StoreUnavailable: the database did not answer; nothing was learned, and the next call tries again.
+            StoreUnavailable: the database did not answer; the next call goes on where this one has stopped.
         """
-        now = self._clock()
-        # Feedback first: then each decision that it is about is in the log already when the decisions are read.
-        feedback = self._store.feedback(self._feedback_seq, _ROWS)
-        behind = len(feedback) == _ROWS
-        if behind:  # there is more, all received later than this: for the fold it is not later yet
-            now = _received(feedback[-1][1])
-        ahead = behind and self._last_decision > now  # a long log is read abreast, so that few decisions are open
-        decisions = [] if ahead else self._store.decisions(self._decision_seq, _ROWS)
-        self.caught_up = not behind and len(decisions) < _ROWS
         with self._lock:  # a snapshot must not say that it has learned what has only been read
-            touched = self._hear(feedback) | self._track(decisions) | self._close(now)
-            update = self._learn(self._fold(touched, now)) if touched or feedback else None
-            self._forget(now)
-        return update
+            if not self._unpublished:
+                self._unpublished = self._read()
+            self._record()
+            update, self._unpublished = self._unpublished, None
+            return update
 
     def catch_up(self) -> Update | None:
         """Poll until the end of the log; returns the last update."""
@@ -120,10 +137,70 @@ class OnlineLearner:
         return last
 
     def snapshot(self) -> Snapshot:
-        """Return the state after the last update."""
+        """Return the state after the last step.
+
+        Raises:
+            StoreUnavailable: the step could not be recorded yet.
+        """
         with self._lock:
+            self._record()
             artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
-            return Snapshot(self._number, self._position, self._feedback_seq, artefacts)
+            return Snapshot(self.fold_id, self._number, self._feedback_seq, artefacts)
+
+    def replay(self, version: Version) -> None:
+        """Repeat the next step of a recorded fold."""
+        spec, until = self._spec, version.decision_seq
+        feedback = self._store.feedback(self._feedback_seq, loop=spec.loop, until=version.feedback_seq)
+        decisions = self._store.decisions(self._decision_seq, loop=spec.loop, until=until, without=self._not_read)
+        self.caught_up = version.caught_up
+        self._step(feedback, decisions, version.as_of)
+
+    def _read(self) -> Update | None:
+        now, spec = self._clock(), self._spec
+        # Feedback first: then each decision that it is about is in the log already when the decisions are read.
+        feedback = self._store.feedback(self._feedback_seq, _ROWS, loop=spec.loop)
+        behind = len(feedback) == _ROWS
+        if behind:  # there is more, all received later than this: for the fold it is not later yet
+            now = _received(feedback[-1][1])
+        ahead = behind and self._last_decision > now  # a long log is read abreast, so that few decisions are open
+        decisions = (
+            [] if ahead else self._store.decisions(self._decision_seq, _ROWS, loop=spec.loop, without=self._not_read)
+        )
+        self.caught_up = not behind and len(decisions) < _ROWS
+        update = self._step(feedback, decisions, now)
+        if update:
+            self._unrecorded.append(self._version(now))
+        return update
+
+    def _step(
+        self, feedback: Sequence[tuple[int, Feedback]], decisions: Sequence[tuple[int, Decision]], now: datetime
+    ) -> Update | None:
+        touched = self._hear(feedback) | self._track(decisions) | self._close(now)
+        update = None
+        if touched or feedback:
+            update = self._learn(self._fold(touched, now))
+        self._forget(now)
+        return update
+
+    def _version(self, now: datetime, begins: bool = False) -> Version:
+        digests = {name: artefact.digest for name, artefact in self._artefacts.items()}
+        return Version(
+            version_id=f"{self.fold_id}.{self._number}",
+            loop=self._spec.loop,
+            objective=self._spec.objective,
+            fold_id=self.fold_id,
+            number=self._number,
+            decision_seq=self._decision_seq,
+            feedback_seq=self._feedback_seq,
+            as_of=now,
+            caught_up=self.caught_up,
+            begins={"policies": digests, "spec": self._spec.model_dump(mode="json")} if begins else None,
+        )
+
+    def _record(self) -> None:
+        if self._unrecorded:
+            self._store.insert(self._unrecorded)
+            self._unrecorded = []
 
     def _hear(self, feedback: Sequence[tuple[int, Feedback]]) -> set[str]:
         """Add feedback to its decisions, or keep it for a decision that may follow."""
@@ -143,8 +220,7 @@ class OnlineLearner:
         for seq, decision in decisions:
             self._decision_seq, self._last_decision = seq, decision.time
             early = self._orphans.pop(decision.decision_id, [])
-            # The candidates are not learned from, and would be most of the memory.
-            self._tracked[decision.decision_id] = _Tracked(decision.model_copy(update={"candidates": ()}), early)
+            self._tracked[decision.decision_id] = _Tracked(_shown(decision), early)
             self._open.append(decision.decision_id)
             if early:
                 touched.add(decision.decision_id)
@@ -156,7 +232,6 @@ class OnlineLearner:
         while self._open and self._tracked[self._open[0]].decision.time + self._wait < now:
             closed.add(self._open[0])
             self._kept.append(self._open.popleft())
-        self._closed += len(closed)
         return closed
 
     def _forget(self, now: datetime) -> None:
@@ -172,7 +247,7 @@ class OnlineLearner:
         fold = _Fold()
         for decision_id in sorted(touched):  # a fixed order, so that sums come out the same
             tracked = self._tracked[decision_id]
-            outcome = attribute(tracked.decision, tracked.feedback, self._spec, now)
+            outcome = attribute(tracked.decision, tracked.feedback, self._spec.reward, now)
             if not outcome.due or outcome.rewards == tracked.folded:
                 continue
             if tracked.folded is None:
@@ -184,7 +259,6 @@ class OnlineLearner:
 
     def _learn(self, fold: _Fold) -> Update:
         self._number += 1
-        self._position = self._decision_seq + self._feedback_seq + self._closed
         observations = {}
         for name, artefact in self._artefacts.items():
             new = [outcome for outcome in fold.new if self._learns(name, outcome)]
@@ -194,13 +268,22 @@ class OnlineLearner:
             if parts:
                 observations[name] = Observations.concatenate(parts)
                 artefact.policy.update(observations[name])
-        return Update(self._number, self._position, self._feedback_seq, observations)
+        return Update(self._number, self._feedback_seq, observations)
 
     def _learns(self, name: str, outcome: Outcome) -> bool:
-        until = self._artefacts[name].learned_until
-        if until is not None and outcome.decision.time <= until:
+        decision, until = outcome.decision, self._artefacts[name].learned_until
+        if decision.mode == "log" or (until is not None and decision.time <= until):
             return False
-        return self._learn_from == "all" or outcome.decision.policy == name
+        return self._spec.learn_from == "all" or decision.policy == name
+
+
+def _shown(decision: Decision) -> Decision:
+    """Return the decision with what was shown as its candidates: the others, most of its memory, are not learned."""
+    changes: dict[str, object] = {"candidates": decision.slate}
+    if decision.features and decision.features.items:
+        shown = tuple(decision.features.items[decision.candidates.index(item)] for item in decision.slate)
+        changes["features"] = decision.features.model_copy(update={"items": shown})
+    return decision.model_copy(update=changes)
 
 
 def _received(feedback: Feedback) -> datetime:

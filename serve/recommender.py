@@ -1,55 +1,87 @@
 """The recommender: candidates -> features -> policy -> decision. A plain class: no Ray, no HTTP, no storage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
 
-from data.schema import CONTEXT_TIME, Decision, Scalar, parse_visit_time
+from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Scalar, Slot, parse_visit_time
 from rl.artefact import Artefact
-from rl.fold import encode
-from rl.policy import PolicyError
+from rl.encoding import Visit
+from rl.policies.greedy import Greedy
+from rl.policy import Policy, PolicyError, Query, Slates
+from rl.rules import rules_constraint
 from serve.learner import Snapshot, Update
 from serve.router import Router, seed
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request, checked for its form."""
+    """One request, with what it may be answered with."""
 
     decision_id: str
     time: datetime
     k: int
     user_id: str | None = None
-    context: Mapping[str, Scalar] | None = None
+    node_id: str | None = None
+    context: Mapping[str, Scalar] = field(default_factory=dict)
     candidates: Sequence[str] | None = None
-    exclude: Sequence[str] = ()
+    """Each once; None: the catalogue of the policy."""
     policy: str | None = None
+    """None: whichever the traffic's shares give."""
+    mode: Mode = "explore"
+    """apprentice and log: the slate is the first candidates, or the baselines of the slots."""
+    features: Features | None = None
+    rules: Rules | None = None
+    slots: tuple[Slot, ...] = ()
+    deferred: bool = False
+    tell: bool = False
+    """Log the probabilities of all candidates."""
 
 
 class Recommender:
-    """Holds one version of each policy and answers with it.
+    """Holds one version of each policy of a fold and answers with it.
 
     `decide`, `apply` and `restore` must not run at the same time: on an event loop they do not, as none of them
     awaits. So a request is answered by one version from start to end.
     """
 
-    def __init__(self, artefacts: Mapping[str, Artefact], router: Router) -> None:
-        self._artefacts, self._router = artefacts, router
-        self.position = 0
-        """How far the log was folded when this version was made; see `serve.learner`."""
+    def __init__(self, router: Router, loop: str = "v1", objective: str = "default") -> None:
+        self._router, self.loop, self.objective = router, loop, objective
+        self._artefacts: dict[str, Artefact] = {}
+        self.fold_id, self.number = "", 0
+        """Which step of which fold this version is; see `serve.learner`."""
         self.learned_through = 0
         """Log position of the last feedback that the policies have seen."""
 
     def version(self, name: str) -> str:
-        """Return the served version of a policy: what was trained, and how far the log was folded into it."""
-        return f"{self._artefacts[name].digest}.{self.position}"
+        """Return the served version of a policy: what was trained, and the step of the fold since."""
+        return f"{self.digest(name)}.{self.fold_id}.{self.number}"
+
+    def digest(self, name: str) -> str:
+        """Return which artefact a policy was when the fold began."""
+        return self._artefacts[name].digest
 
     @property
     def names(self) -> list[str]:
         """The policies."""
         return list(self._artefacts)
+
+    def policy_of(self, ask_for: str | None, key: str) -> str:
+        """Return the policy that answers: the one that is asked for, or the one that a customer's key is routed to.
+
+        Raises:
+            PolicyError: there is no such policy.
+        """
+        name = ask_for or self._router.route(key)
+        if name not in self._artefacts:
+            raise PolicyError(f"policy {name!r} is not served; served are {', '.join(self._artefacts)}")
+        return name
+
+    def catalogue(self, name: str) -> Sequence[str]:
+        """Return the items that a policy knows."""
+        return self._artefacts[name].encoder.items
 
     def decide(self, ask: Ask) -> Decision:
         """Answer.
@@ -59,50 +91,113 @@ class Recommender:
         Raises:
             PolicyError: nothing is left to choose from, the named policy is not served, or `context.time` is no time.
         """
-        name = ask.policy or self._router.route(ask.user_id or ask.decision_id)
-        if name not in self._artefacts:
-            raise PolicyError(f"policy {name!r} is not served; served are {', '.join(self._artefacts)}")
+        name = self.policy_of(ask.policy, ask.user_id or ask.decision_id)
         artefact = self._artefacts[name]
-        candidates = _candidates(ask, artefact.encoder.items)
-        context = {CONTEXT_TIME: ask.time.isoformat(), **(ask.context or {})}
+        candidates = tuple(artefact.encoder.items if ask.candidates is None else ask.candidates)
+        if not candidates:
+            raise PolicyError("no candidate is left; give others, exclude fewer, or upsert items")
+        context = {CONTEXT_TIME: ask.time.isoformat(), **ask.context}
         try:
             time = parse_visit_time(context[CONTEXT_TIME])
         except ValueError as error:
             raise PolicyError(str(error)) from error
-        query = encode([ask.user_id], [time], [candidates], artefact.encoder)
-        k = min(ask.k, len(candidates))
-        slates = artefact.policy.decide(query, k, np.random.default_rng(seed(ask.decision_id)))
-        return Decision(
+        visit = Visit(ask.user_id, time, candidates, context, ask.features)
+        slates = _answer(artefact, visit, ask)
+        return Decision.model_construct(
             decision_id=ask.decision_id,
             time=ask.time,
+            loop=self.loop,
             user_id=ask.user_id,
+            node_id=ask.node_id,
             context=context,
-            candidates=tuple(candidates),
-            slate=tuple(candidates[position] for position in slates.positions[0]),
+            candidates=candidates,
+            slate=tuple(candidates[position] for position in slates.positions[0].tolist()),
             propensities=tuple(slates.propensities[0].tolist()),
             scores=tuple(slates.scores[0].tolist()),
             policy=name,
             policy_version=self.version(name),
+            mode=ask.mode,
+            objective=self.objective,
+            deferred=ask.deferred,
+            probabilities=tuple(slates.first[0].tolist()) if ask.tell and slates.first is not None else (),
+            features=ask.features,
+            rules=ask.rules,
+            slots=ask.slots,
         )
 
     def apply(self, update: Update) -> None:
         """Learn what the learner has folded since the last update."""
         for name, observations in update.observations.items():
             self._artefacts[name].policy.update(observations)
-        self.position, self.learned_through = update.position, update.learned_through
+        self.number, self.learned_through = update.number, update.learned_through
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take over the learner's policies as they are, with what they were trained on and what they have learned."""
         self._artefacts = dict(snapshot.artefacts)
-        self.position, self.learned_through = snapshot.position, snapshot.learned_through
+        self.fold_id, self.number, self.learned_through = snapshot.fold_id, snapshot.number, snapshot.learned_through
 
 
-def _candidates(ask: Ask, catalogue: Sequence[str]) -> list[str]:
-    """Return what may be shown, each once, in the order given."""
-    excluded = set(ask.exclude)
-    candidates = [
-        item for item in dict.fromkeys(catalogue if ask.candidates is None else ask.candidates) if item not in excluded
-    ]
-    if not candidates:
-        raise PolicyError("no candidate is left after the exclusions; give others, or exclude fewer")
-    return candidates
+def repeat(decision: Decision) -> Ask:
+    """Return the ask that a decision was the answer to, for the policy that answered it."""
+    return Ask(
+        decision_id=decision.decision_id,
+        time=decision.time,
+        k=len(decision.slate),
+        user_id=decision.user_id,
+        node_id=decision.node_id,
+        context=decision.context,
+        candidates=decision.candidates,
+        policy=decision.policy,
+        mode=decision.mode,
+        features=decision.features,
+        rules=decision.rules,
+        slots=decision.slots,
+        deferred=decision.deferred,
+        tell=bool(decision.probabilities),
+    )
+
+
+def _answer(artefact: Artefact, visit: Visit, ask: Ask) -> Slates:
+    """Let the policy choose, or in the modes without a choice value what the client has chosen."""
+    policy: Policy = Greedy(artefact.policy) if ask.mode == "exploit" else artefact.policy
+    rng = np.random.default_rng(seed(ask.decision_id))
+    if ask.slots:
+        return _fill(artefact, policy, visit, ask, rng)
+    query = artefact.encoder.query([visit])
+    k = min(ask.k, len(visit.candidates))
+    if ask.mode in ("apprentice", "log"):
+        return _given(policy, query, list(range(k)))
+    constraint = rules_constraint(visit.candidates, ask.rules) if ask.rules else None
+    return policy.decide(query, k, rng, constraint)
+
+
+def _fill(artefact: Artefact, policy: Policy, visit: Visit, ask: Ask, rng: np.random.Generator) -> Slates:
+    """Fill slots that have features of their own one after the other, no item twice."""
+    candidates, features = visit.candidates, ask.features or Features()
+    parts, taken = list[Slates](), set[str]()
+    for slot in ask.slots:
+        described = features.model_copy(update={"context": features.context + slot.features})
+        query = artefact.encoder.query([replace(visit, features=described)])
+        if ask.mode in ("apprentice", "log"):
+            assert slot.baseline is not None, "checked with the request"
+            part = _given(policy, query, [candidates.index(slot.baseline)])
+        else:
+            allowed = np.array([[item not in taken and item not in slot.exclude for item in candidates]])
+            if not allowed.any():
+                raise PolicyError(f"no action is left for slot {slot.slot_id!r}: exclude fewer, or give more actions")
+            part = policy.decide(replace(query, mask=query.mask & allowed), 1, rng)
+        taken.add(candidates[int(part.positions[0, 0])])
+        parts.append(part)
+    return Slates(
+        np.concatenate([part.positions for part in parts], axis=1),
+        np.concatenate([part.propensities for part in parts], axis=1),
+        np.concatenate([part.scores for part in parts], axis=1),
+        parts[0].first,
+    )
+
+
+def _given(policy: Policy, query: Query, positions: list[int]) -> Slates:
+    """Return what the client has chosen, which is certain, with what the policy expects of it."""
+    certain = np.zeros(query.mask.shape)
+    certain[0, positions[0]] = 1.0
+    return Slates(np.array([positions]), np.ones((1, len(positions))), policy.expected(query)[:, positions], certain)

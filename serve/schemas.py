@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from data.schema import Amount, Id, Scalar, UtcTime
+from data.schema import Amount, Id, Mode, Scalar, UtcTime
 
 MAX_CANDIDATES = 1_000
 MAX_SLATE = 100
@@ -33,6 +33,10 @@ class RecommendRequest(Body):
         default=None, description="a name for the decision: asking again with it returns the same decision"
     )
     policy: Id | None = Field(default=None, description="ask this policy, whatever its share of the traffic")
+    objective: Id = Field(default="default", description="what to earn most under, of those that are configured")
+    explore: bool = Field(default=True, description="off: the best by what is known; ties are drawn evenly")
+    node: Id | None = Field(default=None, description="the output node that shows it; its stream is sent the slate")
+    timeout_s: float | None = Field(default=None, gt=0, le=60, description="answer 503 rather than later than this")
 
     @field_validator("context")
     @classmethod
@@ -44,6 +48,17 @@ class RecommendRequest(Body):
             except UnicodeEncodeError as error:
                 raise ValueError(f"no valid Unicode: {error.reason} at {error.start}") from error
         return context
+
+
+FORMS = ("one", "many")
+"""Tags of the two forms of a body; tagged, an error is about the form that was sent."""
+
+RecommendBody: TypeAlias = Annotated[
+    Annotated[RecommendRequest, Tag("one")]
+    | Annotated[list[RecommendRequest], Field(min_length=1, max_length=MAX_BATCH), Tag("many")],
+    Discriminator(lambda body: FORMS[isinstance(body, list)]),
+]
+"""One request, or a list of them."""
 
 
 class RecommendedItem(Body):
@@ -83,13 +98,10 @@ class FeedbackRequest(Body):
     )
 
 
-FEEDBACK_FORMS = ("one", "many")
-"""Tags of the two forms of a feedback body; tagged, an error is about the form that was sent."""
-
 FeedbackBody: TypeAlias = Annotated[
     Annotated[FeedbackRequest, Tag("one")]
     | Annotated[list[FeedbackRequest], Field(min_length=1, max_length=MAX_BATCH), Tag("many")],
-    Discriminator(lambda body: FEEDBACK_FORMS[isinstance(body, list)]),
+    Discriminator(lambda body: FORMS[isinstance(body, list)]),
 ]
 """One report, or a list of them."""
 
@@ -107,6 +119,35 @@ class FeedbackResponse(Body):
     """In the order of the request."""
 
     results: list[FeedbackResult]
+
+
+class LoggedFeedback(Body):
+    """A report as the log has it."""
+
+    feedback_id: str
+    kind: str
+    item_id: str | None
+    value: float
+    time: UtcTime | None
+    received_at: UtcTime
+
+
+class LoggedDecision(Body):
+    """A decision as the log has it, with what is known of what it earned."""
+
+    decision_id: str
+    time: UtcTime
+    user_id: str | None
+    node: str | None
+    context: dict[str, Scalar]
+    candidates: tuple[str, ...] = Field(description="the items that could have been shown, after all filters")
+    items: list[RecommendedItem]
+    rewards: list[float] = Field(description="of each slot, so far, under the objective's reward specification")
+    policy: PolicyVersion
+    mode: Mode
+    objective: str
+    closed: bool = Field(description="the wait window is over: later feedback does not count")
+    feedback: list[LoggedFeedback] = Field(description="all that was reported, in the order of the log")
 
 
 class EventsRequest(Body):
@@ -129,6 +170,24 @@ class EventsResponse(Body):
     """In the order of the request."""
 
     results: list[EventResult]
+
+
+class ServedPolicy(Body):
+    """A policy that is served."""
+
+    loop: str
+    objective: str
+    name: str
+    version: str = Field(description="the trained artefact's digest, the fold's id, and the fold's step")
+    since: UtcTime = Field(description="when this replica began to answer with the trained artefact")
+    learned_through: int = Field(description="log position of the last feedback that it has seen")
+
+
+class PoliciesResponse(Body):
+    """What is served."""
+
+    replica: str
+    policies: list[ServedPolicy]
 
 
 class Health(Body):

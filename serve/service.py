@@ -9,11 +9,14 @@ from uuid import uuid4
 from data.node import NodeSpec
 from data.records import clean_records
 from data.scaler import Scaler
-from data.schema import Decision, Event, Feedback, Reject
-from data.store import Stored
+from data.schema import Decision, Event, Feedback, Reject, RewardSpec
+from data.store import Store, Stored
 from data.tables import AnyRecord
 from data.writer import GroupCommitWriter
-from serve.recommender import Ask, Recommender
+from rl.policy import PolicyError
+from serve.config import ServiceConfig
+from serve.followers import Served
+from serve.recommender import Ask
 from serve.schemas import (
     EventResult,
     EventsRequest,
@@ -26,11 +29,21 @@ from serve.schemas import (
     RecommendedItem,
     RecommendRequest,
     RecommendResponse,
+    ServedPolicy,
 )
+from serve.stream import Streams
 
 
 class UnknownNode(LookupError):  # noqa: N818 - an answer to the client, not a mistake of ours
     """A request names a node that this service does not take events of."""
+
+
+class UnknownDecision(LookupError):  # noqa: N818 - likewise
+    """The log has no decision of the id that a request names."""
+
+
+class RequestTimeout(TimeoutError):  # noqa: N818 - likewise
+    """A request was not answered within the time that it gave."""
 
 
 class Service:
@@ -38,41 +51,58 @@ class Service:
 
     def __init__(
         self,
-        recommender: Recommender,
+        served: Served,
+        store: Store,
         writer: GroupCommitWriter,
         nodes: Mapping[str, tuple[NodeSpec, Scaler | None]],
+        config: ServiceConfig | None = None,
         replica: str = "local",
     ) -> None:
-        self.recommender, self._writer, self._nodes, self._replica = recommender, writer, nodes, replica
+        self.served, self.store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
+        self.config = config or ServiceConfig()
+        self.streams = Streams(store, self.policies, self.config.limits.streams)
 
-    async def recommend(self, request: RecommendRequest) -> RecommendResponse:
+    async def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendResponse]:
         """Decide and log; for a known decision id return the logged decision.
 
         Raises:
-            PolicyError: the request cannot be answered by the served policies.
-            StoreError: the decision could not be committed.
+            PolicyError: a request cannot be answered by the served policies; nothing was logged.
+            StoreError: the decisions could not be committed.
+            RequestTimeout: they were not within the shortest time that a request gave; they may be yet.
         """
-        learned_through = self.recommender.learned_through
+        learned_through = [self.served.at("v1", request.objective).learned_through for request in requests]
+        try:
+            decisions = [self._decide(request) for request in requests]
+        except PolicyError:
+            # A retry is answered as the first time, even if by now it could not be answered any more.
+            known = await asyncio.to_thread(self._known, requests)
+            if known is None:
+                raise
+            decisions = known
+        stored = await self.commit(decisions, min((r.timeout_s for r in requests if r.timeout_s), default=None))
+        pairs = zip(stored, learned_through, strict=True)
+        return [respond(row.record, through) for row, through in pairs if isinstance(row.record, Decision)]
+
+    def _decide(self, request: RecommendRequest) -> Decision:
+        recommender = self.served.at("v1", request.objective)
         ask = Ask(
             decision_id=request.decision_id or uuid4().hex,
             time=datetime.now(UTC),
             k=request.k,
             user_id=request.user_id,
+            node_id=request.node,
             context=request.context,
-            candidates=request.candidates,
-            exclude=request.exclude,
+            candidates=_without(request.candidates, request.exclude),
             policy=request.policy,
+            mode="explore" if request.explore else "exploit",
         )
-        (stored,) = await self._commit([self.recommender.decide(ask)])
-        decision = stored.record
-        assert isinstance(decision, Decision)
-        slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
-        return RecommendResponse(
-            decision_id=decision.decision_id,
-            items=[RecommendedItem(item_id=item, score=score, propensity=p) for item, score, p in slots],
-            policy=PolicyVersion(name=decision.policy, version=decision.policy_version),
-            learned_through=learned_through,
-        )
+        return recommender.decide(ask)
+
+    def _known(self, requests: Sequence[RecommendRequest]) -> list[Decision] | None:
+        """Return the logged decisions of requests that all name one that is known."""
+        names = [request.decision_id or "" for request in requests]
+        known = self.store.decisions_by_id(set(names))
+        return [known[name] for name in names] if len(known) == len(set(names)) else None
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
         """Log feedback; the learner will find it there.
@@ -81,10 +111,13 @@ class Service:
             StoreError: it could not be committed; none of it was.
         """
         records = [
-            Feedback(**{**report.model_dump(), "feedback_id": report.feedback_id or _content_id(report)})
+            Feedback.model_construct(
+                **{**report.__dict__, "feedback_id": report.feedback_id or _content_id(report), "loop": "v1"},
+                received_at=None,
+            )
             for report in reports
         ]
-        stored = await self._commit(records)
+        stored = await self.commit(records)
         results = [
             FeedbackResult(
                 feedback_id=record.feedback_id,
@@ -107,17 +140,61 @@ class Service:
             raise UnknownNode(f"node {request.node!r} is not taken here; taken are {', '.join(self._nodes)}")
         node, scaler = self._nodes[request.node]
         cleaned = clean_records(request.records, node, scaler)
-        stored = iter(await self._commit([record for record in cleaned if record is not None]))
+        stored = iter(await self.commit([record for record in cleaned if record is not None]))
         return EventsResponse(results=[_event_result(record, stored) for record in cleaned])
+
+    def policies(self) -> list[ServedPolicy]:
+        """Say what is served, and since when."""
+        return [
+            ServedPolicy(
+                loop=place[0],
+                objective=place[1],
+                name=name,
+                version=recommender.version(name),
+                since=self.served.since[place, name, recommender.digest(name)],
+                learned_through=recommender.learned_through,
+            )
+            for place, recommender in sorted(self.served.places.items())
+            for name in recommender.names
+        ]
 
     def health(self) -> Health:
         """Say which versions this replica answers with."""
-        versions = [PolicyVersion(name=name, version=self.recommender.version(name)) for name in self.recommender.names]
-        learned_through = self.recommender.learned_through
-        return Health(replica=self._replica, policies=versions, learned_through=learned_through)
+        recommender = self.served.at("v1")
+        versions = [PolicyVersion(name=name, version=recommender.version(name)) for name in recommender.names]
+        return Health(replica=self.replica, policies=versions, learned_through=recommender.learned_through)
 
-    async def _commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
-        return await asyncio.wrap_future(self._writer.submit(records))
+    def reward(self, decision: Decision) -> RewardSpec:
+        """Return the specification under which a decision of v1 earns."""
+        return self.config.objectives.get(decision.objective, self.config.reward)
+
+    async def commit(self, records: Sequence[AnyRecord], timeout_s: float | None = None) -> list[Stored]:
+        """Log records and return what the log then holds for each.
+
+        Raises:
+            StoreError: they could not be committed; none of them was.
+            RequestTimeout: they were not within the time; they may be yet.
+        """
+        future = asyncio.wrap_future(self._writer.submit(records))
+        if timeout_s is None:
+            return await future
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except TimeoutError:
+            future.add_done_callback(lambda done: done.exception())  # nobody waits for it any more
+            raise RequestTimeout(f"not committed within {timeout_s:g} s; ask again with the same decision_id") from None
+
+
+def respond(decision: Decision, learned_through: int) -> RecommendResponse:
+    """Return a decision as it is answered."""
+    # Not validated: it is made of a decision, and validation would be a tenth of a request.
+    slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
+    return RecommendResponse.model_construct(
+        decision_id=decision.decision_id,
+        items=[RecommendedItem.model_construct(item_id=item, score=score, propensity=p) for item, score, p in slots],
+        policy=PolicyVersion.model_construct(name=decision.policy, version=decision.policy_version),
+        learned_through=learned_through,
+    )
 
 
 def _event_result(record: Event | Reject | None, stored: Iterator[Stored]) -> EventResult:
@@ -135,3 +212,7 @@ def _event_result(record: Event | Reject | None, stored: Iterator[Stored]) -> Ev
 def _content_id(report: FeedbackRequest) -> str:
     """Name a report by what it says: sent twice, it counts once."""
     return blake2b(report.model_dump_json().encode(), digest_size=16).hexdigest()
+
+
+def _without(candidates: Sequence[str] | None, exclude: Sequence[str]) -> list[str] | None:
+    return candidates if candidates is None else [item for item in candidates if item not in set(exclude)]

@@ -1,5 +1,6 @@
 """A small shop with trained artefacts, for the tests of the service."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from rl.experience import generated_events
 from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig, build
 from rl.simulators.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market import Market
+from serve.followers import Served
+from serve.learner import Snapshot
+from serve.recommender import Recommender
+from serve.router import Router
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -36,6 +41,20 @@ def untrained(encoder: CustomerEncoder, name: str) -> Artefact:
     config = POLICIES[name]
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
     return Artefact(name, config, policy, encoder, RewardSpec(), {}, digest="0" * 8)
+
+
+def recommender(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Recommender:
+    """Return a recommender that has taken over artefacts as they are."""
+    recommender = Recommender(Router(shares))
+    recommender.restore(Snapshot("fold", 0, 0, dict(artefacts)))
+    return recommender
+
+
+def served(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Served:
+    """Return what a replica has that was told of these artefacts."""
+    served = Served({"v1": shares})
+    served.take({("v1", "default"): Snapshot("fold", 0, 0, dict(artefacts))})
+    return served
 
 
 def save_policies(home: Path, encoder: CustomerEncoder) -> None:

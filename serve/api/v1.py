@@ -7,15 +7,16 @@ from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from data.store import StoreError, StoreUnavailable
 from data.writer import StoreBusy
 from rl.policy import PolicyError
+from serve.api import decisions, stream, tables
 from serve.schemas import (
-    FEEDBACK_FORMS,
+    FORMS,
     ErrorResponse,
     EventsRequest,
     EventsResponse,
@@ -23,10 +24,11 @@ from serve.schemas import (
     FeedbackResponse,
     Health,
     Problem,
-    RecommendRequest,
+    RecommendBody,
     RecommendResponse,
 )
-from serve.service import Service, UnknownNode
+from serve.service import RequestTimeout, Service, UnknownDecision, UnknownNode
+from serve.stream import TooManyStreams
 
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -45,10 +47,17 @@ def create_api(service: Service, api_key: str | None = None, lifespan: Lifespan 
     api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan)
     router = APIRouter(prefix="/v1", dependencies=[Depends(_guard(api_key))], responses=_ERRORS)
 
-    @router.post("/recommend")
-    async def recommend(request: RecommendRequest) -> RecommendResponse:
-        """Recommend a slate of items; the decision is in the log before it is answered."""
-        return await service.recommend(request)
+    @router.post("/recommend", response_model=RecommendResponse | list[RecommendResponse])
+    async def recommend(body: Annotated[RecommendBody, Body()], request: Request) -> Response:
+        """Recommend a slate of items to one user, or to each of a list; what is answered is in the log before.
+
+        JSON, or CSV by `Accept`.
+        """
+        many = isinstance(body, list)
+        responses = await service.recommend(body if isinstance(body, list) else [body])
+        if tables.wanted(request):
+            return tables.slates(responses)
+        return JSONResponse([r.model_dump() for r in responses] if many else responses[0].model_dump())
 
     @router.post("/feedback")
     async def feedback(
@@ -61,6 +70,9 @@ def create_api(service: Service, api_key: str | None = None, lifespan: Lifespan 
     async def events(request: EventsRequest) -> EventsResponse:
         """Send rows of an input node; each is stored or rejected on its own."""
         return await service.events(request)
+
+    router.include_router(decisions.router(service))
+    router.include_router(stream.router(service))
 
     @api.get("/healthz", tags=["health"])
     async def healthz() -> Health:
@@ -95,7 +107,7 @@ def _handle_errors(api: FastAPI) -> None:
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("body", *FEEDBACK_FORMS)) or None
+        where = ".".join(str(part) for part in first["loc"] if part not in ("body", *FORMS)) or None
         return _problem(422, "invalid_request", str(first["msg"]), where)
 
     @api.exception_handler(PolicyError)
@@ -105,6 +117,18 @@ def _handle_errors(api: FastAPI) -> None:
     @api.exception_handler(UnknownNode)
     async def unknown_node(_: Request, error: UnknownNode) -> JSONResponse:
         return _problem(404, "unknown_node", str(error), "node")
+
+    @api.exception_handler(UnknownDecision)
+    async def unknown_decision(_: Request, error: UnknownDecision) -> JSONResponse:
+        return _problem(404, "unknown_decision", str(error), "decision_id")
+
+    @api.exception_handler(RequestTimeout)
+    async def timed_out(_: Request, error: RequestTimeout) -> JSONResponse:
+        return _problem(503, "timeout", str(error), "timeout_s", headers={"Retry-After": "1"})
+
+    @api.exception_handler(TooManyStreams)
+    async def busy(_: Request, error: TooManyStreams) -> JSONResponse:
+        return _problem(503, "busy", str(error), headers={"Retry-After": "1"})
 
     @api.exception_handler(StoreBusy)
     @api.exception_handler(StoreUnavailable)

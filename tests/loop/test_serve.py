@@ -150,7 +150,7 @@ def test_restarted_it_comes_back_with_what_it_had_learned(server: Server, home: 
         after = [health["policies"] for health in again.health_of_both().values()]
         assert after[0] == after[1]
         for old, new in zip(versions, after[0], strict=True):
-            assert position(new) >= position(old)
+            assert new["version"].split(".")[0] == old["version"].split(".")[0]
         assert scores(again) == pytest.approx(before, rel=0, abs=1e-9)
         assert any(before.values())
         repeated = again.client.post("/v1/recommend", json={**body, "decision_id": "kept"}).json()
@@ -172,11 +172,6 @@ def scores(server: Server) -> dict[str, float]:
             }
             found[f"{policy} {item}"] = server.client.post("/v1/recommend", json=ask).json()["items"][0]["score"]
     return found
-
-
-def position(version: dict[str, str]) -> tuple[str, int]:
-    digest, position = version["version"].split(".")
-    return digest, int(position)
 
 
 def _gateways(server: Server) -> list[psutil.Process]:

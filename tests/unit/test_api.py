@@ -13,10 +13,8 @@ from data.node import load_node
 from data.store import Store, StoreUnavailable
 from data.writer import GroupCommitWriter, StoreBusy
 from serve.api.v1 import create_api
-from serve.recommender import Recommender
-from serve.router import Router
 from serve.service import Service
-from tests.shops import POLICIES, small_market, untrained
+from tests.shops import POLICIES, served, small_market, untrained
 
 ROW = {
     "InvoiceNo": "536365",
@@ -42,9 +40,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def service(store: Store) -> Iterator[Service]:
     _, encoder = small_market()
-    recommender = Recommender({n: untrained(encoder, n) for n in POLICIES}, Router({"linear_thompson": 1.0}))
+    policies = served({n: untrained(encoder, n) for n in POLICIES}, {"linear_thompson": 1.0})
     with GroupCommitWriter(store) as writer:
-        yield Service(recommender, writer, {"online_retail": (load_node("online_retail"), None)})
+        yield Service(policies, store, writer, {"online_retail": (load_node("online_retail"), None)})
 
 
 @pytest.fixture
@@ -212,5 +210,5 @@ def test_a_configured_key_is_required(service: Service, headers: dict[str, str],
 
 def test_openapi_describes_the_routes(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/v1/recommend", "/v1/feedback", "/v1/events", "/healthz"}
+    assert {"/v1/recommend", "/v1/feedback", "/v1/events", "/healthz"} < set(paths)
     assert client.get("/docs").status_code == 200

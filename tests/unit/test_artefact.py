@@ -14,7 +14,6 @@ from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load,
 from rl.catalogue_encoder import CatalogueEncoder
 from rl.encoding import CustomerEncoder, Visit
 from rl.exploration import SquareCB
-from rl.fold import encode
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
@@ -44,7 +43,8 @@ ENCODER = CustomerEncoder.of(
         EncoderConfig(rank=2),
     )
 )
-QUERY = encode(["ann", None, "zoe", "cat"], [MONDAY] * 4, [["a", "b", "c", "d", "e", "new"]] * 4, ENCODER)
+VISITS = [Visit(user, MONDAY, ["a", "b", "c", "d", "e", "new"]) for user in ("ann", None, "zoe", "cat")]
+QUERY = ENCODER.query(VISITS)
 CONFIGS: list[PolicyConfig] = [
     RandomConfig(),
     PopularityConfig(),
@@ -84,7 +84,7 @@ def test_a_round_trip_is_exact(config: PolicyConfig, tmp_path: Path) -> None:
     assert loaded.reward == original.reward
     assert loaded.trained_on == original.trained_on
     assert loaded.encoder.version == ENCODER.version
-    query = encode(["ann", None, "zoe", "cat"], [MONDAY] * 4, [["a", "b", "c", "d", "e", "new"]] * 4, loaded.encoder)
+    query = loaded.encoder.query(VISITS)
     before = original.policy.decide(QUERY, 4, np.random.default_rng(1))
     after = loaded.policy.decide(
         Query(query.features, query.state, query.items, query.mask), 4, np.random.default_rng(1)

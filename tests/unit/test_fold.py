@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from data.attribution import Outcome
 from data.rfm import N_STATES
 from data.schema import Decision, Scalar
-from rl.fold import correct, encode, observe
+from rl.encoding import Visit
+from rl.fold import correct, observe
 from rl.policies import PolicyConfig, RFMBanditConfig, RidgeConfig, build
 from tests.markets import MONDAY, random_encoder
 
@@ -98,7 +99,7 @@ def test_a_context_with_another_time_is_no_decision(given: Scalar) -> None:
 
 def test_visits_are_encoded_row_by_row() -> None:
     times = [MONDAY, MONDAY + timedelta(days=40)]
-    query = encode(["u2", None], times, [["i3", "i9"], ["i1", "i4"]], ENCODER)
+    query = ENCODER.query([Visit("u2", times[0], ["i3", "i9"]), Visit(None, times[1], ["i1", "i4"])])
     assert query.items.tolist() == [[3, 0], [1, 4]]
     assert query.mask.all()
     assert query.state.tolist() == ENCODER.states(np.array([2, 0]), times).tolist()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from rl.encoding import CustomerEncoder
 from rl.experience import logged_outcomes
 from rl.fold import observe
 from rl.policies import build
-from serve.learner import OnlineLearner
+from serve.learner import FoldSpec, OnlineLearner
 from serve.recommender import Ask, Recommender
 from serve.router import Router
 from tests.shops import NOON, POLICIES, small_market, untrained
+from tests.shops import recommender as make
 
 SPEC = RewardSpec(wait_s=60.0, default=-0.1, aggregation="max")
 LEARNING = ("linear_thompson", "rfm_bandit")
@@ -46,14 +48,15 @@ class Log:
 
     def learner(self, names: tuple[str, ...] = LEARNING, learn_from: str = "own") -> OnlineLearner:
         assert learn_from in ("own", "all")
-        return OnlineLearner(self.store, self.artefacts(names), SPEC, learn_from, self.clock)  # type: ignore[arg-type]
+        spec = FoldSpec(reward=SPEC, learn_from=learn_from)
+        return OnlineLearner(self.store, self.artefacts(names), spec, self.clock)
 
     def artefacts(self, names: tuple[str, ...] = LEARNING) -> dict[str, Artefact]:
         return {name: untrained(self.encoder, name) for name in names}
 
     def decide(self, count: int, seed: int) -> list[Decision]:
         """Log decisions of both policies, by turns."""
-        recommender = Recommender(self.artefacts(), Router(dict.fromkeys(LEARNING, 1.0)))
+        recommender = make(self.artefacts(), dict.fromkeys(LEARNING, 1.0))
         users = np.random.default_rng(seed).choice(self.encoder.users, size=count)
         decisions = [
             recommender.decide(Ask(f"{seed}-{i}", self.clock.now, k=4, user_id=user, policy=LEARNING[i % 2]))
@@ -139,21 +142,21 @@ def test_online_equals_batch(log: Log, name: str, learn_from: str) -> None:
     assert state(learner, name)["b" if name == "linear_thompson" else "counts"].any()
 
 
-def test_a_restarted_learner_comes_back_with_the_same_state_and_position(log: Log) -> None:
+def test_a_restarted_learner_comes_back_with_the_same_state(log: Log) -> None:
     learner = log.learner()
     live(log, learner)
     restarted = log.learner()
     while restarted.poll():
         pass
     before, after = learner.snapshot(), restarted.snapshot()
-    assert (after.position, after.learned_through) == (before.position, before.learned_through)
+    assert after.learned_through == before.learned_through
     for name in LEARNING:
         assert_same_state(state(restarted, name), state(learner, name))
 
 
 def test_a_follower_that_applies_every_update_has_the_learners_state(log: Log) -> None:
     learner, artefacts = log.learner(), log.artefacts()
-    recommender = Recommender(artefacts, Router(dict.fromkeys(LEARNING, 1.0)))
+    recommender = make(artefacts, dict.fromkeys(LEARNING, 1.0))
     for minute in range(3):
         for decision in log.decide(6, seed=minute):
             log.report(decision, "click")
@@ -161,7 +164,7 @@ def test_a_follower_that_applies_every_update_has_the_learners_state(log: Log) -
         assert update is not None
         recommender.apply(update)
     snapshot = learner.snapshot()
-    assert recommender.position == snapshot.position
+    assert recommender.number == snapshot.number
     for name, artefact in artefacts.items():
         assert_same_state(artefact.policy.state_dict(), state(learner, name))
 
@@ -189,7 +192,6 @@ def test_silence_is_learned_when_the_window_closes_and_not_before(log: Log) -> N
     log.clock.advance(0.001)
     update = learner.poll()
     assert update is not None
-    assert update.position == 4  # two decisions, two closed windows
     assert state(learner, "rfm_bandit")["sums"].sum() == pytest.approx(4 * -0.1)
 
 
@@ -231,7 +233,7 @@ def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
     trained.update(observe(logged_outcomes(log.store, SPEC, middle), log.encoder))
     assert trained.state_dict()["counts"].any()
     artefacts["rfm_bandit"] = replace(artefacts["rfm_bandit"], learned_until=middle)
-    continued = OnlineLearner(log.store, artefacts, SPEC, "all", log.clock)
+    continued = OnlineLearner(log.store, artefacts, FoldSpec(reward=SPEC, learn_from="all"), log.clock)
     while continued.poll():
         pass
     assert_same_state(state(continued, "rfm_bandit"), state(whole, "rfm_bandit"))
@@ -240,7 +242,7 @@ def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
 def test_a_follower_takes_over_a_snapshot_that_then_stays_as_it_is(log: Log) -> None:
     learner = log.learner()
     live(log, learner)
-    recommender = Recommender({}, Router(dict.fromkeys(LEARNING, 1.0)))
+    recommender = Recommender(Router(dict.fromkeys(LEARNING, 1.0)))
     recommender.restore(learner.snapshot())
     ask = Ask("d", log.clock.now, k=3, user_id=log.encoder.users[0], policy="rfm_bandit")
     before = recommender.decide(ask)
@@ -248,7 +250,7 @@ def test_a_follower_takes_over_a_snapshot_that_then_stays_as_it_is(log: Log) -> 
         log.report(decision, "purchase")
     learner.poll()
     assert recommender.decide(ask) == before
-    assert before.policy_version == f"00000000.{recommender.position}"
+    assert before.policy_version == f"00000000.{learner.fold_id}.{recommender.number}"
 
 
 def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,23 +278,23 @@ def test_catching_up_reads_a_silent_log_to_its_end(log: Log, monkeypatch: pytest
     assert state(learner, "rfm_bandit")["counts"].sum() == 4  # the one decision of the two that was this policy's
 
 
-def test_two_states_never_have_the_same_position(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records that are committed between the learner's two reads are learned once, at a later position."""
+def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that are committed between the learner's two reads are learned once, at a later step."""
     learner = log.learner(("rfm_bandit",))
     read = log.store.decisions
 
-    def interrupted(after: int = 0, limit: int | None = None) -> list[tuple[int, Decision]]:
+    def interrupted(*arguments: int, **options: Any) -> list[tuple[int, Decision]]:
         for decision in log.decide(2, seed=1):
             log.report(decision, "purchase")
         monkeypatch.undo()
-        return read(after, limit)
+        return read(*arguments, **options)
 
     for decision in log.decide(2, seed=0):
         log.report(decision, "click")
     monkeypatch.setattr(log.store, "decisions", interrupted)
     seen = {}
     while update := learner.poll():
-        seen[update.position] = state(learner, "rfm_bandit")["sums"].sum()
+        seen[update.number] = state(learner, "rfm_bandit")["sums"].sum()
     assert len(set(seen.values())) == len(seen) == 2
     assert_same_state(state(learner, "rfm_bandit"), batch_state(log, "rfm_bandit"))
 

@@ -11,6 +11,7 @@ from rl.policy import PolicyError
 from serve.recommender import Ask, Recommender
 from serve.router import Router, unit_interval
 from tests.shops import NOON, POLICIES, small_market, untrained
+from tests.shops import recommender as make
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def encoder() -> CustomerEncoder:
 
 @pytest.fixture
 def recommender(encoder: CustomerEncoder) -> Recommender:
-    return Recommender({name: untrained(encoder, name) for name in POLICIES}, Router({"linear_thompson": 1.0}))
+    return make({name: untrained(encoder, name) for name in POLICIES}, {"linear_thompson": 1.0})
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -34,8 +35,8 @@ def test_another_decision_id_is_another_draw(recommender: Recommender) -> None:
     assert len(slates) > 15
 
 
-def test_candidates_exclusions_and_repeats(recommender: Recommender) -> None:
-    ask = Ask("d1", NOON, k=10, candidates=["20001", "new", "20001", "20003"], exclude=["20003"], policy="random")
+def test_fewer_candidates_than_slots(recommender: Recommender) -> None:
+    ask = Ask("d1", NOON, k=10, candidates=["20001", "new"], policy="random")
     decision = recommender.decide(ask)
     assert decision.candidates == ("20001", "new")
     assert sorted(decision.slate) == ["20001", "new"]
@@ -43,8 +44,8 @@ def test_candidates_exclusions_and_repeats(recommender: Recommender) -> None:
 
 
 def test_without_candidates_the_catalogue_is_asked(recommender: Recommender, encoder: CustomerEncoder) -> None:
-    decision = recommender.decide(Ask("d1", NOON, k=3, exclude=[encoder.items[0]], policy="popularity"))
-    assert decision.candidates == encoder.items[1:]
+    decision = recommender.decide(Ask("d1", NOON, k=3, policy="popularity"))
+    assert decision.candidates == encoder.items
     popularity = dict(zip(encoder.items, encoder.popularity[1:], strict=True))
     best = sorted((popularity[item] for item in decision.candidates), reverse=True)[:3]
     assert [popularity[item] for item in decision.slate] == best
@@ -67,7 +68,7 @@ def test_the_logged_context_says_when_the_visit_was(recommender: Recommender) ->
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (Ask("d", NOON, k=1, candidates=["a"], exclude=["a"]), "no candidate is left"),
+        (Ask("d", NOON, k=1, candidates=[]), "no candidate is left"),
         (Ask("d", NOON, k=1, policy="champion"), "'champion' is not served; served are random, popularity"),
         (Ask("d", NOON, k=1, context={"time": "yesterday"}), "ISO 8601 with an offset.*'yesterday'"),
         (Ask("d", NOON, k=1, context={"time": "2011-08-01T09:00:00"}), "with an offset"),
@@ -96,4 +97,4 @@ def test_the_hash_is_the_same_everywhere() -> None:
 
 
 def test_a_decision_names_its_version(recommender: Recommender) -> None:
-    assert recommender.decide(Ask("d", NOON + timedelta(days=1), k=1)).policy_version == "00000000.0"
+    assert recommender.decide(Ask("d", NOON + timedelta(days=1), k=1)).policy_version == "00000000.fold.0"
