@@ -178,6 +178,17 @@ class Store:
         """Return the steps of a fold, in their order."""
         return [version for _, version in self._select(VERSIONS, VERSIONS.table.c.fold_id == fold_id)]
 
+    def policy_versions(self, since: datetime, until: datetime) -> list[tuple[int, str]]:
+        """Return the log positions and policy versions of the decisions made from a time to another."""
+        columns = DECISIONS.table.c
+        query = sa.select(columns.seq, columns.policy_version).where(columns.time >= since, columns.time < until)
+        with self.reading() as connection:
+            return [(seq, version) for seq, version in connection.execute(query)]
+
+    def decisions_at(self, seqs: Collection[int]) -> list[tuple[int, Decision]]:
+        """Return the decisions at log positions, 10,000 at most."""
+        return self._select(DECISIONS, DECISIONS.table.c.seq.in_(seqs))
+
     def last_decision(self) -> int:
         """Return the log position of the last decision, 0 if there is none."""
         with self.reading() as connection:

@@ -17,6 +17,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from threadpoolctl import threadpool_limits
 
 from data.archive import Archive
 from data.node import load_node
@@ -49,6 +50,7 @@ class Learner:
 
     def __init__(self, config: ServiceConfig) -> None:
         """Load the policies, rebuild from the log what they have learned since, then follow it."""
+        threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
         settings = _settings(config)
         store = Store.open(settings.store_url)
         sources = [Configured(config, settings, store)]
@@ -101,6 +103,7 @@ class Gateway:
 
     def __init__(self, config: ServiceConfig, learner: "DeploymentHandle[Any]") -> None:
         """Open the log; the policies come from the learner."""
+        threadpool_limits(1, "blas")
         settings = _settings(config)
         self._learner = learner
         store = Store.open(settings.store_url)

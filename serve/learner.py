@@ -147,6 +147,11 @@ class OnlineLearner:
             artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
             return Snapshot(self.fold_id, self._number, self._feedback_seq, artefacts)
 
+    @property
+    def number(self) -> int:
+        """The last step."""
+        return self._number
+
     def replay(self, version: Version) -> None:
         """Repeat the next step of a recorded fold."""
         spec, until = self._spec, version.decision_seq

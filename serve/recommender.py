@@ -10,7 +10,7 @@ from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Scalar, S
 from rl.artefact import Artefact
 from rl.encoding import Visit
 from rl.policies.greedy import Greedy
-from rl.policy import Policy, PolicyError, Query, Slates
+from rl.policy import FloatArray, Policy, PolicyError, Query, Slates
 from rl.rules import rules_constraint
 from serve.learner import Snapshot, Update
 from serve.router import Router, seed
@@ -91,6 +91,10 @@ class Recommender:
         Raises:
             PolicyError: nothing is left to choose from, the named policy is not served, or `context.time` is no time.
         """
+        return self.decide_openly(ask)[0]
+
+    def decide_openly(self, ask: Ask) -> tuple[Decision, FloatArray]:
+        """Answer, and return the distribution of the first slot over the candidates too, [A]; see `decide`."""
         name = self.policy_of(ask.policy, ask.user_id or ask.decision_id)
         artefact = self._artefacts[name]
         candidates = tuple(artefact.encoder.items if ask.candidates is None else ask.candidates)
@@ -103,7 +107,8 @@ class Recommender:
             raise PolicyError(str(error)) from error
         visit = Visit(ask.user_id, time, candidates, context, ask.features)
         slates = _answer(artefact, visit, ask)
-        return Decision.model_construct(
+        first = np.zeros(len(candidates)) if slates.first is None else slates.first[0]
+        decision = Decision.model_construct(
             decision_id=ask.decision_id,
             time=ask.time,
             loop=self.loop,
@@ -119,11 +124,12 @@ class Recommender:
             mode=ask.mode,
             objective=self.objective,
             deferred=ask.deferred,
-            probabilities=tuple(slates.first[0].tolist()) if ask.tell and slates.first is not None else (),
+            probabilities=tuple(first.tolist()) if ask.tell else (),
             features=ask.features,
             rules=ask.rules,
             slots=ask.slots,
         )
+        return decision, first
 
     def apply(self, update: Update) -> None:
         """Learn what the learner has folded since the last update."""
@@ -142,7 +148,7 @@ def repeat(decision: Decision) -> Ask:
     return Ask(
         decision_id=decision.decision_id,
         time=decision.time,
-        k=len(decision.slate),
+        k=max(len(decision.slate), 1),  # under rules a slate can be empty
         user_id=decision.user_id,
         node_id=decision.node_id,
         context=decision.context,

@@ -1,0 +1,102 @@
+"""Decisions made again: from the log's steps the state that each was made with, from that the decision. No Ray."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from data.schema import Decision, Version
+from data.settings import Settings
+from data.store import Store
+from rl.artefact import ArtefactError
+from rl.policy import FloatArray, PolicyError
+from serve.kept import load_kept
+from serve.learner import FoldSpec, OnlineLearner, Snapshot
+from serve.recommender import Recommender, repeat
+from serve.router import Router
+
+_CHUNK = 1_000
+_COMPARED = ("candidates", "slate", "propensities", "scores", "probabilities", "policy_version")
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A logged decision beside the same one made again."""
+
+    logged: Decision
+    fold_begun: datetime | None
+    """None: the log does not know its fold."""
+    differs: str | None
+    """What is not the same, or why it could not be made again; None: it is the same, bit by bit."""
+    distribution: FloatArray | None = None
+    """[A] of the first slot, where it was made again."""
+
+
+def repeat_all(store: Store, settings: Settings, since: datetime, until: datetime) -> Iterator[Repeated]:
+    """Make every decision of a time again, fold by fold and step by step."""
+    index = sorted((_place(version), seq) for seq, version in store.policy_versions(since, until))
+    for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
+        yield from _repeat_fold(store, settings, fold_id, [(number, seq) for (_, number), seq in of_fold])
+
+
+def _place(policy_version: str) -> tuple[str, int]:
+    """Return the fold's id and the step of a policy version; those of no fold come first."""
+    parts = policy_version.split(".")
+    return (parts[1], int(parts[2])) if len(parts) == 3 and parts[2].isdecimal() else ("", 0)
+
+
+def _repeat_fold(store: Store, settings: Settings, fold_id: str, places: list[tuple[int, int]]) -> Iterator[Repeated]:
+    """Make the decisions at (step, log position) again, which are in order."""
+    versions = store.versions(fold_id)
+    if not versions or versions[0].begins is None:
+        for _, decision in _read(store, [seq for _, seq in places]):
+            yield Repeated(decision, None, "the log does not know the fold that it was made with")
+        return
+    begun = versions[0].as_of
+    try:
+        learner, recommender = _begin(store, settings, versions[0])
+    except ArtefactError as error:
+        for _, decision in _read(store, [seq for _, seq in places]):
+            yield Repeated(decision, begun, str(error))
+        return
+    steps = iter(versions[1:])
+    for number, of_step in groupby(places, key=lambda row: row[0]):
+        while learner.number < number and (step := next(steps, None)):
+            learner.replay(step)
+        recommender.number = number
+        lacking = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
+        for _, decision in _read(store, [seq for _, seq in of_step]):
+            yield Repeated(decision, begun, lacking) if lacking else _repeat(decision, begun, recommender)
+
+
+def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLearner, Recommender]:
+    assert first.begins is not None, "checked"
+    spec, digests = FoldSpec.model_validate(first.begins["spec"]), first.begins["policies"]
+    assert isinstance(digests, dict), "as the learner wrote it"
+    artefacts = {name: load_kept(str(digest), settings) for name, digest in digests.items()}
+    learner = OnlineLearner(store, artefacts, spec, fold_id=first.fold_id)
+    recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), spec.loop, spec.objective)
+    recommender.restore(Snapshot(first.fold_id, 0, 0, artefacts))  # the learner's own policies: they learn as it does
+    return learner, recommender
+
+
+def _repeat(decision: Decision, begun: datetime, recommender: Recommender) -> Repeated:
+    try:
+        again, distribution = recommender.decide_openly(repeat(decision))
+    except PolicyError as error:
+        return Repeated(decision, begun, f"it cannot be made again: {error}")
+    found = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
+    if found is None:
+        return Repeated(decision, begun, None, distribution)
+    told = f"{found} is {_short(getattr(decision, found))} in the log, {_short(getattr(again, found))} made again"
+    return Repeated(decision, begun, told, distribution)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(store: Store, seqs: Sequence[int]) -> Iterator[tuple[int, Decision]]:
+    for at in range(0, len(seqs), _CHUNK):
+        yield from store.decisions_at(seqs[at : at + _CHUNK])
