@@ -10,11 +10,11 @@ import pytest
 
 from rl.artefact import SimulatorArtefact, load, save
 from rl.catalogue_encoder import CatalogueEncoder
-from rl.encoding import VisitEncoder
+from rl.encoding import Visit, VisitEncoder
 from rl.histories import Histories, outcome_of
 from rl.policies import TransformerConfig, build
 from rl.policies.q_config import QNetworkConfig
-from rl.policy import CLICK, IGNORED, OUTCOME, PURCHASE, SHOWN, VIEW, IntArray
+from rl.policy import CLICK, IGNORED, OUTCOME, PURCHASE, SHOWN, VIEW, IntArray, Query
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.shop import STEPS, Shop
 from rl.simulators.shop_plus import ShopPlus
@@ -84,7 +84,7 @@ def test_a_served_policy_decides_what_it_decides_in_the_simulator(tmp_path: Path
             histories.show(user, f"{user}.{step}", [served.encoder.items[actions[row]]])
             histories.happened(f"{user}.{step}", None, CLICK if rewards[row] else IGNORED)
     np.testing.assert_array_equal(earned[0], earned[1])
-    assert earned.mean() > 2 * 2.0  # it does play: random earns 3.219 an episode
+    assert earned.mean() > 2 * 2.0  # it does play: over two episodes a random policy earns 6.4
 
 
 def test_a_slates_slots_are_entries_of_one_age() -> None:
