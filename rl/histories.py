@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from rl.encoding import VisitEncoder
-from rl.policy import CLICK, IGNORED, PURCHASE, SHOWN, VIEW, IntArray
+from rl.policy import AGE, CLICK, IGNORED, ITEM, OUTCOME, PURCHASE, SHOWN, VIEW, IntArray
 
 OUTCOMES: Mapping[str, int] = {
     "view": VIEW,
@@ -105,15 +105,15 @@ class Histories:
         An entry of an item that the encoder does not know has item 0 and an age, padding has neither.
         """
         history = np.zeros((self.length, 3), dtype=np.int64)
-        entries: list[tuple[str, int, int]] = []
-        if user_id is not None:
-            for age, shown in enumerate(reversed(self._shown.get(user_id, ())), start=1):
-                room = self.length - len(entries)
-                of_decision = [(i, o, age) for i, o in zip(shown.items, shown.outcomes, strict=True)][:room]
-                entries[:0] = of_decision
-        if entries:
-            items, outcomes, ages = zip(*entries, strict=True)
-            history[-len(entries) :] = np.stack([encoder.item_positions(items), outcomes, ages], axis=1)
+        items, outcomes, ages = list[str](), list[int](), list[int]()  # newest decision first
+        for age, shown in enumerate(reversed(self._shown.get(user_id, ()) if user_id is not None else ()), start=1):
+            fitting = min(len(shown.items), self.length - len(items))
+            items += shown.items[:fitting][::-1]
+            outcomes += shown.outcomes[:fitting][::-1]
+            ages += [age] * fitting
+        if n := len(items):
+            history[-n:, ITEM], history[-n:, OUTCOME] = encoder.item_positions(items[::-1]), outcomes[::-1]
+            history[-n:, AGE] = ages[::-1]
         return history
 
     def forget(self, user_id: str) -> None:
