@@ -1,8 +1,7 @@
 """A trained policy on disk: `policy.json` says what it is, `arrays.safetensors` holds what it learned. No pickles.
 
-A policy of the service comes with its encoder: one that knows the catalogue and its customers (format 1), or any that
-`rl.encoders` describes (format 3). One that was trained in a simulator comes with that simulator's name (format 2), can
-be evaluated there, and is served if the service can tell it what the simulator did.
+A policy of the service comes with its encoder. One that was trained in a simulator comes with that simulator's name,
+can be evaluated there, and is served if the service can tell it what the simulator did.
 
 Whoever loads it builds the policy with this project's code and checks the arrays' hash, so an artefact can be wrong
 but it cannot run code.
@@ -13,16 +12,24 @@ import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import gymnasium as gym
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from data.schema import RewardSpec
+from rl.artefact_description import (
+    ANY_DESCRIPTION,
+    EARNED,
+    CustomerDescription,
+    Description,
+    ServiceDescription,
+    SimulatorDescription,
+)
+from rl.artefact_description import Sizes as Sizes
 from rl.catalogue_encoder import CatalogueEncoder
 from rl.encoders import CustomersDescription, EncoderDescription, described, restored
 from rl.encoding import VisitEncoder
@@ -32,86 +39,11 @@ from rl.policy import Policy
 DESCRIPTION, ARRAYS = "policy.json", "arrays.safetensors"
 """The files of an artefact."""
 _POLICY, _ENCODER = "policy.", "encoder."  # what the names of arrays begin with
-_EARNED = RewardSpec()  # what a simulator's policy is taken to have been trained for, unless it says otherwise
 _HISTORY = 20  # entries, of a simulator's policy that was saved before it was said
 
 
 class ArtefactError(ValueError):
     """A folder does not hold a policy that this version can serve; says why."""
-
-
-class Sizes(BaseModel):
-    """What a policy was built for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    n_items: int
-    """N: ids are 1 to N."""
-    n_features: int
-    """F: length of the features."""
-    n_states: int = 1
-    """Number of discrete context states."""
-
-    @classmethod
-    def of(cls, space: gym.Space[Any]) -> Self:
-        """Return the sizes that the observations of a simulator have; see `rl.simulators.batched`."""
-        assert isinstance(space, gym.spaces.Dict), "observations of simulators are dictionaries"
-        items, features, state = space["items"], space.get("features"), space.get("state")
-        assert isinstance(items, gym.spaces.Box), "items are numbers"
-        return cls(
-            n_items=int(items.high.max()),
-            n_features=features.shape[-1] if features is not None and features.shape else 0,
-            n_states=int(state.n) if isinstance(state, gym.spaces.Discrete) else 1,
-        )
-
-
-class _Described(BaseModel):
-    """The part of an artefact that a person may want to read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    policy: PolicyConfig
-    sha256: str
-    """Of the arrays' file."""
-    trained_on: dict[str, str | int | float] = {}
-
-
-class CustomerDescription(_Described):
-    """Of a policy of the service whose encoder knows its customers, and that sees no history."""
-
-    format: Literal[1] = 1
-    reward: RewardSpec
-    items: tuple[str, ...]
-    users: tuple[str, ...]
-    encoder_version: str
-    learned_until: AwareDatetime | None = None
-
-
-class SimulatorDescription(_Described):
-    """Of a policy that was trained in a simulator."""
-
-    format: Literal[2] = 2
-    sizes: Sizes
-    environment: str
-    options: dict[str, Any] = {}
-    reward: RewardSpec = _EARNED
-    history: int | None = None
-    """T: entries of the histories that it saw; None: saved before it was said."""
-    encoder: EncoderDescription | None = None
-    """What the features of its observations were made with, where that can be done for real visits too."""
-
-
-class ServiceDescription(_Described):
-    """Of any other policy of the service."""
-
-    format: Literal[3] = 3
-    reward: RewardSpec
-    encoder: EncoderDescription
-    history: int = 0
-    learned_until: AwareDatetime | None = None
-
-
-_Any: TypeAlias = CustomerDescription | SimulatorDescription | ServiceDescription
-_ANY = TypeAdapter[_Any](Annotated[_Any, Field(discriminator="format")])
 
 
 @dataclass(frozen=True)
@@ -144,7 +76,7 @@ class SimulatorArtefact:
     options: dict[str, Any]
     """Of the environment."""
     trained_on: dict[str, str | int | float]
-    reward: RewardSpec = _EARNED
+    reward: RewardSpec = EARNED
     history: int | None = None
     """See `SimulatorDescription`."""
     encoder: VisitEncoder | None = None
@@ -208,7 +140,7 @@ def save(artefact: AnyArtefact, folder: Path) -> AnyArtefact:
 
 def _description(
     artefact: Artefact | SimulatorArtefact, encoder: EncoderDescription | None, sha256: str
-) -> CustomerDescription | SimulatorDescription | ServiceDescription:
+) -> Description:
     common = {
         "name": artefact.name,
         "policy": artefact.config,
@@ -248,7 +180,7 @@ def load_any(folder: Path) -> Artefact | SimulatorArtefact:
     """
     try:
         text, blob = (folder / DESCRIPTION).read_text(), (folder / ARRAYS).read_bytes()
-        description = _ANY.validate_json(text)
+        description = ANY_DESCRIPTION.validate_json(text)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtefactError(f"no policy in {folder}: {error.filename} is missing; train one with rl.train") from error
     except (ValidationError, UnicodeDecodeError) as error:
@@ -267,7 +199,7 @@ def load_any(folder: Path) -> Artefact | SimulatorArtefact:
     return _served(description, encoder, of_policy, digest)
 
 
-def _encoder(description: _Any, arrays: dict[str, np.ndarray]) -> VisitEncoder | None:
+def _encoder(description: Description, arrays: dict[str, np.ndarray]) -> VisitEncoder | None:
     if not isinstance(description, CustomerDescription):
         return restored(description.encoder, arrays) if description.encoder else None
     of_customers = CustomersDescription(

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
+
+from data.schema import PolicyName
+from data.settings import Settings
 
 
 class Config(BaseSettings):
@@ -23,7 +26,7 @@ class Config(BaseSettings):
         cli_implicit_flags=True,
     )
 
-    how: ClassVar[frozenset[str]] = frozenset({"fresh", "track"})
+    how: ClassVar[frozenset[str]] = frozenset({"fresh", "track", "register_as"})
     """Fields that say how the command is run, and not what it gives."""
 
     def resolved(self) -> dict[str, Any]:
@@ -36,6 +39,21 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values from the call only (the command line comes in front of it by itself)."""
         return (init_settings,)
+
+
+class TrainingConfig(Config):
+    """Base of what trains a policy: where the policy goes."""
+
+    name: PolicyName
+    track: bool = Field(default=True, description="log to MLflow")
+    register_as: str | None = Field(
+        default=None, description="register the policy (see rl.registry) under this alias, such as challenger"
+    )
+    out: Path | None = Field(default=None, description="folder of the artefact; default: policies/NAME in the home")
+
+    def folder(self, settings: Settings) -> Path:
+        """Return the folder of the artefact."""
+        return self.out or settings.home / "policies" / self.name
 
 
 C = TypeVar("C", bound=Config)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from data.errors import DataError
 from data.settings import Settings
+from rl.artefact import ArtefactError
 from rl.config import load
 from rl.policy import PolicyError
+from rl.registry import RegistryError, register
 from rl.training.errors import TrainingError
 from rl.training.kinds import KINDS, RETAIL, UnknownKindError, find, named
 
@@ -32,8 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_help(), end="")
             return 0
         module = find(kind or RETAIL)
-        report = module.run(load(module.Experiment, given), Settings())
-    except (DataError, PolicyError, TrainingError, UnknownKindError) as error:
+        experiment, settings = load(module.Experiment, given), Settings()
+        report = module.run(experiment, settings)
+        if experiment.register_as:
+            found = register(settings, experiment.folder(settings), experiment.register_as)
+            report |= {"registered": found.version, "as": experiment.register_as}
+    except (ArtefactError, DataError, PolicyError, RegistryError, TrainingError, UnknownKindError) as error:
         print(f"rl.train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

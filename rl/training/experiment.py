@@ -4,14 +4,13 @@ A hyper-parameter is described once, in the model of its kind; `algorithm` is th
 """
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
 from data.schema import PolicyName
-from rl.config import Config
+from rl.config import TrainingConfig
 from rl.policies import PolicyConfig
 from rl.policy import Policy
 
@@ -37,7 +36,7 @@ class Evaluation(Section):
     envs: Annotated[int, Field(ge=1, description="episodes that are played at once")] = 250
 
 
-class SimulatorExperiment(Config):
+class SimulatorExperiment(TrainingConfig):
     """Base of the experiments that RLlib runs."""
 
     model_config = SettingsConfigDict(cli_prog_name="python -m rl.train")
@@ -53,8 +52,6 @@ class SimulatorExperiment(Config):
     evaluation: Evaluation = Evaluation()
     checkpoint_every_s: float = Field(default=60.0, ge=0, description="seconds between two checkpoints")
     fresh: bool = Field(default=False, description="begin anew, even if an unfinished run has this name")
-    track: bool = Field(default=True, description="log to MLflow")
-    out: Path | None = Field(default=None, description="folder of the artefact; default: policies/NAME in the home")
 
     @abstractmethod
     def algorithm(self) -> Any:

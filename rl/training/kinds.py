@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data.settings import Settings
-from rl.config import Config
+from rl.config import TrainingConfig
 
 RETAIL = "retail"
 
@@ -18,13 +18,13 @@ KINDS = {
     "slate_q": "rl.training.slate_q",
     "offline": "rl.training.offline",
 }
-"""The module of each kind; it has `Experiment`, a `Config` with the field `kind`, and `run`."""
+"""The module of each kind; it has `Experiment`, a `TrainingConfig` with the field `kind`, and `run`."""
 
 
 class Kind(Protocol):
     """What the module of a kind offers."""
 
-    Experiment: type[Config]
+    Experiment: type[TrainingConfig]
 
     def run(self, experiment: Any, settings: Settings) -> dict[str, Any]:
         """Train, save the artefact, and return the report.

@@ -1,13 +1,12 @@
 """What an experiment of kind `offline` is described by. Light."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from data.schema import PolicyName
-from rl.config import Config
+from rl.config import TrainingConfig
 from rl.policies.q_config import QNetworkConfig
 from rl.training.experiment import Environment, Section
 
@@ -50,7 +49,7 @@ class Offline(Section):
     grad_clip: Annotated[float | None, Field(gt=0, description="largest norm of a gradient")] = None
 
 
-class Experiment(Config):
+class Experiment(TrainingConfig):
     """Train a Q network from logged transitions, by conservative Q learning or cloning."""
 
     model_config = SettingsConfigDict(cli_prog_name="python -m rl.train")
@@ -67,5 +66,3 @@ class Experiment(Config):
     envs: int = Field(default=250, ge=1, description="episodes that are played at once")
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1, description="of linear algebra; networks this small are slower with more")
-    track: bool = Field(default=True, description="log to MLflow")
-    out: Path | None = Field(default=None, description="folder of the artefact; default: policies/NAME in the home")

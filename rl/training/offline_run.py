@@ -45,7 +45,7 @@ def train(experiment: Experiment, settings: Settings, display: Display) -> dict[
     """
     env = _environment(experiment)
     torch.set_num_threads(experiment.threads)
-    out = experiment.out or settings.home / "policies" / experiment.name
+    out = experiment.folder(settings)
     report: dict[str, Any] = {}
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(experiment.threads, "blas"))

@@ -1,7 +1,6 @@
 """Kind `retail`: a policy of the service, trained against a simulated market or from the log."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -20,7 +19,7 @@ from data.schema import PolicyName, RewardSpec
 from data.settings import Settings
 from data.store import Store
 from rl.artefact import Artefact, save
-from rl.config import Config
+from rl.config import TrainingConfig
 from rl.encoding import CustomerEncoder
 from rl.experience import generated_events, logged_outcomes, purchase_events
 from rl.fold import observe
@@ -38,7 +37,7 @@ MarketConfig = Annotated[GeneratedMarketConfig | FittedMarketConfig, Field(discr
 _WINDOW = 1_000  # decisions that one point of the learning curve is the mean of
 
 
-class Training(Config):
+class Training(TrainingConfig):
     """Train a policy of the service, against a simulated market or from the log, and save it as an artefact."""
 
     model_config = SettingsConfigDict(cli_prog_name="python -m rl.train")
@@ -60,8 +59,6 @@ class Training(Config):
     batch: int = Field(default=20, ge=1, description="visits answered between two updates")
     slate_size: int = Field(default=10, ge=1, description="items of a slate")
     seed: int = Field(default=0, ge=0)
-    out: Path | None = Field(default=None, description="folder of the artefact; default: policies/NAME in the home")
-    track: bool = Field(default=True, description="log to MLflow")
 
 
 def train(config: Training, settings: Settings, progress: Progress) -> tuple[Artefact, dict[str, Any]]:
@@ -93,7 +90,7 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
         "encoder": encoder.version,
     }
     artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on, until)
-    return save(artefact, config.out or settings.home / "policies" / config.name), report
+    return save(artefact, config.folder(settings)), report
 
 
 def _experience(config: Training, settings: Settings, rng: np.random.Generator) -> tuple[Market | None, pa.Table]:
@@ -158,7 +155,7 @@ def _track(experiment: Training, settings: Settings, report: dict[str, Any]) -> 
     with Tracker(settings, experiment.name, experiment.resolved()) as tracker:
         for number, mean in enumerate(report.get("curve", []), start=1):
             tracker.log(min(number * _WINDOW, experiment.decisions), {"return": mean})
-        tracker.files(experiment.out or settings.home / "policies" / experiment.name, "policy")
+        tracker.files(experiment.folder(settings), "policy")
 
 
 Experiment = Training

@@ -77,7 +77,7 @@ def train(
             Tracker(settings, experiment.name, resolved, run=folder.id, active=experiment.track)
         )
         trainer.train(tracker)
-        out = experiment.out or settings.home / "policies" / experiment.name
+        out = experiment.folder(settings)
         artefact = save(trainer.artefact(), out)
         draw(folder.path / "curve.png", experiment.name, trainer.progress.curve, ceilings(env))
         tracker.files(folder.path / "curve.png")

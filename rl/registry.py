@@ -1,0 +1,274 @@
+"""`python -m rl.registry register|alias|show`: which trained policies there are, and which of them is served.
+
+A registered model of MLflow has a version for each artefact, and aliases for those that play a part: `champion`,
+`challenger`. What is fetched is checked against the hash that was registered, and built by this project's code: nothing
+that MLflow would unpickle or import. Imports mlflow, which takes seconds, in the first call.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from data.settings import Settings
+from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load
+from rl.policy import PolicyError
+from rl.training.tracking import experiment_id
+
+MODEL, CHAMPION = "raycommend", "champion"
+
+_SHA256, _DIGEST, _NAME = "sha256", "digest", "policy"  # tags of a version
+_FOLDER = "policy"  # of a run's artefacts
+
+
+class RegistryError(RuntimeError):
+    """The registry does not answer, or has not what was asked for; says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A registered version."""
+
+    model: str
+    version: int
+    name: str
+    """Of the policy."""
+    digest: str
+    """As `rl.artefact.Artefact.digest`."""
+    sha256: str
+    """Of `policy.json`, which has that of the arrays."""
+
+
+def register(settings: Settings, folder: Path, alias: str | None = None, model: str = MODEL) -> Found:
+    """Register an artefact, once however often it is registered, and give it an alias.
+
+    Raises:
+        ArtefactError: there is none, or it cannot be served.
+        RegistryError: the registry does not answer.
+    """
+    artefact = _checked(folder)
+    sha256 = _sha256(folder)
+    client = _client(settings)
+    with _asking(settings):
+        if (found := _registered(client, model, sha256)) is None:
+            run = client.create_run(
+                experiment_id(client, model, settings.tracking_files), run_name=f"{artefact.name} {artefact.digest}"
+            )
+            for name in (DESCRIPTION, ARRAYS):
+                client.log_artifact(run.info.run_id, str(folder / name), _FOLDER)
+            client.set_terminated(run.info.run_id)
+            made = client.create_model_version(
+                model,
+                f"{run.info.artifact_uri}/{_FOLDER}",
+                run.info.run_id,
+                tags={_SHA256: sha256, _DIGEST: artefact.digest, _NAME: artefact.name},
+            )
+            found = _found(made)
+        if alias:
+            client.set_registered_model_alias(model, alias, str(found.version))
+    return found
+
+
+def point(settings: Settings, alias: str, version: int, model: str = MODEL) -> Found:
+    """Give a version an alias, which another loses. With an earlier champion's version this takes a promotion back.
+
+    Raises:
+        RegistryError: there is no such version, it was not registered by `register`, or the registry does not answer.
+    """
+    client = _client(settings)
+    with _asking(settings):
+        found = _found(client.get_model_version(model, str(version)))
+        client.set_registered_model_alias(model, alias, str(version))
+    return found
+
+
+def champion(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> Found | None:
+    """Return the version that an alias names; None if there is no such model, or it has no such alias.
+
+    Raises:
+        RegistryError: the registry does not answer, or the version was not registered by `register`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = _client(settings)
+    with _asking(settings):
+        try:
+            return _found(client.get_model_version_by_alias(model, alias))
+        except MlflowException as error:
+            unknown = f"alias {alias} not found" in str(error)
+            if unknown or error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+
+def fetch(settings: Settings, found: Found, folder: Path | None = None) -> Path:
+    """Return the folder of a version's artefact, downloaded unless it is there already.
+
+    Args:
+        settings: where the registry is.
+        found: the version.
+        folder: where artefacts lie by their digests; default: `served` in the home.
+
+    Raises:
+        ArtefactError: what was downloaded is not what was registered, or cannot be served; nothing is kept of it.
+        RegistryError: the registry does not answer, or its files are gone.
+    """
+    folder = settings.home / "served" if folder is None else folder
+    wanted = folder / found.digest
+    if wanted.is_dir() and _fault(wanted, found) is None:
+        return wanted
+    folder.mkdir(parents=True, exist_ok=True)
+    client = _client(settings)
+    with TemporaryDirectory(dir=folder, prefix=".fetched-") as temporary:
+        new = Path(temporary) / found.digest
+        new.mkdir()
+        with _asking(settings):
+            run = client.get_model_version(found.model, str(found.version)).run_id
+            for name in (DESCRIPTION, ARRAYS):  # and nothing else that may lie there
+                shutil.move(client.download_artifacts(run, f"{_FOLDER}/{name}", temporary), new / name)
+        if fault := _fault(new, found):
+            raise ArtefactError(f"version {found.version} of {found.model} is refused: {fault}")
+        if wanted.is_dir() and _fault(wanted, found):
+            shutil.rmtree(wanted)
+        try:
+            new.rename(wanted)
+        except OSError:
+            if not wanted.is_dir():  # else another process was faster, with the same files
+                raise
+    return wanted
+
+
+def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
+    """Return the versions, newest first, and the aliases.
+
+    Raises:
+        RegistryError: there is no such model, or the registry does not answer.
+    """
+    client = _client(settings)
+    with _asking(settings):
+        aliases = {alias: int(version) for alias, version in client.get_registered_model(model).aliases.items()}
+        versions = sorted(client.search_model_versions(f"name = '{model}'"), key=lambda version: -int(version.version))
+    rows = [
+        {"version": int(version.version), "policy": version.tags.get(_NAME), "digest": version.tags.get(_DIGEST)}
+        for version in versions
+    ]
+    return {"model": model, "aliases": aliases, "versions": rows}
+
+
+def _client(settings: Settings) -> Any:
+    from mlflow.tracking import MlflowClient  # takes seconds
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _asking(settings):
+        return MlflowClient(settings.tracking_uri, settings.tracking_uri)
+
+
+@contextmanager
+def _asking(settings: Settings) -> Iterator[None]:
+    """Turn what MLflow raises, by itself or from a disk, into an error of ours."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        said = f"the registry at {settings.tracking_uri}: {line}"
+        if "@" in (host := settings.tracking_uri.partition("://")[2].partition("/")[0]):
+            said = said.replace(host.rpartition("@")[0] + "@", "")  # a user and his password
+        raise RegistryError(said) from None
+
+
+def _registered(client: Any, model: str, sha256: str) -> Found | None:
+    """Return the version of the same content, if there is one; without a model, make one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    same = client.search_model_versions(f"name = '{model}' and tags.{_SHA256} = '{sha256}'")
+    return _found(same[0]) if same else None
+
+
+def _found(version: Any) -> Found:
+    if missing := [tag for tag in (_SHA256, _DIGEST, _NAME) if tag not in version.tags]:
+        raise RegistryError(
+            f"version {version.version} of {version.name} has no tag {', '.join(missing)}: register policies with "
+            "python -m rl.registry register"
+        )
+    sha256, digest = version.tags[_SHA256], version.tags[_DIGEST]
+    if not re.fullmatch("[0-9a-f]{64}", sha256) or digest != sha256[:8]:  # the digest will be a folder's name
+        raise RegistryError(
+            f"version {version.version} of {version.name} has tags that are no hashes; register it anew"
+        )
+    return Found(version.name, int(version.version), version.tags[_NAME], digest, sha256)
+
+
+def _checked(folder: Path) -> Any:
+    try:
+        return load(folder)
+    except PolicyError as error:
+        raise ArtefactError(f"{folder} holds no policy: {error}") from error
+
+
+def _sha256(folder: Path) -> str:
+    return hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest()
+
+
+def _fault(folder: Path, found: Found) -> str | None:
+    """Say what is wrong with files that should be those of a version; None if nothing is."""
+    try:
+        if (sha256 := _sha256(folder)) != found.sha256:
+            return f"{DESCRIPTION} has sha256 {sha256}, registered was {found.sha256}"
+        if (digest := _checked(folder).digest) != found.digest:
+            return f"its digest is {digest}, registered was {found.digest}"
+    except (ArtefactError, OSError) as error:
+        return str(error)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command: one JSON object on standard output."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default=MODEL, help=f"MLflow's registered model (default: {MODEL})")
+    commands = parser.add_subparsers(dest="command", required=True)
+    registering = commands.add_parser("register", help="make a trained policy a version of the model")
+    registering.add_argument("artefact", type=Path, help="folder written by rl.train")
+    registering.add_argument("--alias", help=f"what it is from now on, such as {CHAMPION}")
+    pointing = commands.add_parser("alias", help="give a version an alias, an earlier one to take a promotion back")
+    pointing.add_argument("alias", help=f"such as {CHAMPION}")
+    pointing.add_argument("version", type=int)
+    commands.add_parser("show", help="list versions and aliases")
+    options, settings = parser.parse_args(arguments), Settings()
+    try:
+        match options.command:
+            case "register":
+                answer = asdict(register(settings, options.artefact, options.alias, options.model))
+            case "alias":
+                answer = asdict(point(settings, options.alias, options.version, options.model))
+            case _:
+                answer = show(settings, options.model)
+    except (ArtefactError, RegistryError) as error:
+        print(f"rl.registry: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

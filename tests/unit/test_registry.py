@@ -1,0 +1,212 @@
+"""The registry: what is fetched is what was registered, or nothing. Against a real MLflow store."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.schema import RewardSpec
+from data.settings import Settings
+from rl import registry, train
+from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load, save
+from rl.catalogue_encoder import CatalogueEncoder
+from rl.policies import RandomConfig, RidgeConfig, TransformerConfig, build
+from rl.policies.q_config import QNetworkConfig
+from rl.registry import Found, RegistryError, champion, fetch, point, register, show
+
+NETWORK = TransformerConfig(network=QNetworkConfig(width=8))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """One home for all: making MLflow's tables takes seconds. Each test has a model of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("RAYCOMMEND_HOME", str(home))
+        yield Settings(home=home)
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name)
+
+
+def saved(folder: Path, items: str = "abc") -> Path:
+    """Save a transformer that knows a catalogue of ids."""
+    encoder = CatalogueEncoder(tuple(items))
+    policy = build(NETWORK, 0, 1, encoder.popularity)
+    save(Artefact("net", NETWORK, policy, encoder, RewardSpec(), {}, history=5), folder)
+    return folder
+
+
+def files(settings: Settings, found: Found) -> Path:
+    """Return where MLflow keeps the files of a version."""
+    version = client(settings).get_model_version(found.model, str(found.version))
+    return Path(version.source.removeprefix("file://"))
+
+
+def client(settings: Settings) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(settings.tracking_uri)
+
+
+def test_the_champion_is_fetched_as_it_was_registered(settings: Settings, model: str, tmp_path: Path) -> None:
+    assert champion(settings, model) is None
+    registered = register(settings, saved(tmp_path / "net"), "champion", model)
+    assert registered == champion(settings, model)
+    assert (registered.version, registered.name) == (1, "net")
+    folder = fetch(settings, registered)
+    assert folder == settings.home / "served" / registered.digest
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.safetensors", "policy.json"]
+    original, fetched = load(tmp_path / "net"), load(folder)
+    assert (fetched.digest, fetched.encoder) == (registered.digest, original.encoder)
+    for name, array in original.policy.state_dict().items():
+        np.testing.assert_array_equal(fetched.policy.state_dict()[name], array)
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_is_there_is_not_fetched_again(settings: Settings, model: str, tmp_path: Path) -> None:
+    found = register(settings, saved(tmp_path / "net"), model=model)
+    folder = fetch(settings, found, tmp_path / "served")
+    (files(settings, found) / "policy.json").unlink()
+    assert fetch(settings, found, tmp_path / "served") == folder
+
+
+def test_what_was_changed_where_it_is_served_is_fetched_again(settings: Settings, model: str, tmp_path: Path) -> None:
+    found = register(settings, saved(tmp_path / "net"), model=model)
+    folder = fetch(settings, found, tmp_path / "served")
+    (folder / "arrays.safetensors").write_bytes(b"")
+    assert load(fetch(settings, found, tmp_path / "served")).digest == found.digest
+
+
+def test_the_same_artefact_is_one_version(settings: Settings, model: str, tmp_path: Path) -> None:
+    first = register(settings, saved(tmp_path / "net"), model=model)
+    other = register(settings, saved(tmp_path / "other", "abcd"), "champion", model)
+    assert register(settings, tmp_path / "net", "challenger", model) == first
+    assert (first.version, other.version) == (1, 2)
+    assert show(settings, model) == {
+        "model": model,
+        "aliases": {"champion": 2, "challenger": 1},
+        "versions": [
+            {"version": 2, "policy": "net", "digest": other.digest},
+            {"version": 1, "policy": "net", "digest": first.digest},
+        ],
+    }
+
+
+def test_a_promotion_is_taken_back(settings: Settings, model: str, tmp_path: Path) -> None:
+    first = register(settings, saved(tmp_path / "net"), "champion", model)
+    second = register(settings, saved(tmp_path / "other", "abcd"), "champion", model)
+    assert champion(settings, model) == second
+    assert point(settings, "champion", 1, model) == first
+    assert champion(settings, model) == first
+    with pytest.raises(RegistryError, match="version=9"):
+        point(settings, "champion", 9, model)
+    assert champion(settings, model) == first
+
+
+@pytest.mark.parametrize("name", ["policy.json", "arrays.safetensors"])
+def test_other_files_than_were_registered_are_refused(settings: Settings, name: str, tmp_path: Path) -> None:
+    model = f"changed_{name}"
+    found = register(settings, saved(tmp_path / "net"), "champion", model)
+    saved(tmp_path / "other", "xyz")
+    (files(settings, found) / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    with pytest.raises(ArtefactError, match=f"version 1 of {model} is refused: .*sha256"):
+        fetch(settings, found, tmp_path / "served")
+    assert list((tmp_path / "served").iterdir()) == []
+
+
+def test_an_artefact_of_the_right_hash_that_is_no_policy_is_refused(
+    settings: Settings, model: str, tmp_path: Path
+) -> None:
+    found = register(settings, saved(tmp_path / "net"), model=model)
+    (files(settings, found) / "policy.json").write_text("{}")
+    lying = replace(found, sha256="44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a")
+    with pytest.raises(ArtefactError, match="does not describe a policy"):
+        fetch(settings, lying, tmp_path / "served")
+    assert list((tmp_path / "served").iterdir()) == []
+
+
+def test_files_that_are_gone_are_the_registrys_failure(settings: Settings, model: str, tmp_path: Path) -> None:
+    found = register(settings, saved(tmp_path / "net"), model=model)
+    (files(settings, found) / "arrays.safetensors").unlink()
+    with pytest.raises(RegistryError, match="the registry at sqlite"):
+        fetch(settings, found, tmp_path / "served")
+
+
+def test_what_cannot_be_served_is_not_registered(settings: Settings, model: str, tmp_path: Path) -> None:
+    config, sizes = RidgeConfig(), Sizes(n_items=5, n_features=3)
+    policy = build(config, 3, 1, np.zeros(6))
+    save(SimulatorArtefact("wheel", config, policy, sizes, "raycommend/Wheel-v0", {}, {}), tmp_path / "wheel")
+    for folder, message in ((tmp_path / "wheel", "which no request has"), (tmp_path, "no policy in")):
+        with pytest.raises(ArtefactError, match=message):
+            register(settings, folder, "champion", model)
+    assert champion(settings, model) is None
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({}, "has no tag sha256, digest, policy: register policies with"),
+        ({"sha256": "../x", "digest": "../x", "policy": "p"}, "tags that are no hashes"),
+        ({"sha256": "a" * 64, "digest": "../../..", "policy": "p"}, "tags that are no hashes"),
+    ],
+)
+def test_versions_that_others_made_are_refused(
+    settings: Settings, tags: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    mlflow, model = client(settings), f"others_{len(tags)}_{len(tags.get('sha256', ''))}"
+    mlflow.create_registered_model(model)
+    mlflow.create_model_version(model, tmp_path.as_uri(), tags=tags)
+    mlflow.set_registered_model_alias(model, "champion", "1")
+    with pytest.raises(RegistryError, match=message):
+        champion(settings, model)
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:9/", "sqlite://me:secret@host/x.db"])
+def test_a_registry_that_does_not_answer_is_named_without_its_password(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"the registry at .*://(127.0.0.1:9|host)/") as error:
+        champion(Settings(home=tmp_path, tracking=uri))
+    assert "secret" not in str(error.value)
+
+
+def test_the_command_registers_points_and_shows(
+    settings: Settings, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> Any:
+        assert registry.main(["--model", model, *arguments]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    folder = str(saved(tmp_path / "net"))
+    made = run("register", folder)
+    assert (made["version"], made["model"], len(made["digest"])) == (1, model, 8)
+    assert run("alias", "challenger", "1") == made
+    assert run("show")["aliases"] == {"challenger": 1}
+    assert run("register", folder, "--alias", "champion") == made
+    assert run("show")["aliases"] == {"challenger": 1, "champion": 1}
+    for wrong, said in (
+        (["register", str(tmp_path)], "no policy in"),
+        (["alias", "champion", "7"], "not found"),
+        (["--model", "none", "show"], "not found"),
+    ):
+        assert registry.main(["--model", model, *wrong]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_training_registers_what_it_has_trained(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    market = '{"kind": "generated", "users": 40, "items": 12, "kinds": 3, "invoices": 400}'
+    given = ["--name", "tiny", "--market", market, "--encoder.rank", "3", "--decisions", "40", "--no-track"]
+    assert train.main([*given, "--policy", RandomConfig().model_dump_json(), "--register_as", "challenger"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    found = champion(settings, alias="challenger")
+    assert found is not None
+    assert (report["registered"], report["digest"], found.name) == (found.version, found.digest, "tiny")
