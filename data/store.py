@@ -178,6 +178,12 @@ class Store:
         """Return the steps of a fold, in their order."""
         return [version for _, version in self._select(VERSIONS, VERSIONS.table.c.fold_id == fold_id)]
 
+    def begun(self, loop: str, objective: str) -> list[Version]:
+        """Return the first step of every fold of a loop and an objective, newest first."""
+        columns = VERSIONS.table.c
+        where = (columns.loop == loop, columns.objective == objective, columns.number == 0)
+        return [version for _, version in reversed(self._select(VERSIONS, *where))]
+
     def policy_versions(self, since: datetime, until: datetime) -> list[tuple[int, str]]:
         """Return the log positions and policy versions of the decisions made from a time to another."""
         columns = DECISIONS.table.c

@@ -196,6 +196,7 @@ VERSIONS = _log(
     sa.Column("begins", Json),
     sa.Column("received_at", Time, nullable=False),
     sa.Index("ix_versions_fold_id_number", "fold_id", "number"),
+    sa.Index("ix_versions_number_loop", "number", "loop"),
 )
 
 LOGS: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK, EVENTS, REJECTS, VERSIONS)

@@ -110,7 +110,7 @@ class Gateway:
         self._writer = GroupCommitWriter(store)
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (load_node(name), archive.scaler(name)) for name in config.nodes}
-        self._served = Served({"v1": config.policies})
+        self._served = Served({"v1": config.shares})
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
         self._task: asyncio.Task[None] | None = None

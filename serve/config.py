@@ -2,12 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data.schema import PolicyName, RewardSpec
 
+CHAMPION = "champion"
+"""The name under which the registry's champion is served."""
+
 Share = Annotated[float, Field(ge=0)]
+
+
+class Champion(BaseModel):
+    """The policy that MLflow's registry names: it changes when the alias does, without a restart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    model: str = Field(default="raycommend", description="the registered model")
+    alias: str = Field(default="champion", description="of the version that is served")
+    share: Share = Field(default=1.0, description="of the traffic, beside those of `policies`")
 
 
 class Limits(BaseModel):
@@ -24,9 +36,9 @@ class ServiceConfig(BaseModel):
 
     policies: dict[PolicyName, Share] = Field(
         default={"linear_thompson": 1.0},
-        min_length=1,
         description="shares of the traffic by policy; each was trained into policies/NAME of the home",
     )
+    champion: Champion | None = Field(default=None, description="serve the registry's champion too, or alone")
     reward: RewardSpec = Field(default=RewardSpec(), description="what feedback is worth: the default objective")
     objectives: dict[PolicyName, RewardSpec] = Field(
         default={}, description="others that a request may ask for by name; each policy learns for each of them"
@@ -37,6 +49,19 @@ class ServiceConfig(BaseModel):
     limits: Limits = Limits()
     nodes: tuple[str, ...] = Field(default=("online_retail",), description="nodes whose events are taken over HTTP")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the traffic by policy, the champion's among them."""
+        return self.policies | ({CHAMPION: self.champion.share} if self.champion else {})
+
+    @model_validator(mode="after")
+    def _something_is_served(self) -> "ServiceConfig":
+        if not self.shares:
+            raise ValueError("nothing would be served: name policies, or a champion")
+        if self.champion and CHAMPION in self.policies:
+            raise ValueError("a policy may not be called champion where the registry's is served")
+        return self
 
     @field_validator("objectives")
     @classmethod

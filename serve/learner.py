@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from operator import methodcaller
+from typing import Literal, TypeAlias
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +25,7 @@ from data.store import Store
 from rl.artefact import Artefact
 from rl.encoding import CustomerEncoder
 from rl.fold import correct, observe
+from rl.histories import Histories, outcome_of
 from rl.policy import Observations
 
 _ROWS = 5_000
@@ -45,6 +47,10 @@ class FoldSpec(BaseModel):
     """Each policy learns from its own decisions only, or from all."""
 
 
+HistoryStep: TypeAlias = Callable[[Histories], object]
+"""One call of a method of the histories, as a value that can be sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """What one step of a fold has added, by policy."""
@@ -54,6 +60,8 @@ class Update:
     learned_through: int
     """Log position of the last feedback folded."""
     observations: dict[str, Observations]
+    told: tuple[HistoryStep, ...] = ()
+    """What the histories were told, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,8 @@ class Snapshot:
     number: int
     learned_through: int
     artefacts: dict[str, Artefact]
+    histories: Histories | None = None
+    """Of the users; None where no policy reads them."""
 
 
 @dataclass(slots=True)
@@ -110,6 +120,10 @@ class OnlineLearner:
         self._last_decision = datetime.min.replace(tzinfo=UTC)
         plain = all(isinstance(artefact.encoder, CustomerEncoder) for artefact in artefacts.values())
         self._not_read = (*_NOT_READ, *_OF_FEATURES) if plain else _NOT_READ
+        length = max((artefact.history for artefact in artefacts.values()), default=0)
+        self.histories = Histories(length) if length else None
+        """Of the users, where a policy reads them."""
+        self._told: list[HistoryStep] = []
         self.fold_id = fold_id or uuid4().hex[:8]
         self.caught_up = False
         """Whether the last poll came to the end of the log."""
@@ -145,7 +159,8 @@ class OnlineLearner:
         with self._lock:
             self._record()
             artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
-            return Snapshot(self.fold_id, self._number, self._feedback_seq, artefacts)
+            histories = self.histories.copy() if self.histories is not None else None
+            return Snapshot(self.fold_id, self._number, self._feedback_seq, artefacts, histories)
 
     @property
     def number(self) -> int:
@@ -182,7 +197,7 @@ class OnlineLearner:
     ) -> Update | None:
         touched = self._hear(feedback) | self._track(decisions) | self._close(now)
         update = None
-        if touched or feedback:
+        if touched or feedback or self._told:
             update = self._learn(self._fold(touched, now))
         self._forget(now)
         return update
@@ -212,6 +227,7 @@ class OnlineLearner:
         touched = set()
         for seq, report in feedback:
             self._feedback_seq = seq
+            self._tell_of(report)
             if tracked := self._tracked.get(report.decision_id):
                 tracked.feedback.append(report)
                 touched.add(report.decision_id)
@@ -227,6 +243,10 @@ class OnlineLearner:
             early = self._orphans.pop(decision.decision_id, [])
             self._tracked[decision.decision_id] = _Tracked(_shown(decision), early)
             self._open.append(decision.decision_id)
+            if decision.user_id is not None:
+                self._tell(methodcaller("show", decision.user_id, decision.decision_id, decision.slate))
+            for report in early:
+                self._tell_of(report)
             if early:
                 touched.add(decision.decision_id)
         return touched
@@ -236,8 +256,18 @@ class OnlineLearner:
         closed = set()
         while self._open and self._tracked[self._open[0]].decision.time + self._wait < now:
             closed.add(self._open[0])
+            self._tell(methodcaller("closed", self._open[0]))
             self._kept.append(self._open.popleft())
         return closed
+
+    def _tell(self, step: HistoryStep) -> None:
+        if self.histories is not None:
+            step(self.histories)
+            self._told.append(step)
+
+    def _tell_of(self, report: Feedback) -> None:
+        if (outcome := outcome_of(report.kind, report.value)) is not None:
+            self._tell(methodcaller("happened", report.decision_id, report.item_id, outcome))
 
     def _forget(self, now: datetime) -> None:
         """Drop what nothing can change any more."""
@@ -273,7 +303,8 @@ class OnlineLearner:
             if parts:
                 observations[name] = Observations.concatenate(parts)
                 artefact.policy.update(observations[name])
-        return Update(self._number, self._feedback_seq, observations)
+        told, self._told = tuple(self._told), []
+        return Update(self._number, self._feedback_seq, observations, told)
 
     def _learns(self, name: str, outcome: Outcome) -> bool:
         decision, until = outcome.decision, self._artefacts[name].learned_until

@@ -9,8 +9,9 @@ import numpy as np
 from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Scalar, Slot, parse_visit_time
 from rl.artefact import Artefact
 from rl.encoding import Visit
+from rl.histories import Histories
 from rl.policies.greedy import Greedy
-from rl.policy import FloatArray, Policy, PolicyError, Query, Slates
+from rl.policy import FloatArray, IntArray, Policy, PolicyError, Query, Slates
 from rl.rules import rules_constraint
 from serve.learner import Snapshot, Update
 from serve.router import Router, seed
@@ -50,6 +51,7 @@ class Recommender:
     def __init__(self, router: Router, loop: str = "v1", objective: str = "default") -> None:
         self._router, self.loop, self.objective = router, loop, objective
         self._artefacts: dict[str, Artefact] = {}
+        self._histories: Histories | None = None
         self.fold_id, self.number = "", 0
         """Which step of which fold this version is; see `serve.learner`."""
         self.learned_through = 0
@@ -105,7 +107,7 @@ class Recommender:
             time = parse_visit_time(context[CONTEXT_TIME])
         except ValueError as error:
             raise PolicyError(str(error)) from error
-        visit = Visit(ask.user_id, time, candidates, context, ask.features)
+        visit = Visit(ask.user_id, time, candidates, context, ask.features, self._history(ask.user_id, artefact))
         slates = _answer(artefact, visit, ask)
         first = np.zeros(len(candidates)) if slates.first is None else slates.first[0]
         decision = Decision.model_construct(
@@ -131,15 +133,24 @@ class Recommender:
         )
         return decision, first
 
+    def _history(self, user_id: str | None, artefact: Artefact) -> IntArray | None:
+        """Return what the user was shown and did, [T, 3], for a policy that reads it."""
+        if self._histories is None or not artefact.history:
+            return None
+        return self._histories.of(user_id, artefact.encoder)[-artefact.history :]
+
     def apply(self, update: Update) -> None:
         """Learn what the learner has folded since the last update."""
+        if self._histories is not None:
+            for step in update.told:
+                step(self._histories)
         for name, observations in update.observations.items():
             self._artefacts[name].policy.update(observations)
         self.number, self.learned_through = update.number, update.learned_through
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take over the learner's policies as they are, with what they were trained on and what they have learned."""
-        self._artefacts = dict(snapshot.artefacts)
+        self._artefacts, self._histories = dict(snapshot.artefacts), snapshot.histories
         self.fold_id, self.number, self.learned_through = snapshot.fold_id, snapshot.number, snapshot.learned_through
 
 

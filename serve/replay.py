@@ -76,7 +76,8 @@ def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLear
     artefacts = {name: load_kept(str(digest), settings) for name, digest in digests.items()}
     learner = OnlineLearner(store, artefacts, spec, fold_id=first.fold_id)
     recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), spec.loop, spec.objective)
-    recommender.restore(Snapshot(first.fold_id, 0, 0, artefacts))  # the learner's own policies: they learn as it does
+    # The learner's own policies and histories: they learn as it does.
+    recommender.restore(Snapshot(first.fold_id, 0, 0, artefacts, learner.histories))
     return learner, recommender
 
 

@@ -1,7 +1,7 @@
 """A small shop with trained artefacts, for the tests of the service."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from serve.learner import Snapshot
 from serve.recommender import Recommender
 from serve.router import Router
 
+DAY = timedelta(days=1)
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 POLICIES: dict[str, PolicyConfig] = {
