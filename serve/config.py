@@ -23,10 +23,21 @@ class Champion(BaseModel):
 
 
 class Limits(BaseModel):
-    """What one replica takes."""
+    """What a request, a client and a replica may take. One replica's, but for the rate: that is the whole service's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    streams: int = Field(default=32, ge=0, description="clients that follow the stream of one replica at a time")
+
+    max_body_bytes: int = Field(default=1_048_576, ge=1, description="of one request; a larger one is answered 413")
+    body_timeout_s: float = Field(default=10.0, gt=0, description="for the whole body to arrive; after it 408")
+    max_buffered_bytes: int = Field(
+        default=67_108_864, ge=1, description="of all bodies that are arriving or being answered; above it 503"
+    )
+    requests_per_s: float | None = Field(
+        default=None, gt=0, description="of one key, or of one address without a key; more are answered 429"
+    )
+    burst: int = Field(default=100, ge=1, description="requests that may come at once, after a pause")
+    max_in_flight: int = Field(default=256, ge=1, description="requests being answered; more are answered 503")
+    max_streams: int = Field(default=256, ge=1, description="event streams that are open; more are answered 503")
 
 
 class ServiceConfig(BaseModel):
@@ -46,8 +57,9 @@ class ServiceConfig(BaseModel):
     learn_from: Literal["own", "all"] = Field(
         default="own", description="each policy learns from its own decisions only, or from those of all"
     )
-    limits: Limits = Limits()
     nodes: tuple[str, ...] = Field(default=("online_retail",), description="nodes whose events are taken over HTTP")
+    limits: Limits = Limits()
+    access_log: bool = Field(default=True, description="log a line for each request")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
 
     @property

@@ -205,6 +205,7 @@ class Problem(Body):
     code: str
     message: str = Field(description="what was wrong, and what would be right")
     where: str | None = Field(default=None, description="the field, as a dotted path")
+    request_id: str | None = Field(default=None, description="what the log calls this request, as `X-Request-Id`")
 
 
 class ErrorResponse(Body):
