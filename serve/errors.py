@@ -15,7 +15,7 @@ from data.store import StoreError, StoreUnavailable
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve import exchange
-from serve.schemas import FEEDBACK_FORMS, ErrorResponse, Problem
+from serve.schemas import FORMS, ErrorResponse, Problem
 
 Code: TypeAlias = Literal[
     "invalid_request",
@@ -172,7 +172,7 @@ def failure_of(error: Exception) -> Failure:
             return error.failure
         case RequestValidationError():
             first = error.errors()[0]
-            parts = (str(part) for part in first["loc"] if part not in ("body", *FEEDBACK_FORMS))
+            parts = (str(part) for part in first["loc"] if part not in ("body", *FORMS))
             return Failure("invalid_request", str(first["msg"]), ".".join(parts) or None)
         case PolicyError():
             return Failure("unanswerable", str(error))

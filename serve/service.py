@@ -15,6 +15,7 @@ from data.tables import AnyRecord
 from data.writer import GroupCommitWriter
 from rl.policy import PolicyError
 from serve.config import ServiceConfig
+from serve.errors import Refused
 from serve.followers import Served
 from serve.recommender import Ask
 from serve.schemas import (
@@ -34,18 +35,6 @@ from serve.schemas import (
 from serve.stream import Streams
 
 
-class UnknownNode(LookupError):  # noqa: N818 - an answer to the client, not a mistake of ours
-    """A request names a node that this service does not take events of."""
-
-
-class UnknownDecision(LookupError):  # noqa: N818 - likewise
-    """The log has no decision of the id that a request names."""
-
-
-class RequestTimeout(TimeoutError):  # noqa: N818 - likewise
-    """A request was not answered within the time that it gave."""
-
-
 class Service:
     """Everything is answered after its commit, so what was answered is never lost."""
 
@@ -60,7 +49,7 @@ class Service:
     ) -> None:
         self.served, self.store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
         self.config = config or ServiceConfig()
-        self.streams = Streams(store, self.policies, self.config.limits.streams)
+        self.streams = Streams(store, self.policies)
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendResponse]:
         """Decide and log; for a known decision id return the logged decision.
@@ -68,7 +57,7 @@ class Service:
         Raises:
             PolicyError: a request cannot be answered by the served policies; nothing was logged.
             StoreError: the decisions could not be committed.
-            RequestTimeout: they were not within the shortest time that a request gave; they may be yet.
+            Refused: they were not within the shortest time that a request gave; they may be yet.
         """
         learned_through = [self.served.at("v1", request.objective).learned_through for request in requests]
         try:
@@ -133,11 +122,12 @@ class Service:
         """Check rows by the node's rules, as an ingestion of files does, and log events and rejects.
 
         Raises:
-            UnknownNode: events of this node are not taken here.
+            Refused: unknown_node, events of this node are not taken here.
             StoreError: they could not be committed; none of them was.
         """
         if request.node not in self._nodes:
-            raise UnknownNode(f"node {request.node!r} is not taken here; taken are {', '.join(self._nodes)}")
+            message = f"node {request.node!r} is not taken here; taken are {', '.join(self._nodes)}"
+            raise Refused("unknown_node", message, "node")
         node, scaler = self._nodes[request.node]
         cleaned = clean_records(request.records, node, scaler)
         stored = iter(await self.commit([record for record in cleaned if record is not None]))
@@ -173,7 +163,7 @@ class Service:
 
         Raises:
             StoreError: they could not be committed; none of them was.
-            RequestTimeout: they were not within the time; they may be yet.
+            Refused: they were not within the time; they may be yet.
         """
         future = asyncio.wrap_future(self._writer.submit(records))
         if timeout_s is None:
@@ -182,7 +172,8 @@ class Service:
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except TimeoutError:
             future.add_done_callback(lambda done: done.exception())  # nobody waits for it any more
-            raise RequestTimeout(f"not committed within {timeout_s:g} s; ask again with the same decision_id") from None
+            message = f"not committed within {timeout_s:g} s; ask again with the same decision_id"
+            raise Refused("timeout", message, "timeout_s") from None
 
 
 def respond(decision: Decision, learned_through: int) -> RecommendResponse:

@@ -19,10 +19,6 @@ _CATCH_UP = 10_000  # decisions that a returning follower is sent again at most
 KEEP_ALIVE_S = 15.0
 
 
-class TooManyStreams(RuntimeError):  # noqa: N818 - a state that passes, not a mistake
-    """This replica has as many followers as it takes."""
-
-
 @dataclass(frozen=True)
 class Message:
     """Something that happened. Neither a decision nor policies: only a sign of life."""
@@ -49,8 +45,8 @@ class _Follower:
 class Streams:
     """All who follow this replica."""
 
-    def __init__(self, store: Store, policies: Callable[[], list[ServedPolicy]], most: int) -> None:
-        self._store, self._policies, self._most = store, policies, most
+    def __init__(self, store: Store, policies: Callable[[], list[ServedPolicy]]) -> None:
+        self._store, self._policies = store, policies
         self._followers: list[_Follower] = []
         self._task: asyncio.Task[None] | None = None
         self._seq = 0
@@ -63,11 +59,8 @@ class Streams:
             after: log position of the last decision that the follower has seen; None: from now on.
 
         Raises:
-            TooManyStreams: there is no room for another.
             StoreUnavailable: the log does not answer.
         """
-        if len(self._followers) >= self._most:
-            raise TooManyStreams(f"this replica has {self._most} streams, which is all it takes")
         follower = _Follower(node)
         if not self._followers:
             self._seq = await asyncio.to_thread(self._store.last_decision)

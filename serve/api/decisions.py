@@ -17,7 +17,8 @@ from serve.schemas import (
     PolicyVersion,
     RecommendedItem,
 )
-from serve.service import Service, UnknownDecision
+from serve.errors import Refused
+from serve.service import Service
 
 
 def router(service: Service) -> APIRouter:
@@ -43,7 +44,7 @@ def router(service: Service) -> APIRouter:
 def _logged(service: Service, decision_id: str) -> LoggedDecision:
     decision = service.store.decision(decision_id)
     if decision is None:
-        raise UnknownDecision(f"there is no decision {decision_id!r}")
+        raise Refused("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")
     feedback = service.store.feedback_of([decision_id]).get(decision_id, [])
     return describe(decision, feedback, service.reward(decision))
 

@@ -13,6 +13,8 @@ from data.node import load_node
 from data.store import Store, StoreUnavailable
 from data.writer import GroupCommitWriter, StoreBusy
 from serve.api.v1 import create_api
+from serve.edge import Edge
+from serve.keys import KeyRing
 from serve.service import Service
 from tests.shops import POLICIES, served, small_market, untrained
 
@@ -135,8 +137,8 @@ def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Sto
         ("/v1/feedback", {"decision_id": "d"}, 422, "invalid_request", "kind", "Field required"),
         ("/v1/feedback", {"decision_id": "d", "kind": "c", "value": 1e10}, 422, "invalid_request", None, "1000000000"),
         ("/v1/events", {"node": "nowhere", "records": [{}]}, 404, "unknown_node", "node", "taken are online_retail"),
-        ("/v1/recommend", {"context": {"a": "\ud800"}}, 422, "invalid_request", None, "no valid Unicode"),
-        ("/v1/recommend", {"user_id": "\udcff"}, 422, "invalid_request", "user_id", "unicode string"),
+        ("/v1/recommend", {"context": {"a": "\ud800"}}, 422, "invalid_request", None, "hex escape"),
+        ("/v1/recommend", {"user_id": "\udcff"}, 422, "invalid_request", None, "hex escape"),
         ("/v1/feedback", {**EARLY, "kind": "c"}, 422, "invalid_request", "time", "years 1 and 9999"),
         ("/v1/nothing", {}, 404, "not_found", None, "Not Found"),
     ],
@@ -199,7 +201,7 @@ def test_a_fault_of_ours_shows_no_trace(client: TestClient, store: Store, monkey
     ],
 )
 def test_a_configured_key_is_required(service: Service, headers: dict[str, str], status: int) -> None:
-    client = TestClient(create_api(service, api_key="right"))
+    client = TestClient(create_api(service, Edge(KeyRing(admin_key="right"))))
     response = client.post("/v1/recommend", json={}, headers={k: v.encode("latin-1") for k, v in headers.items()})
     assert response.status_code == status
     if status == 401:
