@@ -22,11 +22,14 @@ from threadpoolctl import threadpool_limits
 from data.archive import Archive
 from data.node import load_node
 from data.settings import Settings
-from data.store import Store, StoreUnavailable
+from data.store import Store, StoreError, StoreUnavailable
 from data.writer import GroupCommitWriter
+from serve import logs
 from serve.api.v1 import create_api
 from serve.config import Secrets, ServiceConfig
+from serve.edge import Edge
 from serve.followers import Served
+from serve.keys import KeyRing
 from serve.loops import Known, Loops, News
 from serve.service import Service
 from serve.sources import Configured
@@ -36,6 +39,8 @@ _POLL_S = 0.05
 _REFRESH_S = 0.5
 """How often it looks whether something else is to be served."""
 _LONG_POLL_S = 5.0
+_KEYS_S = 1.0
+"""How often a replica reads the keys: how long a revoked one goes on working."""
 
 log = logging.getLogger("ray.serve")
 
@@ -108,6 +113,12 @@ class Gateway:
         self._learner = learner
         store = Store.open(settings.store_url)
         self._writer = GroupCommitWriter(store)
+        secret = Secrets().api_key
+        key = secret.get_secret_value() if secret else None
+        redact = logs.setup([key] if key else [])
+        self._edge = Edge(
+            KeyRing(store, key), config.limits, redact=redact, access_log=config.access_log, answer_id=False
+        )
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (load_node(name), archive.scaler(name)) for name in config.nodes}
         self._served = Served({"v1": config.shares})
@@ -117,8 +128,7 @@ class Gateway:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the HTTP application in the replica, where its service is."""
-        key = Secrets().api_key
-        return create_api(self._service, key.get_secret_value() if key else None, self._lifespan)
+        return create_api(self._service, self._edge, self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -131,7 +141,9 @@ class Gateway:
             raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
         await self._catch_up()
         self._task = asyncio.create_task(self._follow())
+        keys = asyncio.create_task(self._refresh_keys())
         yield
+        keys.cancel()
         self._task.cancel()
         await asyncio.to_thread(self._writer.close)
 
@@ -147,6 +159,14 @@ class Gateway:
             except (RayError, RayServeException) as error:
                 log.warning("no word from the learner, going on with what is known: %s", error)
                 await asyncio.sleep(1.0)
+
+    async def _refresh_keys(self) -> None:
+        while True:
+            await asyncio.sleep(_KEYS_S)
+            try:
+                await asyncio.to_thread(self._edge.keys.refresh)
+            except StoreError as error:
+                log.warning("the keys were not read, going on with those that are known: %s", error)
 
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the learner."""
