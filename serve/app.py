@@ -4,7 +4,7 @@ import asyncio
 import io
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from data.archive import Archive
 from data.node import load_node
 from data.settings import Settings
-from data.store import Store, StoreError, StoreUnavailable
+from data.store import Store, StoreError
 from data.writer import GroupCommitWriter
 from serve import logs
 from serve.api.v1 import create_api
@@ -65,21 +65,14 @@ class Learner:
         self._changed = asyncio.Condition()
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._again(self._loops.poll, _POLL_S)),
-            loop.create_task(self._again(self._loops.refresh, _REFRESH_S)),
+            loop.create_task(_again(self._loops.poll, _POLL_S, self._tell)),
+            loop.create_task(_again(self._loops.refresh, _REFRESH_S, self._tell)),
         ]
 
-    async def _again(self, work: Any, every_s: float) -> None:
-        while True:
-            try:
-                changed = await asyncio.to_thread(work)
-            except StoreUnavailable as error:
-                log.warning("the log did not answer, trying again: %s", error)
-                changed = False
-            if changed:
-                async with self._changed:
-                    self._changed.notify_all()
-            await asyncio.sleep(every_s)
+    async def _tell(self, changed: bool) -> None:
+        if changed:
+            async with self._changed:
+                self._changed.notify_all()
 
     def node(self) -> str:
         """Return the id of the machine that the log's file is on."""
@@ -98,9 +91,7 @@ class Learner:
 
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the log."""
-        for task in self._tasks:
-            if task.done():
-                raise RuntimeError(f"the learner has stopped following the log: {task.exception()}")
+        _check(self._tasks, "the learner has stopped following the log")
 
 
 class Gateway:
@@ -124,7 +115,7 @@ class Gateway:
         self._served = Served({"v1": config.shares})
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the HTTP application in the replica, where its service is."""
@@ -140,17 +131,20 @@ class Gateway:
         if (node := await self._learner.node.remote()) != ray.get_runtime_context().get_node_id():
             raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
         await self._catch_up()
-        self._task = asyncio.create_task(self._follow())
-        keys = asyncio.create_task(self._refresh_keys())
+        self._tasks = [
+            asyncio.create_task(self._follow()),
+            asyncio.create_task(_again(self._edge.keys.refresh, _KEYS_S)),
+        ]
         yield
-        keys.cancel()
-        self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.to_thread(self._writer.close)
 
     async def _catch_up(self) -> None:
         """Wait for news of the learner and take them over; nothing awaits in between, so no request sees half of it."""
-        news, _ = await self._learner.news.remote(self._replica, self._served.known())
+        news, replicas = await self._learner.news.remote(self._replica, self._served.known())
         self._served.take(news)
+        self._edge.rates.share(replicas)
 
     async def _follow(self) -> None:
         while True:
@@ -160,18 +154,28 @@ class Gateway:
                 log.warning("no word from the learner, going on with what is known: %s", error)
                 await asyncio.sleep(1.0)
 
-    async def _refresh_keys(self) -> None:
-        while True:
-            await asyncio.sleep(_KEYS_S)
-            try:
-                await asyncio.to_thread(self._edge.keys.refresh)
-            except StoreError as error:
-                log.warning("the keys were not read, going on with those that are known: %s", error)
-
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the learner."""
-        if self._task and self._task.done():
-            raise RuntimeError(f"the replica has stopped following the learner: {self._task.exception()}")
+        _check(self._tasks, "the replica has stopped following the learner")
+
+
+async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], Awaitable[None]] | None = None) -> None:
+    """Do work in a thread again and again; a log that does not answer is asked again."""
+    while True:
+        try:
+            result = await asyncio.to_thread(work)
+        except StoreError as error:
+            log.warning("the log did not answer, trying again: %s", error)
+        else:
+            if then:
+                await then(result)
+        await asyncio.sleep(every_s)
+
+
+def _check(tasks: Sequence[asyncio.Task[None]], otherwise: str) -> None:
+    for task in tasks:
+        if task.done():
+            raise RuntimeError(f"{otherwise}: {task.exception()}")
 
 
 def build(config: ServiceConfig) -> serve.Application:

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from data.attribution import attribute
 from data.schema import Decision, Feedback, RewardSpec
 from serve.api import tables
+from serve.errors import Refused
 from serve.schemas import (
     LoggedDecision,
     LoggedFeedback,
@@ -17,7 +18,6 @@ from serve.schemas import (
     PolicyVersion,
     RecommendedItem,
 )
-from serve.errors import Refused
 from serve.service import Service
 
 

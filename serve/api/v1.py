@@ -73,8 +73,6 @@ def create_api(service: Service, edge: Edge | None = None, lifespan: Lifespan | 
 
     api.include_router(router)
     for reading in (decisions.router(service), stream.router(service)):
-        api.include_router(
-            reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS
-        )
+        api.include_router(reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
     (edge or Edge()).install(api)
     return api
