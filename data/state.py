@@ -16,6 +16,8 @@ ITEMS = sa.Table(
     sa.Column("categories", Json, nullable=False),
     sa.Column("available", sa.Boolean, nullable=False),
     sa.Column("expires_at", Time),
+    # A deleted item's row stays, so that whoever follows the revisions hears of it.
+    sa.Column("deleted", sa.Boolean, nullable=False, server_default="0"),
     sa.Column("updated_at", Time, nullable=False),
     # Grows with every change of any item: whoever has read up to one asks for what is after it.
     sa.Column("revision", sa.BigInteger, nullable=False, index=True),
