@@ -5,7 +5,8 @@
     ARCHIVE/scalers/NODE/v1.json                    scalers, by version
     ARCHIVE/_locks, ARCHIVE/_staging                used while an ingestion runs
 
-Files are only ever added, whole. Readers pass over names that begin with an underscore.
+Files are only ever added, whole, or replaced by a whole one without the rows of a forgotten user. Readers pass over
+names that begin with an underscore.
 """
 
 import fcntl
@@ -103,6 +104,14 @@ class Archive:
         """Move a finished file to its place, where it appears whole."""
         self.filesystem.create_dir(path.rpartition("/")[0])
         self.filesystem.move(staged, path)
+
+    def nodes(self) -> list[str]:
+        """Return the nodes that have a table, or anything unfinished."""
+        found = set[str]()
+        for folder in ("events", "rejects", "_staging"):
+            entries = self.filesystem.get_file_info(FileSelector(f"{self.root}/{folder}", allow_not_found=True))
+            found.update(entry.base_name.removeprefix("node_id=") for entry in entries if not entry.is_file)
+        return sorted(found)
 
     @contextmanager
     def staging(self, node_id: str, run: str) -> Iterator[str]:

@@ -169,11 +169,12 @@ def _merge(
         "known": unique.num_rows - table.num_rows,
     }
     if report["path"]:
-        _write_parquet(table, report["path"], identity, job.archive)
+        write_part(table, report["path"], identity, job.archive)
     return report
 
 
-def _write_parquet(table: pa.Table, path: str, identity: str, archive: Archive) -> None:
+def write_part(table: pa.Table, path: str, identity: str, archive: Archive) -> None:
+    """Write rows as a file of the archive; `identity` is their column of ids."""
     leaves = [
         leaf
         for field in table.schema

@@ -36,6 +36,7 @@ from data.tables import (
 from data.upgrade import UPGRADABLE, upgrade
 
 BUSY_TIMEOUT_S = 30.0
+EMPTYING_TIMEOUT_S = 2.0
 VALUES_PER_SELECT = 10_000  # SQLite binds at most 32,766 values in a statement
 
 
@@ -253,6 +254,25 @@ class Store:
         with _errors(), self._writing.begin() as connection:
             yield connection
 
+    def empty_wal(self) -> None:
+        """Move what is committed from the write-ahead log into the database file, and leave the former empty.
+
+        Raises:
+            StoreUnavailable: somebody was reading all the time.
+        """
+        with _errors(), closing(self._engine.raw_connection()) as pooled:
+            driver = cast(sqlite3.Connection, pooled.driver_connection)
+            # Nobody can write while this waits for readers, so it must not wait long.
+            driver.execute(f"PRAGMA busy_timeout = {int(1000 * EMPTYING_TIMEOUT_S)}")
+            try:
+                (busy, _, _) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError as error:
+                raise StoreUnavailable(f"the log's database cannot answer now: {error}") from error
+            finally:
+                driver.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
+        if busy:
+            raise StoreUnavailable(f"the write-ahead log was in use for {EMPTYING_TIMEOUT_S:g} s and is not empty yet")
+
 
 def _after(log: Log[Any], after: int, loop: str | None, until: int | None) -> list[sa.ColumnElement[bool]]:
     columns = log.table.c
@@ -274,6 +294,7 @@ def _errors() -> Iterator[None]:
 
 def _be_durable(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA synchronous = FULL")  # a commit returns after fsync: it survives a power loss
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten: a forgotten user is no free page
 
 
 def _begin(connection: sa.Connection) -> None:
