@@ -115,8 +115,13 @@ class SimulatorArtefact:
 AnyArtefact = TypeVar("AnyArtefact", Artefact, SimulatorArtefact)
 
 
-def save(artefact: AnyArtefact, folder: Path) -> AnyArtefact:
+def save(artefact: AnyArtefact, folder: Path, erased_from: str | None = None) -> AnyArtefact:
     """Write an artefact, replacing what the folder held, and return it with its digest.
+
+    Args:
+        artefact: the artefact.
+        folder: what was in it is in FOLDER.old until the new one is in its place.
+        erased_from: see `rl.artefact_description`; only `rl.erasure` has a use for it.
 
     Raises:
         TypeError: its encoder is none that `rl.encoders` describes.
@@ -127,15 +132,20 @@ def save(artefact: AnyArtefact, folder: Path) -> AnyArtefact:
         encoder, of_encoder = described(artefact.encoder)
         arrays |= {f"{_ENCODER}{name}": np.ascontiguousarray(a) for name, a in of_encoder.items()}
     blob = save_arrays(arrays)
-    text = _description(artefact, encoder, hashlib.sha256(blob).hexdigest()).model_dump_json(indent=1)
+    description = _description(artefact, encoder, hashlib.sha256(blob).hexdigest())
+    text = description.model_copy(update={"erased_from": erased_from}).model_dump_json(indent=1)
     new = folder.with_name(folder.name + ".new")  # complete before it has the name, so that no one reads half of it
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     (new / ARRAYS).write_bytes(blob)
     (new / DESCRIPTION).write_text(text)
-    shutil.rmtree(folder, ignore_errors=True)
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     new.rename(folder)
-    return replace(artefact, digest=_digest(text))
+    shutil.rmtree(old, ignore_errors=True)
+    return replace(artefact, digest=_digest(text, erased_from))
 
 
 def _description(
@@ -192,7 +202,7 @@ def load_any(folder: Path) -> Artefact | SimulatorArtefact:
         encoder = _encoder(description, _part(arrays, _ENCODER))
     except (SafetensorError, ValueError) as error:
         raise ArtefactError(f"{folder} cannot be read: {error}") from error
-    of_policy, digest = _part(arrays, _POLICY), _digest(text)
+    of_policy, digest = _part(arrays, _POLICY), _digest(text, description.erased_from)
     if isinstance(description, SimulatorDescription):
         return _simulated(description, encoder, of_policy, digest)
     assert encoder is not None, "only a simulator's policy has none"
@@ -254,6 +264,12 @@ def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _digest(text: str) -> str:
+def sha256_of(folder: Path) -> str:
+    """Return the hash that an artefact was saved with, whoever was taken out of it since."""
+    text = (folder / DESCRIPTION).read_text()
+    return ANY_DESCRIPTION.validate_json(text).erased_from or hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(text: str, erased_from: str | None) -> str:
     """The description holds the arrays' hash, so its own hash covers everything."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return (erased_from or hashlib.sha256(text.encode()).hexdigest())[:8]

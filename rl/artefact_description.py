@@ -50,6 +50,9 @@ class _Described(BaseModel):
     sha256: str
     """Of the arrays' file."""
     trained_on: dict[str, str | int | float] = {}
+    erased_from: str | None = None
+    """Hash of the description before customers were taken out of the encoder, who asked to be forgotten. It stays the
+    artefact's: all other customers are answered as before."""
 
 
 class CustomerDescription(_Described):

@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from data.settings import Settings
-from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load
+from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load, sha256_of
 from rl.policy import PolicyError
 from rl.training.tracking import experiment_id
 
@@ -126,7 +126,7 @@ def fetch(settings: Settings, found: Found, folder: Path | None = None) -> Path:
     """
     folder = settings.home / "served" if folder is None else folder
     wanted = folder / found.digest
-    if wanted.is_dir() and _fault(wanted, found) is None:
+    if wanted.is_dir() and _fault(wanted, found, ours=True) is None:
         return wanted
     folder.mkdir(parents=True, exist_ok=True)
     client = _client(settings)
@@ -139,7 +139,7 @@ def fetch(settings: Settings, found: Found, folder: Path | None = None) -> Path:
                 shutil.move(client.download_artifacts(run, f"{_FOLDER}/{name}", temporary), new / name)
         if fault := _fault(new, found):
             raise ArtefactError(f"version {found.version} of {found.model} is refused: {fault}")
-        if wanted.is_dir() and _fault(wanted, found):
+        if wanted.is_dir() and _fault(wanted, found, ours=True):
             shutil.rmtree(wanted)
         try:
             new.rename(wanted)
@@ -228,10 +228,13 @@ def _sha256(folder: Path) -> str:
     return hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest()
 
 
-def _fault(folder: Path, found: Found) -> str | None:
-    """Say what is wrong with files that should be those of a version; None if nothing is."""
+def _fault(folder: Path, found: Found, ours: bool = False) -> str | None:
+    """Say what is wrong with files that should be those of a version; None if nothing is.
+
+    In a folder of `ours`, customers may have been taken out of the encoder since: see `rl.erasure`.
+    """
     try:
-        if (sha256 := _sha256(folder)) != found.sha256:
+        if (sha256 := sha256_of(folder) if ours else _sha256(folder)) != found.sha256:
             return f"{DESCRIPTION} has sha256 {sha256}, registered was {found.sha256}"
         if (digest := _checked(folder).digest) != found.digest:
             return f"its digest is {digest}, registered was {found.digest}"
