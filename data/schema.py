@@ -256,8 +256,18 @@ class Version(Record):
 class RewardSpec(Record):
     """How feedback becomes reward: the one place where a shop says what it wants."""
 
-    weights: dict[str, Amount] = {"view": 0.0, "click": 1.0, "purchase": 5.0}
-    """Reward of one unit of value, by kind of feedback. Feedback of a kind not named here is kept but earns nothing."""
+    weights: dict[str, Amount] = {
+        "view": 0.0,
+        "click": 1.0,
+        "purchase": 5.0,
+        "rating": 1.0,
+        "dwell": 0.01,
+        "accept": 1.0,
+        "reject": -1.0,
+        "custom": 1.0,
+    }
+    """Reward of one unit of value (a rating's points, a dwell's seconds), by kind of feedback. Feedback of a kind not
+    named here is kept but earns nothing."""
     wait_s: Annotated[float, Field(gt=0)] = 600.0
     """The wait window: feedback received later than this many seconds after its decision does not count."""
     default: Amount = 0.0

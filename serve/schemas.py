@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from data.schema import Amount, Id, Mode, Scalar, UtcTime
 
@@ -89,13 +89,29 @@ class FeedbackRequest(Body):
     """What happened to a decision."""
 
     decision_id: Id
-    kind: Id = Field(description="such as view, click, purchase; the reward specification says what it is worth")
+    kind: Id = Field(
+        description="view, click, purchase, rating, dwell, accept, reject, custom, or a name of your own: the reward "
+        "specification says what it is worth"
+    )
     item_id: Id | None = Field(default=None, description="the item of the slate; default: the first")
-    value: Amount = 1.0
+    value: Amount = Field(
+        default=1.0, description="how much of it: a rating's points, a dwell's seconds, pieces bought"
+    )
+    weight: Amount | None = Field(
+        default=None, description="of kind `custom` only: what one unit of its value is worth, in place of a kind's"
+    )
     time: UtcTime | None = None
     feedback_id: Id | None = Field(
         default=None, description="reports with one id count once; default: derived from the content"
     )
+
+    @model_validator(mode="after")
+    def _only_custom_has_a_weight(self) -> "FeedbackRequest":
+        if self.weight is not None and self.kind != "custom":
+            raise ValueError(f"only feedback of kind custom has a weight; what {self.kind} is worth is configured")
+        if self.weight is not None and abs(self.weight * self.value) > 1e9:
+            raise ValueError("weight times value must be between -1e9 and 1e9")
+        return self
 
 
 FeedbackBody: TypeAlias = Annotated[

@@ -99,13 +99,7 @@ class Service:
         Raises:
             StoreError: it could not be committed; none of it was.
         """
-        records = [
-            Feedback.model_construct(
-                **{**report.__dict__, "feedback_id": report.feedback_id or _content_id(report), "loop": "v1"},
-                received_at=None,
-            )
-            for report in reports
-        ]
+        records = [_feedback(report) for report in reports]
         stored = await self.commit(records)
         results = [
             FeedbackResult(
@@ -198,6 +192,20 @@ def _event_result(record: Event | Reject | None, stored: Iterator[Stored]) -> Ev
         case Reject():
             next(stored)
             return EventResult(status="rejected", rule=record.rule, value=record.value)
+
+
+def _feedback(report: FeedbackRequest) -> Feedback:
+    # Not validated again: the request was.
+    return Feedback.model_construct(
+        feedback_id=report.feedback_id or _content_id(report),
+        decision_id=report.decision_id,
+        loop="v1",
+        item_id=report.item_id,
+        kind=report.kind,
+        value=report.value if report.weight is None else report.value * report.weight,
+        time=report.time,
+        received_at=None,
+    )
 
 
 def _content_id(report: FeedbackRequest) -> str:
