@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from hashlib import blake2b
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from serve import exchange
 from serve.api import decisions, stream, tables
 from serve.body import JsonRoute
 from serve.edge import Allow, Edge
-from serve.errors import ERRORS
+from serve.errors import ERRORS, Refused
 from serve.schemas import (
     ErrorResponse,
     EventsRequest,
@@ -20,6 +22,7 @@ from serve.schemas import (
     FeedbackResponse,
     Health,
     RecommendBody,
+    RecommendRequest,
     RecommendResponse,
 )
 from serve.service import Service
@@ -29,6 +32,12 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 _ABOUT = "Recommendations that learn from what people do."
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in sorted({kind.status for kind in ERRORS.values()})
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "names the request of one user, where its body gives no `decision_id`",
+    "schema": {"type": "string", "maxLength": 256},
 }
 
 
@@ -43,13 +52,18 @@ def create_api(service: Service, edge: Edge | None = None, lifespan: Lifespan | 
     api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan)
     router = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
 
-    @router.post("/recommend", response_model=RecommendResponse | list[RecommendResponse])
+    @router.post(
+        "/recommend",
+        response_model=RecommendResponse | list[RecommendResponse],
+        openapi_extra={"parameters": [_IDEMPOTENCY_KEY]},
+    )
     async def recommend(body: Annotated[RecommendBody, Body()], request: Request) -> Response:
         """Recommend a slate of items to one user, or to each of a list; what is answered is in the log before.
 
-        JSON, or CSV by `Accept`.
+        A request that is sent again with the same `Idempotency-Key`, or with the same `decision_id`, gets the same
+        decision. JSON, or CSV by `Accept`.
         """
-        responses = await service.recommend(body if isinstance(body, list) else [body])
+        responses = await service.recommend(body if isinstance(body, list) else [_named(body, request)])
         if tables.wanted(request):
             return tables.slates(responses)
         return Response(to_json(responses if isinstance(body, list) else responses[0]), media_type="application/json")
@@ -76,3 +90,15 @@ def create_api(service: Service, edge: Edge | None = None, lifespan: Lifespan | 
         api.include_router(reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
     (edge or Edge()).install(api)
     return api
+
+
+def _named(request: RecommendRequest, http: Request) -> RecommendRequest:
+    """Return the request with a decision id made of its `Idempotency-Key`, which is the client's own: as is the id."""
+    key = http.headers.get("idempotency-key")
+    if not key or request.decision_id:
+        return request
+    if len(key) > 256:
+        raise Refused("invalid_request", "an Idempotency-Key has 256 characters at most", "Idempotency-Key")
+    principal = exchange.of(http.scope).principal
+    scoped = f"{principal.key_id if principal else ''}\n{key}"
+    return request.model_copy(update={"decision_id": blake2b(scoped.encode(), digest_size=16).hexdigest()})

@@ -54,4 +54,4 @@ def test_every_route_is_in_the_table() -> None:
     routes = [route for source in sources for route in re.findall(r"@(?:router|routes)\.(\w+)\(\"(.*?)\"", source)]
     assert len(routes) > 4
     for method, path in routes:
-        assert f"`{method.upper()} /v1{path}`" in README
+        assert f"`{method.upper()} /v1{path.replace(':path', '')}`" in README
