@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rl.catalogue_encoder import CatalogueEncoder
 from rl.encoding import CustomerEncoder, VisitEncoder
+from rl.json_features import DescribedEncoder
 
 Arrays: TypeAlias = dict[str, NDArray[np.float64] | NDArray[np.int64]]
 
@@ -37,7 +38,16 @@ class CatalogueDescription(_Description):
     items: tuple[str, ...]
 
 
-EncoderDescription: TypeAlias = Annotated[CustomersDescription | CatalogueDescription, Field(discriminator="kind")]
+class FeaturesDescription(_Description):
+    """Of a `DescribedEncoder`."""
+
+    kind: Literal["features"] = "features"
+    items: tuple[str, ...]
+
+
+EncoderDescription: TypeAlias = Annotated[
+    CustomersDescription | CatalogueDescription | FeaturesDescription, Field(discriminator="kind")
+]
 """Any encoder, told apart by its `kind`."""
 
 
@@ -52,6 +62,8 @@ def described(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
             return CustomersDescription(
                 items=encoder.items, users=encoder.users, version=encoder.version
             ), encoder.arrays()
+        case DescribedEncoder():  # before what it is a special case of
+            return FeaturesDescription(items=encoder.items, version=encoder.version), {}
         case CatalogueEncoder():
             return CatalogueDescription(items=encoder.items, version=encoder.version), {}
         case _:
@@ -73,6 +85,8 @@ def restored(description: EncoderDescription, arrays: Mapping[str, Any]) -> Visi
                 raise ValueError(f"the encoder's arrays are not those of one of customers: {sorted(arrays)}") from error
         case CatalogueDescription():
             encoder = CatalogueEncoder(description.items)
+        case FeaturesDescription():
+            encoder = DescribedEncoder(description.items)
     if encoder.version != description.version:
         raise ValueError(f"it has encoder {encoder.version}, its description says {description.version}")
     return encoder

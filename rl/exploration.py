@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl.policy import BoolArray, FloatArray, IntArray, PolicyError
+from rl.policy import BoolArray, Explorer, FloatArray, IntArray, PolicyError
 
 
 class _Config(BaseModel):
@@ -88,6 +88,19 @@ class Votes(_Config):
         votes = np.einsum("bsa,bs->ba", wins, 1.0 / np.maximum(wins.sum(axis=2), 1))
         p = self.floor * _uniform(mask) + (1 - self.floor) * (votes / scores.shape[1])
         rounded: FloatArray = np.minimum(p, 1.0)  # the sum of two rounded parts can be 1 + 2e-16
+        return rounded
+
+
+class WithUniform:
+    """Any explorer, and with probability epsilon a uniform draw instead."""
+
+    def __init__(self, explorer: Explorer, epsilon: float) -> None:
+        self.explorer, self.epsilon = explorer, epsilon
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """See `rl.policy.Explorer`."""
+        p = self.epsilon * _uniform(mask) + (1 - self.epsilon) * self.explorer.probabilities(scores, mask)
+        rounded: FloatArray = np.minimum(p, 1.0)
         return rounded
 
 

@@ -34,20 +34,35 @@ def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Visi
 def _shown(
     decisions: Sequence[Decision], rewards: np.ndarray, counts: np.ndarray, encoder: VisitEncoder
 ) -> Observations:
-    """Encode every slot of every decision as a row of its own."""
-    query = encoder.query([visit for decision in decisions for visit in _slots(decision)])
-    positions = np.zeros((len(query), 1), dtype=np.int64)
-    unused = np.ones((len(query), 1))
-    observed = Observations.of_slates(query, Slates(positions, unused, unused), rewards[:, None])
+    """Observe every slot of every decision, in order."""
+    lengths = {len(decision.slate) for decision in decisions}
+    if len(lengths) == 1 and not any(decision.slots for decision in decisions):  # most often: one visit for each slate
+        visits, k = [_visit(decision) for decision in decisions], lengths.pop()
+    else:
+        visits, k = [visit for decision in decisions for visit in _slots(decision)], 1
+    query = encoder.query(visits)
+    positions = np.broadcast_to(np.arange(k), (len(visits), k))
+    unused = np.ones(positions.shape)
+    observed = Observations.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
     return replace(observed, counts=counts)
+
+
+def _visit(decision: Decision) -> Visit:
+    """Return a decision as a visit whose candidates are what was shown."""
+    features = decision.features or None
+    if features and features.items:
+        shown = tuple(features.items[decision.candidates.index(item)] for item in decision.slate)
+        features = features.model_copy(update={"items": shown})
+    return Visit(decision.user_id, decision.visit_time, decision.slate, decision.context, features)
 
 
 def _slots(decision: Decision) -> Iterator[Visit]:
     """Return each slot of a decision as a visit whose one candidate is the item that was shown there."""
+    whole = _visit(decision)
     for slot, item in enumerate(decision.slate):
-        features = decision.features or None
+        features = whole.features
         if features:
             place = decision.slots[slot].features if decision.slots else ()
-            described = features.items[decision.candidates.index(item)] if features.items else ()
-            features = Features.model_construct(context=features.context + place, items=(described,))
-        yield Visit(decision.user_id, decision.visit_time, (item,), decision.context, features)
+            items = (features.items[slot],) if features.items else ()
+            features = Features.model_construct(context=features.context + place, items=items)
+        yield replace(whole, candidates=(item,), features=features)

@@ -7,7 +7,7 @@ history, N observations.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +31,50 @@ class PolicyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Sparse:
+    """Features by id of B contexts and of their A candidates each, for policies that learn from features of any kind.
+
+    Id 0 is padding: C and F are the most features that a context and a candidate have. `rl.json_features` gives ids.
+    """
+
+    context: IntArray
+    """[B, C] feature ids of the context."""
+    context_values: FloatArray
+    """[B, C]"""
+    items: IntArray
+    """[B, A, F] feature ids of the candidates; at place 0 that of the item itself."""
+    item_values: FloatArray
+    """[B, A, F]"""
+
+    def shown(self, positions: IntArray) -> "Sparse":
+        """Take the candidates at positions [B, K] as rows of their own, one candidate each: B·K rows in all."""
+        rows, k = np.arange(len(positions))[:, None], positions.shape[1]
+        items, values = self.items[rows, positions], self.item_values[rows, positions]  # [B, K, F]
+        return Sparse(
+            np.repeat(self.context, k, axis=0),
+            np.repeat(self.context_values, k, axis=0),
+            items.reshape(-1, 1, items.shape[2]),
+            values.reshape(-1, 1, values.shape[2]),
+        )
+
+    def rows(self, rows: slice) -> "Sparse":
+        """Take some of the B."""
+        return Sparse(self.context[rows], self.context_values[rows], self.items[rows], self.item_values[rows])
+
+    @classmethod
+    def concatenate(cls, parts: "list[Sparse]") -> "Sparse":
+        """Join several in order; all have as many candidates."""
+        return cls(*(_joined([getattr(part, name) for part in parts]) for name in cls.__slots__))
+
+
+def _joined(arrays: list[Any]) -> Any:
+    """Concatenate arrays after padding their last axis with zeros to one length."""
+    width = max(array.shape[-1] for array in arrays)
+    padded = [np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, width - a.shape[-1])]) for a in arrays]
+    return np.concatenate(padded)
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """B questions: in which context, choosing among which candidates."""
 
@@ -45,6 +89,8 @@ class Query:
     history: IntArray | None = None
     """[B, T, 3] what the user was shown or did, oldest first and padded on the left: item, outcome, and age in steps
     (1 is the last). Item 0 is padding. None: no history is kept."""
+    sparse: Sparse | None = None
+    """Features by id, of B contexts and A candidates each. None: there are none."""
 
     def __len__(self) -> int:
         return len(self.state)
@@ -93,14 +139,23 @@ class Observations:
     """[N] reward, or the difference to the reward observed before."""
     counts: FloatArray
     """[N] 1 for a new observation, 0 for a correction."""
+    sparse: Sparse | None = None
+    """Features by id, of N contexts and the one item shown in each. None: there are none."""
 
     def __len__(self) -> int:
         return len(self.rewards)
 
     @classmethod
     def concatenate(cls, parts: "list[Observations]") -> "Observations":
-        """Join several in order; at least one is needed."""
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+        """Join several in order; at least one is needed, and all or none have features by id."""
+        sparse = [part.sparse for part in parts if part.sparse is not None]
+        dense: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in DENSE}
+        return cls(**dense, sparse=Sparse.concatenate(sparse) if sparse else None)
+
+    def rows(self, rows: slice) -> "Observations":
+        """Take some of the N."""
+        dense: dict[str, Any] = {name: getattr(self, name)[rows] for name in DENSE}
+        return Observations(**dense, sparse=None if self.sparse is None else self.sparse.rows(rows))
 
     @classmethod
     def of_slates(cls, query: Query, slates: Slates, rewards: FloatArray) -> "Observations":
@@ -113,7 +168,12 @@ class Observations:
             items=query.items[rows, slates.positions].ravel(),
             rewards=rewards.ravel(),
             counts=np.ones(rewards.size),
+            sparse=None if query.sparse is None else query.sparse.shown(slates.positions),
         )
+
+
+DENSE = ("features", "state", "items", "rewards", "counts")
+"""The fields of observations that are arrays of N rows."""
 
 
 class Explorer(Protocol):

@@ -241,7 +241,7 @@ class OnlineLearner:
         for seq, decision in decisions:
             self._decision_seq, self._last_decision = seq, decision.time
             early = self._orphans.pop(decision.decision_id, [])
-            self._tracked[decision.decision_id] = _Tracked(_shown(decision), early)
+            self._tracked[decision.decision_id] = _Tracked(_shown(decision) if decision.candidates else decision, early)
             self._open.append(decision.decision_id)
             if decision.user_id is not None:
                 self._tell(methodcaller("show", decision.user_id, decision.decision_id, decision.slate))

@@ -14,9 +14,7 @@ from ray.rllib.utils.metrics import (
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
 )
 
-from rl.policy import Observations
-
-FIELDS = tuple(Observations.__slots__)
+from rl.policy import DENSE, Observations
 
 
 class BanditLearner(TorchLearner):
@@ -43,7 +41,7 @@ class BanditLearner(TorchLearner):
             training_data.solve_refs()
             batch = training_data.batch
         assert batch is not None, "a bandit learns from batches only"
-        observations = Observations(*(batch[DEFAULT_MODULE_ID][name] for name in FIELDS))
+        observations = Observations(*(batch[DEFAULT_MODULE_ID][name] for name in DENSE))
         self.module[DEFAULT_MODULE_ID].learn(observations)
         self._weights_seq_no += 1
         self._count(len(observations), batch.env_steps())
@@ -61,5 +59,5 @@ class BanditLearner(TorchLearner):
 
 def as_batch(observations: Observations, env_steps: int) -> MultiAgentBatch:
     """Return observations as the batch that RLlib carries to a learner."""
-    columns = {name: getattr(observations, name) for name in FIELDS}
+    columns = {name: getattr(observations, name) for name in DENSE}
     return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps)

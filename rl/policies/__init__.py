@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rl.policies.baselines import Popularity, PopularityConfig, Random, RandomConfig
+from rl.policies.described import Described
+from rl.policies.described_config import DescribedConfig
 from rl.policies.linear import Linear, LinearThompsonConfig, LinUCBConfig, RidgeConfig
 from rl.policies.neural_linear import NeuralLinear, NeuralLinearConfig
 from rl.policies.per_item import PerItem
@@ -16,6 +18,7 @@ from rl.policies.slate_config import SlateTransformerConfig
 from rl.policy import Policy
 
 __all__ = [
+    "DescribedConfig",
     "LinUCBConfig",
     "LinearThompsonConfig",
     "NeuralLinearConfig",
@@ -38,6 +41,7 @@ _Online: TypeAlias = (
     | LinUCBConfig
     | RidgeConfig
     | NeuralLinearConfig
+    | DescribedConfig
 )
 OnlinePolicyConfig: TypeAlias = Annotated[_Online, Field(discriminator="kind")]
 """A policy that learns from each observation, or needs none; told apart by its `kind`."""
@@ -67,6 +71,8 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
             return Linear(config, n_features) if config.models == "shared" else PerItem(config, n_features, n_items)
         case NeuralLinearConfig():
             return NeuralLinear(config, n_features, n_items=len(popularity) - 1)
+        case DescribedConfig():
+            return Described(config)
         case TransformerConfig():
             from rl.policies.q_network import QNetwork  # torch takes seconds to import
             from rl.policies.transformer import TransformerPolicy

@@ -1,7 +1,5 @@
 """The newest observations, a matrix of a fixed size that can be saved and restored exactly. Light: numpy."""
 
-from dataclasses import fields
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,8 +43,3 @@ class Memory:
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.Policy.load_state_dict`."""
         self._rows, self.seen = checked(state, "memory", self._rows.shape), int(checked(state, "seen", (1,))[0])
-
-
-def part(observations: Observations, rows: slice) -> Observations:
-    """Return some of the observations."""
-    return Observations(*(getattr(observations, f.name)[rows] for f in fields(observations)))

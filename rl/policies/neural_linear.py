@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rl.policies.basis import BasisConfig, Identity
 from rl.policies.linear import Linear, LinearPolicy, LinearThompsonConfig, LinUCBConfig, RidgeConfig
-from rl.policies.memory import Memory, part
+from rl.policies.memory import Memory
 from rl.policies.per_item import PerItem
 from rl.policy import FloatArray, Observations, Policy, Query, checked
 
@@ -81,7 +81,7 @@ class NeuralLinear(Policy):
         start = 0
         while start < len(observations):
             left = self.config.refresh_every - self._memory.seen % self.config.refresh_every
-            some = part(observations, slice(start, start + left))
+            some = observations.rows(slice(start, start + left))
             start += len(some)
             self._memory.add(some)
             if len(some) == left:

@@ -20,7 +20,7 @@ from rl.algorithms.bandit_learner import as_batch
 from rl.algorithms.bandit_module import BanditModule, build_policy
 from rl.policies import LinearThompsonConfig, LinUCBConfig, NeuralLinearConfig, PolicyConfig, RandomConfig
 from rl.policies.basis import RandomFourier
-from rl.policy import Observations, Policy, Query
+from rl.policy import DENSE, Observations, Policy, Query
 from rl.rollout import BatchedEnvRunner, Transitions
 from rl.simulators.registry import make, register
 
@@ -49,7 +49,8 @@ class Spied(Bandit):
 
             def spied(batch: Any, **more: Any) -> Any:
                 columns = batch[DEFAULT_MODULE_ID]
-                self.given.append(Observations(*(np.array(columns[name]) for name in Observations.__slots__)))
+                given: dict[str, Any] = {name: np.array(columns[name]) for name in DENSE}
+                self.given.append(Observations(**given))
                 return update(batch=batch, **more)
 
             setattr(self.learner_group, "update", spied)  # noqa: B010
@@ -107,7 +108,7 @@ def test_runners_merge_exactly(n: int) -> None:
     assert no_repeats(whole)
     order = np.random.default_rng(0).permutation(len(whole))
     other = fresh()
-    other.update(Observations(*(getattr(whole, name)[order] for name in Observations.__slots__)))
+    other.update(Observations(*(getattr(whole, name)[order] for name in DENSE)))
     same(learned(algorithm), other.state_dict(), atol=1e-6)
     algorithm.stop()
 

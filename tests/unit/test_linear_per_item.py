@@ -13,7 +13,7 @@ from rl.policies.basis import Quadratic, RandomFourier
 from rl.policies.gaussian import Gaussian, Relevance
 from rl.policies.linear import LinearConfig
 from rl.policies.per_item import PerItem
-from rl.policy import FloatArray, Observations, PolicyError, Query
+from rl.policy import DENSE, FloatArray, Observations, PolicyError, Query
 
 # By hand: with λ = 1, item 1's (1, 0) earning 1 and (1, 1) earning 2 give A = [[3, 1], [1, 2]] and b = (3, 2), so
 # A⁻¹ = [[2, -1], [-1, 3]] / 5 and A⁻¹b = (4/5, 3/5). Item 2's (0, 1) earning 4 gives A = diag(1, 2) and A⁻¹b = (0, 2).
@@ -122,7 +122,7 @@ def test_merged_deltas_are_the_updates_of_one() -> None:
         merged = dict(prior)
         for number in range(n):
             learner = PerItem(config, 3, 4)
-            learner.update(Observations(*(getattr(observations, name)[number::n] for name in Observations.__slots__)))
+            learner.update(Observations(*(getattr(observations, name)[number::n] for name in DENSE)))
             merged = {name: sums + learner.state_dict()[name] - prior[name] for name, sums in merged.items()}
         for name, array in whole.state_dict().items():
             np.testing.assert_allclose(merged[name], array, rtol=0, atol=1e-9)

@@ -400,7 +400,7 @@ def test_the_expected_reward_is_the_visiting_customers() -> None:
 
 
 def test_observations_are_queries() -> None:
-    query = Query(**env().reset(seed=0)[0])
+    query = Query.of(env().reset(seed=0)[0])
     assert len(query) == B
     assert query.items.tolist() == [[1, 2, 3, 4]] * B
     assert query.mask.all()

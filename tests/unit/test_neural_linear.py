@@ -8,11 +8,11 @@ import pytest
 
 from rl.exploration import EpsilonGreedy
 from rl.policies.linear import RidgeConfig
-from rl.policies.memory import Memory, part
+from rl.policies.memory import Memory
 from rl.policies.neural_linear import NeuralLinear, NeuralLinearConfig
 from rl.policies.per_item import PerItem
 from rl.policies.training import trained
-from rl.policy import Observations, Query
+from rl.policy import DENSE, Observations, Query
 
 CONFIG = NeuralLinearConfig(
     head=RidgeConfig(models="per_item", explorer=EpsilonGreedy(epsilon=0.0)),
@@ -45,10 +45,10 @@ def learner(config: NeuralLinearConfig = CONFIG) -> NeuralLinear:
 def test_memory_keeps_the_newest_in_order() -> None:
     memory, observations = Memory(5, 2), some(12)
     for rows in (slice(0, 2), slice(2, 3), slice(3, 12)):
-        memory.add(part(observations, rows))
+        memory.add(observations.rows(rows))
         kept = memory.observations()
-        newest = part(observations, slice(max(0, rows.stop - 5), rows.stop))
-        for name in Observations.__slots__:
+        newest = observations.rows(slice(max(0, rows.stop - 5), rows.stop))
+        for name in DENSE:
             np.testing.assert_array_equal(getattr(kept, name), getattr(newest, name))
     assert len(memory) == 5
     assert memory.seen == 12
@@ -58,7 +58,7 @@ def test_after_a_refresh_the_head_is_the_posterior_over_the_kept_data() -> None:
     policy, observations = learner(), some(330)
     policy.update(observations)  # refreshed after 100, 200 and 300; 250 are kept
     direct = PerItem(RidgeConfig(models="per_item"), n_features=9, n_items=2)
-    kept = part(observations, slice(50, 330))  # at the refresh after 300 the kept ones were 50 to 299
+    kept = observations.rows(slice(50, 330))  # at the refresh after 300 the kept ones were 50 to 299
     direct.update(Observations(policy.features(kept.features), kept.state, kept.items, kept.rewards, kept.counts))
     for name, array in direct.state_dict().items():
         np.testing.assert_allclose(policy.state_dict()[name], array, rtol=0, atol=1e-9)
@@ -69,7 +69,7 @@ def test_refreshes_come_after_the_same_observations_however_calls_are_cut(rows: 
     whole, parts, observations = learner(), learner(), some(330)
     whole.update(observations)
     for start in range(0, 330, rows):
-        parts.update(part(observations, slice(start, start + rows)))
+        parts.update(observations.rows(slice(start, start + rows)))
     for name, array in whole.state_dict().items():
         np.testing.assert_allclose(parts.state_dict()[name], array, rtol=0, atol=1e-8)
 

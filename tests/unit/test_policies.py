@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from data.rfm import N_STATES, STATES_PER_SEGMENT
 from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes
 from rl.policies import (
+    DescribedConfig,
     LinearThompsonConfig,
     LinUCBConfig,
     NeuralLinearConfig,
@@ -64,7 +65,7 @@ each_policy = pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 
 def test_every_kind_is_tested() -> None:
     union, _ = get_args(PolicyConfig)
-    assert {type(config) for config in CONFIGS} == set(get_args(union))
+    assert {type(config) for config in CONFIGS} | {DescribedConfig} == set(get_args(union))  # see test_described.py
 
 
 def untrained(config: PolicyConfig) -> Policy:

@@ -1,0 +1,272 @@
+"""A bandit over features of any kind: linear in crossed features, and a table where whole contexts recur. Light: numpy.
+
+The reward of an item in a context is φᵀw + u_c + noise. φ are the item's features, the context's, and products of both
+(`rl.policies.crossing`); u_c belongs to the cell, the item in the whole categorical context (`rl.policies.cells`). So
+it generalises from single features and pairs, and becomes exact wherever a context comes again. The noise is given, as
+in `rl.policies.gaussian`. All rests on sums, and all else follows from them: adding observations in one call or in many
+gives the same up to rounding, if their order is the same (new features get their places in it).
+
+Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N observations.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.linalg import LinAlgError
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+from rl.exploration import Votes, WithUniform
+from rl.json_features import categorical
+from rl.policies.cells import Cell, Cells, Sightings, vector
+from rl.policies.crossing import (
+    CODES,
+    Crossing,
+    Mixed,
+    codes_of,
+    mixed,
+    mixed_items,
+    weighted_context,
+    weighted_items,
+)
+from rl.policies.described_config import DescribedConfig
+from rl.policies.dictionary import Dictionary
+from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query, Sparse, checked
+
+_SEEN = 1 << 18  # codes of contexts and of features, for counting
+_AT_ONCE = 1 << 20  # crossed features, to bound the memory of one step
+_ROWS = 256  # observations that are added at once
+_SIGHTINGS = ("contexts", "context_features", "item_features")
+
+
+class Described(Policy):
+    """Needs queries and observations with features by id (`rl.policy.Sparse`)."""
+
+    def __init__(self, config: DescribedConfig) -> None:
+        self.config = config
+        self.explorer = WithUniform(config.explorer, config.epsilon)
+        self._noise = config.noise_sd**2
+        self._own = self._noise / config.cell_sd**2 if config.cell_sd else np.inf  # κ
+        self._crossing = Crossing(config.interactions, config.ignore_linear, config.constant)
+        self._dictionary = Dictionary(config.max_features, CODES)
+        self._S, self._h = np.zeros((0, 0)), np.zeros(0)  # σ² times the precision and precision-weighted mean of w
+        self._count = 0.0
+        self._cells = Cells(config.max_cells)
+        self._contexts, self._context_features, self._item_features = (Sightings(_SEEN) for _ in _SIGHTINGS)
+        self._solved: _Solved | None = None  # None after a change
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return the posterior mean of each candidate's reward, [B, A]."""
+        phi, offset, _ = self._parts(_given(query.sparse))
+        expected: FloatArray = phi @ self._solve().mean + offset
+        return expected
+
+    def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
+        """Return posterior samples [B, S, A] where they are to vote, else the means [B, 1, A]."""
+        return self.scored(query, rng)[0]
+
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return `scores` and `expected`."""
+        phi, offset, sd = self._parts(_given(query.sparse))
+        solved = self._solve()
+        expected: FloatArray = phi @ solved.mean + offset  # [B, A]
+        if not isinstance(self.config.explorer, Votes):
+            return expected[:, None, :], expected
+        samples = (phi @ self._draws(solved)).swapaxes(1, 2) + offset[:, None, :]  # [B, S, A]
+        return samples + sd[:, None, :] * rng.standard_normal(samples.shape), expected
+
+    def _parts(self, sparse: Sparse) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return φ [B, A, D], offset and sd [B, A]: given w, what a candidate earns on average is N(φᵀw + offset, sd²).
+
+        In a cell that was seen φ is what the cell leaves to the linear model.
+        """
+        phi, variance = self._features(sparse)
+        offset = np.zeros(variance.shape)
+        if not np.isfinite(self._own):
+            return phi, offset, np.sqrt(variance)
+        contexts, keys = _keys(sparse)
+        own = np.full(variance.shape, self._noise / self._own)
+        for row, column in np.argwhere(keys >= 0):
+            if (cell := self._cells.get(int(keys[row, column]))) is not None:
+                share = 1.0 / (cell.n + self._own)
+                phi[row, column, cell.at] -= share * cell.s
+                offset[row, column] = share * cell.b
+                own[row, column] = share * self._noise
+        # A cell is worth exploring if it comes again: the context has as often as there are items, the item at all.
+        worth = np.minimum(self._contexts.of(codes_of(contexts, _SEEN)) / phi.shape[1], 1.0)  # [B]
+        item_seen = self._item_features.of(codes_of(mixed_items(sparse.items[..., 0]), _SEEN)) > 0  # [B, A]
+        return phi, offset, np.sqrt(variance + own * worth[:, None] * (item_seen & (keys >= 0)))
+
+    def _features(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
+        """Return φ [B, A, D], and the variance of what features that have no place yet would add, [B, A]."""
+        shape = sparse.items.shape[:2]
+        phi, variance = np.empty((*shape, len(self._dictionary))), np.zeros(shape)
+        step = max(1, _AT_ONCE // max(1, shape[1] * self._crossing.width(sparse)))
+        for start in range(0, shape[0], step):
+            rows = slice(start, start + step)
+            part = sparse.rows(rows)
+            context, items = weighted_context(part), weighted_items(part)
+            codes, values = self._crossing(part, context, items)
+            places, signs = self._dictionary.find(codes)
+            phi[rows] = _dense(places, self.config.prior_sd * values * signs, phi.shape[2])
+            if not signs.all():
+                # What has never been seen may never come again; then there is nothing to be gained from trying it.
+                solved = self._solve()
+                context = context * self._novelty(self._context_features, mixed(part.context), solved.recurrence[0])
+                items = items * self._novelty(self._item_features, mixed_items(part.items), solved.recurrence[1])
+                _, values = self._crossing(part, context, items)
+                variance[rows] = np.where(signs, 0.0, (self.config.prior_sd * values) ** 2).sum(axis=2)
+        return phi, variance
+
+    @staticmethod
+    def _novelty(seen: Sightings, features: Mixed, recurrence: float) -> FloatArray:
+        return np.where(seen.of(codes_of(features, _SEEN)) > 0, 1.0, np.sqrt(recurrence))
+
+    def _solve(self) -> "_Solved":
+        if self._solved is None:
+            recurrence = self._context_features.recurrence(), self._item_features.recurrence()
+            if not len(self._h):
+                return _Solved(np.zeros((0, 0)), np.zeros(0), recurrence)
+            lower = cholesky(self._S, lower=True, check_finite=False)
+            mean: FloatArray = cho_solve((lower, True), self._h, check_finite=False)
+            self._solved = _Solved(lower, mean, recurrence)
+        return self._solved
+
+    def _draws(self, solved: "_Solved") -> FloatArray:
+        """Return S draws of w, [D, S]: the same for all queries until something is learned."""
+        if solved.draws is None:
+            z = np.random.default_rng([len(solved.mean), int(self._count)]).standard_normal(
+                (len(solved.mean), self.config.samples)
+            )
+            spread = z if not len(z) else solve_triangular(solved.lower, z, lower=True, trans="T", check_finite=False)
+            solved.draws = solved.mean[:, None] + self.config.noise_sd * spread
+        return solved.draws
+
+    def update(self, observations: Observations) -> None:
+        """Add to the sums, in order. A correction changes those of rewards only."""
+        for start in range(0, len(observations), _ROWS):
+            self._add(observations.rows(slice(start, start + _ROWS)))
+
+    def _add(self, o: Observations) -> None:
+        sparse, new = _given(o.sparse), o.counts > 0
+        context, items = weighted_context(sparse), weighted_items(sparse)
+        crossed, crossed_values = self._crossing(sparse, context, items)
+        codes, values = crossed[:, 0], crossed_values[:, 0]  # [N, K]
+        self._dictionary.add(codes[new][values[new] != 0.0])
+        self._grow()
+        places, signs = self._dictionary.find(codes)
+        phi = _dense(places, self.config.prior_sd * values * signs, len(self._h))  # [N, D]
+        self._S += (phi * o.counts[:, None]).T @ phi
+        self._h += o.rewards @ phi
+        contexts, keys = _keys(sparse)
+        if np.isfinite(self._own):
+            self._add_to_cells(phi, o, keys[:, 0], new)
+        self._contexts.add(codes_of(contexts[new & (keys[:, 0] >= 0)], _SEEN))
+        self._context_features.add(_codes_seen(mixed(sparse.context[new]), sparse.context[new]))
+        self._item_features.add(_codes_seen(mixed_items(sparse.items[new]), sparse.items[new]))
+        self._count += float(o.counts.sum())
+        self._solved = None
+
+    def _add_to_cells(self, phi: FloatArray, o: Observations, keys: IntArray, new: BoolArray) -> None:
+        """Add to the sums of cells, and to S and h what that changes of what the cells take away from them."""
+        touched: dict[int, tuple[Cell, float, float, list[int]]] = {}  # the cell, its n and b before, and the rows
+        for row in np.flatnonzero(keys >= 0):
+            key = int(keys[row])
+            cell = self._cells.observe(key) if new[row] else self._cells.get(key)
+            if cell is not None:
+                touched.setdefault(id(cell), (cell, cell.n - new[row], cell.b, []))[3].append(int(row))
+        for cell, n, b, rows in touched.values():
+            before = np.zeros(phi.shape[1])
+            before[cell.at] = cell.s
+            after = before + o.counts[rows] @ phi[rows]
+            cell.b += float(o.rewards[rows].sum())
+            cell.at = np.flatnonzero(after)
+            cell.s = after[cell.at]
+            self._take(before, n, b, -1.0)
+            self._take(after, cell.n, cell.b, 1.0)
+
+    def _take(self, s: FloatArray, n: float, b: float, sign: float) -> None:
+        at = np.flatnonzero(s)
+        share = sign / (n + self._own)
+        self._S[np.ix_(at, at)] -= share * np.outer(s[at], s[at])
+        self._h[at] -= share * b * s[at]
+
+    def _grow(self) -> None:
+        """Give the sums of features that got a place their prior."""
+        more = len(self._dictionary) - len(self._h)
+        if more:
+            old = len(self._h)
+            self._S, self._h = np.pad(self._S, (0, more)), np.pad(self._h, (0, more))
+            self._S[np.arange(old, old + more), np.arange(old, old + more)] = self._noise
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return codes [D] of the features, S [D, D] and h [D], the cells, and what was seen how often."""
+        return {
+            "codes": np.array(self._dictionary.known, dtype=np.float64),
+            "S": self._S.copy(),
+            "h": self._h.copy(),
+            "count": np.array([self._count]),
+            **self._cells.state_dict(),
+            **{name: getattr(self, f"_{name}").state() for name in _SIGHTINGS},
+        }
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.Policy.load_state_dict`."""
+        codes = vector(state, "codes").astype(np.int64)
+        size = len(codes)
+        if size > self.config.max_features or len(np.unique(codes)) < size or ((codes < 0) | (codes >= CODES)).any():
+            raise PolicyError(f"array 'codes' of the saved policy must have {self.config.max_features} codes at most")
+        loaded = Described(self.config)
+        loaded._dictionary.add(codes)
+        loaded._S, loaded._h = checked(state, "S", (size, size)), checked(state, "h", (size,))
+        loaded._count = float(checked(state, "count", (1,))[0])
+        loaded._cells = self._cells.loaded(state, size)
+        for name in _SIGHTINGS:
+            setattr(loaded, f"_{name}", getattr(self, f"_{name}").loaded(state, name))
+        try:
+            loaded._solve()
+        except LinAlgError as error:
+            raise PolicyError("array 'S' of the saved policy is not positive definite: it is no precision") from error
+        self.__dict__.update(loaded.__dict__)
+
+
+@dataclass(slots=True)
+class _Solved:
+    """What follows from the sums."""
+
+    lower: FloatArray
+    """L [D, D], S = LLᵀ."""
+    mean: FloatArray
+    """[D]"""
+    recurrence: tuple[float, float]
+    """How likely a new feature of a context, and of an item, comes again."""
+    draws: FloatArray | None = None
+    """[D, S]"""
+
+
+def _given(sparse: Sparse | None) -> Sparse:
+    if sparse is None:
+        raise PolicyError("a described policy needs features by id: encode with rl.json_features.DescribedEncoder")
+    return sparse
+
+
+def _dense(places: IntArray, values: FloatArray, size: int) -> FloatArray:
+    """Add up values [..., K] by place, [..., D]."""
+    if not size:
+        return np.zeros((*places.shape[:-1], 0))
+    rows = places.reshape(-1, places.shape[-1])
+    flat = rows + size * np.arange(len(rows))[:, None]
+    total: FloatArray = np.bincount(flat.ravel(), values.ravel(), minlength=size * len(rows)).astype(np.float64)
+    return total.reshape(*places.shape[:-1], size)
+
+
+def _keys(sparse: Sparse) -> tuple[Mixed, IntArray]:
+    """Return sums of the contexts' categories [B], and keys of cells [B, A]; -1 where a context has no category."""
+    category: BoolArray = categorical(sparse.context)
+    contexts = np.where(category, mixed(sparse.context), np.uint64(0)).sum(axis=1, dtype=np.uint64)
+    keys = codes_of((contexts[:, None] << np.uint64(1)) + mixed_items(sparse.items[..., 0]), 1 << 52)
+    return contexts, np.where(np.logical_or.reduce(category, axis=1)[:, None], keys, -1)
+
+
+def _codes_seen(features: Mixed, ids: IntArray) -> IntArray:
+    return codes_of(features[ids != 0], _SEEN)

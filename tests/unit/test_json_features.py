@@ -1,0 +1,134 @@
+"""JSON features as ids: names, categories, numbers, namespaces, what is refused, and the same ids in every process."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from data.schema import Features, Slot
+from rl.encoders import described, restored
+from rl.encoding import Visit
+from rl.json_features import DescribedEncoder, FeatureError, categorical, feature_id, flatten, for_slot, letters
+from rl.policy import Observations, Query, Slates, Sparse
+
+TIME = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def visit(candidates: tuple[str, ...], features: Features | None = None, **context: str) -> Visit:
+    return Visit(None, TIME, candidates, context, features)
+
+
+def test_ids_are_the_same_in_every_process_and_are_exact_as_floats() -> None:
+    assert feature_id("user", "device", "mobile") == 0x955726BBC26EB
+    assert feature_id("", "age") == 0xA4726E820BC40
+    ids = np.array([feature_id("n", "x", str(i)) for i in range(1000)])
+    assert len(set(ids.tolist())) == 1000
+    assert (ids > 0).all()
+    assert (ids < 1 << 52).all()
+    np.testing.assert_array_equal(ids.astype(np.float64).astype(np.int64), ids)
+
+
+def test_every_kind_of_value() -> None:
+    found = flatten(
+        ({"user": {"age": 33, "device": "mobile", "new": True, "vip": False, "none": None}}, {"v": [1, 2.5], "e": []})
+    )
+    assert found == [
+        (feature_id("user", "age"), 33.0),
+        (feature_id("user", "device", "mobile"), 1.0),
+        (feature_id("user", "new", True), 1.0),
+        (feature_id("user", "vip", False), 1.0),
+        (feature_id("", "v[0]"), 1.0),
+        (feature_id("", "v[1]"), 2.5),
+    ]
+
+
+def test_what_differs_has_another_id() -> None:
+    names = [("a", "b", "c"), ("", "a.b", "c"), ("a", "bc", ""), ("a", "b", None), ("a", "b", True), ("a", "b", "True")]
+    assert len({feature_id(*name) for name in names}) == len(names)
+
+
+def test_namespaces_nest_and_the_innermost_says_the_letter() -> None:
+    [(found, _)] = flatten(({"user": {"home": {"city": "Ulm"}}},))
+    assert found == feature_id("user.home", "city", "Ulm")
+    ids = np.array([found, feature_id("", "age")])
+    assert [chr(code) for code in letters(ids)] == ["h", " "]
+    assert categorical(ids).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("wrong", [["a"], [1, "a"], [{"b": 1}], [[1]], [True], [None]])
+def test_an_array_of_anything_but_numbers_is_refused(wrong: list[object]) -> None:
+    with pytest.raises(
+        FeatureError, match=r"Features should not contain array with non-number items\. context\[0\]\.a"
+    ):
+        flatten(({"a": wrong},), "context")  # type: ignore[dict-item]
+
+
+def test_numbers_are_finite_and_nesting_ends() -> None:
+    for wrong in (float("inf"), float("nan"), 10**400):
+        with pytest.raises(FeatureError, match=r"features\[0\]\.a must be a finite number"):
+            flatten(({"a": wrong},))
+    deep: dict[str, object] = {"a": 1}
+    for _ in range(40):
+        deep = {"b": deep}
+    with pytest.raises(FeatureError, match="deeper than 32"):
+        flatten((deep,))  # type: ignore[arg-type]
+
+
+def test_a_query_has_the_ids_of_context_and_items_padded() -> None:
+    features = Features(context=({"user": "Ann"},), items=(({"hot": 1.5},), ()))
+    query = DescribedEncoder(("tea",)).query([visit(("tea", "milk"), features)])
+    assert query.sparse is not None
+    assert query.items.tolist() == [[1, 0]]
+    assert query.sparse.context.tolist() == [[feature_id("", "user", "Ann")]]
+    tea, milk = feature_id("i", "id", "tea"), feature_id("i", "id", "milk")
+    assert query.sparse.items.tolist() == [[[tea, feature_id("", "hot")], [milk, 0]]]
+    assert query.sparse.item_values.tolist() == [[[1.0, 1.5], [1.0, 0.0]]]
+
+
+def test_without_features_the_flat_context_and_the_ids_are_all() -> None:
+    query = DescribedEncoder(()).query([visit(("a",), page="home", time="2026-01-01T00:00:00Z")])
+    assert query.sparse is not None
+    assert query.sparse.context.tolist() == [[feature_id("", "page", "home")]]
+    assert query.sparse.items.tolist() == [[[feature_id("i", "id", "a")]]]
+
+
+def test_features_are_of_every_candidate() -> None:
+    with pytest.raises(FeatureError, match="got 1 for 2 candidates"):
+        DescribedEncoder(()).query([visit(("a", "b"), Features(items=(({"x": 1},),)))])
+
+
+def test_a_slot_adds_its_id_and_its_features_to_the_context() -> None:
+    slot = Slot(slot_id="hero", features=({"size": "large"},))
+    found = for_slot(Features(context=({"user": "Ann"},), items=(({"x": 1},),)), slot)
+    assert found.context == ({"user": "Ann"}, {"slot": {"id": "hero"}}, {"size": "large"})
+    assert found.items == (({"x": 1},),)
+    assert for_slot(None, slot).context == ({"slot": {"id": "hero"}}, {"size": "large"})
+
+
+def test_an_artefact_can_have_the_encoder() -> None:
+    encoder = DescribedEncoder(("a", "b"))
+    description, arrays = described(encoder)
+    assert description.kind == "features"
+    again = restored(description, arrays)
+    assert isinstance(again, DescribedEncoder)
+    assert again.items == encoder.items
+
+
+def test_observations_carry_the_features_of_what_was_shown() -> None:
+    features = Features(context=({"user": "Ann"},), items=(({"x": 1},), ({"x": 2}, {"y": 3}), ()))
+    query: Query = DescribedEncoder(()).query([visit(("a", "b", "c"), features)])
+    shown = Slates(np.array([[2, 1]]), np.ones((1, 2)), np.zeros((1, 2)))
+    seen = Observations.of_slates(query, shown, np.array([[1.0, 0.0]]))
+    assert seen.sparse is not None
+    assert seen.sparse.item_values.tolist() == [[[1.0, 0.0, 0.0]], [[1.0, 2.0, 3.0]]]
+    assert seen.sparse.context.tolist() == [[feature_id("", "user", "Ann")]] * 2
+    narrow = DescribedEncoder(()).query([visit(("a",))])
+    other = Observations.of_slates(
+        narrow, Slates(np.zeros((1, 1), np.int64), np.ones((1, 1)), np.zeros((1, 1))), np.ones((1, 1))
+    )
+    both = Observations.concatenate([other, seen])
+    assert both.sparse is not None
+    assert both.sparse.context.shape == (3, 1)
+    assert both.sparse.items.shape == (3, 1, 3)
+    assert both.sparse.item_values[0, 0].tolist() == [1.0, 0.0, 0.0]
+    assert isinstance(both.rows(slice(1, 2)).sparse, Sparse)
