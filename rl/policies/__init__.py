@@ -31,6 +31,7 @@ __all__ = [
     "SlateTransformerConfig",
     "TransformerConfig",
     "build",
+    "quick",
 ]
 
 _Online: TypeAlias = (
@@ -85,3 +86,21 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
 
             network = SlateNetwork(config.network, len(popularity) - 1, n_features)
             return SlatePolicy(network.eval(), config.explorer, config.slate)
+
+
+def quick(policy: Policy, config: PolicyConfig) -> Policy:
+    """Return a policy that answers as this one does, up to rounding, and takes least time for one request.
+
+    It is for policies that are not trained any further; those that learn from each observation are returned as they
+    are.
+
+    Raises:
+        PolicyError: what was made does not answer as the policy does.
+    """
+    if not isinstance(config, TransformerConfig):
+        return policy
+    from rl.policies.q_runtime import QuickTransformer  # torch takes seconds to import
+    from rl.policies.transformer import TransformerPolicy
+
+    assert isinstance(policy, TransformerPolicy), "it was built by its configuration"
+    return QuickTransformer(policy)
