@@ -2,12 +2,17 @@
 
 import pickle
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from data.schema import RewardSpec
+from data.settings import Settings
+from rl.artefact import Artefact, save
+from rl.catalogue_encoder import CatalogueEncoder
 from rl.exploration import EpsilonGreedy, Softmax
 from rl.policies import RidgeConfig, SlateTransformerConfig, TransformerConfig, build, quick
 from rl.policies.q_config import QNetworkConfig
@@ -15,6 +20,7 @@ from rl.policies.q_network import QNetwork
 from rl.policies.q_runtime import QuickTransformer
 from rl.policies.transformer import TransformerPolicy
 from rl.policy import N_OUTCOMES, PolicyError, Query
+from serve.kept import keep
 
 ITEMS, F = 9, 4
 
@@ -123,6 +129,16 @@ def test_a_network_that_is_computed_otherwise_is_refused(monkeypatch: pytest.Mon
     list(broken.network.head.parameters())[-1].data[:] = float("nan")
     with pytest.raises(PolicyError, match="differs from torch by nan"):
         QuickTransformer(broken)
+
+
+def test_the_service_answers_by_it(tmp_path: Path) -> None:
+    config = TransformerConfig(network=QNetworkConfig(width=8))
+    encoder = CatalogueEncoder(tuple("abcdefghi"))
+    save(Artefact("net", config, trained(), encoder, RewardSpec(), {}, history=5), tmp_path / "net")
+    kept = keep(tmp_path / "net", Settings(home=tmp_path))
+    assert isinstance(kept.policy, QuickTransformer)
+    query = asked(2, 5, 3)
+    np.testing.assert_allclose(kept.policy.expected(query), trained().expected(query), rtol=0, atol=1e-5)
 
 
 def test_only_q_networks_have_a_quick_policy() -> None:
