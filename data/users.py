@@ -19,7 +19,7 @@ PURCHASE = "purchase"
 """The kind of feedback that says that an item was bought."""
 _LATEST = 1_000
 """Decisions and events of a user that `past` looks at, at most."""
-_AFTER_ALL = 2**62
+_AFTER_ALL = 10**17
 """A log position that none is after."""
 
 

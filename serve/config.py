@@ -1,11 +1,14 @@
 """What is served and how: the arguments of the Serve application. Light: pydantic only."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data.schema import PolicyName, RewardSpec
+from data.settings import Settings
+from serve.business import BusinessRules, Memory
 
 CHAMPION = "champion"
 """The name under which the registry's champion is served."""
@@ -57,10 +60,19 @@ class ServiceConfig(BaseModel):
     learn_from: Literal["own", "all"] = Field(
         default="own", description="each policy learns from its own decisions only, or from those of all"
     )
+    rules: BusinessRules = Field(
+        default=BusinessRules(), description="of every slate for which a request gives no others"
+    )
+    memory: Memory = Memory()
     nodes: tuple[str, ...] = Field(default=("online_retail",), description="nodes whose events are taken over HTTP")
     limits: Limits = Limits()
     access_log: bool = Field(default=True, description="log a line for each request")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
+
+    @property
+    def settings(self) -> Settings:
+        """Where log, archive and policies lie. A home that is given is all of it, whatever the environment says."""
+        return Settings(home=Path(self.home), store=None, archive=None) if self.home else Settings()
 
     @property
     def shares(self) -> dict[str, float]:

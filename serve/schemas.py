@@ -1,13 +1,13 @@
 """HTTP request and response models of version 1. Light: pydantic only."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from data.schema import Amount, Id, Mode, Scalar, UtcTime
+from serve.business import MAX_SLATE, BusinessRules, Filter
 
 MAX_CANDIDATES = 1_000
-MAX_SLATE = 100
 MAX_BATCH = 1_000
 
 
@@ -25,9 +25,11 @@ class RecommendRequest(Body):
         default={}, description="what is known of the visit; `time` (ISO 8601 with an offset) defaults to now"
     )
     candidates: Annotated[list[Id], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = Field(
-        default=None, description="items that may be shown; default: the whole catalogue of the policy"
+        default=None, description="items that may be shown; default: the policy's items and the catalogue's"
     )
     exclude: Annotated[list[Id], Field(max_length=MAX_CANDIDATES)] = Field(default=[], description="never show these")
+    filter: Filter = Field(default=Filter(), description="which of the candidates may be shown")
+    rules: BusinessRules | None = Field(default=None, description="of the slate; default: as configured")
     k: int = Field(default=10, ge=1, le=MAX_SLATE, description="items wanted; fewer come if there are fewer candidates")
     decision_id: Id | None = Field(
         default=None, description="a name for the decision: asking again with it returns the same decision"
@@ -48,6 +50,12 @@ class RecommendRequest(Body):
             except UnicodeEncodeError as error:
                 raise ValueError(f"no valid Unicode: {error.reason} at {error.start}") from error
         return context
+
+    @model_validator(mode="after")
+    def _pins_are_in_the_slate(self) -> Self:
+        if self.rules and self.rules.pins and (last := max(self.rules.pins.values())) >= self.k:
+            raise ValueError(f"an item is pinned to slot {last}, and the slate has slots 0 to {self.k - 1}")
+        return self
 
 
 FORMS = ("one", "many")

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 
 from serve import exchange
-from serve.api import decisions, stream, tables
+from serve.api import decisions, items, stream, tables, users
 from serve.body import JsonRoute
 from serve.edge import Allow, Edge
 from serve.errors import ERRORS, Refused
@@ -88,6 +88,8 @@ def create_api(service: Service, edge: Edge | None = None, lifespan: Lifespan | 
     api.include_router(router)
     for reading in (decisions.router(service), stream.router(service)):
         api.include_router(reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
+    api.include_router(items.router(service), prefix="/v1", responses=_ERRORS)
+    api.include_router(users.router(service), prefix="/v1", responses=_ERRORS)
     (edge or Edge()).install(api)
     return api
 
