@@ -7,7 +7,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -21,7 +20,6 @@ from threadpoolctl import threadpool_limits
 
 from data.archive import Archive
 from data.node import load_node
-from data.settings import Settings
 from data.store import Store, StoreError
 from data.writer import GroupCommitWriter
 from serve import logs
@@ -45,18 +43,13 @@ _KEYS_S = 1.0
 log = logging.getLogger("ray.serve")
 
 
-def _settings(config: ServiceConfig) -> Settings:
-    """A home that is given is the whole place: the environment's log and archive are for the environment's home."""
-    return Settings(home=Path(config.home), store=None, archive=None) if config.home else Settings()
-
-
 class Learner:
     """One replica that folds the log; the others ask it what is new."""
 
     def __init__(self, config: ServiceConfig) -> None:
         """Load the policies, rebuild from the log what they have learned since, then follow it."""
         threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
-        settings = _settings(config)
+        settings = config.settings
         store = Store.open(settings.store_url)
         sources = [Configured(config, settings, store)]
         self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
@@ -100,7 +93,7 @@ class Gateway:
     def __init__(self, config: ServiceConfig, learner: "DeploymentHandle[Any]") -> None:
         """Open the log; the policies come from the learner."""
         threadpool_limits(1, "blas")
-        settings = _settings(config)
+        settings = config.settings
         self._learner = learner
         store = Store.open(settings.store_url)
         self._writer = GroupCommitWriter(store)
@@ -131,9 +124,11 @@ class Gateway:
         if (node := await self._learner.node.remote()) != ray.get_runtime_context().get_node_id():
             raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
         await self._catch_up()
+        await asyncio.to_thread(self._service.refresh_catalogue)
         self._tasks = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(_again(self._edge.keys.refresh, _KEYS_S)),
+            asyncio.create_task(_again(self._service.refresh_catalogue, _REFRESH_S)),
         ]
         yield
         for task in self._tasks:

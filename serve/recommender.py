@@ -10,6 +10,7 @@ from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Scalar, S
 from rl.artefact import Artefact
 from rl.encoding import Visit
 from rl.histories import Histories
+from rl.json_features import DescribedEncoder
 from rl.policies.greedy import Greedy
 from rl.policy import FloatArray, IntArray, Policy, PolicyError, Query, Slates
 from rl.rules import rules_constraint
@@ -84,6 +85,10 @@ class Recommender:
     def catalogue(self, name: str) -> Sequence[str]:
         """Return the items that a policy knows."""
         return self._artefacts[name].encoder.items
+
+    def reads_features(self, name: str) -> bool:
+        """Return whether a policy learns from what is said of visits and items."""
+        return isinstance(self._artefacts[name].encoder, DescribedEncoder)
 
     def decide(self, ask: Ask) -> Decision:
         """Answer.

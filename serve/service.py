@@ -1,21 +1,28 @@
 """What one replica does with a request: decide, commit, answer. No Ray, no HTTP: the routes call it, tests do too."""
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import TypeAlias
 from uuid import uuid4
 
+from pydantic import JsonValue
+
+from data.catalogue import Catalogue
 from data.node import NodeSpec
 from data.records import clean_records
 from data.scaler import Scaler
-from data.schema import Decision, Event, Feedback, Reject, RewardSpec
+from data.schema import CONTEXT_TIME, Decision, Event, Features, Feedback, Reject, RewardSpec
 from data.store import Store, Stored
 from data.tables import AnyRecord
+from data.users import NOTHING, Past, get_user, past
 from data.writer import GroupCommitWriter
 from rl.policy import PolicyError
 from serve.config import ServiceConfig
 from serve.errors import Refused
+from serve.filters import needs_past, select, since
 from serve.followers import Served
 from serve.recommender import Ask
 from serve.schemas import (
@@ -34,6 +41,10 @@ from serve.schemas import (
 )
 from serve.stream import Streams
 
+_Told: TypeAlias = tuple[Past, Mapping[str, JsonValue]]
+"""What a user has seen and bought, and what is kept of him."""
+_UNTOLD: _Told = (NOTHING, {})
+
 
 class Service:
     """Everything is answered after its commit, so what was answered is never lost."""
@@ -49,6 +60,7 @@ class Service:
     ) -> None:
         self.served, self.store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
         self.config = config or ServiceConfig()
+        self.catalogue, self._refreshing = Catalogue(), threading.Lock()
         self.streams = Streams(store, self.policies)
 
     async def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendResponse]:
@@ -59,9 +71,10 @@ class Service:
             StoreError: the decisions could not be committed.
             Refused: they were not within the shortest time that a request gave; they may be yet.
         """
+        told = await self._told(requests)
         learned_through = [self.served.at("v1", request.objective).learned_through for request in requests]
         try:
-            decisions = [self._decide(request) for request in requests]
+            decisions = [self._decide(request, *of_user) for request, of_user in zip(requests, told, strict=True)]
         except PolicyError:
             # A retry is answered as the first time, even if by now it could not be answered any more.
             known = await asyncio.to_thread(self._known, requests)
@@ -72,20 +85,54 @@ class Service:
         pairs = zip(stored, learned_through, strict=True)
         return [respond(row.record, through) for row, through in pairs if isinstance(row.record, Decision)]
 
-    def _decide(self, request: RecommendRequest) -> Decision:
+    async def _told(self, requests: Sequence[RecommendRequest]) -> list[_Told]:
+        """Return what the log and the users' table tell of each request's user, as far as it matters."""
+        wanted = [(needs_past(request), self._reads_features(request)) for request in requests]
+        if not any(past or features for past, features in wanted):  # most often: nothing to wait for
+            return [_UNTOLD] * len(requests)
+        pairs = list(zip(requests, wanted, strict=True))
+        return await asyncio.to_thread(lambda: [self._ask_store(request, *what) for request, what in pairs])
+
+    def _reads_features(self, request: RecommendRequest) -> bool:
         recommender = self.served.at("v1", request.objective)
+        return any(recommender.reads_features(name) for name in recommender.names)
+
+    def _ask_store(self, request: RecommendRequest, needs: bool, features: bool) -> _Told:
+        if request.user_id is None:
+            return _UNTOLD
+        now = datetime.now(UTC)
+        happened = past(self.store, request.user_id, *since(self.config.memory, now)) if needs else NOTHING
+        user = get_user(self.store, request.user_id) if features else None
+        return happened, user.features if user else {}
+
+    def _decide(self, request: RecommendRequest, happened: Past, user: Mapping[str, JsonValue]) -> Decision:
+        recommender, now = self.served.at("v1", request.objective), datetime.now(UTC)
+        decision_id = request.decision_id or uuid4().hex
+        policy = recommender.policy_of(request.policy, request.user_id or decision_id)
+        known = recommender.catalogue(policy)
+        chosen = select(request, known, self.catalogue, self.config.rules, now, happened)
         ask = Ask(
-            decision_id=request.decision_id or uuid4().hex,
-            time=datetime.now(UTC),
+            decision_id=decision_id,
+            time=now,
             k=request.k,
             user_id=request.user_id,
             node_id=request.node,
             context=request.context,
-            candidates=_without(request.candidates, request.exclude),
-            policy=request.policy,
+            candidates=chosen.candidates,
+            policy=policy,
             mode="explore" if request.explore else "exploit",
+            features=self._features(request, chosen.candidates, user) if recommender.reads_features(policy) else None,
+            rules=chosen.rules,
         )
         return recommender.decide(ask)
+
+    def _features(
+        self, request: RecommendRequest, candidates: Sequence[str], user: Mapping[str, JsonValue]
+    ) -> Features:
+        """Return what is known of a visit, its user and its candidates, for policies that learn from that."""
+        context: dict[str, JsonValue] = {n: value for n, value in request.context.items() if n != CONTEXT_TIME}
+        items = tuple((dict(self.catalogue.features_of(item)),) for item in candidates)
+        return Features.model_construct(context=({"context": context, "user": dict(user)},), items=items)
 
     def _known(self, requests: Sequence[RecommendRequest]) -> list[Decision] | None:
         """Return the logged decisions of requests that all name one that is known."""
@@ -141,6 +188,11 @@ class Service:
             for place, recommender in sorted(self.served.places.items())
             for name in recommender.names
         ]
+
+    def refresh_catalogue(self) -> None:
+        """Read what has changed of the items: now and then, and at once after a change that came here."""
+        with self._refreshing:
+            self.catalogue.refresh(self.store)
 
     def health(self) -> Health:
         """Say which versions this replica answers with."""
@@ -211,7 +263,3 @@ def _feedback(report: FeedbackRequest) -> Feedback:
 def _content_id(report: FeedbackRequest) -> str:
     """Name a report by what it says: sent twice, it counts once."""
     return blake2b(report.model_dump_json().encode(), digest_size=16).hexdigest()
-
-
-def _without(candidates: Sequence[str] | None, exclude: Sequence[str]) -> list[str] | None:
-    return candidates if candidates is None else [item for item in candidates if item not in set(exclude)]
