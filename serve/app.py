@@ -175,10 +175,13 @@ def _check(tasks: Sequence[asyncio.Task[None]], otherwise: str) -> None:
 
 def build(config: ServiceConfig) -> serve.Application:
     """Build the application from its arguments, as `serve deploy serve/config.yaml` does."""
+    return _bind(config, num_replicas=2)
+
+
+def _bind(config: ServiceConfig, **of_gateway: Any) -> serve.Application:
     learner = serve.deployment(num_replicas=1, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1})(Learner)
-    gateway = serve.deployment(num_replicas=2, max_ongoing_requests=100, ray_actor_options={"num_cpus": 0.2})(
-        serve.ingress()(Gateway)
-    )
+    options = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.2}, **of_gateway}
+    gateway = serve.deployment(**options)(serve.ingress()(Gateway))
     return gateway.bind(config, learner.bind(config))
 
 
@@ -207,11 +210,17 @@ def _free_port() -> int:
 
 
 @contextmanager
-def running(config: ServiceConfig, port: int) -> Iterator[str]:
-    """Run the application on the Ray that is running, and yield its URL; what was started is stopped at the end."""
+def running(config: ServiceConfig, port: int, **of_gateway: Any) -> Iterator[str]:
+    """Run the application on the Ray that is running, and yield its URL; what was started is stopped at the end.
+
+    Args:
+        config: the application's arguments.
+        port: of HTTP, on this machine only.
+        of_gateway: options of the deployment that answers, as `serve/config.yaml` names them; default: two replicas.
+    """
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     try:
-        serve.run(build(config), name="raycommend")
+        serve.run(_bind(config, **{"num_replicas": 2, **of_gateway}), name="raycommend")
         yield f"http://127.0.0.1:{port}"
     finally:
         # Serve kills its controller while that still answers, and Ray prints this to standard output as a failure.

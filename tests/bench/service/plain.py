@@ -1,0 +1,75 @@
+"""What one would write without Ray: `uvicorn --factory tests.bench.service.plain:app`, told by the environment.
+
+The same recommender, request and response models, and the same store and writer; no learner, no other routes.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
+
+from data.schema import Decision
+from data.settings import Settings
+from data.store import Store
+from data.writer import GroupCommitWriter
+from rl.artefact import load
+from serve.learner import Snapshot
+from serve.recommender import Ask, Recommender
+from serve.router import Router
+from serve.schemas import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
+
+HOME, COMMIT, POLICY = "BENCH_HOME", "BENCH_COMMIT", "BENCH_POLICY"
+"""The environment's names: folder of the policies and the log, whether to write (1 or 0), the policy's name."""
+
+
+def app() -> FastAPI:
+    """Build the application."""
+    settings = Settings(home=Path(os.environ[HOME]), store=None, archive=None)
+    name, commit = os.environ[POLICY], os.environ[COMMIT] == "1"
+    threadpool_limits(1)
+    recommender = Recommender(Router({name: 1.0}))
+    recommender.restore(Snapshot("plain", 0, 0, {name: load(settings.home / "policies" / name)}))
+    writer = GroupCommitWriter(Store.open(settings.store_url))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(writer.close)
+
+    api = FastAPI(lifespan=lifespan)
+
+    @api.post("/v1/recommend")
+    async def recommend(request: RecommendRequest) -> RecommendResponse:
+        decision = recommender.decide(
+            Ask(
+                decision_id=request.decision_id or uuid4().hex,
+                time=datetime.now(UTC),
+                k=request.k,
+                user_id=request.user_id,
+                context=request.context,
+                candidates=request.candidates,
+            )
+        )
+        if commit:
+            [stored] = await asyncio.wrap_future(writer.submit([decision]))
+            assert isinstance(stored.record, Decision)
+            decision = stored.record
+        slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
+        return RecommendResponse(
+            decision_id=decision.decision_id,
+            items=[RecommendedItem(item_id=item, score=score, propensity=p) for item, score, p in slots],
+            policy=PolicyVersion(name=decision.policy, version=decision.policy_version),
+            learned_through=recommender.learned_through,
+        )
+
+    @api.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return api
