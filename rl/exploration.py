@@ -3,6 +3,7 @@
 Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. Those for point scores average over S.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -11,8 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from rl.policy import BoolArray, Explorer, FloatArray, IntArray, PolicyError
 
 
+_NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
+        """See `rl.policy.Explorer`."""
+        raise NotImplementedError
+
+    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+        """See `rl.policy.Explorer`."""
+        batch = scores[None]
+        return lambda mask: self.probabilities(batch, mask[None])[0]
 
 
 class Uniform(_Config):
@@ -33,7 +46,19 @@ class EpsilonGreedy(_Config):
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
-        return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(scores.mean(axis=1), mask)
+        return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(_points(scores), mask)
+
+    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+        """See `rl.policy.Explorer`."""
+        points = _points(scores[None])[0]
+
+        def probabilities(mask: BoolArray) -> FloatArray:
+            left = np.where(mask, points, -np.inf)
+            best = (left == left[left.argmax()]) & mask
+            any_of = self.epsilon * (1 / _count_one(mask))
+            return np.where(best, any_of + (1 - self.epsilon) * (1 / np.count_nonzero(best)), mask * any_of)
+
+        return probabilities
 
 
 class Softmax(_Config):
@@ -45,7 +70,7 @@ class Softmax(_Config):
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
         _count(mask)
-        points = np.where(mask, scores.mean(axis=1) / self.temperature, -np.inf)
+        points = np.where(mask, _points(scores) / self.temperature, -np.inf)
         weights = np.exp(points - points.max(axis=1, keepdims=True))
         p: FloatArray = weights / weights.sum(axis=1, keepdims=True)
         return p
@@ -63,13 +88,27 @@ class SquareCB(_Config):
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
         n_candidates = _count(mask)
-        points = np.where(mask, scores.mean(axis=1), -np.inf)
+        points = np.where(mask, _points(scores), -np.inf)
         rows, best = np.arange(len(points)), points.argmax(axis=1)
         gap = np.where(mask, points[rows, best][:, None] - points, 0.0)
         p = np.where(mask, 1.0 / (n_candidates + self.gamma * gap), 0.0)
         p[rows, best] = 0.0
         p[rows, best] = 1.0 - p.sum(axis=1)
         return p
+
+    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+        """See `rl.policy.Explorer`."""
+        points = _points(scores[None])[0]
+
+        def probabilities(mask: BoolArray) -> FloatArray:
+            best = int(np.where(mask, points, -np.inf).argmax())
+            gap = (points[best] - points) * mask
+            p: FloatArray = mask / (_count_one(mask) + self.gamma * gap)
+            p[best] = 0.0
+            p[best] = 1.0 - np.add.reduce(p)
+            return p
+
+        return probabilities
 
 
 class Votes(_Config):
@@ -108,11 +147,24 @@ ExplorerConfig: TypeAlias = Annotated[Uniform | EpsilonGreedy | Softmax | Square
 """Any explorer, told apart by its `kind`."""
 
 
+def _points(scores: FloatArray) -> FloatArray:
+    """Return the mean over S of scores [B, S, A], [B, A]."""
+    points: FloatArray = scores[:, 0] if scores.shape[1] == 1 else scores.mean(axis=1)
+    return points
+
+
+def _count_one(mask: BoolArray) -> int:
+    """Count the candidates of one query; none is an error."""
+    if n_candidates := np.count_nonzero(mask):
+        return n_candidates
+    raise PolicyError(_NONE_LEFT)
+
+
 def _count(mask: BoolArray) -> IntArray:
     """Count the candidates of each query, [B, 1]; none is an error."""
     n_candidates: IntArray = mask.sum(axis=1, keepdims=True)
     if not n_candidates.all():
-        raise PolicyError("a query has no candidate left: the mask is off everywhere")
+        raise PolicyError(_NONE_LEFT)
     return n_candidates
 
 

@@ -6,7 +6,7 @@ history, N observations.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -183,6 +183,13 @@ class Explorer(Protocol):
         """Return [B, A] probabilities for scores [B, S, A]; rows sum to 1 and are 0 where the mask [B, A] is off."""
         ...
 
+    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+        """Return what gives the probabilities [A] of one query with scores [S, A] for a mask [A].
+
+        To the last bit they are those of `probabilities`; a served request is spared the axis of queries.
+        """
+        ...
+
 
 class Constraint(Protocol):
     """What holds for slates whatever the policy thinks; `rl.rules` has those of a shop."""
@@ -240,6 +247,8 @@ class Policy(ABC):
         scores, expected = self.scored(query, rng)
         if constraint is not None:
             return self._decide_within(constraint, scores, expected, query.mask, k, rng)
+        if len(query) == 1:
+            return _decide_one(self.explorer.of_one(scores[0]), expected, query.mask[0], k, rng)
         rows, left = np.arange(len(query)), query.mask.copy()
         positions = np.empty((len(query), k), dtype=np.int64)
         propensities = np.empty((len(query), k))
@@ -298,15 +307,37 @@ class Policy(ABC):
         """
 
 
+def _decide_one(
+    distribution: Callable[[BoolArray], FloatArray],
+    expected: FloatArray,
+    mask: BoolArray,
+    k: int,
+    rng: np.random.Generator,
+) -> Slates:
+    """Sample one slate as `Policy.decide` samples many: the same one, with the same draws."""
+    left = mask.copy()
+    positions, propensities, first = list[int](), list[float](), np.empty(0)
+    for drawn in rng.random(k).tolist():
+        p = distribution(left)
+        cumulative = np.add.accumulate(p)
+        chosen = int(cumulative.searchsorted((1.0 - drawn) * cumulative[-1]))  # as in `sample`
+        first = first if positions else p
+        positions.append(chosen)
+        propensities.append(float(p[chosen]))
+        left[chosen] = False
+    slate = np.array([positions])
+    return Slates(slate, np.array([propensities]), expected[:, positions], first[None])
+
+
 def sample(p: FloatArray, rng: np.random.Generator) -> IntArray:
     """Draw one index a row of p [B, A] by inversion of the cumulative distribution, [B].
 
     An index of probability 0 is never drawn, whatever the rounding of the cumulative sums.
     """
-    cumulative = np.cumsum(p, axis=1)
+    cumulative = p.cumsum(axis=1)
     # (0, total]: strictly above every index before the first of positive probability, at most the last one's sum
     threshold = (1.0 - rng.random((len(p), 1))) * cumulative[:, -1:]
-    drawn: IntArray = np.argmax(cumulative >= threshold, axis=1)
+    drawn: IntArray = (cumulative >= threshold).argmax(axis=1)
     return drawn
 
 
