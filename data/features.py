@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pandas as pd
@@ -81,8 +82,14 @@ class Encoder:
     @property
     def n_features(self) -> int:
         """F: length of the joint features."""
+        return self._parts[-1].stop
+
+    @cached_property
+    def _parts(self) -> tuple[slice, ...]:
+        """Where the parts of the joint features are."""
         rank = self.item_vectors.shape[1]
-        return int(_ITEM_BASICS * len(SEGMENTS) + rank * (2 + _SEASONS) + _PAIR)
+        ends = list(accumulate((_ITEM_BASICS * len(SEGMENTS), rank, rank, _SEASONS * rank, _PAIR)))
+        return tuple(slice(*part) for part in pairwise([0, *ends]))
 
     @property
     def n_states(self) -> int:
@@ -127,18 +134,21 @@ class Encoder:
             [B, A, F]: segment x item basics, item vector, customer vector * item vector, season x item vector,
             and the customer's own past with the item.
         """
-        segment = np.eye(len(SEGMENTS))[self.user_segments[users]]  # [B, S]
-        basics, vector = self.item_basics[items], self.item_vectors[items]  # [B, A, 3], [B, A, R]
-        bought = self.times_bought(users, items)
-        flat = (*items.shape, -1)
-        parts = [
-            np.einsum("bs,bai->basi", segment, basics).reshape(flat),
-            vector,
-            self.user_vectors[users][:, None, :] * vector,
-            np.einsum("bh,bar->bahr", _season(times), vector).reshape(flat),
-            np.stack([bought > 0, np.log1p(bought)], axis=-1),
-        ]
-        return np.concatenate(parts, axis=-1)
+        basics = self.item_basics.take(items, axis=0)  # [B, A, 3]
+        vector = self.item_vectors.take(items, axis=0)  # [B, A, R]
+        (batch, candidates), rank = items.shape, vector.shape[2]
+        joint = np.zeros((batch, candidates, self.n_features))
+        own, plain, liked, seasonal, bought = (joint[:, :, part] for part in self._parts)
+        by_segment = own.reshape(batch, candidates, len(SEGMENTS), _ITEM_BASICS)
+        by_segment[np.arange(batch), :, self.user_segments[users]] = basics
+        plain[...] = vector
+        np.multiply(self.user_vectors[users][:, None, :], vector, out=liked)
+        by_season = seasonal.reshape(batch, candidates, _SEASONS, rank)
+        np.multiply(_season(times)[:, None, :, None], vector[:, :, None, :], out=by_season)
+        times_bought = self.times_bought(users, items)
+        bought[..., 0] = times_bought > 0
+        np.log1p(times_bought, out=bought[..., 1])
+        return joint
 
 
 def fit(events: pa.Table, config: EncoderConfig) -> Encoder:
@@ -235,5 +245,10 @@ def _item_basics(popularity: FloatArray, price: FloatArray) -> FloatArray:
 
 def _season(times: Sequence[datetime]) -> FloatArray:
     """Return sine and cosine of the first two harmonics of the year, [B, 4]."""
-    angle = 2 * np.pi * np.array([t.timetuple().tm_yday / 365.25 for t in times])
-    return np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)], axis=1)
+    return np.array([_season_of_day(time.timetuple().tm_yday) for time in times])
+
+
+@lru_cache(maxsize=366)
+def _season_of_day(day: int) -> tuple[float, ...]:
+    angle = 2 * np.pi * np.array([day / 365.25, 2 * day / 365.25])
+    return tuple(np.stack([np.sin(angle), np.cos(angle)], axis=1).ravel().tolist())

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rl.policy import BoolArray, Explorer, FloatArray, IntArray, PolicyError
 
-
 _NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from rl.policy import FloatArray
 
@@ -81,7 +82,7 @@ class Gaussian:
 
     def deviation(self, features: FloatArray) -> FloatArray:
         """Return √(φᵀA⁻¹φ) of features [N, F], [N]: with A = LLᵀ it is the length of L⁻¹φ."""
-        whitened = solve_triangular(self.solved()[0], features.T, lower=True, check_finite=False)  # [F, N]
+        whitened, _ = dtrtrs(self.solved()[0], features.T, lower=1)  # [F, N]; what solve_triangular calls
         deviation: FloatArray = np.sqrt((whitened**2).sum(axis=0))
         return deviation
 

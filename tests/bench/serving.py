@@ -47,10 +47,7 @@ def main() -> None:
         for name, service in up.items():
             turn(Path(folder), name, service, connections, 2.0)  # warm
         turns = [
-            {
-                name: turn(Path(folder), name, up[name], connections, options.seconds)
-                for name in rotated(names, number)
-            }
+            {name: turn(Path(folder), name, up[name], connections, options.seconds) for name in rotated(names, number)}
             for number in range(options.turns)
         ]
     report("serving", turns, figures(turns))
@@ -92,16 +89,14 @@ def how_to_start(name: str, home: Path) -> tuple[list[str], str, dict[str, str]]
     return [*command, "--no-access-log"], "/healthz", environment
 
 
-def turn(
-    folder: Path, name: str, service: Service, connections: Sequence[int], seconds: float
-) -> dict[int, Load]:
+def turn(folder: Path, name: str, service: Service, connections: Sequence[int], seconds: float) -> dict[int, Load]:
     """Load a service with each number of connections."""
     url, result = service.url + PATHS.get(name, "/v1/recommend"), {}
     for number in connections:
         before = service.cpu_s()
         result[number] = load(url, folder / f"{name}.jsonl", number, seconds)
         used = (service.cpu_s() - before) / max(result[number].requests, 1)
-        say(f"{name:18} {number:3}: {result[number].requests_s:7.1f}/s {result[number]} {used * 1e6:.0f} CPU us/request")
+        say(f"{name:18} {number:3}: {result[number].requests_s:7.1f}/s, {used * 1e6:.0f} CPU us each, {result[number]}")
     return result
 
 

@@ -87,6 +87,28 @@ def test_random_scores_give_distributions(explorer: Exploration) -> None:
     assert not p[~mask].any()
 
 
+@pytest.mark.parametrize("explorer", [Uniform(), EpsilonGreedy(), Softmax(), SquareCB(), Votes()], ids=KINDS)
+@pytest.mark.parametrize("decimals", [0, 9], ids=["ties", "no ties"])
+def test_one_query_is_decided_as_it_is_among_others(explorer: Exploration, decimals: int) -> None:
+    """A single query takes a way of its own: to the last bit the same slate, propensities and draws."""
+    rng = np.random.default_rng(2)
+    for seed in range(40):
+        n = int(rng.integers(10, 70))
+        scores, mask = rng.standard_normal((1 + seed % 3, n)).round(decimals), rng.random(n) < 0.8
+        mask[:8] = True
+        k = int(rng.integers(1, 9))
+        one = Fixed(explorer, scores).decide(queries(1, mask), k, np.random.default_rng(seed))
+        draws, left = np.random.default_rng(seed), mask[None].copy()
+        for slot in range(k):
+            p = explorer.probabilities(scores[None], left)
+            [chosen] = sample(p, draws)
+            assert one.positions[0, slot] == chosen
+            assert one.propensities[0, slot] == p[0, chosen]
+            left[0, chosen] = False
+            if slot == 0:
+                np.testing.assert_array_equal(one.first, p)
+
+
 @pytest.mark.parametrize("samples", range(1, 301))
 def test_the_last_candidates_probability_is_not_above_one(samples: int) -> None:
     """13 samples with a floor of .1 gave 1 + 2e-16, which no decision may have."""
