@@ -3,6 +3,7 @@
 Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. Those for point scores average over S.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeAlias
 
@@ -14,12 +15,12 @@ from rl.policy import BoolArray, Explorer, FloatArray, IntArray, PolicyError
 _NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
 
 
-class _Config(BaseModel):
+class _Config(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @abstractmethod
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
-        raise NotImplementedError
 
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """See `rl.policy.Explorer`."""
@@ -140,6 +141,17 @@ class WithUniform:
         p = self.epsilon * _uniform(mask) + (1 - self.epsilon) * self.explorer.probabilities(scores, mask)
         rounded: FloatArray = np.minimum(p, 1.0)
         return rounded
+
+    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+        """See `rl.policy.Explorer`."""
+        explored = self.explorer.of_one(scores)
+
+        def probabilities(mask: BoolArray) -> FloatArray:
+            p = self.epsilon * (mask * (1 / _count_one(mask))) + (1 - self.epsilon) * explored(mask)
+            rounded: FloatArray = np.minimum(p, 1.0)
+            return rounded
+
+        return probabilities
 
 
 ExplorerConfig: TypeAlias = Annotated[Uniform | EpsilonGreedy | Softmax | SquareCB | Votes, Field(discriminator="kind")]
