@@ -21,6 +21,7 @@ from data.archive import Archive, Kind, sync
 from data.errors import DataError
 from data.node import load_node
 from data.schema import Reject
+from data.scrub import scrub
 from data.staging import KINDS, write_part
 from data.state import ERASURES, USERS
 from data.store import VALUES_PER_SELECT, Store
@@ -30,13 +31,14 @@ from data.tables import DECISIONS, EVENTS, FEEDBACK, REJECTS
 def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
     """Delete what the store has of a user, and note in `ERASURES` that it was done, if it was anything.
 
-    Feedback about his decisions that arrives later is an orphan.
+    Feedback about his decisions that arrives later is an orphan. Where copies of his id are left in the file, it is
+    rewritten whole, and other writers wait: see `data.scrub`.
 
     Returns:
         The number of rows by table.
 
     Raises:
-        StoreUnavailable: nothing was deleted, or all was and the write-ahead log still holds it. Run it again.
+        StoreUnavailable: nothing was deleted, or all was and its bytes are still there. Run it again.
     """
     decisions, feedback, events, rejects = DECISIONS.table, FEEDBACK.table, EVENTS.table, REJECTS.table
     with store.writing() as connection:
@@ -55,7 +57,7 @@ def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
         counts["rejects"] = len(naming)
         if rows := sum(counts.values()):
             connection.execute(sa.insert(ERASURES).values(time=store.now(), rows=rows))
-    store.empty_wal()
+    scrub(store.path, user_id)
     return counts
 
 

@@ -36,7 +36,6 @@ from data.tables import (
 from data.upgrade import UPGRADABLE, upgrade
 
 BUSY_TIMEOUT_S = 30.0
-EMPTYING_TIMEOUT_S = 2.0
 VALUES_PER_SELECT = 10_000  # SQLite binds at most 32,766 values in a statement
 
 
@@ -116,6 +115,11 @@ class Store:
             elif version != SCHEMA_VERSION:
                 upgrade(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return Path(self._engine.url.database or "")
 
     def close(self) -> None:
         """Close all connections."""
@@ -253,25 +257,6 @@ class Store:
         """Open a transaction that holds the write lock, and commit it at the end."""
         with _errors(), self._writing.begin() as connection:
             yield connection
-
-    def empty_wal(self) -> None:
-        """Move what is committed from the write-ahead log into the database file, and leave the former empty.
-
-        Raises:
-            StoreUnavailable: somebody was reading all the time.
-        """
-        with _errors(), closing(self._engine.raw_connection()) as pooled:
-            driver = cast(sqlite3.Connection, pooled.driver_connection)
-            # Nobody can write while this waits for readers, so it must not wait long.
-            driver.execute(f"PRAGMA busy_timeout = {int(1000 * EMPTYING_TIMEOUT_S)}")
-            try:
-                (busy, _, _) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            except sqlite3.OperationalError as error:
-                raise StoreUnavailable(f"the log's database cannot answer now: {error}") from error
-            finally:
-                driver.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
-        if busy:
-            raise StoreUnavailable(f"the write-ahead log was in use for {EMPTYING_TIMEOUT_S:g} s and is not empty yet")
 
 
 def _after(log: Log[Any], after: int, loop: str | None, until: int | None) -> list[sa.ColumnElement[bool]]:

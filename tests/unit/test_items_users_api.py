@@ -129,12 +129,12 @@ def test_an_ingestion_in_the_way_is_a_conflict_that_passes(client: TestClient, s
 
 
 def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(path: Path, text: str) -> None:
         raise StoreUnavailable("in use")
 
     store.insert([Event(node_id="online_retail", event_id="e", user_id=HIM)])
     with monkeypatch.context() as patch:
-        patch.setattr(store, "empty_wal", fail)
+        patch.setattr("data.erasure.scrub", fail)
         error = client.delete(f"/v1/users/{HIM}")
     assert (error.status_code, error.json()["error"]["code"]) == (503, "store_unavailable")
     assert client.delete(f"/v1/users/{HIM}").json()["removed"]["events"] == 0
