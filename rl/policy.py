@@ -8,7 +8,7 @@ history, N observations.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,6 +214,9 @@ class Policy(ABC):
     """Answers queries with slates and knows with what probability it did."""
 
     explorer: Explorer
+    ranks_by_expected: ClassVar[bool] = True
+    """The best candidates are those of highest expected reward. Off: a slate is more than its items, and the best ones
+    are those of highest scores."""
 
     @abstractmethod
     def expected(self, query: Query) -> FloatArray:

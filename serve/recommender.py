@@ -11,7 +11,7 @@ from rl.artefact import Artefact
 from rl.encoding import Visit
 from rl.histories import Histories
 from rl.json_features import DescribedEncoder
-from rl.policies.greedy import Greedy
+from rl.policies.greedy import greedy
 from rl.policy import FloatArray, IntArray, Policy, PolicyError, Query, Slates
 from rl.rules import rules_constraint
 from serve.learner import Snapshot, Update
@@ -181,7 +181,7 @@ def repeat(decision: Decision) -> Ask:
 
 def _answer(artefact: Artefact, visit: Visit, ask: Ask) -> Slates:
     """Let the policy choose, or in the modes without a choice value what the client has chosen."""
-    policy: Policy = Greedy(artefact.policy) if ask.mode == "exploit" else artefact.policy
+    policy: Policy = greedy(artefact.policy) if ask.mode == "exploit" else artefact.policy
     rng = np.random.default_rng(seed(ask.decision_id))
     if ask.slots:
         return _fill(artefact, policy, visit, ask, rng)

@@ -1,10 +1,21 @@
 """Another policy without its exploration. Light."""
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rl.exploration import EpsilonGreedy
 from rl.policy import FloatArray, Observations, Policy, Query
+
+
+def greedy(policy: Policy) -> Policy:
+    """Return a policy that shares what another has learned and does not explore; ties are drawn evenly."""
+    if policy.ranks_by_expected:
+        return Greedy(policy)
+    alike = copy(policy)
+    alike.explorer = EpsilonGreedy(epsilon=0.0)
+    return alike
 
 
 class Greedy(Policy):

@@ -23,6 +23,7 @@ class SlatePolicy(TransformerPolicy):
 
     network: SlateNetwork
     explorer: ExplorerConfig
+    ranks_by_expected = False
 
     def __init__(self, network: SlateNetwork, explorer: ExplorerConfig, k: int) -> None:
         super().__init__(network, explorer)

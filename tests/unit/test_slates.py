@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rl.algorithms.slate_q_learner import value_of_choice
 from rl.exploration import EpsilonGreedy, Softmax
+from rl.policies.greedy import greedy
 from rl.policies.slate import SlatePolicy
 from rl.policies.slate_choice import best_slates, choice_logits, slate_values
 from rl.policies.slate_config import SlateNetworkConfig, SlateTransformerConfig
@@ -125,10 +126,11 @@ def test_distributions_sum_to_one_within_the_mask() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, K])
 def test_greedy_slates_are_the_best_of_any_length(k: int) -> None:
-    greedy, asked = policy(epsilon=0.0), query()
-    slates = greedy.decide(asked, k, np.random.default_rng(0))
+    exploring, asked = policy(epsilon=0.5), query()
+    slates = greedy(exploring).decide(asked, k, np.random.default_rng(0))
     np.testing.assert_array_equal(slates.propensities, 1.0)
-    judged = judge(greedy.network, asked)
+    assert exploring.explorer == EpsilonGreedy(epsilon=0.5)
+    judged = judge(exploring.network, asked)
     best, _ = best_slates(judged.added, judged.logits, torch.from_numpy(asked.mask), k)
     np.testing.assert_array_equal(slates.positions, best.numpy())
 
