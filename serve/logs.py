@@ -6,7 +6,8 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from time import perf_counter, time
+from json.encoder import encode_basestring_ascii as quoted
+from time import gmtime, perf_counter, strftime, time
 from typing import Any, Final, TextIO
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve import exchange
 from serve.errors import Answers, failure_of
 from serve.exchange import REQUEST_ID, Exchange
+from serve.front import is_request_id
 
 LOGGER: Final = "raycommend"
 HIDDEN: Final = "***"
@@ -22,8 +24,8 @@ CLIENT_LEFT: Final = 499
 """Status in the access log of a request whose client went before its answer began."""
 
 _ACCESS = f"{LOGGER}.access"
+# Copied for each line: a record's constructor takes longer than all else, to find names that no line has.
 _ACCESS_RECORD = logging.LogRecord(_ACCESS, logging.INFO, "", 0, "", None, None).__dict__
-_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _TOKEN = re.compile(r"\brk_([0-9a-f]+)_[A-Za-z0-9_-]+")
 _HEADER = re.compile(
     r"""(?ix) (authorization | x-api-key | ocp-apim-subscription-key | api[_-]key)
@@ -76,6 +78,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
+        if record.name == _ACCESS:
+            return record.getMessage()
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -138,6 +142,7 @@ class Recorder:
         self._access_log, self._answer_id = access_log, answer_id
         self._access = logging.getLogger(_ACCESS)
         self._errors = logging.getLogger(f"{LOGGER}.errors")
+        self._second, self._clock = 0, ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -172,34 +177,34 @@ class Recorder:
 
     def _request_id(self, scope: Scope) -> str:
         """Return the id that the client gave, if it is one and no secret, or a new one."""
-        value: bytes
         for name, value in scope["headers"]:
-            if name == b"x-request-id":
-                if _ID.fullmatch(value) and not self._redact.hides(given := value.decode()):
+            if name == b"x-request-id" and is_request_id(value):
+                given = str(value, "ascii")
+                if not self._redact.hides(given):
                     return given
-                break
         return uuid4().hex
 
     def _log(self, scope: Scope, current: Exchange, status: int, seconds: float) -> None:
-        fields: dict[str, Any] = {
-            "method": scope["method"],
-            "path": _template(scope, current.path),
-            "status": status,
-            "ms": round(seconds * 1_000, 3),
-        }
-        if current.principal and current.principal.key_id:
-            fields["key"] = current.principal.key_id
-        if current.error:
-            fields["error"] = current.error
-        if self._access.isEnabledFor(logging.INFO):
-            self._access.handle(_access_record(fields))
-
-
-def _access_record(fields: Mapping[str, Any]) -> logging.LogRecord:
-    """Return a record made from a copy: its constructor takes longer than all else, to find names that no line has."""
-    record = logging.LogRecord.__new__(logging.LogRecord)
-    record.__dict__.update(_ACCESS_RECORD, created=time(), fields=fields)
-    return record
+        if not self._access.isEnabledFor(logging.INFO):
+            return
+        now = time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._clock = strftime("%Y-%m-%dT%H:%M:%S", gmtime(now))
+        principal = current.principal
+        key = f',"key":"{principal.key_id}"' if principal and principal.key_id else ""
+        error = f',"error":"{current.error}"' if current.error else ""
+        path = quoted(_template(scope, current.path))
+        # Written by hand, in a third of the time: all but the path has a form in which nothing needs escaping.
+        record = logging.LogRecord.__new__(logging.LogRecord)
+        record.__dict__.update(
+            _ACCESS_RECORD,
+            created=now,
+            msg=f'{{"time":"{self._clock}.{int(now % 1 * 1_000):03d}+00:00","level":"info","logger":"{_ACCESS}",'
+            f'"request_id":"{current.request_id}","method":"{scope["method"]}",'
+            f'"path":{path},"status":{status},"ms":{seconds * 1_000:.3f}{key}{error}}}',
+        )
+        self._access.handle(record)
 
 
 def _template(scope: Scope, path: str) -> str:

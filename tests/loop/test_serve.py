@@ -14,6 +14,8 @@ import httpx
 import psutil
 import pytest
 
+from data.store import Store
+from serve import keys
 from tests.ports import free_port
 from tests.shops import save_policies, small_market
 
@@ -120,6 +122,28 @@ def test_what_was_learned_changes_the_answers(server: Server) -> None:
 def test_a_key_is_required(server: Server) -> None:
     response = httpx.post(f"http://127.0.0.1:{server.port}/v1/recommend", json={})
     assert response.status_code == 401
+
+
+def test_a_revoked_key_ends_on_every_replica_within_two_seconds(server: Server) -> None:
+    store = Store.open(f"sqlite:///{server.home / 'store.db'}")
+    token = keys.create(store, "shop", "node")
+
+    def statuses() -> set[int]:
+        url, headers = f"http://127.0.0.1:{server.port}/v1/recommend", {"X-API-Key": token}
+        return {httpx.post(url, json={"k": 1}, headers=headers).status_code for _ in range(10)}
+
+    wait_for(lambda: statuses() == {200}, 5)
+    keys.revoke(store, "shop")
+    store.close()
+    time.sleep(2)
+    assert statuses() == {401}
+
+
+def test_headers_that_serve_itself_would_obey_or_fail_on_are_dropped(server: Server) -> None:
+    for name in ("X-Request-Id", "X-Request-Timeout-Seconds", "X-Session-Id", "Serve_Multiplexed_Model_Id"):
+        response = server.client.get("/healthz", headers={name.encode(): b"\xff"})
+        assert response.status_code == 200
+    assert server.client.get("/healthz", headers={"X-Request-Id": "mine-1"}).headers["x-request-id"] == "mine-1"
 
 
 def test_a_killed_replica_is_replaced_and_knows_everything(server: Server) -> None:

@@ -9,12 +9,15 @@ import pytest
 from fastapi import APIRouter, Body, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from serve import limits
 from serve.body import JsonRoute, parse_json
 from serve.config import Limits
 from serve.edge import Edge
 from serve.errors import Refused
+from serve.front import Front, middlewares
 from serve.keys import KeyRing
 from serve.limits import RateLimiter
 from tests.asgi import ask
@@ -276,3 +279,19 @@ def test_no_header_is_a_fault_of_ours(headers: dict[str, str]) -> None:
     app = api(Limits(), KeyRing(admin_key="a key that no header is"))
     answer = asyncio.run(ask(app, "/echo", [b"1"], headers=headers))
     assert answer.status == 401
+
+
+def test_the_front_drops_what_would_steer_serve() -> None:
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        names = ",".join(name.decode() for name, _ in scope["headers"])
+        await Response(names)(scope, receive, send)
+
+    def kept(headers: dict[str, str]) -> str:
+        return asyncio.run(ask(Front(echo), headers=headers)).body.decode()
+
+    steering = {name: "1" for name in ("X-Request-Timeout-Seconds", "X_Session_Id", "serve_multiplexed_model_id")}
+    assert kept({"Accept": "*/*", **steering, "X-Request-Id": "mine-1"}) == "accept,x-request-id"
+    for wrong in ("é", "", "a" * 65, "rk_01_secret"):
+        assert kept({"X-Request-Id": wrong}) == ""
+    (middleware,) = middlewares()
+    assert repr(middleware) == "Middleware(Front)"
