@@ -12,7 +12,7 @@ from tests.ports import free_port
 
 
 @contextmanager
-def served(app: ASGIApp) -> Iterator[int]:
+def listening(app: ASGIApp) -> Iterator[int]:
     """Yield the port that the application answers at."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=5))

@@ -21,11 +21,9 @@ from serve.config import Limits
 from serve.edge import Edge
 from serve.front import Front
 from serve.keys import KeyRing
-from serve.recommender import Recommender
-from serve.router import Router
 from serve.service import Service
-from tests.servers import served
-from tests.shops import POLICIES, small_market, untrained
+from tests.servers import listening
+from tests.shops import POLICIES, served, small_market, untrained
 
 LIMITS = Limits(max_body_bytes=100_000, body_timeout_s=0.5, max_in_flight=64)
 JSON = {"content-type": "application/json"}
@@ -41,14 +39,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture(scope="module")
 def service(store: Store) -> Iterator[Service]:
     _, encoder = small_market()
-    recommender = Recommender({n: untrained(encoder, n) for n in POLICIES}, Router({"linear_thompson": 1.0}))
+    policies = served({n: untrained(encoder, n) for n in POLICIES}, {"linear_thompson": 1.0})
     with GroupCommitWriter(store) as writer:
-        yield Service(recommender, writer, {"online_retail": (load_node("online_retail"), None)})
+        yield Service(policies, store, writer, {"online_retail": (load_node("online_retail"), None)})
 
 
 @pytest.fixture(scope="module")
 def port(service: Service) -> Iterator[int]:
-    with served(Front(create_api(service, Edge(limits=LIMITS, access_log=False)))) as port:
+    with listening(Front(create_api(service, Edge(limits=LIMITS, access_log=False)))) as port:
         yield port
 
 
@@ -214,7 +212,7 @@ def test_a_rotated_key_and_a_revoked_one_take_effect_at_the_next_refresh(service
     first = keys.create(own, "shop", "node")
     reader = keys.create(own, "report", "reader")
     ring = KeyRing(own)
-    with served(create_api(service, Edge(ring, access_log=False))) as port, httpx.Client() as client:
+    with listening(create_api(service, Edge(ring, access_log=False))) as port, httpx.Client() as client:
 
         def status(token: str, **headers: str) -> int:
             sent = {"Ocp-Apim-Subscription-Key": token, **headers}

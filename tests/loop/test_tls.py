@@ -19,7 +19,7 @@ from serve.config import Limits
 from serve.edge import Edge
 from serve.keys import KeyRing
 from tests.ports import free_port
-from tests.servers import served
+from tests.servers import listening
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,7 +54,7 @@ def application() -> FastAPI:
 @pytest.fixture(scope="module")
 def url(certificate: Path) -> Iterator[str]:
     port = free_port()
-    with served(application()) as service:
+    with listening(application()) as service:
         settings = {
             "LISTEN": f"127.0.0.1:{port}",
             "CERTIFICATE": str(certificate / "tls.pem"),
