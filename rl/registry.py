@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,7 +67,8 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
             )
             for name in (DESCRIPTION, ARRAYS):
                 client.log_artifact(run.info.run_id, str(folder / name), _FOLDER)
-            client.set_terminated(run.info.run_id)
+            with redirect_stdout(sys.stderr):  # a tracking server's client prints where to see the run
+                client.set_terminated(run.info.run_id)
             made = client.create_model_version(
                 model,
                 f"{run.info.artifact_uri}/{_FOLDER}",
