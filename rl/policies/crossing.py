@@ -38,7 +38,9 @@ def mixed(ids: IntArray, salt: np.uint64 = _CONTEXT) -> Mixed:
 
 def codes_of(sums: Mixed, size: int = CODES) -> IntArray:
     """Return codes below `size`, a power of 2, of sums of mixed ids."""
-    return ((sums * _ODD) >> np.uint64(65 - size.bit_length())).astype(np.int64)
+    codes = sums * _ODD
+    codes >>= np.uint64(65 - size.bit_length())
+    return codes.view(np.int64)
 
 
 def mixed_items(items: IntArray) -> Mixed:

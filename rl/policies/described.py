@@ -98,29 +98,34 @@ class Described(Policy):
         return phi, offset, np.sqrt(variance + own * worth[:, None] * (item_seen & (keys >= 0)))
 
     def _features(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
-        """Return φ [B, A, D], and the variance of what features that have no place yet would add, [B, A]."""
+        """Return φ [B, A, D], and the variance of what features add that nothing is known of, [B, A]."""
         shape = sparse.items.shape[:2]
         phi, variance = np.empty((*shape, len(self._dictionary))), np.zeros(shape)
         step = max(1, _AT_ONCE // max(1, shape[1] * self._crossing.width(sparse)))
         for start in range(0, shape[0], step):
             rows = slice(start, start + step)
-            part = sparse.rows(rows)
-            context, items = weighted_context(part), weighted_items(part)
-            codes, values = self._crossing(part, context, items)
-            places, signs = self._dictionary.find(codes)
-            phi[rows] = _dense(places, self.config.prior_sd * values * signs, phi.shape[2])
-            if not signs.all():
-                # What has never been seen may never come again; then there is nothing to be gained from trying it.
-                solved = self._solve()
-                context = context * self._novelty(self._context_features, mixed(part.context), solved.recurrence[0])
-                items = items * self._novelty(self._item_features, mixed_items(part.items), solved.recurrence[1])
-                _, values = self._crossing(part, context, items)
-                variance[rows] = np.where(signs, 0.0, (self.config.prior_sd * values) ** 2).sum(axis=2)
+            phi[rows], variance[rows] = self._features_of(sparse.rows(rows))
         return phi, variance
 
-    @staticmethod
-    def _novelty(seen: Sightings, features: Mixed, recurrence: float) -> FloatArray:
-        return np.where(seen.of(codes_of(features, _SEEN)) > 0, 1.0, np.sqrt(recurrence))
+    def _features_of(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
+        context, items = weighted_context(sparse), weighted_items(sparse)
+        new_context = self._context_features.of(codes_of(mixed(sparse.context), _SEEN)) == 0
+        new_items = self._item_features.of(codes_of(mixed_items(sparse.items), _SEEN)) == 0
+        codes, values = self._crossing(sparse, np.where(new_context, 0.0, context), np.where(new_items, 0.0, items))
+        places, signs = self._dictionary.find(codes)
+        phi = _dense(places, self.config.prior_sd * values * signs, len(self._dictionary))
+        if (new_context & (context != 0)).any() or (new_items & (items != 0)).any():
+            # What was never seen may never come again: then there is nothing to be gained from trying it.
+            recurrence = np.sqrt(self._solve().recurrence)
+            _, every = self._crossing(
+                sparse,
+                np.where(new_context, recurrence[0] * context, context),
+                np.where(new_items, recurrence[1] * items, items),
+            )
+            unknown = np.where((values == 0) | (signs == 0), every, 0.0)
+        else:
+            unknown = np.where(signs, 0.0, values)  # both were seen, but not with each other
+        return phi, ((self.config.prior_sd * unknown) ** 2).sum(axis=2)
 
     def _solve(self) -> "_Solved":
         if self._solved is None:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.policy import FloatArray, IntArray
+from rl.policy import IntArray
 
 
 class Dictionary:
@@ -20,6 +20,7 @@ class Dictionary:
         self.known: list[int] = []
         """The codes, by place."""
         self._places: NDArray[np.int16] = np.full(codes, -1, dtype=np.int16)
+        self._signs: NDArray[np.int8] = np.zeros(codes, dtype=np.int8)
 
     def __len__(self) -> int:
         return len(self.known)
@@ -29,14 +30,12 @@ class Dictionary:
         unknown: list[int] = codes[self._places[codes] < 0].tolist()
         new = list(dict.fromkeys(unknown))[: self.size - len(self.known)]
         self._places[new] = len(self.known) + np.arange(len(new))
+        self._signs[new] = 1
         self.known += new
+        if new and len(self.known) == self.size:
+            shared = np.flatnonzero(self._places < 0)
+            self._places[shared], self._signs[shared] = shared % self.size, 1 - 2 * (shared // self.size % 2)
 
-    def find(self, codes: IntArray) -> tuple[IntArray, FloatArray]:
-        """Return places and signs of codes, of their shape; sign 0 where a code has no place yet."""
-        places = self._places[codes].astype(np.int64)
-        unknown = places < 0
-        signs = np.where(unknown, 0.0, 1.0)
-        if len(self.known) == self.size:
-            signs = np.where(unknown, 1.0 - 2.0 * (codes // self.size % 2), 1.0)
-            places = np.where(unknown, codes % self.size, places)
-        return np.maximum(places, 0), signs
+    def find(self, codes: IntArray) -> tuple[IntArray, NDArray[np.int8]]:
+        """Return places and signs of codes, of their shape; sign 0, whatever the place, of a code that has none yet."""
+        return np.maximum(self._places[codes], 0).astype(np.int64), self._signs[codes]

@@ -1,0 +1,92 @@
+"""Arguments of VW as configurations, and back."""
+
+import pytest
+import vowpalwabbit
+
+from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes
+from rl.policies import DescribedConfig
+from rl.vw_arguments import DEFAULT_ARGUMENTS, NO_EFFECT, ArgumentsError, arguments_of, config_of
+
+
+def test_the_services_default_policy() -> None:
+    assert config_of(DEFAULT_ARGUMENTS) == DescribedConfig(explorer=EpsilonGreedy(epsilon=0.0), epsilon=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        ("", {"explorer": EpsilonGreedy(epsilon=0.0), "epsilon": 0.05, "interactions": ()}),
+        ("--epsilon=0.1 -qab", {"explorer": EpsilonGreedy(epsilon=0.0), "epsilon": 0.1, "interactions": ("ab",)}),
+        ("--squarecb --gamma_scale 100 -q ::", {"explorer": SquareCB(gamma=1000.0), "epsilon": 0.0}),
+        ("--squarecb -q ::", {"explorer": SquareCB(gamma=100.0), "epsilon": 0.0}),
+        ("--softmax --lambda 20 -q ::", {"explorer": Softmax(temperature=0.05), "epsilon": 0.0}),
+        ("--bag 2 -q ::", {"samples": 32, "epsilon": 0.0}),
+        ("--cover 3 --nounif -q ::", {"samples": 48, "epsilon": 0.0}),
+        ("--regcb --epsilon 0.01 -q ::", {"epsilon": 0.01}),
+        ("--bag 4 -q ab --cubic uwi --interactions abcd", {"epsilon": 0.0, "interactions": ("ab", "uwi", "abcd")}),
+        (
+            "--bag 4 -q :: --ignore_linear u --ignore_linear w --noconstant",
+            {"epsilon": 0.0, "ignore_linear": "uw", "constant": False},
+        ),
+        ("--bag 4 -q :: --cell_sd 0 --noise_sd 0.1", {"epsilon": 0.0, "cell_sd": 0.0, "noise_sd": 0.1}),
+        ("--bag 4 -q :: -l 0.5 --l1 1e-7 --adaptive --cb_type dr -b 20", {"epsilon": 0.0}),
+    ],
+)
+def test_what_arguments_mean(arguments: str, settings: dict[str, object]) -> None:
+    assert config_of(f"--cb_explore_adf {arguments}") == DescribedConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--epsilon 0.2", "must contain --cb_explore_adf or --cats"),
+        ("--cats 4", "--cats, of continuous actions, is not supported"),
+        ("--cb_explore_adf --warp 9", "--warp is not an option"),
+        ("--cb_explore_adf nine", "nine is not an option"),
+        ("--cb_explore_adf --epsilon", "--epsilon needs a value"),
+        ("--cb_explore_adf --epsilon often", "--epsilon needs a number, got 'often'"),
+        ("--cb_explore_adf --epsilon 2", "--epsilon Input should be less than or equal to 1, got 2.0"),
+        ("--cb_explore_adf -q a", "--quadratic needs 2 letters of namespaces, got 'a'"),
+        ("--cb_explore_adf --interactions abcde", "--interactions needs 2 to 4 letters"),
+        ("--cb_explore_adf --bag 5 --squarecb", "--bag and --squarecb are different ways to explore"),
+        ("--cb_explore_adf --bag 0", "--samples Input should be greater"),
+        ("--cb_explore_adf --softmax --lambda 0", "--lambda must be above 0"),
+        ("--cb_explore_adf --noise_sd 0", "--noise_sd Input should be greater than 0"),
+        ("--cb_explore_adf -q 'a", "cannot be split into words"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_by_name(arguments: str, message: str) -> None:
+    with pytest.raises(ArgumentsError, match=message):
+        config_of(arguments)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DescribedConfig(),
+        DescribedConfig(samples=50, epsilon=0.0, noise_sd=0.1, max_cells=7, constant=False, ignore_linear="a "),
+        DescribedConfig(explorer=EpsilonGreedy(epsilon=0.0), interactions=("ab", ":::", "abcd")),
+        DescribedConfig(explorer=SquareCB(gamma=30.0), interactions=()),
+        DescribedConfig(explorer=Softmax(temperature=0.25), cell_sd=0.0),
+    ],
+    ids=lambda config: config.explorer.kind,
+)
+def test_a_configuration_and_its_arguments_are_the_same(config: DescribedConfig) -> None:
+    assert config_of(arguments_of(config)) == config
+
+
+def test_ours_in_words() -> None:
+    assert arguments_of(DescribedConfig()) == "--cb_explore_adf --bag 4 --epsilon 0.02 -q ::"
+
+
+@pytest.mark.parametrize("explorer", [Uniform(), Votes(floor=0.1), EpsilonGreedy(epsilon=0.1)])
+def test_an_explorer_that_no_arguments_mean(explorer: object) -> None:
+    with pytest.raises(ArgumentsError, match="no arguments mean"):
+        arguments_of(DescribedConfig.model_validate({"explorer": explorer}))
+
+
+def test_vw_takes_the_arguments_of_our_default() -> None:
+    vw = vowpalwabbit.Workspace(f"{arguments_of(DescribedConfig())} --quiet")
+    assert "cb_explore_adf" in vw.get_enabled_reductions()
+    vw.finish()
+    assert not NO_EFFECT & {"--epsilon", "--cb_explore_adf", "--squarecb"}
