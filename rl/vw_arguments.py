@@ -64,8 +64,6 @@ def config_of(arguments: str) -> DescribedConfig:
     """
     options = list(_options(arguments))
     given: dict[str, str] = {name: value for name, value in options}
-    if "--cats" in given:
-        raise ArgumentsError("--cats, of continuous actions, is not supported; use --cb_explore_adf")
     if not any(kind in given for kind in _KINDS):
         raise ArgumentsError("must contain --cb_explore_adf or --cats")
     explorer, more = _explorer(given)
@@ -104,9 +102,7 @@ def arguments_of(config: DescribedConfig) -> str:
         case Softmax():
             parts.append(f"--softmax --lambda {1 / config.explorer.temperature!r}")
         case _:
-            raise ArgumentsError(
-                f"no arguments mean the explorer {config.explorer!r}; let epsilon be its uniform share"
-            )
+            raise ArgumentsError(f"no arguments mean {config.explorer!r}; a uniform share is what epsilon is for")
     parts.append(f"--epsilon {config.epsilon!r}")
     for interaction in config.interactions:
         option = {2: "-q", 3: "--cubic"}.get(len(interaction), "--interactions")
@@ -134,7 +130,9 @@ def _options(arguments: str) -> Iterator[tuple[str, str]]:
             word, words = short, [word[2:].removeprefix("="), *words]
         name, _, value = word.partition("=")
         name = _SHORT.get(name, name)
-        if name == "--cats" or name in _FLAGS | _NO_EFFECT_FLAGS:
+        if name == "--cats":
+            raise ArgumentsError("--cats, of continuous actions, is not supported; use --cb_explore_adf")
+        if name in _FLAGS | _NO_EFFECT_FLAGS:
             yield name, ""
         elif name in _VALUES | _NO_EFFECT_VALUES | set(_INTERACTIONS):
             if not value and (not words or words[0].startswith("--")):

@@ -87,6 +87,6 @@ def test_an_explorer_that_no_arguments_mean(explorer: object) -> None:
 
 def test_vw_takes_the_arguments_of_our_default() -> None:
     vw = vowpalwabbit.Workspace(f"{arguments_of(DescribedConfig())} --quiet")
-    assert "cb_explore_adf" in vw.get_enabled_reductions()
+    assert "cb_explore_adf_bag" in vw.get_enabled_reductions()
     vw.finish()
     assert not NO_EFFECT & {"--epsilon", "--cb_explore_adf", "--squarecb"}
