@@ -14,6 +14,7 @@ from torch import Tensor
 from rl.exploration import EpsilonGreedy
 from rl.policies.q_config import QNetworkConfig
 from rl.policies.q_network import QNetwork
+from rl.policies.sharing import share
 from rl.policies.transformer import TransformerPolicy
 from rl.policy import Policy, Query
 
@@ -58,9 +59,14 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
         return TransformerPolicy(self._target, EpsilonGreedy(epsilon=0.0))
 
     def q_values(self, network: QNetwork, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return Q values [B, A] of batched observations as tensors."""
-        q: Tensor = network(*inputs(observation))
-        return q
+        """Return Q values [B, A] of batched observations as tensors; histories share rows where that saves work."""
+        items, mask, history, features = inputs(observation)
+        if (shared := share(history)) is None:
+            q: Tensor = network(items, mask, history, features)
+            return q
+        items, mask, features = (tensor.index_select(0, shared.order) for tensor in (items, mask, features))
+        q = network(items, mask, shared.history, features, owner=shared.owner)
+        return q.index_select(0, shared.back)
 
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return the averaged network's Q values."""

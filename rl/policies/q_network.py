@@ -1,7 +1,8 @@
 """The Q network: every candidate attends to the user's history and sees which entries are itself. Needs torch.
 
-Axis names as in `rl.policy`; W is the width of the network, H the number of heads and E = 1 + T the entries of a
-history with the one that every history begins with. No weight depends on the number of candidates or on their order, so
+Axis names as in `rl.policy`; W is the width of the network, H the number of heads, M the number of requests that share
+a row of history (1, unless a learner saves padding by it), R the rows, and E = M + T a row's entries with those that
+every history begins with. No weight depends on the number of candidates or on their order, so
 they may change from request to request. An item that the network has not met is item 0; its vector is learned if
 `item_dropout` hides known items now and then.
 """
@@ -49,18 +50,26 @@ class QNetwork(nn.Module):
         self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)) if config.dueling else None
 
     def forward(
-        self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None
+        self,
+        items: Tensor,
+        mask: Tensor,
+        history: Tensor,
+        features: Tensor,
+        tables: Tables | None = None,
+        owner: Tensor | None = None,
     ) -> Tensor:
         """Return Q values [B, A]; they are finite, and of no meaning where the mask is off.
 
         Args:
             items: [B, A] candidates, integers; those beyond N are unknown.
             mask: [B, A] which of them may be chosen.
-            history: [B, T, 3] as in `rl.policy.Query`.
+            history: [B, T, 3] as in `rl.policy.Query`, or [R, T, 3] with `owner`.
             features: [B, A, F] or [B, 1, F].
             tables: what `tables` has returned since the weights last changed; computed if not given.
+            owner: [R, T] where M = B / R requests, one after another, share a row of the history, see
+                `rl.policies.sharing`: which of them an entry is of, 0 to M - 1, or M for padding.
         """
-        state, asking, taken = self.attend(items, history, features, tables)
+        state, asking, taken = self.attend(items, history, features, tables, owner)
         q: Tensor = self.head(torch.relu(asking + taken)).squeeze(2)
         if self.value is None:
             return q
@@ -76,45 +85,67 @@ class QNetwork(nn.Module):
         return vectors, self.tally.worth(vectors)
 
     def attend(
-        self, items: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None
+        self,
+        items: Tensor,
+        history: Tensor,
+        features: Tensor,
+        tables: Tables | None = None,
+        owner: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the state [B, W], the candidates as vectors [B, A, W], and what each takes from the history."""
-        entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [B, T], [B, A]
-        shown_entries, shown_candidates = self._hide(entries, candidates)
-        present = (history[:, :, AGE] > 0).to(self.item.weight.dtype).unsqueeze(1)  # [B, 1, T]
-        far = functional.pad((1 - present) * _FAR, (1, 0))  # [B, 1, E]
+        (batch, among), rows = items.shape, history.shape[0]
+        sharing = 1 if owner is None else batch // rows  # M
+        if owner is None:
+            owner = (history[:, :, AGE] <= 0).to(history.dtype)
+        entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [R, T], [B, A]
+        shown_entries, shown_candidates = self._hide(entries, candidates, owner)
+        whose = torch.cat([torch.arange(sharing, dtype=owner.dtype).expand(rows, -1), owner], dim=1)  # [R, E]
+        mine = (whose.unsqueeze(1) == whose[:, :sharing].unsqueeze(2)).to(self.item.weight.dtype)  # [R, M, E]
+        far = (1 - mine) * _FAR
+        apart = far if sharing == 1 else (whose.unsqueeze(2) != whose.unsqueeze(1)) * _FAR  # [R, 1 or E, E]
         (vectors, worth), kinds = tables or self.tables(), self._kinds(history)
-        encoded = self._encode(entries, shown_entries, functional.embedding(kinds, vectors), far)  # [B, E, W]
-        state, asking = encoded[:, 0], self.item(shown_candidates)
+        of_kind = functional.embedding(kinds, vectors)  # [R, T, W]
+        encoded = self._encode(entries, shown_entries, of_kind, apart, sharing)  # [R, E, W]
+        state, asking = encoded[:, :sharing].reshape(batch, -1), self.item(shown_candidates)
         if self.features is not None:
             described = self.features(features)  # [B, A or 1, W]
             state, asking = state + described.mean(1), asking + described
-        own = (candidates.unsqueeze(2) == entries.unsqueeze(1)) * present  # [B, A, T]
-        taken = self.cross(asking, encoded, functional.pad(own, (1, 0)), far)
-        return state, asking, taken + self.tally(worth, kinds, own, present)
+        present = mine[:, :, sharing:]  # [R, M, T]
+        own = candidates.view(rows, sharing, among, 1) == entries.view(rows, 1, 1, -1)
+        own = (own * present.unsqueeze(2)).flatten(1, 2)  # [R, M A, T]
+        if sharing > 1:
+            far = far.repeat_interleave(among, dim=1)
+        taken = self.cross(asking.view(rows, sharing * among, -1), encoded, functional.pad(own, (sharing, 0)), far)
+        return state, asking, (taken + self.tally(worth, kinds, own, present)).view_as(asking)
 
     def _known(self, items: Tensor) -> Tensor:
         """Return ids with those beyond N as 0."""
         return items * (items <= self.n_items)
 
-    def _hide(self, entries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the ids that vectors are looked up by: in training some items of each row are hidden."""
+    def _hide(self, entries: Tensor, candidates: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ids that vectors are looked up by: in training some items of each request are hidden."""
         if not self.training or not self.config.item_dropout:
             return entries, candidates
-        shown = torch.rand(len(entries), self.n_items + 1, device=entries.device) >= self.config.item_dropout
-        return entries * shown.gather(1, entries.long()), candidates * shown.gather(1, candidates.long())
+        (rows, batch), ids = (len(entries), len(candidates)), self.n_items + 1
+        shown = torch.rand(batch, ids, device=entries.device) >= self.config.item_dropout
+        of_row = functional.pad(shown.view(rows, -1), (0, ids), value=True)  # padding is nobody's
+        places = owner.long() * ids + entries.long()
+        return entries * of_row.gather(1, places), candidates * shown.gather(1, candidates.long())
 
     def _kinds(self, history: Tensor) -> Tensor:
         """Return the row of each entry in the tables, [B, T]."""
         return history[:, :, OUTCOME] * (self.config.oldest + 1) + history[:, :, AGE].clamp(max=self.config.oldest)
 
-    def _encode(self, entries: Tensor, shown: Tensor, of_kind: Tensor, far: Tensor) -> Tensor:
-        """Return the encoded history, [B, E, W]. Present are entries with an age: one of item 0 is an unknown item."""
+    def _encode(self, entries: Tensor, shown: Tensor, of_kind: Tensor, far: Tensor, sharing: int) -> Tensor:
+        """Return the encoded history [R, E, W], first what each request begins with, then the entries.
+
+        Present are entries with an age: one of item 0 is an unknown item.
+        """
         x = self.item(shown) + of_kind
-        x = torch.cat([self.beginning.expand(x.shape[0], 1, -1), x], dim=1)
+        x = torch.cat([self.beginning.expand(x.shape[0], sharing, -1), x], dim=1)
         if len(self.blocks):
             same = (entries.unsqueeze(2) == entries.unsqueeze(1)).to(x.dtype)
-            same = functional.pad(same, (1, 0, 1, 0))  # [B, E, E]
+            same = functional.pad(same, (sharing, 0, sharing, 0))  # [R, E, E]
             for block in self.blocks:
                 x = block(x, same, far)
         encoded: Tensor = self.encoded(x)
@@ -132,17 +163,17 @@ class Tally(nn.Module):
         self.worth = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width))
 
     def forward(self, worth: Tensor, kinds: Tensor, own: Tensor, present: Tensor) -> Tensor:
-        """Return [B, A, W].
+        """Return [R, M A, W].
 
         Args:
             worth: [kinds, 2 W] what an entry of each kind counts, whosever it is, and if it is the candidate's own.
-            kinds: [B, T] which of them each entry is.
-            own: [B, A, T] 1 where an entry is the candidate, else 0.
-            present: [B, 1, T] 1 where an entry is not padding, else 0.
+            kinds: [R, T] which of them each entry is.
+            own: [R, M A, T] 1 where an entry is of the candidate's request and the candidate, else 0.
+            present: [R, M, T] 1 where an entry is of the request, else 0.
         """
-        of_any, of_own = functional.embedding(kinds, worth).chunk(2, dim=2)  # [B, T, W] each
-        summed: Tensor = own @ of_own + present @ of_any
-        return summed
+        of_any, of_own = functional.embedding(kinds, worth).chunk(2, dim=2)  # [R, T, W] each
+        summed = (own @ of_own).unflatten(1, (present.shape[1], -1)) + (present @ of_any).unsqueeze(2)
+        return summed.flatten(1, 2)
 
 
 class Block(nn.Module):
