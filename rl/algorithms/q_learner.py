@@ -11,6 +11,7 @@ from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor
 
+from rl.algorithms.flat import flatten
 from rl.algorithms.q_module import QModule
 from rl.algorithms.td import greedy_values, loss_of, targets
 from rl.allocator import keep_freed_memory
@@ -35,7 +36,7 @@ class QLearner(TorchLearner):
         module = self.q_module
         if not hasattr(module, "_target"):
             module.make_target_networks()
-        self._online, self._average = ([*net.parameters()] for net in module.get_target_network_pairs()[0])
+        self._average = flatten(module.get_target_network_pairs()[0][1])
         self._updates = 0
 
     @property
@@ -45,15 +46,15 @@ class QLearner(TorchLearner):
         return module
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Make AdamW, its step in one call for all parameters.
+        """Make AdamW over all parameters as one vector.
 
         Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019).
         """
-        parameters = [p for p in self.module[module_id].parameters() if p.requires_grad]
+        self._online = flatten(self.q_module.net)
         optimiser = torch.optim.AdamW(
-            parameters, lr=config.lr, weight_decay=config.weight_decay, eps=config.adam_epsilon, fused=True
+            [self._online], lr=config.lr, weight_decay=config.weight_decay, eps=config.adam_epsilon, fused=True
         )
-        self.register_optimizer(module_id=module_id, optimizer=optimiser, params=parameters)
+        self.register_optimizer(module_id=module_id, optimizer=optimiser, params=[self._online])
 
     def update(
         self,
@@ -71,14 +72,15 @@ class QLearner(TorchLearner):
         columns = (training_data.batch if training_data else batch)[DEFAULT_MODULE_ID]
         tensors = {name: torch.as_tensor(column, device=self._device) for name, column in columns.items()}
         config, optimiser = self.config, self.get_optimizer(DEFAULT_MODULE_ID)
-        self.q_module.net.train()
+        if not self.q_module.net.training:  # it is after a runner in this process has acted
+            self.q_module.net.train()
         loss, results = self.compute_loss_for_module(
             module_id=DEFAULT_MODULE_ID, config=config, batch=tensors, fwd_out={}
         )
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
         if config.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._online, config.grad_clip, foreach=True)
+            torch.nn.utils.clip_grad_norm_(self._online, config.grad_clip)
         steps = (timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
         for group in optimiser.param_groups:
             group["lr"] = config.lr_at(steps)
@@ -118,7 +120,7 @@ class QLearner(TorchLearner):
         self._updates += 1
         with torch.no_grad():
             rate = max(self.config.tau, 1 / (self._updates + 1))
-            torch._foreach_lerp_(self._average, self._online, rate)  # type: ignore[arg-type]
+            self._average.lerp_(self._online, rate)
 
     def get_state(self, components: str | Sequence[str] | None = None, **options: Any) -> dict[str, Any]:
         """Add the number of updates, which the average's rate depends on."""

@@ -5,6 +5,7 @@ B requests, T entries of a history and S of a row that two share.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,21 +39,24 @@ def share(history: Tensor) -> Shared | None:
     Returns:
         None where there would be hardly fewer entries than before.
     """
-    (batch, width, _), device = history.shape, history.device
+    batch, width, _ = history.shape
     if batch % 2 or not batch:
         return None
-    backwards = torch.arange(width, 0, -1, dtype=torch.int32, device=device)
-    lengths, order = ((history[:, :, AGE] > 0) * backwards).amax(1).sort()
-    first, second = lengths[: batch // 2, None], lengths.flip(0)[: batch // 2, None]
-    longest = max(1, int((first + second).max()))
+    ages = history[:, :, AGE].cpu().numpy()  # counted by numpy: on arrays this small torch's calls take longer
+    lengths = ((ages > 0) * np.arange(width, 0, -1)).max(axis=1)
+    pairs = np.argsort(lengths, kind="stable")
+    pairs = np.stack([pairs[: batch // 2], pairs[::-1][: batch // 2]], axis=1)  # [B / 2, 2]
+    first, second = lengths[pairs[:, :1]], lengths[pairs[:, 1:]]  # [B / 2, 1]
+    longest = max(1, int((first + second).max()))  # S
     if longest + 2 > _WORTH * 2 * (width + 1):
         return None
-    pairs = torch.stack([order[: batch // 2], order.flip(0)[: batch // 2]], dim=1)  # [B / 2, 2]
-    place = torch.arange(longest, dtype=torch.int32, device=device)
+    place = np.arange(longest)
     of_first, of_second = place < first, place >= longest - second  # [B / 2, S], nowhere both
-    owner = 2 - 2 * of_first.to(history.dtype) - of_second.to(history.dtype)
-    at = torch.where(of_first, width - first, width - longest) + place  # the first's entries come first
-    at = torch.where(of_first, pairs[:, :1], pairs[:, 1:]) * width + at
-    entries = history.reshape(-1, 3)[(at * (owner < 2)).flatten()].view(-1, longest, 3)
-    order = pairs.flatten()
-    return Shared(order, torch.empty_like(order).scatter_(0, order, torch.arange(batch, device=device)), entries, owner)
+    owner = np.where(of_first, 0, np.where(of_second, 1, 2)).astype(np.int32)
+    start = np.where(of_first, (pairs[:, :1] + 1) * width - first, (pairs[:, 1:] + 1) * width - longest)
+    at = np.where(owner < 2, start + place, 0)
+    order, back = pairs.ravel(), np.empty(batch, dtype=np.int64)
+    back[order] = np.arange(batch)
+    order, back, at, owner = (torch.from_numpy(array).to(history.device) for array in (order, back, at, owner))
+    entries = history.reshape(-1, history.shape[2]).index_select(0, at.flatten()).view(-1, longest, history.shape[2])
+    return Shared(order, back, entries, owner)
