@@ -1,14 +1,13 @@
 """Deep Q learning on RLlib, from columns: batched runners, columnar replay, averaged targets. Needs ray, torch."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -20,15 +19,15 @@ from ray.rllib.utils.metrics import (
 )
 
 from rl.algorithms.batch import as_multi_agent, batch_of
-from rl.algorithms.q_learner import NEXT, QLearner
-from rl.algorithms.q_module import QModule
+from rl.algorithms.q_learner import NEXT
+from rl.algorithms.q_learning import QLearningConfig
 from rl.replay import Replay
 from rl.rollout import BatchedEnvRunner, Transitions
 
 REPLAY = "replay"
 
 
-class DQNConfig(AlgorithmConfig):
+class DQNConfig(QLearningConfig):
     """Configuration of `DQN`.
 
     >>> config = DQNConfig().environment("raycommend/Shop-v0").training(lr=1e-3, horizon=200_000)
@@ -40,16 +39,8 @@ class DQNConfig(AlgorithmConfig):
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 64
         self.rollout_fragment_length = 1
-        self.gamma = None  # the simulator's own discount
-        self.lr = 1e-3
         self.train_batch_size_per_learner = 128
-        self.network: dict[str, Any] = {}
         self.n_step = 1
-        self.double_q = True
-        self.loss = "huber"
-        self.tau = 0.005
-        self.weight_decay = 0.0
-        self.adam_epsilon = 1e-8
         self.env_steps_per_update = 16
         self.learning_starts = 500
         self.rounds_per_iteration = 20
@@ -58,18 +49,11 @@ class DQNConfig(AlgorithmConfig):
         self.priority_beta = 0.4
         self.horizon = 100_000
         self.epsilon_initial, self.epsilon_final, self.epsilon_share = 1.0, 0.05, 0.5
-        self.lr_final_share, self.lr_decay_share = 1.0, 0.5
 
     def training(
         self,
         *,
-        network: dict[str, Any] = NotProvided,
         n_step: int = NotProvided,
-        double_q: bool = NotProvided,
-        loss: str = NotProvided,
-        tau: float = NotProvided,
-        weight_decay: float = NotProvided,
-        adam_epsilon: float = NotProvided,
         env_steps_per_update: float = NotProvided,
         learning_starts: int = NotProvided,
         rounds_per_iteration: int = NotProvided,
@@ -80,50 +64,36 @@ class DQNConfig(AlgorithmConfig):
         epsilon_initial: float = NotProvided,
         epsilon_final: float = NotProvided,
         epsilon_share: float = NotProvided,
-        lr_final_share: float = NotProvided,
-        lr_decay_share: float = NotProvided,
         **options: Any,
-    ) -> "DQNConfig":
+    ) -> Self:
         """Set what training does.
 
         Args:
-            network: fields of `rl.policies.q_network.QNetworkConfig`.
             n_step: steps that a target sums before it looks at the next state's value.
-            double_q: let the online network choose the next action that the averaged one values.
-            loss: `mse` or `huber`, of the TD errors.
-            tau: rate of the averaged network, per update.
-            weight_decay: of AdamW.
-            adam_epsilon: of AdamW.
             env_steps_per_update: environment steps between two updates; below 1 there are several a step.
             learning_starts: environment steps before the first update.
             rounds_per_iteration: samplings within one call of `train`.
             replay_capacity: transitions kept.
             priority_alpha: how much TD errors count in drawing from the replay; 0 draws uniformly.
             priority_beta: how much weights make up for it.
-            horizon: environment steps that the schedules below are shares of.
+            horizon: environment steps that the schedules are shares of.
             epsilon_initial: probability of a uniform draw at the start.
             epsilon_final: the same after the share `epsilon_share` of the horizon, reached linearly.
             epsilon_share: see there.
-            lr_final_share: share of the learning rate that is left at the horizon.
-            lr_decay_share: the learning rate falls linearly over this last share of the horizon.
-            options: see `AlgorithmConfig.training`.
+            options: see `QLearningConfig.training`.
         """
-        given = {name: value for name, value in locals().items() if name not in ("self", "options", "__class__")}
+        given = locals()
         super().training(**options)
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
-        return self
+        return self.set_given(given)
+
+    def length(self) -> int:
+        """Return the environment steps of the whole training."""
+        return int(self.horizon)
 
     def epsilon_at(self, steps: int) -> float:
         """Return the probability of a uniform draw after so many environment steps."""
         done = min(1.0, steps / max(1.0, self.epsilon_share * self.horizon))
         return float(self.epsilon_initial + done * (self.epsilon_final - self.epsilon_initial))
-
-    def lr_at(self, steps: int) -> float:
-        """Return the learning rate after so many environment steps."""
-        left = max(0.0, 1 - steps / self.horizon)
-        return float(self.lr * max(self.lr_final_share, min(1.0, left / max(self.lr_decay_share, 1e-9))))
 
     def validate(self) -> None:
         """Check what RLlib does not know of.
@@ -134,19 +104,7 @@ class DQNConfig(AlgorithmConfig):
         super().validate()
         if self.num_learners > 1:
             raise ValueError(f"num_learners must be 0 or 1, got {self.num_learners}: gradients are not shared")
-        if self.loss not in ("mse", "huber"):
-            raise ValueError(f"loss must be mse or huber, got {self.loss!r}")
-        for name in ("n_step", "env_steps_per_update", "horizon", "rounds_per_iteration", "replay_capacity"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """Name the module, with the seed of its weights."""
-        return RLModuleSpec(module_class=QModule, model_config=dict(self.network) | {"seed": self.seed or 0})
-
-    def get_default_learner_class(self) -> type[QLearner]:
-        """Name the learner."""
-        return QLearner
+        self.require_positive("n_step", "env_steps_per_update", "horizon", "rounds_per_iteration", "replay_capacity")
 
 
 class DQN(Algorithm):

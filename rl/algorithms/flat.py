@@ -15,10 +15,10 @@ def flatten(module: nn.Module) -> nn.Parameter:
     with torch.no_grad():
         flat = nn.Parameter(torch.cat([p.flatten() for p in parameters]), requires_grad=parameters[0].requires_grad)
         sizes = [p.numel() for p in parameters]
-        for p, data in zip(parameters, flat.data.split(sizes), strict=True):
+        for p, data in zip(parameters, torch.split(flat.data, sizes), strict=True):
             p.data = data.view_as(p)
         if flat.requires_grad:
             flat.grad = torch.zeros_like(flat)
-            for p, gradient in zip(parameters, flat.grad.split(sizes), strict=True):
+            for p, gradient in zip(parameters, torch.split(flat.grad, sizes), strict=True):
                 p.grad = gradient.view_as(p)
     return flat

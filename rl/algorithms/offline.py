@@ -17,9 +17,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from ray.data import Dataset
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
@@ -32,6 +31,7 @@ from ray.rllib.utils.metrics import (
 from rl.algorithms.batch import Columns, as_multi_agent
 from rl.algorithms.offline_learner import CloningLearner, ConservativeQLearner, Towards
 from rl.algorithms.q_learner import QLearner
+from rl.algorithms.q_learning import QLearningConfig
 from rl.algorithms.q_module import QModule
 from rl.policies.transformer import TransformerPolicy
 from rl.transitions import Table, batches, describe, read
@@ -56,7 +56,7 @@ class TransitionsData(OfflineData):
         return batches(self.data, self.config.train_batch_size_per_learner, self.config.shuffled, seed)
 
 
-class OfflineQConfig(AlgorithmConfig):
+class OfflineQConfig(QLearningConfig):
     """Configures `OfflineQ`; `offline_data(input_=...)` names the table, see `rl.transitions`."""
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
@@ -65,10 +65,7 @@ class OfflineQConfig(AlgorithmConfig):
         self.offline_data_class = TransitionsData
         self.materialize_data = True
         self.table: Table | None = None  # found when the configuration is checked
-        self.gamma = None  # the table has its own discounts
-        self.lr = 1e-3
         self.train_batch_size_per_learner = 256
-        self.network: dict[str, Any] = {}
         self.method: Method = "conservative_q"
         self.conservatism = 0.01
         self.towards: Towards = "learned"
@@ -77,17 +74,13 @@ class OfflineQConfig(AlgorithmConfig):
         self.earned = False
         self.passes = 4
         self.shuffled = 50_000
-        self.double_q = True
         self.loss = "mse"
-        self.tau = 0.005
         self.weight_decay = 0.3
-        self.adam_epsilon = 1e-8
-        self.lr_final_share, self.lr_decay_share = 0.02, 0.5
+        self.lr_final_share = 0.02
 
     def training(
         self,
         *,
-        network: dict[str, Any] = NotProvided,
         method: Method = NotProvided,
         conservatism: float = NotProvided,
         towards: Towards = NotProvided,
@@ -96,19 +89,11 @@ class OfflineQConfig(AlgorithmConfig):
         earned: bool = NotProvided,
         passes: int = NotProvided,
         shuffled: int = NotProvided,
-        double_q: bool = NotProvided,
-        loss: str = NotProvided,
-        tau: float = NotProvided,
-        weight_decay: float = NotProvided,
-        adam_epsilon: float = NotProvided,
-        lr_final_share: float = NotProvided,
-        lr_decay_share: float = NotProvided,
         **options: Any,
     ) -> Self:
         """Set what training does.
 
         Args:
-            network: fields of `rl.policies.q_network.QNetworkConfig`.
             method: `conservative_q` values actions, `cloning` imitates who made the log.
             conservatism: α of `ConservativeQLearner`, in units of reward; 0 is plain Q learning.
             towards: how logged actions are made to count in the TD loss: as they were drawn (`behaviour`), as if drawn
@@ -118,31 +103,16 @@ class OfflineQConfig(AlgorithmConfig):
             earned: clone what earned more than the average.
             passes: times that the table is gone through; one call of `train` is one. More than a few overfit.
             shuffled: transitions that a batch is drawn from; files and their rows come in order.
-            double_q: let the online network choose the next action that the averaged one values.
-            loss: `mse` or `huber`, of the TD errors.
-            tau: rate of the averaged network, per update.
-            weight_decay: of AdamW.
-            adam_epsilon: of AdamW.
-            lr_final_share: share of the learning rate that is left at the end.
-            lr_decay_share: the learning rate falls linearly over this last share of the training.
-            options: see `AlgorithmConfig.training`.
+            options: see `QLearningConfig.training`.
         """
-        given = {name: value for name, value in locals().items() if name not in ("self", "options", "__class__")}
+        given = locals()
         super().training(**options)
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
-        return self
+        return self.set_given(given)
 
-    def lr_at(self, rows: int) -> float:
-        """Return the learning rate after so many transitions, each counted as often as it was learned from."""
+    def length(self) -> int:
+        """Return the transitions of the whole training, each counted as often as it is learned from."""
         assert self.table is not None, "the configuration has been checked"
-        left = max(0.0, 1 - rows / (self.passes * self.table.rows))
-        return float(self.lr * max(self.lr_final_share, min(1.0, left / max(self.lr_decay_share, 1e-9))))
-
-    def epsilon_at(self, rows: int) -> float:
-        """Return 0: nobody explores."""
-        return 0.0
+        return self.passes * self.table.rows
 
     def validate(self) -> None:
         """Check what RLlib does not know of, and the table.
@@ -161,22 +131,11 @@ class OfflineQConfig(AlgorithmConfig):
         super().validate()
         if self.num_learners:
             raise ValueError(f"num_learners must be 0, got {self.num_learners}: the learner is in this process")
-        for name, known in (
-            ("method", ("conservative_q", "cloning")),
-            ("towards", ("behaviour", "uniform", "learned")),
-            ("loss", ("mse", "huber")),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("passes", "temperature", "weight_clip", "shuffled"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.require("method", ("conservative_q", "cloning"))
+        self.require("towards", ("behaviour", "uniform", "learned"))
+        self.require_positive("passes", "temperature", "weight_clip", "shuffled")
         if self.conservatism < 0:
             raise ValueError(f"conservatism must be at least 0, got {self.conservatism}")
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """Name the module, with the seed of its weights."""
-        return RLModuleSpec(module_class=QModule, model_config=dict(self.network) | {"seed": self.seed or 0})
 
     def get_default_learner_class(self) -> type[QLearner]:
         """Name the learner."""

@@ -26,11 +26,9 @@ class ConservativeQLearner(QLearner):
         self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `QLearner`; `surprise` is what α counts, `evenness` the share of the batch that the weights leave."""
-        module = self.q_module
-        q = module.q_values(module.net, batch)  # [B, A]
-        taken = q.gather(1, batch["actions"]).squeeze(1)
-        errors = taken - self._targets(module, batch)
-        weights = self._weights(module, batch)
+        q, taken = self._valued(batch)
+        errors = taken - self._targets(self.q_module, batch)
+        weights = self._weights(self.q_module, batch)
         surprise = surprise_of(q, taken, batch["mask"]).mean()
         loss = loss_of(config.loss, errors, weights) + config.conservatism * surprise
         of_batch = {"q_mean": taken.mean(), "surprise": surprise, "evenness": evenness(weights)}
@@ -67,9 +65,7 @@ class CloningLearner(QLearner):
         self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `QLearner`; `surprise` is the loss, and the TD errors are 0 as nothing is estimated."""
-        module = self.q_module
-        logits = module.q_values(module.net, batch)
-        taken = logits.gather(1, batch["actions"]).squeeze(1)
+        logits, taken = self._valued(batch)
         surprise = surprise_of(logits, taken, batch["mask"])
         weights = torch.ones_like(surprise)
         if config.earned:

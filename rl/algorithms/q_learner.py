@@ -94,12 +94,14 @@ class QLearner(TorchLearner):
         self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch of `rl.rollout.Transitions` columns, with what `update` returns of it."""
-        module = self.q_module
-        q = module.q_values(module.net, batch)  # [B, A]
-        taken = q.gather(1, batch["actions"]).squeeze(1)
-        target = self._targets(module, batch)
-        errors = taken - target
+        _, taken = self._valued(batch)
+        errors = taken - self._targets(self.q_module, batch)
         return loss_of(config.loss, errors, batch["weights"]), {"td_errors": errors, "q_mean": taken.mean()}
+
+    def _valued(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the network's values of all candidates [B, A], and of the actions taken [B]."""
+        q = self.q_module.q_values(self.q_module.net, batch)
+        return q, q.gather(1, batch["actions"]).squeeze(1)
 
     def _targets(self, module: QModule, batch: Batch) -> Tensor:
         """Return what the Q values of the actions taken should be, [B]."""

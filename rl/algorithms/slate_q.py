@@ -1,10 +1,9 @@
 """SlateQ on RLlib: deep Q learning of slates by the value of what the user chooses from them. Needs ray, torch."""
 
-from typing import Any
+from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import NotProvided
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rl.algorithms.dqn import DQN, DQNConfig
 from rl.algorithms.slate_q_learner import SlateQLearner
@@ -24,21 +23,18 @@ class SlateQConfig(DQNConfig):
         super().__init__(algo_class=algo_class or SlateQ)
         self.choice_weight = 1.0
 
-    def training(self, *, choice_weight: float = NotProvided, **options: Any) -> "SlateQConfig":
+    module_class = SlateQModule
+
+    def training(self, *, choice_weight: float = NotProvided, **options: Any) -> Self:
         """Set what training does.
 
         Args:
             choice_weight: what the choice model's loss counts beside that of the values.
             options: see `DQNConfig.training`.
         """
+        given = locals()
         super().training(**options)
-        if choice_weight is not NotProvided:
-            self.choice_weight = choice_weight
-        return self
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """Name the module, with the seed of its weights."""
-        return RLModuleSpec(module_class=SlateQModule, model_config=dict(self.network) | {"seed": self.seed or 0})
+        return self.set_given(given)
 
     def get_default_learner_class(self) -> type[SlateQLearner]:
         """Name the learner."""

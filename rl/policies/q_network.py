@@ -172,7 +172,8 @@ class Tally(nn.Module):
             present: [R, M, T] 1 where an entry is of the request, else 0.
         """
         of_any, of_own = functional.embedding(kinds, worth).chunk(2, dim=2)  # [R, T, W] each
-        summed = (own @ of_own).unflatten(1, (present.shape[1], -1)) + (present @ of_any).unsqueeze(2)
+        rows, sharing, _ = present.shape
+        summed = (own @ of_own).view(rows, sharing, -1, of_own.shape[2]) + (present @ of_any).unsqueeze(2)
         return summed.flatten(1, 2)
 
 

@@ -1,21 +1,16 @@
 """A Q network as an ONNX model, checked against torch. Needs onnxruntime, onnxscript and torch."""
 
-import contextlib
-import logging
-import warnings
 from collections.abc import Iterator
-from io import StringIO
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
+from rl.onnx_export import largest_difference, to_onnx_bytes
 from rl.policies.q_network import QNetwork
 from rl.policies.slate_network import Judged, SlateNetwork
 from rl.policy import N_OUTCOMES, PolicyError
 
-TOLERANCE = 1e-4
 INPUTS = ("items", "mask", "history", "features")
 _CHECKED = ((1, 1, 1), (1, 10, 20), (2, 3, 7), (17, 40, 33), (64, 10, 20))  # requests, candidates, history entries
 
@@ -38,40 +33,25 @@ def to_onnx(network: QNetwork, seed: int = 0) -> tuple[bytes, float]:
         "history": {0: batch, 1: entries},
         "features": {0: batch, 1: candidates},
     }
-    names = _names(network)
-    example = requests(network, (5, 6, 7), np.random.default_rng(seed))
-    with _quiet():
-        program = torch.onnx.export(
-            _Positional(network).eval(),
-            tuple(example[name] for name in names),
-            input_names=names,
-            output_names=outputs(network),
-            dynamic_shapes=(tuple(dynamic[name] for name in names),),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    blob: bytes = program.model_proto.SerializeToString()
+    asked = requests(network, (5, 6, 7), np.random.default_rng(seed))
+    example = {name: asked[name] for name in _names(network)}
+    blob = to_onnx_bytes(_Positional(network), example, outputs(network), dynamic)
     return blob, difference(network, blob, seed)
 
 
 def difference(network: QNetwork, blob: bytes, seed: int) -> float:
     """Return the largest difference between an ONNX model and a network on random requests; see `to_onnx`."""
-    session = onnxruntime.InferenceSession(blob, providers=["CPUExecutionProvider"])
-    rng, largest = np.random.default_rng(seed), 0.0
+    return largest_difference(blob, _cases(network, np.random.default_rng(seed)), PolicyError)
+
+
+def _cases(network: QNetwork, rng: np.random.Generator) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """Return random requests with what torch computes of them."""
     for sizes in _CHECKED:
         asked = requests(network, sizes, rng)
         with torch.inference_mode():
             computed = _computed(network, *(asked[name] for name in INPUTS))
-        given = session.run(outputs(network), {name: asked[name].numpy() for name in _names(network)})
-        for one, wanted in zip(given, (tensor.numpy() for tensor in computed), strict=True):
-            if one.shape != wanted.shape:
-                raise PolicyError(f"onnxruntime gives {one.shape} for sizes {sizes}, torch {wanted.shape}")
-            found = float(np.abs(one - wanted).max())
-            if not found <= TOLERANCE:  # which NaN is not either
-                raise PolicyError(f"onnxruntime differs from torch by {found:.2g} for {sizes}, more than {TOLERANCE}")
-            largest = max(largest, found)
-    return largest
+        inputs = {name: asked[name] for name in _names(network)}
+        yield inputs, dict(zip(outputs(network), computed, strict=True))
 
 
 def outputs(network: QNetwork) -> list[str]:
@@ -116,19 +96,3 @@ class _Positional(nn.Module):
         items, mask, history, *features = tensors
         nothing = items.new_zeros((items.shape[0], 1, 0), dtype=torch.float32)
         return _computed(self.network, items, mask, history, features[0] if features else nothing)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its libraries' warnings off the terminal; errors are raised as ever."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

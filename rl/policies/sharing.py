@@ -57,6 +57,9 @@ def share(history: Tensor) -> Shared | None:
     at = np.where(owner < 2, start + place, 0)
     order, back = pairs.ravel(), np.empty(batch, dtype=np.int64)
     back[order] = np.arange(batch)
-    order, back, at, owner = (torch.from_numpy(array).to(history.device) for array in (order, back, at, owner))
-    entries = history.reshape(-1, history.shape[2]).index_select(0, at.flatten()).view(-1, longest, history.shape[2])
-    return Shared(order, back, entries, owner)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(history.device)
+
+    entries = history.reshape(batch * width, -1).index_select(0, tensor(at.ravel()))
+    return Shared(tensor(order), tensor(back), entries.view(*owner.shape, -1), tensor(owner))

@@ -49,15 +49,28 @@ class SlateNetwork(QNetwork):
         )
 
     def forward(
-        self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None
+        self,
+        items: Tensor,
+        mask: Tensor,
+        history: Tensor,
+        features: Tensor,
+        tables: Tables | None = None,
+        owner: Tensor | None = None,
     ) -> Tensor:
         """Return the value [B, A] of showing each candidate alone, Q(s, {i}); arguments as in `QNetwork.forward`."""
-        judged = self.judge(items, history, features, tables)
+        judged = self.judge(items, history, features, tables, owner)
         return judged.nothing.unsqueeze(1) + judged.logits.sigmoid() * judged.added
 
-    def judge(self, items: Tensor, history: Tensor, features: Tensor, tables: Tables | None = None) -> Judged:
+    def judge(
+        self,
+        items: Tensor,
+        history: Tensor,
+        features: Tensor,
+        tables: Tables | None = None,
+        owner: Tensor | None = None,
+    ) -> Judged:
         """Return values and logits of the candidates; arguments as in `QNetwork.forward`."""
-        state, *of_candidates = self.attend(items, history, features, tables)
+        state, *of_candidates = self.attend(items, history, features, tables, owner)
         if self.matched is not None:
             of_candidates.append(self.item(self._known(items)) * self.matched(features))
         seen = torch.cat(of_candidates, dim=2)

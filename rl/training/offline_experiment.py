@@ -7,10 +7,8 @@ from pydantic_settings import SettingsConfigDict
 
 from data.schema import PolicyName
 from rl.config import TrainingConfig
-from rl.policies.q_config import QNetworkConfig
 from rl.training.experiment import Environment, Section
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from rl.training.q_section import BatchSize, FinalShare, Loss, QLearning, WeightDecay
 
 
 class Log(Section):
@@ -21,10 +19,9 @@ class Log(Section):
     epsilon: Annotated[float, Field(gt=0, le=1, description="probability of a uniform draw")] = 0.3
 
 
-class Offline(Section):
+class Offline(QLearning):
     """Hyper-parameters, with the names and defaults that `rl.algorithms.offline.OfflineQConfig.training` has."""
 
-    network: QNetworkConfig = QNetworkConfig()
     method: Annotated[
         Literal["conservative_q", "cloning"], Field(description="value actions, or imitate who made the log")
     ] = "conservative_q"
@@ -37,16 +34,10 @@ class Offline(Section):
     earned: Annotated[bool, Field(description="clone what earned more than the average")] = False
     passes: Annotated[int, Field(ge=1, description="times that the table is gone through")] = 4
     shuffled: Annotated[int, Field(ge=1, description="transitions that a batch is drawn from")] = 50_000
-    train_batch_size_per_learner: Annotated[int, Field(ge=1, description="transitions of an update")] = 256
-    double_q: Annotated[bool, Field(description="choose the next action by the online network")] = True
-    loss: Annotated[Literal["mse", "huber"], Field(description="of the TD errors")] = "mse"
-    tau: Annotated[float, Field(gt=0, le=1, description="rate of the averaged network, per update")] = 0.005
-    lr: Annotated[float, Field(gt=0, description="learning rate of AdamW")] = 1e-3
-    lr_final_share: Annotated[Share, Field(description="of the learning rate, left at the end")] = 0.02
-    lr_decay_share: Annotated[Share, Field(description="of the training, its last, in which it falls linearly")] = 0.5
-    weight_decay: Annotated[float, Field(ge=0, description="of AdamW")] = 0.3
-    adam_epsilon: Annotated[float, Field(gt=0, description="of AdamW")] = 1e-8
-    grad_clip: Annotated[float | None, Field(gt=0, description="largest norm of a gradient")] = None
+    train_batch_size_per_learner: BatchSize = 256
+    loss: Loss = "mse"
+    lr_final_share: FinalShare = 0.02
+    weight_decay: WeightDecay = 0.3
 
 
 class Experiment(TrainingConfig):

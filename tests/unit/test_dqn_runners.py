@@ -94,7 +94,7 @@ def test_the_learner_may_have_a_process_of_its_own(ray_local: None) -> None:
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"loss": "cubic"}, "loss must be mse or huber, got 'cubic'"),
+        ({"loss": "cubic"}, "loss must be one of mse, huber, got 'cubic'"),
         ({"n_step": 0}, "n_step must be positive, got 0"),
         ({"env_steps_per_update": -1}, "env_steps_per_update must be positive, got -1"),
     ],

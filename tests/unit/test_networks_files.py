@@ -28,9 +28,10 @@ from rl.networks import (
     save,
     storage,
 )
-from rl.networks.export import TOLERANCE, export_onnx, random_inputs
+from rl.networks.export import export_onnx, random_inputs
 from rl.networks.layout import arrange, crossings, depths
 from rl.networks.panels import panels
+from rl.onnx_export import TOLERANCE
 
 SMALL: dict[str, Any] = {
     "embeddings": {"items": {"values": ["tea", "cup", "pot"], "width": 2}},

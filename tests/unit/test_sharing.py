@@ -33,7 +33,7 @@ def histories(lengths: Sequence[int], width: int = T) -> Tensor:
 def network(config: QNetworkConfig, kind: type[QNetwork] = QNetwork) -> QNetwork:
     """A network whose every part has a say: nothing is zero as it is at first."""
     torch.manual_seed(0)
-    made = kind(config, N, F)  # type: ignore[arg-type]
+    made = kind(config, N, F)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -85,11 +85,10 @@ def test_a_slate_network_judges_alike() -> None:
     assert isinstance(net, SlateNetwork)
     shared = share(history)
     assert shared is not None
-    state, asking, taken = net.attend(items, history, features)
     order = shared.order
-    given = net.attend(items[order], shared.history, features[order], owner=shared.owner)
-    for one, other in zip(given, (state, asking, taken), strict=True):
-        torch.testing.assert_close(one[shared.back], other)
+    judged = net.judge(items[order], shared.history, features[order], owner=shared.owner)
+    for found, wanted in zip(judged, net.judge(items, history, features), strict=True):
+        torch.testing.assert_close(found[shared.back], wanted)
 
 
 def test_the_longest_shares_with_the_shortest() -> None:
