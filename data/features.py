@@ -82,7 +82,7 @@ class Encoder:
     @property
     def n_features(self) -> int:
         """F: length of the joint features."""
-        return self._parts[-1].stop
+        return int(self._parts[-1].stop)
 
     @cached_property
     def _parts(self) -> tuple[slice, ...]:

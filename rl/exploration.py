@@ -166,7 +166,7 @@ def _points(scores: FloatArray) -> FloatArray:
 
 def _count_one(mask: BoolArray) -> int:
     """Count the candidates of one query; none is an error."""
-    if n_candidates := np.count_nonzero(mask):
+    if n_candidates := int(np.count_nonzero(mask)):
         return n_candidates
     raise PolicyError(_NONE_LEFT)
 
