@@ -83,7 +83,8 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
 
     A feedback counts if it was received at most `spec.wait_s` seconds after the decision was made (or before: a
     decision may reach the log after its feedback), its kind has a
-    weight and its item (none named: the first slot's) was shown. It is worth weight times value. A slot with several
+    weight and its item (none named: the first slot's) was shown; where the decision has slots of its own, it names the
+    slot in place of the item. It is worth weight times value. A slot with several
     gets their aggregate in log order, a slot with none gets `spec.default`.
 
     A weight of 0 counts too: the slot was observed and earned 0 instead of the default. So with a default of 0 a view
@@ -107,7 +108,7 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
             active = True
         elif item.kind not in spec.weights:
             unknown_kind += 1
-        elif (slot := _slot(decision.slate, item.item_id)) is None:
+        elif (slot := _slot(decision, item.item_id)) is None:
             not_in_slate += 1
         else:
             counted.setdefault(slot, []).append(spec.weights[item.kind] * item.value)
@@ -133,10 +134,11 @@ def _age_s(decision: Decision, feedback: Feedback) -> float:
     return (feedback.received_at - decision.time).total_seconds()
 
 
-def _slot(slate: Sequence[str], item_id: str | None) -> int | None:
+def _slot(decision: Decision, item_id: str | None) -> int | None:
     if item_id is None:
-        return 0 if slate else None
-    return slate.index(item_id) if item_id in slate else None
+        return 0 if decision.slate else None
+    names = [slot.slot_id for slot in decision.slots] or decision.slate
+    return names.index(item_id) if item_id in names else None
 
 
 def join(

@@ -184,7 +184,7 @@ class Feedback(Record):
     decision_id: DecisionId
     loop: Id = "v1"
     item_id: Id | None = None
-    """The item of the slate that it is about; None means the first slot."""
+    """The item of the slate that it is about, or of a decision with slots of its own the slot; None: the first slot."""
     kind: Id
     """view, click, purchase, rating, ...: the reward specification gives each kind its weight."""
     value: Amount = 1.0

@@ -23,12 +23,17 @@ from data.node import load_node
 from data.store import Store, StoreError
 from data.writer import GroupCommitWriter
 from serve import logs
+from serve.api.personalizer.problems import SHAPES
 from serve.api.v1 import create_api
 from serve.config import Secrets, ServiceConfig
 from serve.edge import Edge
+from serve.errors import Answers
 from serve.followers import Served
 from serve.keys import KeyRing
 from serve.loops import Known, Loops, News
+from serve.personalizer.configuration import LOOP
+from serve.personalizer.service import Personalizer
+from serve.personalizer.source import PersonalizerSource
 from serve.service import Service
 from serve.sources import Configured
 
@@ -51,7 +56,7 @@ class Learner:
         threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
         settings = config.settings
         store = Store.open(settings.store_url)
-        sources = [Configured(config, settings, store)]
+        sources = [Configured(config, settings, store), PersonalizerSource(settings, store)]
         self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
         self._node = ray.get_runtime_context().get_node_id()
         self._followers: dict[str, float] = {}
@@ -101,18 +106,24 @@ class Gateway:
         key = secret.get_secret_value() if secret else None
         redact = logs.setup([key] if key else [])
         self._edge = Edge(
-            KeyRing(store, key), config.limits, redact=redact, access_log=config.access_log, answer_id=False
+            KeyRing(store, key),
+            config.limits,
+            Answers(by_prefix=SHAPES),
+            redact,
+            access_log=config.access_log,
+            answer_id=False,
         )
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (load_node(name), archive.scaler(name)) for name in config.nodes}
-        self._served = Served({"v1": config.shares})
+        self._served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}})
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
+        self._personalizer = Personalizer(self._served, store, self._service.commit, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the HTTP application in the replica, where its service is."""
-        return create_api(self._service, self._edge, self._lifespan)
+        return create_api(self._service, self._edge, self._lifespan, self._personalizer)
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -129,6 +140,7 @@ class Gateway:
             asyncio.create_task(self._follow()),
             asyncio.create_task(_again(self._edge.keys.refresh, _KEYS_S)),
             asyncio.create_task(_again(self._service.refresh_catalogue, _REFRESH_S)),
+            asyncio.create_task(_again(self._personalizer.memory.refresh, _REFRESH_S)),
         ]
         yield
         for task in self._tasks:

@@ -66,6 +66,10 @@ class Recommender:
         """Return which artefact a policy was when the fold began."""
         return self._artefacts[name].digest
 
+    def artefact(self, name: str) -> Artefact:
+        """Return a policy as it is; it goes on learning."""
+        return self._artefacts[name]
+
     @property
     def names(self) -> list[str]:
         """The policies."""
@@ -196,19 +200,22 @@ def _answer(artefact: Artefact, visit: Visit, ask: Ask) -> Slates:
 def _fill(artefact: Artefact, policy: Policy, visit: Visit, ask: Ask, rng: np.random.Generator) -> Slates:
     """Fill slots that have features of their own one after the other, no item twice."""
     candidates, features = visit.candidates, ask.features or Features()
-    parts, taken = list[Slates](), set[str]()
-    for slot in ask.slots:
+    constraint = rules_constraint(candidates, Rules(), [slot.exclude for slot in ask.slots])
+    parts, left = list[Slates](), np.ones((1, len(candidates)), dtype=np.bool_)
+    chosen = np.empty((1, 0), dtype=np.int64)
+    for number, slot in enumerate(ask.slots):
         described = features.model_copy(update={"context": features.context + slot.features})
         query = artefact.encoder.query([replace(visit, features=described)])
         if ask.mode in ("apprentice", "log"):
             assert slot.baseline is not None, "checked with the request"
             part = _given(policy, query, [candidates.index(slot.baseline)])
         else:
-            allowed = np.array([[item not in taken and item not in slot.exclude for item in candidates]])
+            allowed = left if constraint is None else constraint.allowed(left, number, chosen)
             if not allowed.any():
                 raise PolicyError(f"no action is left for slot {slot.slot_id!r}: exclude fewer, or give more actions")
             part = policy.decide(replace(query, mask=query.mask & allowed), 1, rng)
-        taken.add(candidates[int(part.positions[0, 0])])
+        left[0, part.positions[0]] = False
+        chosen = np.concatenate([chosen, part.positions], axis=1)
         parts.append(part)
     return Slates(
         np.concatenate([part.positions for part in parts], axis=1),

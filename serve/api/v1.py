@@ -11,9 +11,12 @@ from pydantic_core import to_json
 
 from serve import exchange
 from serve.api import decisions, items, stream, tables, users
+from serve.api.personalizer.problems import SHAPES
+from serve.api.personalizer.router import include
 from serve.body import JsonRoute
 from serve.edge import Allow, Edge
-from serve.errors import ERRORS, Refused
+from serve.errors import ERRORS, Answers, Refused
+from serve.personalizer.service import Personalizer
 from serve.schemas import (
     ErrorResponse,
     EventsRequest,
@@ -41,13 +44,19 @@ _IDEMPOTENCY_KEY = {
 }
 
 
-def create_api(service: Service, edge: Edge | None = None, lifespan: Lifespan | None = None) -> FastAPI:
+def create_api(
+    service: Service,
+    edge: Edge | None = None,
+    lifespan: Lifespan | None = None,
+    personalizer: Personalizer | None = None,
+) -> FastAPI:
     """Build the application.
 
     Args:
         service: answers the requests.
         edge: who is let in and how much they may take; default: all, with the default limits.
         lifespan: entered before the first request, left after the last.
+        personalizer: answers those of the Personalizer API; None: it is not served.
     """
     api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan)
     router = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
@@ -90,7 +99,9 @@ def create_api(service: Service, edge: Edge | None = None, lifespan: Lifespan | 
         api.include_router(reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
     api.include_router(items.router(service), prefix="/v1", responses=_ERRORS)
     api.include_router(users.router(service), prefix="/v1", responses=_ERRORS)
-    (edge or Edge()).install(api)
+    if personalizer is not None:
+        include(api, personalizer)
+    (edge or Edge(answers=Answers(by_prefix=SHAPES))).install(api)
     return api
 
 

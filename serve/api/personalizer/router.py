@@ -1,0 +1,42 @@
+"""The Personalizer API as part of an application: its routes in every dialect, who may use them, its errors."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from serve.api.personalizer import administration, events, problems
+from serve.api.personalizer.dialects import PREFIX
+from serve.api.personalizer.problems import PersonalizerRoute
+from serve.edge import Allow
+from serve.personalizer.errors import ERRORS, ErrorResponse
+from serve.personalizer.service import Personalizer
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse} for status in sorted({kind.status for kind in ERRORS.values()})
+}
+
+
+def include(api: FastAPI, personalizer: Personalizer) -> None:
+    """Add the Personalizer API to an application.
+
+    The edge in front of it needs `problems.SHAPES` for its own errors to have the same shape.
+    """
+    # Paths without a version first: "multislot" and "model" are none.
+    for prefix in (PREFIX, PREFIX + "/{version}"):
+        asking, reading, changing = (
+            APIRouter(
+                prefix=prefix,
+                route_class=PersonalizerRoute,
+                dependencies=[Depends(Allow(*roles))],
+                responses=_ERRORS,
+                tags=["personalizer"],
+            )
+            for roles in (("node",), ("node", "reader"), ())
+        )
+        events.add(asking, personalizer)
+        administration.add_reading(reading, personalizer)
+        administration.add_changing(changing, personalizer)
+        administration.add_closed(changing)
+        for routes in (asking, reading, changing):
+            api.include_router(routes)
+    problems.install(api)

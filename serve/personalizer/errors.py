@@ -1,0 +1,115 @@
+"""The errors that the Personalizer API answers with: documented codes, their status, and what they say by default."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+Code: TypeAlias = Literal[
+    "BadRequest",
+    "InvalidRankRequest",
+    "InvalidRewardRequest",
+    "InvalidEventIdToActivate",
+    "InvalidServiceConfiguration",
+    "InvalidLearningModeServiceConfiguration",
+    "InvalidLogRetentionDays",
+    "InvalidPolicyConfiguration",
+    "InvalidPolicyContract",
+    "InvalidModelImportFormat",
+    "InvalidModelImportSignature",
+    "PayloadSizeExceeded",
+    "401",
+    "InvalidApiAccess",
+    "ResourceNotFound",
+    "EvaluationNotFound",
+    "FeatureImportanceNotFound",
+    "LogsPropertiesNotFound",
+    "RequestTimeout",
+    "ModelRankingError",
+    "429",
+    "InternalServerError",
+    "OperationNotAllowed",
+]
+"""The gateway before Personalizer answered 401 and 429 with the status for a code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a code means."""
+
+    status: int
+    message: str
+    """Said where there is nothing more exact to say."""
+
+
+ERRORS: Mapping[Code, Kind] = {
+    "BadRequest": Kind(400, "The request cannot be understood."),
+    "InvalidRankRequest": Kind(400, "The rank request is not valid."),
+    "InvalidRewardRequest": Kind(400, "The reward request is not valid."),
+    "InvalidEventIdToActivate": Kind(400, "The event id to activate is not valid."),
+    "InvalidServiceConfiguration": Kind(400, "The service configuration is not valid."),
+    "InvalidLearningModeServiceConfiguration": Kind(
+        400,
+        "The learning mode cannot be changed together with defaultReward, rewardWaitTime or rewardAggregation: "
+        "change the mode first, then the others with a second call.",
+    ),
+    "InvalidLogRetentionDays": Kind(
+        400, "logRetentionDays must be -1, for ever, or at least rewardWaitTime plus 1 day, rounded up."
+    ),
+    "InvalidPolicyConfiguration": Kind(400, "The learning policy must contain --cb_explore_adf or --cats."),
+    "InvalidPolicyContract": Kind(400, "A policy has a name and arguments."),
+    "InvalidModelImportFormat": Kind(400, "The file is no model that was exported here."),
+    "InvalidModelImportSignature": Kind(400, "The model is not signed, or not by this service."),
+    "PayloadSizeExceeded": Kind(400, "The body is larger than this service takes."),
+    "401": Kind(401, "A valid subscription key is needed, in the header Ocp-Apim-Subscription-Key."),
+    "InvalidApiAccess": Kind(403, "This operation is not open to this key or on this instance."),
+    "ResourceNotFound": Kind(404, "There is no such resource."),
+    "EvaluationNotFound": Kind(404, "There is no such evaluation."),
+    "FeatureImportanceNotFound": Kind(404, "There is no such feature importance."),
+    "LogsPropertiesNotFound": Kind(404, "No rank was logged yet."),
+    "RequestTimeout": Kind(408, "The body did not arrive in time."),
+    "ModelRankingError": Kind(409, "The actions cannot be ranked by the policy; check the learning settings."),
+    "429": Kind(429, "Too many requests."),
+    "InternalServerError": Kind(500, "The request failed on our side; the log says why."),
+    "OperationNotAllowed": Kind(503, "This is not possible now; try again."),
+}
+assert tuple(ERRORS) == get_args(Code)
+
+RETRY_AFTER_S = 1
+"""Sent with what is worth trying again."""
+
+
+class Refusal(Exception):  # noqa: N818 - an answer to the client, not a mistake of ours
+    """A request is answered with an error."""
+
+    def __init__(self, code: Code, message: str | None = None, target: str | None = None) -> None:
+        self.code, self.kind, self.target = code, ERRORS[code], target
+        self.message = message or self.kind.message
+        super().__init__(self.message)
+
+
+class InnerError(BaseModel):
+    """More exact than the error; not given here."""
+
+    model_config = ConfigDict(frozen=True)
+    code: str | None = None
+
+
+class Problem(BaseModel):
+    """An error."""
+
+    model_config = ConfigDict(frozen=True)
+    code: str
+    message: str
+    target: str | None = None
+    """The field, as a dotted path."""
+    details: list["Problem"] | None = None
+    innerError: InnerError | None = None  # noqa: N815 - the wire's name
+
+
+class ErrorResponse(BaseModel):
+    """The one shape of errors of the Personalizer API."""
+
+    model_config = ConfigDict(frozen=True)
+    error: Problem

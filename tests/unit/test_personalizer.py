@@ -1,0 +1,370 @@
+"""The Personalizer API over a real store: every operation in every dialect, every documented error, what a retry does."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from data.store import StoreUnavailable
+from data.writer import StoreBusy
+from serve.followers import Served
+from serve.personalizer.rank import MAX_ACTIONS
+from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
+
+LATEST = "api-version=2022-09-01-preview"
+DIALECTS = ("/personalizer/v1.0{}", "/personalizer/v1.1-preview.3{}", "/personalizer{}?" + LATEST)
+STABLE, PREVIEW, NEWEST = DIALECTS
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    with personalizer_loop(tmp_path) as loop:
+        yield loop
+
+
+@pytest.fixture
+def client(loop: Loop) -> TestClient:
+    return TestClient(loop.app, headers=HEADERS, raise_server_exceptions=False)
+
+
+@pytest.fixture(params=DIALECTS)
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def error(response: Any) -> dict[str, Any]:
+    body = response.json()
+    assert set(body) == {"error"}
+    found: dict[str, Any] = body["error"]
+    assert set(found) <= {"code", "message", "target"}
+    return found
+
+
+def slots(*places: tuple[str, str, list[str]]) -> list[dict[str, Any]]:
+    return [{"id": one, "baselineAction": base, "excludedActions": excluded} for one, base, excluded in places]
+
+
+def test_a_rank_is_in_the_log_when_it_is_answered(client: TestClient, loop: Loop, url: str) -> None:
+    body = {
+        "contextFeatures": [{"weather": "snowy", "place": {"town": "x", "size": 3}}, {"sizes": [1, 2.5]}, None],
+        "actions": [
+            {"id": "a", "features": [{"hot": True}, {"price": 1.5}]},
+            {"id": "b", "features": [{"hot": False}]},
+        ],
+        "eventId": "e/1 ü",
+        "unknown": 1,
+    }
+    response = client.post(url.format("/rank"), json=body)
+    answer = response.json()
+    assert response.status_code == 201
+    assert set(answer) == {"ranking", "eventId", "rewardActionId"}
+    assert answer["eventId"] == "e/1 ü"
+    decision = loop.store.decision("personalizer:e/1 ü")
+    assert decision is not None
+    assert (decision.loop, decision.policy, decision.mode) == ("personalizer", "personalizer", "explore")
+    assert decision.candidates == ("a", "b")
+    assert decision.slate == (answer["rewardActionId"],)
+    logged = dict(zip(decision.candidates, decision.probabilities, strict=True))
+    assert {one["id"]: one["probability"] for one in answer["ranking"]} == logged
+    assert decision.propensities == (logged[answer["rewardActionId"]],)
+    assert decision.features is not None
+    assert decision.features.context == ({"weather": "snowy", "place": {"town": "x", "size": 3}}, {"sizes": [1, 2.5]})
+    assert decision.features.items == (({"hot": True}, {"price": 1.5}), ({"hot": False},))
+
+
+def test_excluded_actions_keep_their_places_with_probability_0(client: TestClient, loop: Loop) -> None:
+    body = {"actions": actions(*"abcde"), "excludedActions": ["a", "d", "nowhere"], "eventId": "e"}
+    ranking = client.post(STABLE.format("/rank"), json=body).json()["ranking"]
+    assert sorted(one["id"] for one in ranking) == list("abcde")
+    assert [(place, one["id"]) for place, one in enumerate(ranking) if one["probability"] == 0] == [(0, "a"), (3, "d")]
+    assert sum(one["probability"] for one in ranking) == pytest.approx(1)
+    decision = loop.store.decision("personalizer:e")
+    assert decision is not None
+    assert decision.candidates == ("b", "c", "e")
+
+
+def test_the_chosen_action_comes_first_of_those_that_are_not_excluded(client: TestClient) -> None:
+    for number in range(20):
+        body = {"actions": actions(*"abcd"), "excludedActions": ["a"], "eventId": str(number)}
+        answer = client.post(STABLE.format("/rank"), json=body).json()
+        rest = [one for one in answer["ranking"] if one["id"] != "a"]
+        assert rest[0]["id"] == answer["rewardActionId"]
+        probabilities = [one["probability"] for one in rest[1:]]
+        assert max(probabilities[1:]) <= probabilities[0] or rest[0]["probability"] <= min(probabilities)
+
+
+def test_a_known_event_is_answered_as_it_was_whatever_is_asked_now(client: TestClient, loop: Loop) -> None:
+    body = {"actions": actions(*"abc"), "excludedActions": ["b"], "eventId": "e"}
+    first = client.post(STABLE.format("/rank"), json=body)
+    for again in (body, {"actions": actions("x"), "eventId": "e"}, {**body, "excludedActions": ["a"]}):
+        assert client.post(NEWEST.format("/rank"), json=again).json() == first.json()
+    assert loop.store.counts()["decisions"] == 1
+
+
+def test_a_known_event_is_answered_even_if_it_could_not_be_now(
+    client: TestClient, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"actions": actions(*"abc"), "eventId": "e"}
+    first = client.post(STABLE.format("/rank"), json=body)
+    monkeypatch.setattr(loop.personalizer, "_served", Served({}))
+    assert client.post(STABLE.format("/rank"), json=body).json() == first.json()
+    other = client.post(STABLE.format("/rank"), json={**body, "eventId": "f"})
+    assert (other.status_code, error(other)["code"], other.headers["Retry-After"]) == (503, "OperationNotAllowed", "1")
+
+
+def test_without_an_event_id_each_rank_is_an_event_of_its_own(client: TestClient, loop: Loop, url: str) -> None:
+    ids = {client.post(url.format("/rank"), json={"actions": actions("a")}).json()["eventId"] for _ in range(3)}
+    assert len(ids) == 3
+    assert loop.store.counts()["decisions"] == 3
+
+
+def test_many_actions_are_fine(client: TestClient) -> None:
+    body = {"actions": actions(*(str(number) for number in range(MAX_ACTIONS)))}
+    answer = client.post(STABLE.format("/rank"), json=body)
+    assert answer.status_code == 201
+    assert sum(one["probability"] for one in answer.json()["ranking"]) == pytest.approx(1)
+
+
+def test_a_reward_is_logged_once(client: TestClient, loop: Loop, url: str) -> None:
+    for value in (1, 1.0, 1, 0.5):
+        response = client.post(url.format("/events/e%2F1/reward"), json={"value": value, "unknown": 0})
+        assert (response.status_code, response.content) == (204, b"")
+    reports = [(f.decision_id, f.loop, f.kind, f.value) for _, f in loop.store.feedback()]
+    assert reports == [("personalizer:e/1", "personalizer", "reward", v) for v in (1.0, 0.5)]
+
+
+def test_an_activation_is_logged_once(client: TestClient, loop: Loop, url: str) -> None:
+    for path in ("/events/e/activate", "/events/e/activate"):
+        response = client.post(url.format(path))
+        assert (response.status_code, response.content) == (204, b"")
+    assert [(f.decision_id, f.kind) for _, f in loop.store.feedback()] == [("personalizer:e", "activate")]
+
+
+@pytest.mark.parametrize("url", [PREVIEW, NEWEST])
+def test_slots_are_filled_and_rewarded_by_their_ids(client: TestClient, loop: Loop, url: str) -> None:
+    body = {
+        "contextFeatures": [{"weather": "sunny"}],
+        "actions": actions("a", "b", "c"),
+        "slots": [
+            {"id": "top", "baselineAction": "a", "features": [{"size": "large"}], "positionFeatures": [{}]},
+            {"id": "side", "baselineAction": "b", "excludedActions": ["a"]},
+        ],
+        "eventId": "m",
+    }
+    response = client.post(url.format("/multislot/rank"), json=body)
+    assert response.status_code == 201
+    answer = response.json()
+    assert answer["eventId"] == "m"
+    assert [slot["id"] for slot in answer["slots"]] == ["top", "side"]
+    shown = [slot["rewardActionId"] for slot in answer["slots"]]
+    assert len(set(shown)) == 2
+    assert shown[1] != "a"
+    decision = loop.store.decision("personalizer:m")
+    assert decision is not None
+    assert list(decision.slate) == shown
+    assert [slot["probability"] for slot in answer["slots"]] == list(decision.propensities)
+    assert client.post(url.format("/multislot/rank"), json={**body, "slots": body["slots"][:1]}).json() == answer
+    reward = {"reward": [{"slotId": "side", "value": 1}, {"slotId": "top", "value": 0.25}, {"slotId": "?", "value": 1}]}
+    for _ in range(2):
+        assert client.post(url.format("/multislot/events/m/reward"), json=reward).status_code == 204
+    assert client.post(url.format("/multislot/events/m/activate")).status_code == 204
+    reports = [(f.item_id, f.kind, f.value) for _, f in loop.store.feedback()]
+    assert reports == [("side", "reward", 1), ("top", "reward", 0.25), ("?", "reward", 1), (None, "activate", 1)]
+
+
+def test_slots_that_can_be_filled_are_filled_whatever_is_drawn(client: TestClient) -> None:
+    for number in range(30):  # drawn for itself alone, the first slot would often take what the last needs
+        places = slots(("1", "a", []), ("2", "b", []), ("3", "c", ["a", "b"]))
+        body = {"actions": actions(*"abc"), "slots": places, "eventId": str(number)}
+        response = client.post(PREVIEW.format("/multislot/rank"), json=body)
+        assert response.status_code == 201
+        assert response.json()["slots"][2]["rewardActionId"] == "c"
+
+
+def test_an_event_has_slots_or_it_has_none(client: TestClient) -> None:
+    one = {"actions": actions("a", "b"), "eventId": "one"}
+    many = {**one, "slots": slots(("s", "a", [])), "eventId": "many"}
+    assert client.post(NEWEST.format("/rank"), json=one).status_code == 201
+    assert client.post(NEWEST.format("/multislot/rank"), json=many).status_code == 201
+    for path, body in (("/rank", {**one, "eventId": "many"}), ("/multislot/rank", {**many, "eventId": "one"})):
+        response = client.post(NEWEST.format(path), json=body)
+        assert (response.status_code, error(response)["target"]) == (400, "eventId")
+
+
+def test_an_event_id_that_is_another_interfaces_decision(client: TestClient, loop: Loop) -> None:
+    client.post(STABLE.format("/rank"), json={"actions": actions("a"), "eventId": "e"})
+    decision = loop.store.decision("personalizer:e")
+    assert decision is not None
+    taken = decision.model_copy(update={"decision_id": "personalizer:f", "loop": "v1"})
+    loop.store.insert([taken])
+    response = client.post(NEWEST.format("/rank"), json={"actions": actions("a"), "eventId": "f"})
+    assert (response.status_code, error(response)["code"]) == (400, "InvalidRankRequest")
+
+
+BAD = {"id": "a", "features": [{"f": 1}]}
+COUNT = f"Action count should be between 1 and {MAX_ACTIONS}."
+FEATURE = "Every action should have at least one non-null action feature."
+ARRAY = "Features should not contain array with non-number items."
+BASELINE = "Each slot must contain a unique BaselineAction with an ID corresponding to an element of Actions."
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "message", "target"),
+    [
+        ("/rank", {"actions": []}, "InvalidRankRequest", COUNT, "actions"),
+        ("/rank", {"actions": [BAD] * (MAX_ACTIONS + 1)}, "InvalidRankRequest", COUNT, "actions"),
+        (
+            "/rank",
+            {"actions": actions("a", "")},
+            "InvalidRankRequest",
+            "Action ids must not be empty.",
+            "actions[1].id",
+        ),
+        ("/rank", {"actions": actions("a" * 257)}, "InvalidRankRequest", None, "actions[0].id"),
+        ("/rank", {"actions": actions("a", "a")}, "InvalidRankRequest", "Action ids must be unique.", "actions"),
+        ("/rank", {"actions": [{"id": "a", "features": []}]}, "InvalidRankRequest", FEATURE, "actions[0].features"),
+        ("/rank", {"actions": [{"id": "a", "features": [{"f": None}, None]}]}, "InvalidRankRequest", FEATURE, None),
+        ("/rank", {"actions": [{"id": "a", "features": [{"f": ["x"]}]}]}, "InvalidRankRequest", ARRAY, None),
+        ("/rank", {"actions": [{"id": "a", "features": [{"f": [True]}]}]}, "InvalidRankRequest", ARRAY, None),
+        ("/rank", {"actions": [BAD], "contextFeatures": [{"n": {"f": [[1]]}}]}, "InvalidRankRequest", ARRAY, None),
+        ("/rank", {"actions": [BAD], "contextFeatures": [{"f": 10**400}]}, "InvalidRankRequest", None, None),
+        (
+            "/rank",
+            {"actions": [BAD], "eventId": ""},
+            "InvalidRankRequest",
+            "EventId should be non-empty or null.",
+            None,
+        ),
+        ("/rank", {"actions": [BAD], "eventId": "e" * 257}, "InvalidRankRequest", None, "eventId"),
+        ("/rank", {"actions": [BAD], "excludedActions": ["a"]}, "InvalidRankRequest", None, "excludedActions"),
+        ("/rank", {"actions": [{"id": 1, "features": [{}]}]}, "InvalidRankRequest", None, "actions.0.id"),
+        ("/rank", {}, "InvalidRankRequest", "actions: Field required", "actions"),
+        ("/rank", [], "InvalidRankRequest", None, None),
+        ("/events/e/reward", {}, "InvalidRewardRequest", "value: Field required", "value"),
+        ("/events/e/reward", {"value": "1"}, "InvalidRewardRequest", None, "value"),
+        ("/events/e/reward", {"value": 1e10}, "InvalidRewardRequest", None, "value"),
+        (f"/events/{'e' * 257}/reward", {"value": 1}, "InvalidRewardRequest", None, "eventId"),
+        (f"/events/{'e' * 257}/activate", None, "InvalidEventIdToActivate", None, "eventId"),
+        ("/multislot/events/e/reward", {"reward": []}, "InvalidRewardRequest", None, "reward"),
+        ("/multislot/events/e/reward", {"reward": [{"slotId": "", "value": 1}]}, "InvalidRewardRequest", None, None),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_documented_words(
+    client: TestClient, loop: Loop, path: str, body: Any, code: str, message: str | None, target: str | None
+) -> None:
+    headers = {"content-type": "application/json"}
+    content = None if body is None else json.dumps(body)
+    for url, said in ((NEWEST, code), (PREVIEW, code), (STABLE, "BadRequest")):
+        if url is STABLE and path.startswith("/multislot"):
+            continue
+        response = client.post(url.format(path), content=content, headers=headers)
+        found = error(response)
+        assert (response.status_code, found["code"]) == (400, said)
+        assert message in (None, found["message"])
+        assert target in (None, found.get("target"))
+    assert loop.store.counts()["decisions"] == loop.store.counts()["feedback"] == 0
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ([], "Slots count should be between 1 and the number of actions"),
+        (
+            slots(("1", "a", []), ("2", "b", []), ("3", "a", [])),
+            "Slots count should be between 1 and the number of actions",
+        ),
+        (slots(("1", "x", [])), BASELINE),
+        (slots(("1", "a", []), ("2", "a", [])), BASELINE),
+        (slots(("1", "a", ["a"])), "BaselineAction cannot be part of ExcludedActions."),
+        (slots(("1", "a", []), ("1", "b", [])), "Slot ids must be unique."),
+        (slots(("", "a", [])), "Slot ids must have 1 to 256 characters."),
+    ],
+)
+def test_slots_that_are_wrong(client: TestClient, places: Any, message: str) -> None:
+    body = {"actions": actions("a", "b"), "slots": places}
+    response = client.post(NEWEST.format("/multislot/rank"), json=body)
+    assert (response.status_code, error(response)["code"]) == (400, "InvalidRankRequest")
+    assert error(response)["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/personalizer/v1.0/nothing", 404, "ResourceNotFound"),
+        ("GET", "/personalizer/v3.0/configurations/service", 404, "ResourceNotFound"),
+        ("POST", "/personalizer/v1.0/multislot/rank", 404, "ResourceNotFound"),
+        ("GET", "/personalizer/configurations/service", 400, "BadRequest"),
+        ("GET", "/personalizer/configurations/service?api-version=1", 400, "BadRequest"),
+        ("PUT", "/personalizer/v1.0/rank", 405, "BadRequest"),
+        ("GET", NEWEST.format("/evaluations"), 403, "InvalidApiAccess"),
+        ("PUT", NEWEST.format("/evaluations/x"), 403, "InvalidApiAccess"),
+        ("POST", PREVIEW.format("/evaluations"), 403, "InvalidApiAccess"),
+        ("GET", NEWEST.format("/evaluations/x"), 404, "EvaluationNotFound"),
+        ("DELETE", STABLE.format("/evaluations/x"), 404, "ResourceNotFound"),
+        ("POST", NEWEST.format("/configurations/applyFromEvaluation"), 403, "InvalidApiAccess"),
+        ("GET", NEWEST.format("/featureImportances"), 403, "InvalidApiAccess"),
+        ("PUT", NEWEST.format("/featureImportances/x"), 403, "InvalidApiAccess"),
+        ("GET", NEWEST.format("/featureImportances/x"), 404, "FeatureImportanceNotFound"),
+        ("POST", PREVIEW.format("/logs/interactions"), 404, "ResourceNotFound"),
+        ("POST", PREVIEW.format("/logs/observations"), 404, "ResourceNotFound"),
+        ("GET", NEWEST.format("/logs/properties"), 404, "LogsPropertiesNotFound"),
+    ],
+)
+def test_what_there_is_not(client: TestClient, method: str, path: str, status: int, code: str) -> None:
+    body = json.dumps({"actions": actions("a"), "slots": slots(("s", "a", []))}) if method in ("POST", "PUT") else None
+    response = client.request(method, path, content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, error(response)["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 5_000, b'{"actions": NaN}', b'{"eventId": "\\ud800"}'])
+def test_what_is_not_json(client: TestClient, body: bytes, url: str) -> None:
+    response = client.post(url.format("/rank"), content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, error(response)["code"]) == (400, "BadRequest")
+
+
+def test_a_key_is_required(loop: Loop, url: str) -> None:
+    for headers in ({}, {"Ocp-Apim-Subscription-Key": "wrong"}):
+        response = TestClient(loop.app).post(url.format("/rank"), json={"actions": actions("a")}, headers=headers)
+        assert (response.status_code, error(response)["code"]) == (401, "401")
+    assert loop.store.counts()["decisions"] == 0
+
+
+def test_a_body_that_is_too_large(client: TestClient) -> None:
+    body = {"actions": [{"id": "a", "features": [{"text": "x" * 1_100_000}]}]}
+    response = client.post(STABLE.format("/rank"), json=body)
+    assert (response.status_code, error(response)["code"]) == (400, "PayloadSizeExceeded")
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailable("locked at /secret"), StoreBusy("full")])
+def test_a_store_that_cannot_commit_now(
+    client: TestClient, loop: Loop, monkeypatch: pytest.MonkeyPatch, fault: Exception, url: str
+) -> None:
+    def fail(records: object) -> None:
+        raise fault
+
+    body = {"actions": actions("a"), "eventId": "e"}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.store, "insert", fail)
+        response = client.post(url.format("/rank"), json=body)
+        reward = client.post(url.format("/events/e/reward"), json={"value": 1})
+    for refused in (response, reward):
+        assert (refused.status_code, error(refused)["code"]) == (503, "OperationNotAllowed")
+        assert refused.headers["Retry-After"] == "1"
+        assert "secret" not in refused.text
+    assert loop.store.counts()["decisions"] == 0
+    assert client.post(url.format("/rank"), json=body).status_code == 201
+
+
+def test_a_fault_of_ours_shows_no_trace(
+    client: TestClient, loop: Loop, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    def fail(records: object) -> None:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr(loop.store, "insert", fail)
+    response = client.post(url.format("/rank"), json={"actions": actions("a")})
+    assert (response.status_code, error(response)["code"]) == (500, "InternalServerError")
+    assert "secret" not in response.text
