@@ -9,6 +9,7 @@ import numpy as np
 from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Scalar, Slot, parse_visit_time
 from rl.artefact import Artefact
 from rl.encoding import Visit
+from rl.json_features import for_slot
 from rl.histories import Histories
 from rl.json_features import DescribedEncoder
 from rl.policies.greedy import greedy
@@ -199,13 +200,12 @@ def _answer(artefact: Artefact, visit: Visit, ask: Ask) -> Slates:
 
 def _fill(artefact: Artefact, policy: Policy, visit: Visit, ask: Ask, rng: np.random.Generator) -> Slates:
     """Fill slots that have features of their own one after the other, no item twice."""
-    candidates, features = visit.candidates, ask.features or Features()
+    candidates = visit.candidates
     constraint = rules_constraint(candidates, Rules(), [slot.exclude for slot in ask.slots])
     parts, left = list[Slates](), np.ones((1, len(candidates)), dtype=np.bool_)
     chosen = np.empty((1, 0), dtype=np.int64)
     for number, slot in enumerate(ask.slots):
-        described = features.model_copy(update={"context": features.context + slot.features})
-        query = artefact.encoder.query([replace(visit, features=described)])
+        query = artefact.encoder.query([replace(visit, features=for_slot(ask.features, slot))])
         if ask.mode in ("apprentice", "log"):
             assert slot.baseline is not None, "checked with the request"
             part = _given(policy, query, [candidates.index(slot.baseline)])
