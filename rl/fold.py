@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from data.attribution import Outcome
-from data.schema import Decision, Features
+from data.schema import Decision
 from rl.encoding import Visit, VisitEncoder
+from rl.json_features import for_slot
 from rl.policy import Observations, Slates
 
 
@@ -61,8 +62,8 @@ def _slots(decision: Decision) -> Iterator[Visit]:
     whole = _visit(decision)
     for slot, item in enumerate(decision.slate):
         features = whole.features
-        if features:
-            place = decision.slots[slot].features if decision.slots else ()
-            items = (features.items[slot],) if features.items else ()
-            features = Features.model_construct(context=features.context + place, items=items)
+        if features and features.items:
+            features = features.model_copy(update={"items": (features.items[slot],)})
+        if decision.slots:
+            features = for_slot(features, decision.slots[slot])
         yield replace(whole, candidates=(item,), features=features)

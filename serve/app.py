@@ -30,7 +30,7 @@ from serve.edge import Edge
 from serve.errors import Answers
 from serve.followers import Served
 from serve.keys import KeyRing
-from serve.loops import Known, Loops, News
+from serve.loops import Known, Loops, News, PlanSource
 from serve.personalizer.configuration import LOOP
 from serve.personalizer.service import Personalizer
 from serve.personalizer.source import PersonalizerSource
@@ -56,7 +56,7 @@ class Learner:
         threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
         settings = config.settings
         store = Store.open(settings.store_url)
-        sources = [Configured(config, settings, store), PersonalizerSource(settings, store)]
+        sources: list[PlanSource] = [Configured(config, settings, store), PersonalizerSource(settings, store)]
         self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
         self._node = ray.get_runtime_context().get_node_id()
         self._followers: dict[str, float] = {}

@@ -9,9 +9,8 @@ import numpy as np
 from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Scalar, Slot, parse_visit_time
 from rl.artefact import Artefact
 from rl.encoding import Visit
-from rl.json_features import for_slot
 from rl.histories import Histories
-from rl.json_features import DescribedEncoder
+from rl.json_features import DescribedEncoder, for_slot
 from rl.policies.greedy import greedy
 from rl.policy import FloatArray, IntArray, Policy, PolicyError, Query, Slates
 from rl.rules import rules_constraint

@@ -6,7 +6,7 @@ counts from then on; nothing that was learned is lost, as the learner folds the 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -121,7 +121,7 @@ class Configuration:
     service: ServiceConfiguration = DEFAULT_SERVICE
     policy: PolicySettings | None = None
     """None: the default policy."""
-    origin: ModelOrigin = ModelOrigin()
+    origin: ModelOrigin = field(default_factory=ModelOrigin)
     seq: int = 0
     """Of the last setting that was read."""
     edited_at: datetime | None = None

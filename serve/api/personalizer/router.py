@@ -8,12 +8,10 @@ from serve.api.personalizer import administration, events, problems
 from serve.api.personalizer.dialects import PREFIX
 from serve.api.personalizer.problems import PersonalizerRoute
 from serve.edge import Allow
-from serve.personalizer.errors import ERRORS, ErrorResponse
+from serve.personalizer.errors import ErrorResponse
 from serve.personalizer.service import Personalizer
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in sorted({kind.status for kind in ERRORS.values()})
-}
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} for status in ("4XX", "5XX")}
 
 
 def include(api: FastAPI, personalizer: Personalizer) -> None:
