@@ -41,6 +41,7 @@ class Loop:
     loops: Loops
     served: Served
     personalizer: Personalizer
+    keys: KeyRing
     app: FastAPI
 
     def learn(self) -> None:
@@ -61,8 +62,9 @@ def personalizer_loop(home: Path, clock: Callable[[], datetime] = lambda: dateti
     with GroupCommitWriter(store) as writer:
         service = Service(served, store, writer, {})
         personalizer = Personalizer(served, store, service.commit, settings)
-        edge = Edge(KeyRing(store, KEY), answers=Answers(by_prefix=SHAPES), access_log=False)
-        loop = Loop(store, loops, served, personalizer, FastAPI())
+        keys = KeyRing(store, KEY)
+        edge = Edge(keys, answers=Answers(by_prefix=SHAPES), access_log=False)
+        loop = Loop(store, loops, served, personalizer, keys, FastAPI())
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
