@@ -1,27 +1,53 @@
-"""The learning policy: from Vowpal Wabbit's words and an exploration percentage to a policy of ours, and back."""
+"""The learning policy: from Vowpal Wabbit's arguments and an exploration percentage to a policy of ours, and back."""
+
+import re
 
 from data.schema import RewardSpec
 from rl.artefact import Artefact
 from rl.json_features import DescribedEncoder
 from rl.policies import DescribedConfig, build
+from rl.vw_arguments import DEFAULT_ARGUMENTS, ArgumentsError, config_of
 from serve.personalizer.configuration import LOOP, REWARD, Configuration, PolicySettings
 from serve.personalizer.errors import Refusal
 
+DEFAULT_POLICY = PolicySettings(name="default", arguments=DEFAULT_ARGUMENTS)
+
+_EPSILON = re.compile(r"(?<!\S)--epsilon[=\s]\s*\S+")
+
 
 def untrained(now: Configuration) -> Artefact:
-    """Return the policy that a configuration asks for, without anything learned."""
-    config, encoder = DescribedConfig(epsilon=now.service.exploration_percentage), DescribedEncoder(())
+    """Return the policy that a configuration asks for, without anything learned.
+
+    Raises:
+        ArgumentsError: the learning policy is one that another version of this service took.
+    """
+    config = config_of((now.policy or DEFAULT_POLICY).arguments)
+    config = config.model_copy(update={"epsilon": now.service.exploration_percentage})
+    encoder = DescribedEncoder(())
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
     return Artefact(LOOP, config, policy, encoder, RewardSpec(weights={REWARD: 1.0}), {})
 
 
 def exploration_of(given: PolicySettings) -> float | None:
-    """X"""
-    if "--cb_explore_adf" not in given.arguments:
-        raise Refusal("InvalidPolicyConfiguration")
-    return None
+    """Return how much a learning policy explores; None if it leaves that to the exploration percentage.
+
+    Raises:
+        Refusal: it cannot be followed.
+    """
+    config = _config(given)
+    return config.epsilon if _EPSILON.search(given.arguments) else None
 
 
 def shown_policy(now: Configuration) -> PolicySettings:
-    """X"""
-    return now.policy or PolicySettings(name="default", arguments="--cb_explore_adf")
+    """Return the learning policy as it is answered: with the exploration percentage that counts."""
+    policy, epsilon = now.policy or DEFAULT_POLICY, f"--epsilon {now.service.exploration_percentage!r}"
+    arguments, found = _EPSILON.subn(epsilon, policy.arguments)
+    return policy.model_copy(update={"arguments": arguments if found else f"{arguments} {epsilon}"})
+
+
+def _config(given: PolicySettings) -> DescribedConfig:
+    try:
+        return config_of(given.arguments)
+    except ArgumentsError as error:
+        message = f"The learning policy {error}." if str(error).startswith("must ") else f"{error}"
+        raise Refusal("InvalidPolicyConfiguration", message, "arguments") from error

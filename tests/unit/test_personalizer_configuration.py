@@ -1,14 +1,15 @@
-"""Configuration of the Personalizer loop: both forms of durations, the documented rules, when a change counts, roles."""
+"""Configuration of the Personalizer loop: both forms of durations, documented rules, when a change counts, roles."""
 
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.keys import create
+from rl.vw_arguments import config_of
+from serve.keys import Role, create
 from serve.personalizer import durations
 from serve.personalizer.memory import Memory
 from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
@@ -184,12 +185,58 @@ def test_the_learning_mode_counts_at_once_and_is_logged(client: TestClient, loop
         assert [slot["rewardActionId"] for slot in answer["slots"]] == ["c", "a"]
 
 
+DEFAULT = "--cb_explore_adf --epsilon {} --power_t 0 -l 0.001 --cb_type mtr -q ::"
+
+
+def test_the_learning_policy_and_the_exploration_percentage_are_one(client: TestClient, loop: Loop) -> None:
+    assert client.get(POLICY).json() == {"name": "default", "arguments": DEFAULT.format(0.2)}
+    client.put(SERVICE, json={**GIVEN, "explorationPercentage": 0.05})
+    assert client.get(POLICY).json()["arguments"] == DEFAULT.format(0.05)
+    mine = {"name": "mine", "arguments": "--cb_explore_adf --squarecb --epsilon=0.3 -q wa", "unknown": 1}
+    put = client.put(POLICY, json=mine)
+    assert put.status_code == 200
+    assert put.json() == {"name": "mine", "arguments": "--cb_explore_adf --squarecb --epsilon 0.3 -q wa"}
+    assert client.get(POLICY).json() == put.json()
+    assert client.get(SERVICE).json()["explorationPercentage"] == 0.3
+    loop.learn()
+    config = loop.served.at("personalizer").artefact("personalizer").config
+    assert config == config_of("--cb_explore_adf --squarecb --epsilon 0.3 -q wa")
+    client.put(POLICY, json={"name": "less", "arguments": "--cb_explore_adf"})
+    assert client.get(POLICY).json() == {"name": "less", "arguments": "--cb_explore_adf --epsilon 0.3"}
+    reset = client.delete(POLICY)
+    assert (reset.status_code, reset.json()) == (200, {"name": "default", "arguments": DEFAULT.format(0.3)})
+    loop.learn()
+    assert loop.loops.problems == {}
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "message"),
+    [
+        (
+            {"name": "x", "arguments": "--epsilon 0.1"},
+            "InvalidPolicyConfiguration",
+            "The learning policy must contain --cb_explore_adf or --cats.",
+        ),
+        ({"name": "x", "arguments": "--cb_explore_adf --warp 9"}, "InvalidPolicyConfiguration", "--warp"),
+        ({"name": "x", "arguments": "--cb_explore_adf --epsilon 2"}, "InvalidPolicyConfiguration", "less than"),
+        ({"name": "x", "arguments": ""}, "InvalidPolicyContract", "at least 1"),
+        ({"name": "x"}, "InvalidPolicyContract", "Field required"),
+        ({"arguments": "--cb_explore_adf"}, "InvalidPolicyContract", "Field required"),
+    ],
+)
+def test_what_is_no_learning_policy(client: TestClient, policy: Any, code: str, message: str) -> None:
+    before = client.get(POLICY).json()
+    response = client.put(POLICY, json=policy)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, code)
+    assert message in response.json()["error"]["message"]
+    assert client.get(POLICY).json() == before
+
+
 def test_keys_have_roles(loop: Loop) -> None:
-    for role in ("node", "reader", "admin"):
-        token = create(loop.store, role, role)  # type: ignore[arg-type]
-        create_keys = {"Ocp-Apim-Subscription-Key": token}
+    for role in get_args(Role):
+        token = create(loop.store, role, role)
         loop.keys.refresh()
-        client = TestClient(loop.app, headers=create_keys)
+        client = TestClient(loop.app, headers={"Ocp-Apim-Subscription-Key": token})
         rank = client.post("/personalizer/v1.0/rank", json={"actions": actions("a")})
         read, write = client.get(SERVICE), client.put(SERVICE, json=client.get(SERVICE).json())
         allowed = {"node": (201, 200, 403), "reader": (403, 200, 403), "admin": (201, 200, 200)}[role]

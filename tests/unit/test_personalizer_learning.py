@@ -59,7 +59,9 @@ class Shop:
         return decision.scores[0]
 
     def model(self, **more: str) -> bytes:
-        return self.client.get(MODEL + "".join(f"&{name}={value}" for name, value in more.items())).content
+        response = self.client.get(MODEL + "".join(f"&{name}={value}" for name, value in more.items()))
+        assert (response.status_code, response.headers["content-type"]) == (200, "application/octet-stream")
+        return bytes(response.content)
 
     def begin_with(self, blob: bytes) -> Any:
         response = self.client.put(MODEL, content=blob, headers={"content-type": "application/octet-stream"})
@@ -166,6 +168,19 @@ def test_configuration_changes_without_losing_what_was_learned(shop: Shop) -> No
     probabilities = shop.rank("a", "b").probabilities
     assert min(probabilities) >= 0.25
     assert shop.loop.loops.problems == {}
+
+
+def test_another_learning_policy_learns_the_log_anew(shop: Shop) -> None:
+    for _ in range(10):
+        shop.reward(shop.rank("a"), 1)
+    before, exported = shop.expected("a"), shop.model(signed="true")
+    other = {"name": "other", "arguments": "--cb_explore_adf --epsilon 0.2 -q :: --noise_sd 3"}
+    assert shop.client.put(POLICY, json=other).status_code == 200
+    assert 0 < shop.expected("a") < before - 0.1
+    response = shop.begin_with(exported)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "InvalidModelImportFormat")
+    assert shop.client.delete(POLICY).status_code == 200
+    assert shop.expected("a") == pytest.approx(before)
 
 
 def test_what_is_only_logged_is_not_learned_and_an_apprentice_learns(shop: Shop) -> None:
