@@ -60,7 +60,9 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
     artefact = _checked(folder)
     sha256 = _sha256(folder)
     if sha256 != sha256_of(folder):
-        raise ArtefactError(f"{folder} is a copy that users were taken out of: train the policy anew, and register that")
+        raise ArtefactError(
+            f"{folder} is a copy that users were taken out of: train the policy anew, and register that"
+        )
     client = _client(settings)
     with _asking(settings):
         if (found := _registered(client, model, sha256)) is None:
