@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from rl.policy import PolicyError
-from serve.learner import Snapshot
+from serve.fold import Snapshot
 from serve.loops import News, Place
 from serve.recommender import Recommender
 from serve.router import Router

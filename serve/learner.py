@@ -14,19 +14,17 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from operator import methodcaller
-from typing import Literal, TypeAlias
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict
-
 from data.attribution import GRACE, Outcome, attribute
-from data.schema import Decision, Feedback, RewardSpec, Version
+from data.schema import Decision, Feedback, Version
 from data.store import Store
 from rl.artefact import Artefact
 from rl.encoding import CustomerEncoder
 from rl.fold import correct, observe
 from rl.histories import Histories, outcome_of
 from rl.policy import Observations
+from serve.fold import FoldSpec, HistoryStep, Snapshot, Update
 
 _ROWS = 5_000
 """Log rows read at a time; bounds the memory of a fold over a long log."""
@@ -34,46 +32,6 @@ _NOT_READ = ("propensities", "scores", "probabilities", "rules")
 """What of a decision is not needed to learn from it."""
 _OF_FEATURES = ("candidates", "features", "slots")
 """What is needed only by policies that learn from features that were given with the request."""
-
-
-class FoldSpec(BaseModel):
-    """What a fold learns from, and what for. With the digests of its artefacts it is what the fold begins with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    loop: str = "v1"
-    objective: str = "default"
-    reward: RewardSpec = RewardSpec()
-    learn_from: Literal["own", "all"] = "own"
-    """Each policy learns from its own decisions only, or from all."""
-
-
-HistoryStep: TypeAlias = Callable[[Histories], object]
-"""One call of a method of the histories, as a value that can be sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one step of a fold has added, by policy."""
-
-    number: int
-    """Counts the fold's steps, so that a follower notices one that it has missed."""
-    learned_through: int
-    """Log position of the last feedback folded."""
-    observations: dict[str, Observations]
-    told: tuple[HistoryStep, ...] = ()
-    """What the histories were told, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything that a follower needs to answer: it loads nothing itself, so all replicas serve the same."""
-
-    fold_id: str
-    number: int
-    learned_through: int
-    artefacts: dict[str, Artefact]
-    histories: Histories | None = None
-    """Of the users; None where no policy reads them."""
 
 
 @dataclass(slots=True)

@@ -19,8 +19,9 @@ from data.state import ERASURES
 from data.store import Store
 from rl.artefact import ArtefactError
 from rl.policy import PolicyError
+from serve.fold import FoldSpec, Snapshot, Update
 from serve.kept import load_kept
-from serve.learner import FoldSpec, OnlineLearner, Snapshot, Update
+from serve.learner import OnlineLearner
 
 _HISTORY = 200
 """Updates kept for followers; one that has missed more takes a snapshot."""

@@ -14,7 +14,7 @@ from rl.json_features import DescribedEncoder, for_slot
 from rl.policies.greedy import greedy
 from rl.policy import FloatArray, IntArray, Policy, PolicyError, Query, Slates
 from rl.rules import rules_constraint
-from serve.learner import Snapshot, Update
+from serve.fold import Snapshot, Update
 from serve.router import Router, seed
 
 

@@ -10,8 +10,9 @@ from data.settings import Settings
 from data.store import Store
 from rl.artefact import ArtefactError
 from rl.policy import FloatArray, PolicyError
+from serve.fold import FoldSpec, Snapshot
 from serve.kept import load_kept
-from serve.learner import FoldSpec, OnlineLearner, Snapshot
+from serve.learner import OnlineLearner
 from serve.recommender import Recommender, repeat
 from serve.router import Router
 

@@ -8,8 +8,8 @@ from rl.artefact import ArtefactError
 from rl.policy import PolicyError
 from rl.registry import Found, RegistryError, champion, fetch
 from serve.config import CHAMPION, Champion, ServiceConfig
+from serve.fold import FoldSpec
 from serve.kept import keep, load_kept
-from serve.learner import FoldSpec
 from serve.loops import Plan, erasures
 
 log = logging.getLogger("ray.serve")

@@ -14,8 +14,8 @@ from rl.experience import generated_events
 from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig, build
 from rl.simulators.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market import Market
+from serve.fold import Snapshot
 from serve.followers import Served
-from serve.learner import Snapshot
 from serve.recommender import Recommender
 from serve.router import Router
 

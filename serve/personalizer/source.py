@@ -10,8 +10,8 @@ from data.store import Store
 from rl.artefact import Artefact, ArtefactError
 from rl.policies import build
 from rl.policy import PolicyError
+from serve.fold import FoldSpec
 from serve.kept import keep_new, load_kept
-from serve.learner import FoldSpec
 from serve.loops import Plan, erasures
 from serve.personalizer.configuration import LOOP, Configuration, read
 from serve.personalizer.policy import untrained

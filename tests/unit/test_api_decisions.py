@@ -16,8 +16,8 @@ from data.store import Store
 from data.writer import GroupCommitWriter
 from serve.api.v1 import create_api
 from serve.config import ServiceConfig
+from serve.fold import Snapshot
 from serve.followers import Served
-from serve.learner import Snapshot
 from serve.service import Service
 from tests.server import serving
 from tests.shops import POLICIES, small_market, untrained

@@ -15,9 +15,9 @@ from data.settings import Settings
 from data.state import ERASURES
 from data.store import Store
 from serve.audit import Audit, Calibration, audit, main
+from serve.fold import FoldSpec
 from serve.followers import Served
 from serve.kept import keep
-from serve.learner import FoldSpec
 from serve.loops import Loops, Plan
 from serve.recommender import Ask
 from tests.shops import POLICIES, save_policies, small_market

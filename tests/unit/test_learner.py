@@ -17,7 +17,8 @@ from rl.encoding import CustomerEncoder
 from rl.experience import logged_outcomes
 from rl.fold import observe
 from rl.policies import build
-from serve.learner import FoldSpec, OnlineLearner
+from serve.fold import FoldSpec
+from serve.learner import OnlineLearner
 from serve.recommender import Ask, Recommender
 from serve.router import Router
 from tests.shops import NOON, POLICIES, small_market, untrained

@@ -19,7 +19,7 @@ from data.settings import Settings
 from data.store import Store
 from data.writer import GroupCommitWriter
 from rl.artefact import load
-from serve.learner import Snapshot
+from serve.fold import Snapshot
 from serve.recommender import Ask, Recommender
 from serve.router import Router
 from serve.schemas import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse

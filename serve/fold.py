@@ -1,0 +1,52 @@
+"""What a fold over the log is, and what of it is published. Light: no Ray."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from data.schema import RewardSpec
+from rl.artefact import Artefact
+from rl.histories import Histories
+from rl.policy import Observations
+
+
+class FoldSpec(BaseModel):
+    """What a fold learns from, and what for. With the digests of its artefacts it is what the fold begins with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    loop: str = "v1"
+    objective: str = "default"
+    reward: RewardSpec = RewardSpec()
+    learn_from: Literal["own", "all"] = "own"
+    """Each policy learns from its own decisions only, or from all."""
+
+
+HistoryStep: TypeAlias = Callable[[Histories], object]
+"""One call of a method of the histories, as a value that can be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one step of a fold has added, by policy."""
+
+    number: int
+    """Counts the fold's steps, so that a follower notices one that it has missed."""
+    learned_through: int
+    """Log position of the last feedback folded."""
+    observations: dict[str, Observations]
+    told: tuple[HistoryStep, ...] = ()
+    """What the histories were told, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a follower needs to answer: it loads nothing itself, so all replicas serve the same."""
+
+    fold_id: str
+    number: int
+    learned_through: int
+    artefacts: dict[str, Artefact]
+    histories: Histories | None = None
+    """Of the users; None where no policy reads them."""
