@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
-from data.store import BUSY_TIMEOUT_S, StoreUnavailable
+from data.database import BUSY_TIMEOUT_S, StoreUnavailable
 
 EMPTYING_TIMEOUT_S = 2.0
 """How long to wait for readers of the write-ahead log: nobody can write meanwhile."""

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import NamedTuple
 
-from data.store import Store, Stored, StoreError, StoreUnavailable
+from data.database import StoreError, StoreUnavailable
+from data.store import Store, Stored
 from data.tables import AnyRecord
 
 

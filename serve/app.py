@@ -19,8 +19,9 @@ from ray.serve.handle import DeploymentHandle
 from threadpoolctl import threadpool_limits
 
 from data.archive import Archive
+from data.database import StoreError
 from data.node import load_node
-from data.store import Store, StoreError
+from data.store import Store
 from data.writer import GroupCommitWriter
 from serve import logs
 from serve.api.personalizer.problems import SHAPES

@@ -18,9 +18,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
+from data.database import StoreError
 from data.settings import Settings
 from data.state import ERASURES
-from data.store import Store, StoreError
+from data.store import Store
 from rl.policy import FloatArray
 from serve.replay import Repeated, repeat_all
 

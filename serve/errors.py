@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from data.store import StoreError, StoreUnavailable
+from data.database import StoreError, StoreUnavailable
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve import exchange

@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias, get_args
 import sqlalchemy as sa
 from pydantic_core import to_json
 
+from data.database import StoreError
 from data.settings import Settings
 from data.state import KEYS
-from data.store import Store, StoreError
+from data.store import Store
 
 Role: TypeAlias = Literal["node", "reader", "admin"]
 """node: asks and reports; reader: reads; admin: everything."""

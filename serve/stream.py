@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from data.database import StoreUnavailable
 from data.schema import Decision
-from data.store import Store, StoreUnavailable
+from data.store import Store
 from serve.schemas import ServedPolicy
 
 _POLL_S = 0.1

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from data.database import StoreUnavailable
 from data.node import load_node
-from data.store import Store, StoreUnavailable
+from data.store import Store
 from data.writer import GroupCommitWriter, StoreBusy
 from serve.api.v1 import create_api
 from serve.edge import Edge

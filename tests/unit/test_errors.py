@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, Body, Depends, FastAPI
 from starlette.responses import JSONResponse, Response
 
-from data.store import StoreUnavailable
+from data.database import StoreUnavailable
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve import errors, limits

@@ -9,9 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.archive import Archive
+from data.database import StoreUnavailable
 from data.node import load_node
 from data.schema import Event
-from data.store import Store, StoreUnavailable
+from data.store import Store
 from data.writer import GroupCommitWriter
 from serve.api.v1 import create_api
 from serve.config import ServiceConfig

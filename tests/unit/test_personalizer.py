@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from data.store import StoreUnavailable
+from data.database import StoreUnavailable
 from data.writer import StoreBusy
 from serve.followers import Served
 from serve.personalizer.rank import MAX_ACTIONS

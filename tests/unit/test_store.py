@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from data.database import StoreError, StoreUnavailable
 from data.schema import Decision, Event, Feedback, Reject
-from data.store import Store, Stored, StoreError, StoreUnavailable
+from data.store import Store, Stored
 from data.tables import LOGS, AnyRecord
 from data.writer import GroupCommitWriter, StoreBusy
 
@@ -398,7 +399,7 @@ def test_a_full_disk_is_told_to_all_who_wait_and_the_writer_goes_on(gate: Gate) 
 def test_a_locked_database_is_reported_and_nothing_is_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.store.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("data.database.BUSY_TIMEOUT_S", 0.1)
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     with GroupCommitWriter(store) as writer:

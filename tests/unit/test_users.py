@@ -13,13 +13,14 @@ import sqlalchemy as sa
 
 from data.archive import Archive, read_events, read_rejects
 from data.clean import clean, finish_events, finish_rejects
+from data.database import StoreUnavailable
 from data.erasure import erase_from_archive, erase_from_store
 from data.errors import DataError
 from data.node import load_node
 from data.schema import Decision, Event, Feedback, Reject
 from data.staging import write_part
 from data.state import ERASURES
-from data.store import Store, StoreUnavailable
+from data.store import Store
 from data.users import Past, get_user, history, past, upsert_user
 from tests.shops import NOON
 
