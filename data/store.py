@@ -50,11 +50,12 @@ class Store(Database):
     StoreUnavailable if the database does not answer within 30 s.
     """
 
-    def insert(self, records: Sequence[AnyRecord]) -> list[Stored]:
+    def insert(self, records: Sequence[AnyRecord], *, received: bool = False) -> list[Stored]:
         """Commit the records in one transaction and return, in their order, what the log then holds for each.
 
         A known key changes nothing; of several records with one key the first is stored. `received_at` is set here,
-        to one time for the whole transaction. Raises StoreUnavailable if the database cannot commit now, StoreError
+        to one time for the whole transaction; with `received` only where a record has none: it comes from another log,
+        which received it then. Raises StoreUnavailable if the database cannot commit now, StoreError
         (or the driver's ValueError or OverflowError) if a record does not fit a row; then nothing is written.
         """
         answers: dict[int, Stored] = {}
@@ -64,7 +65,8 @@ class Store(Database):
             for log in LOGS:
                 batch = {place: record for place, record in enumerate(records) if isinstance(record, log.record)}
                 if batch:
-                    answers.update(zip(batch, _insert(connection, log, list(batch.values()), now), strict=True))
+                    inserted = _insert(connection, log, list(batch.values()), now, received)
+                    answers.update(zip(batch, inserted, strict=True))
             if len(answers) != len(records):
                 raise TypeError(f"expected decisions, feedback, events and rejects, got {set(map(type, records))}")
         return [answers[place] for place in range(len(records))]
@@ -176,20 +178,21 @@ def _after(log: Log[Any], after: int, loop: str | None, until: int | None) -> li
     return where
 
 
-def _insert(connection: sa.Connection, log: Log[Any], batch: Sequence[AnyRecord], now: datetime) -> list[Stored]:
+def _insert(
+    connection: sa.Connection, log: Log[Any], batch: Sequence[AnyRecord], now: datetime, received: bool
+) -> list[Stored]:
     """Insert what is new of one table's records and return what the table then holds for each."""
     stamp = {"received_at": now} if "received_at" in log.table.c else {}
     keys = [log.key_of(record) for record in batch]
     sent: dict[Key, AnyRecord] = {}
     for key, record in zip(keys, batch, strict=True):
-        sent.setdefault(key, record)
+        kept = not stamp or (received and getattr(record, "received_at", None) is not None)
+        sent.setdefault(key, record if kept else record.model_copy(update=stamp))
     statement = insert(log.table).on_conflict_do_nothing().returning(log.table.c.seq, *log.key)
-    rows = connection.execute(statement, [{**record.__dict__, **stamp} for record in sent.values()])
+    rows = connection.execute(statement, [record.__dict__ for record in sent.values()])
     new: dict[Key, int] = {tuple(row[1:]): row[0] for row in rows}
     known = _select_keys(connection, log, (key for key in sent if key not in new))
-    held: dict[Key, tuple[int, AnyRecord]] = {
-        key: (seq, sent[key].model_copy(update=stamp)) for key, seq in new.items()
-    }
+    held: dict[Key, tuple[int, AnyRecord]] = {key: (seq, sent[key]) for key, seq in new.items()}
     held |= {log.key_of(record): (seq, record) for seq, record in known}
     orphans = _orphans(connection, [record for _, record in held.values() if isinstance(record, Feedback)])
     answers = []

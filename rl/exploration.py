@@ -144,10 +144,10 @@ class WithUniform:
 
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """See `rl.policy.Explorer`."""
-        explored = self.explorer.of_one(scores)
+        inner = self.explorer.of_one(scores)
 
         def probabilities(mask: BoolArray) -> FloatArray:
-            p = self.epsilon * (mask * (1 / _count_one(mask))) + (1 - self.epsilon) * explored(mask)
+            p = self.epsilon * (mask / _count_one(mask)) + (1 - self.epsilon) * inner(mask)
             rounded: FloatArray = np.minimum(p, 1.0)
             return rounded
 
