@@ -92,7 +92,7 @@ def test_a_slate_network_judges_alike() -> None:
 
 
 def test_the_longest_shares_with_the_shortest() -> None:
-    """Lengths 6, 0, 3 and 2: 0 with 6 and 2 with 3, in rows of 6 entries."""
+    """Lengths 6, 0, 3 and 2: 0 with 6 and 2 with 3, in rows of 6 entries; with the 2 they begin with that is even."""
     history = histories((6, 0, 3, 2))
     shared = share(history)
     assert shared is not None
@@ -102,6 +102,13 @@ def test_the_longest_shares_with_the_shortest() -> None:
     assert torch.equal(shared.history[0], history[0])
     assert torch.equal(shared.history[1, :2], history[3, 4:])
     assert torch.equal(shared.history[1, 3:], history[2, 3:])
+
+
+def test_rows_are_as_long_as_is_even() -> None:
+    """Lengths 5, 0, 3 and 2 need rows of 5 entries and 2 that they begin with: 8 in all, as 7 take longer."""
+    shared = share(histories((5, 0, 3, 2)))
+    assert shared is not None
+    assert shared.owner.tolist() == [[2, 1, 1, 1, 1, 1], [0, 0, 2, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("lengths", [(6, 6, 6, 6), (6, 0, 3), (5, 6)], ids=["all full", "odd", "nearly full"])
