@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from data.attribution import attribute
+from data.database import StoreError
 from data.errors import DataError
 from data.schema import Decision, Feedback, RewardSpec
 from data.settings import Settings
 from data.sources.dsjson import REWARD, from_line, to_line
-from data.store import Store, StoreError
+from data.store import Store
 
 PERSONALIZER = "personalizer"
 _AT_ONCE = 1_000
