@@ -19,7 +19,7 @@ from serve.config import ServiceConfig
 from serve.fold import Snapshot
 from serve.followers import Served
 from serve.service import Service
-from tests.server import serving
+from tests.servers import listening
 from tests.shops import POLICIES, small_market, untrained
 
 CONFIG = ServiceConfig(objectives={"clicks": RewardSpec(weights={"click": 1.0}, default=-0.25)})
@@ -173,7 +173,10 @@ def events_of(response: httpx.Response, count: int) -> list[dict[str, Any]]:
 
 
 def test_the_stream_tells_a_node_what_is_for_it(service: Service) -> None:
-    with serving(create_api(service)) as url, httpx.Client(base_url=url, timeout=20) as client:
+    with (
+        listening(create_api(service)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
         with client.stream("GET", "/v1/stream", params={"node": "till"}) as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             lines = response.iter_lines()
@@ -193,7 +196,10 @@ def test_the_stream_tells_a_node_what_is_for_it(service: Service) -> None:
 
 
 def test_the_stream_tells_when_policies_change(service: Service) -> None:
-    with serving(create_api(service)) as url, httpx.stream("GET", f"{url}/v1/stream", timeout=20) as response:
+    with (
+        listening(create_api(service)) as port,
+        httpx.stream("GET", f"http://127.0.0.1:{port}/v1/stream", timeout=20) as response,
+    ):
         lines = response.iter_lines()
         assert next(lines) == "event: policy"
         encoder = small_market()[1]
