@@ -14,16 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dtrtrs
 
-from rl.policy import FloatArray
+from rl.policy import FloatArray, PolicyError
 
 
 class Relevance(BaseModel):
-    """Let each weight have its own prior precision, found from the data: most features, of many, do not matter.
+    """Let weights have prior precisions of their own, found from the data: most features, of many, do not matter.
 
     A round of empirical Bayes first sets one precision for all weights, μ = (Σγᵢ + 2a) / (Σ mᵢ²/σ² + 2a/λ), from the
     means mᵢ and how well determined they are, γᵢ = 1 - λᵢvᵢ with vᵢ the diagonal of A⁻¹: an item that always earns the
     same little is soon known all over. Then weight i gets λᵢ = (1 + 2a) / (mᵢ²/σ² + vᵢ + 2a/μ), its expectation
-    maximisation step under a Gamma(a, a/μ) prior.
+    maximisation step under a Gamma(a, a/μ) prior. With `groups` the weights of a group, such as the indicators of one
+    column's categories, share one: (n + 2a) / (Σ (mᵢ²/σ² + vᵢ) + 2a/μ) over its n weights. So a column that has shown
+    that it matters is believed in before every category of it was seen, and one that has not is forgotten whole.
 
     Source: MacKay, "Bayesian interpolation" (1992), eq. 4.9 for μ; Tipping, "Sparse Bayesian learning and the relevance
     vector machine" (2001), eq. 15 and 17 for γ and λᵢ.
@@ -33,6 +35,10 @@ class Relevance(BaseModel):
     noise_sd: Annotated[float, Field(gt=0, description="σ: standard deviation of a reward given its features")] = 1.0
     shape: Annotated[float, Field(gt=0, description="a: how strongly precisions are held at λ")] = 0.05
     rounds: Annotated[int, Field(ge=1, description="how often both are set, from λ every time")] = 4
+    groups: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        Field(description="for each weight the number of its group, from 0; none: a group each"),
+    ] = ()
 
 
 class Gaussian:
@@ -68,13 +74,15 @@ class Gaussian:
     ) -> tuple[FloatArray, FloatArray]:
         """Solve with a precision for each weight in place of λ, beginning with what was solved with λ."""
         diagonal, twice = np.diag_indices_from(self.A), 2 * relevance.shape
+        groups = np.array(relevance.groups) if relevance.groups else np.arange(len(mean))
+        sizes = np.bincount(groups)
         own = np.full(len(mean), self._precision)  # λᵢ
         for _ in range(relevance.rounds):
             variance = (solve_triangular(lower, np.eye(len(mean)), lower=True, check_finite=False) ** 2).sum(axis=0)
             squared = (mean / relevance.noise_sd) ** 2
             determined = (1 - own * variance).sum()
             shared = (determined + twice) / (squared.sum() + twice / self._precision)
-            own = (1 + twice) / (squared + variance + twice / shared)
+            own = ((sizes + twice) / (np.bincount(groups, squared + variance) + twice / shared))[groups]
             A = self.A.copy()
             A[diagonal] += own - self._precision
             lower, mean = _solve(A, self.b)
@@ -101,7 +109,13 @@ class Gaussian:
 
     @classmethod
     def prior(cls, n_features: int, precision: float, relevance: Relevance | None = None) -> "Gaussian":
-        """Return the prior N(0, σ²/λ) of every weight, λ being the precision in units of 1/σ²."""
+        """Return the prior N(0, σ²/λ) of every weight, λ being the precision in units of 1/σ².
+
+        Raises:
+            PolicyError: there are groups of weights, for another number of weights.
+        """
+        if relevance is not None and relevance.groups and len(relevance.groups) != n_features:
+            raise PolicyError(f"relevance.groups are of {len(relevance.groups)} weights, the model has {n_features}")
         return cls(precision * np.eye(n_features), np.zeros(n_features), precision, relevance)
 
     def with_sums(self, A: FloatArray, b: FloatArray) -> "Gaussian":

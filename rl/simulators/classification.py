@@ -57,7 +57,7 @@ class Classification(ContextualBandit):
         self.classes = tuple(sorted(labels.unique()))
         if len(self.classes) < 2:
             raise ValueError(f"class column {label!r} needs two classes, got {len(self.classes)}")
-        self._contexts = encode(frame.drop(columns=label))  # [N, D]
+        self._contexts, self.columns = encode(frame.drop(columns=label))  # [N, D], [D]
         self._means = _means(labels, self.classes, rewards, poisonous)  # [N, A]
         self._poisoning = rewards == "mushroom"
         self._laps, self._order, self._next = -1, np.zeros(0, dtype=np.int64), 0
@@ -117,11 +117,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
     return pd.read_parquet(path) if Path(path).suffix == ".parquet" else pd.read_csv(path)
 
 
-def encode(frame: pd.DataFrame) -> FloatArray:
-    """Encode columns as numbers, [N, D].
+def encode(frame: pd.DataFrame) -> tuple[FloatArray, IntArray]:
+    """Encode columns as numbers, [N, D], and say which column each is of, [D], numbered from 0 without gaps.
 
     Numbers get mean 0 and variance 1, a missing one becomes the mean; everything else is one-hot, a missing value is a
-    category of its own. Columns that are the same in every row are left out; a constant 1 comes last.
+    category of its own. Columns that are the same in every row are left out; a constant 1 comes last, as a column of
+    its own.
     """
     frame = frame.dropna(axis="columns", how="all")
     parts = []
@@ -139,7 +140,8 @@ def encode(frame: pd.DataFrame) -> FloatArray:
     encoded = np.concatenate(parts, axis=1)
     varies = np.ptp(encoded, axis=0) > 0
     varies[-1] = True
-    return np.ascontiguousarray(encoded[:, varies])
+    columns = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])[varies]
+    return np.ascontiguousarray(encoded[:, varies]), np.unique(columns, return_inverse=True)[1]
 
 
 def generated_table(rows: int = 600) -> pd.DataFrame:

@@ -226,6 +226,33 @@ def test_relevance_equals_the_formulas_of_the_papers() -> None:
     np.testing.assert_allclose(sd * model.deviation(np.eye(5)), np.sqrt(np.diag(covariance)), rtol=1e-9)
 
 
+def test_weights_of_a_group_share_a_precision_by_hand() -> None:
+    """λ = 1, σ = 1, a = 1/2, one round; the first two of three weights are a group, only the first is seen.
+
+    Once with r = 4: A = diag(2, 1, 1), means 2, 0, 0, v = 1/2, 1, 1, γ = 1/2, 0, 0, so μ = (1/2 + 1) / (4 + 1) = 3/10.
+    The group's λ = (2 + 1) / (4 + 1/2 + 1 + 10/3) = 18/53, the third weight's 2 / (1 + 10/3) = 6/13.
+    """
+    model = Gaussian.prior(3, 1.0, Relevance(shape=0.5, rounds=1, groups=(0, 0, 1)))
+    model.add(np.eye(3)[:1], np.array([4.0]), np.ones(1))
+    np.testing.assert_allclose(np.diag(model.solved()[0]) ** 2, [1 + 18 / 53, 18 / 53, 6 / 13])
+
+
+def test_groups_of_one_are_no_groups() -> None:
+    rng = np.random.default_rng(0)
+    phi, rewards = rng.standard_normal((20, 4)), rng.standard_normal(20)
+    means = []
+    for groups in ((), (0, 1, 2, 3)):
+        model = Gaussian.prior(4, 1.0, Relevance(groups=groups))
+        model.add(phi, rewards, np.ones(20))
+        means.append(model.solved()[1])
+    np.testing.assert_array_equal(*means)
+
+
+def test_groups_of_other_features_are_refused() -> None:
+    with pytest.raises(PolicyError, match=r"relevance.groups are of 2 weights, the model has 3"):
+        Gaussian.prior(3, 1.0, Relevance(groups=(0, 1)))
+
+
 def test_an_item_that_never_earns_is_soon_known_all_over() -> None:
     """After 20 contexts without reward the bound of a new context is below half of what it is without relevance."""
     phi = np.random.default_rng(0).standard_normal((21, 40))

@@ -144,7 +144,9 @@ def test_columns_as_numbers_by_hand() -> None:
     """Colours blue, red and missing, sizes of mean 2 and deviation sqrt(1/2), a constant."""
     root = np.sqrt(2.0)
     expected = [[0, 1, 0, -root, 1], [1, 0, 0, 0, 1], [0, 1, 0, root, 1], [0, 0, 1, 0, 1], [1, 0, 0, 0, 1]]
-    np.testing.assert_allclose(encode(TABLE.drop(columns="class")), expected, atol=1e-12)
+    encoded, columns = encode(TABLE.drop(columns="class").assign(same="as ever"))
+    np.testing.assert_allclose(encoded, expected, atol=1e-12)
+    assert columns.tolist() == [0, 0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 12])
