@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.draws import sample, sample_one
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -251,7 +253,8 @@ class Policy(ABC):
         if constraint is not None:
             return self._decide_within(constraint, scores, expected, query.mask, k, rng)
         if len(query) == 1:
-            return _decide_one(self.explorer.of_one(scores[0]), expected, query.mask[0], k, rng)
+            drawn, chances, first = sample_one(self.explorer.of_one(scores[0]), query.mask[0], k, rng)
+            return Slates(drawn, chances, np.take_along_axis(expected, drawn, axis=1), first)
         rows, left = np.arange(len(query)), query.mask.copy()
         positions = np.empty((len(query), k), dtype=np.int64)
         propensities = np.empty((len(query), k))
@@ -308,40 +311,6 @@ class Policy(ABC):
         Raises:
             PolicyError: an array is missing or has another shape than this policy's.
         """
-
-
-def _decide_one(
-    distribution: Callable[[BoolArray], FloatArray],
-    expected: FloatArray,
-    mask: BoolArray,
-    k: int,
-    rng: np.random.Generator,
-) -> Slates:
-    """Sample one slate as `Policy.decide` samples many: the same one, with the same draws."""
-    left = mask.copy()
-    positions, propensities, first = list[int](), list[float](), np.empty(0)
-    for drawn in rng.random(k).tolist():
-        p = distribution(left)
-        cumulative = np.add.accumulate(p)
-        chosen = int(cumulative.searchsorted((1.0 - drawn) * cumulative[-1]))  # as in `sample`
-        first = first if positions else p
-        positions.append(chosen)
-        propensities.append(float(p[chosen]))
-        left[chosen] = False
-    slate = np.array([positions])
-    return Slates(slate, np.array([propensities]), expected[:, positions], first[None])
-
-
-def sample(p: FloatArray, rng: np.random.Generator) -> IntArray:
-    """Draw one index a row of p [B, A] by inversion of the cumulative distribution, [B].
-
-    An index of probability 0 is never drawn, whatever the rounding of the cumulative sums.
-    """
-    cumulative = p.cumsum(axis=1)
-    # (0, total]: strictly above every index before the first of positive probability, at most the last one's sum
-    threshold = (1.0 - rng.random((len(p), 1))) * cumulative[:, -1:]
-    drawn: IntArray = (cumulative >= threshold).argmax(axis=1)
-    return drawn
 
 
 def checked(state: dict[str, NDArray[np.float64]], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

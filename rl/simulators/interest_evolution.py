@@ -3,7 +3,8 @@
 import gymnasium as gym
 import numpy as np
 
-from rl.policy import BoolArray, FloatArray, IntArray, sample
+from rl.draws import sample
+from rl.policy import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 
 TOPICS, CANDIDATES, SLATE = 20, 10, 3

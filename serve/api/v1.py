@@ -13,7 +13,7 @@ from serve import exchange
 from serve.api import decisions, items, stream, tables, users
 from serve.api.personalizer.problems import SHAPES
 from serve.api.personalizer.router import include
-from serve.body import JsonRoute
+from serve.body import DirectRoute, JsonRoute
 from serve.edge import Allow, Edge
 from serve.errors import ERRORS, Answers, Refused
 from serve.personalizer.service import Personalizer
@@ -61,7 +61,9 @@ def create_api(
     api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan)
     router = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
 
-    @router.post(
+    quick = APIRouter(prefix="/v1", route_class=DirectRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
+
+    @quick.post(
         "/recommend",
         response_model=RecommendResponse | list[RecommendResponse],
         openapi_extra={"parameters": [_IDEMPOTENCY_KEY]},
@@ -94,6 +96,7 @@ def create_api(
         """Say that this replica can answer, and with which versions."""
         return service.health()
 
+    api.include_router(quick)
     api.include_router(router)
     for reading in (decisions.router(service), stream.router(service)):
         api.include_router(reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)

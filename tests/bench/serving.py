@@ -74,9 +74,7 @@ def services(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Service]]
 def how_to_start(name: str, home: Path) -> tuple[list[str], str, dict[str, str]]:
     """Return command, path of the health check, and environment of a service."""
     if name in ("ours", "default_proxy"):
-        command = ["{python}", "-m", "tests.bench.service.ours", str(home), "{port}"]
-        command += ["--config", f'{{{{"policies": {{{{"{POLICY}": 1}}}}}}}}']
-        return [*command, *(["--default-proxy"] if name == "default_proxy" else [])], "/healthz", {}
+        return shop.ours(home, {"policies": {POLICY: 1}}, 1, name == "default_proxy"), "/healthz", {}
     if name == "mlflow":
         model = home / "model"
         scorer = Path(plain.__file__).with_name("scorer.py")
@@ -110,7 +108,7 @@ def figures(turns: Sequence[Turn]) -> dict[str, float]:
     """Return our requests a second over each peer's, and our p99 over plain uvicorn's, at 16 connections."""
 
     def ratio(peer: str, what: str) -> float:
-        return median(getattr(t["ours"][JUDGED], what) / getattr(t[peer][JUDGED], what) for t in turns)
+        return median(float(getattr(t["ours"][JUDGED], what) / getattr(t[peer][JUDGED], what)) for t in turns)
 
     peers = [name for name in turns[0] if name != "ours"] if JUDGED in turns[0].get("ours", {}) else []
     found = {f"ratio_{name}": round(ratio(name, "requests_s"), 3) for name in peers}

@@ -13,8 +13,9 @@ import torch
 
 from rl.algorithms.slate_q import SlateQConfig
 from rl.algorithms.slate_q_module import SlateQModule
+from rl.draws import sample
 from rl.policies.slate_choice import slate_values
-from rl.policy import BoolArray, FloatArray, IntArray, Query, sample
+from rl.policy import BoolArray, FloatArray, IntArray, Query
 from rl.simulators import registry
 from rl.simulators.batched import BatchedEnv, Info, Observation
 

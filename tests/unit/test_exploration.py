@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rl.draws import sample
 from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes
-from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, sample
+from rl.policy import FloatArray, Observations, Policy, PolicyError, Query
 from tests.markets import four_errors
 
 DRAWS = 200_000

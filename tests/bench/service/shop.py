@@ -65,3 +65,10 @@ def write_bodies(path: Path, asked: list[tuple[str, list[str]]], form: str) -> N
                 rows = [[user, item] for item in items]
                 body = {"dataframe_split": {"columns": ["user_id", "item_id"], "data": rows}}
             file.write(json.dumps(body) + "\n")
+
+
+def ours(home: Path, config: dict[str, object], replicas: int, default_proxy: bool = False) -> list[str]:
+    """Return the command of `tests.bench.service.ours`, as `tests.bench.service.processes.running` takes it."""
+    given = json.dumps(config).replace("{", "{{").replace("}", "}}")
+    command = ["{python}", "-m", "tests.bench.service.ours", str(home), "{port}", "--config", given]
+    return [*command, "--replicas", str(replicas), *(["--default-proxy"] if default_proxy else [])]

@@ -1,0 +1,63 @@
+"""Open-loop load: requests leave at a constant rate, whether or not those before them are answered."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import aiohttp
+import numpy as np
+
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one request; times by `perf_counter`."""
+
+    number: int
+    path: str
+    due: float
+    """When it was to leave: what it waited for this client counts as the service's."""
+    answered: float
+    status: int
+    """0: there was no answer."""
+    body: Any
+    """Of an answer with 200: its JSON."""
+
+
+async def steady(
+    url: str, request: Callable[[int], tuple[str, Any]], numbers: Sequence[int], per_second: float
+) -> list[Answer]:
+    """Send requests at a constant rate and return the answers, in order.
+
+    Args:
+        url: of the service.
+        request: gives path and JSON body of a request by its number.
+        numbers: of the requests.
+        per_second: how many leave in a second.
+    """
+    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(_TIMEOUT_S)
+    async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
+
+        async def send(number: int, due: float) -> Answer:
+            path, body = request(number)
+            try:
+                async with session.post(path, json=body) as response:
+                    got = await response.json() if response.status == 200 else None
+                    return Answer(number, path, due, perf_counter(), response.status, got)
+            except (aiohttp.ClientError, TimeoutError):
+                return Answer(number, path, due, perf_counter(), 0, None)
+
+        tasks, begin = [], perf_counter()
+        for place, number in enumerate(numbers):
+            due = begin + place / per_second
+            await asyncio.sleep(max(0.0, due - perf_counter()))
+            tasks.append(asyncio.create_task(send(number, due)))
+        return list(await asyncio.gather(*tasks))
+
+
+def quantile_ms(answers: Sequence[Answer], q: float) -> float:
+    """Return a quantile of the times to the answer."""
+    return float(np.quantile([answer.answered - answer.due for answer in answers], q)) * 1e3
