@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from serve import errors
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+SERVICE = (ROOT / "serve/README.md").read_text()
 
 
 def layout() -> set[str]:
@@ -34,7 +37,7 @@ def test_the_layout_names_every_module_and_no_other() -> None:
     assert layout() == modules
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([a-z_.]+)", README))))
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([a-z_.]+)", README + SERVICE))))
 def test_every_command_exists(module: str) -> None:
     if module.endswith("."):  # tests.bench.NAME
         assert module == "tests.bench."
@@ -43,7 +46,7 @@ def test_every_command_exists(module: str) -> None:
 
 
 def test_every_named_file_exists() -> None:
-    named = re.findall(r"(?:rl/experiments|data/nodes|serve)/[a-z_]+\.(?:toml|yaml|py)", README)
+    named = re.findall(r"(?:rl/experiments|data/nodes|serve)/[a-z_]+\.(?:toml|yaml|py|cfg)", README + SERVICE)
     assert named
     for path in named:
         assert (ROOT / path).is_file(), path
@@ -55,3 +58,7 @@ def test_every_route_is_in_the_table() -> None:
     assert len(routes) > 4
     for method, path in routes:
         assert f"`{method.upper()} /v1{path.replace(':path', '')}`" in README
+
+
+def test_the_table_of_errors_is_the_one_that_is_answered_by() -> None:
+    assert errors.table() in SERVICE
