@@ -95,14 +95,9 @@ class QNetwork(nn.Module):
         """Return the state [B, W], the candidates as vectors [B, A, W], and what each takes from the history."""
         (batch, among), rows = items.shape, history.shape[0]
         sharing = 1 if owner is None else batch // rows  # M
-        if owner is None:
-            owner = (history[:, :, AGE] <= 0).to(history.dtype)
         entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [R, T], [B, A]
         shown_entries, shown_candidates = self._hide(entries, candidates, owner)
-        whose = torch.cat([torch.arange(sharing, dtype=owner.dtype).expand(rows, -1), owner], dim=1)  # [R, E]
-        mine = (whose.unsqueeze(1) == whose[:, :sharing].unsqueeze(2)).to(self.item.weight.dtype)  # [R, M, E]
-        far = (1 - mine) * _FAR
-        apart = far if sharing == 1 else (whose.unsqueeze(2) != whose.unsqueeze(1)) * _FAR  # [R, 1 or E, E]
+        mine, far, apart = self._near(history, owner, sharing)
         (vectors, worth), kinds = tables or self.tables(), self._kinds(history)
         of_kind = functional.embedding(kinds, vectors)  # [R, T, W]
         encoded = self._encode(entries, shown_entries, of_kind, apart, sharing)  # [R, E, W]
@@ -111,25 +106,40 @@ class QNetwork(nn.Module):
             described = self.features(features)  # [B, A or 1, W]
             state, asking = state + described.mean(1), asking + described
         present = mine[:, :, sharing:]  # [R, M, T]
-        own = candidates.view(rows, sharing, among, 1) == entries.view(rows, 1, 1, -1)
+        own = candidates.reshape(rows, sharing, among, 1) == entries.reshape(rows, 1, 1, -1)
         own = (own * present.unsqueeze(2)).flatten(1, 2)  # [R, M A, T]
         if sharing > 1:
             far = far.repeat_interleave(among, dim=1)
-        taken = self.cross(asking.view(rows, sharing * among, -1), encoded, functional.pad(own, (sharing, 0)), far)
+        taken = self.cross(asking.reshape(rows, sharing * among, -1), encoded, functional.pad(own, (sharing, 0)), far)
         return state, asking, (taken + self.tally(worth, kinds, own, present)).view_as(asking)
+
+    def _near(self, history: Tensor, owner: Tensor | None, sharing: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which entries are a request's own, 1 or 0 [R, M, E], and what keeps the others away.
+
+        That is to be added to the logits of attention to them: from a request [R, M, E], from an entry [R, 1 or E, E].
+        """
+        dtype = self.item.weight.dtype
+        if owner is None:
+            mine = functional.pad((history[:, :, AGE] > 0).to(dtype).unsqueeze(1), (1, 0), value=1.0)
+            far = (1 - mine) * _FAR
+            return mine, far, far
+        beginnings = torch.arange(sharing, dtype=owner.dtype, device=owner.device).expand(len(owner), -1)
+        whose = torch.cat([beginnings, owner], dim=1)  # [R, E]
+        mine = (whose.unsqueeze(1) == beginnings.unsqueeze(2)).to(dtype)
+        return mine, (1 - mine) * _FAR, (whose.unsqueeze(2) != whose.unsqueeze(1)).to(dtype) * _FAR
 
     def _known(self, items: Tensor) -> Tensor:
         """Return ids with those beyond N as 0."""
         return items * (items <= self.n_items)
 
-    def _hide(self, entries: Tensor, candidates: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    def _hide(self, entries: Tensor, candidates: Tensor, owner: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the ids that vectors are looked up by: in training some items of each request are hidden."""
         if not self.training or not self.config.item_dropout:
             return entries, candidates
         (rows, batch), ids = (len(entries), len(candidates)), self.n_items + 1
         shown = torch.rand(batch, ids, device=entries.device) >= self.config.item_dropout
+        places = entries.long() if owner is None else entries.long() + owner.long() * ids
         of_row = functional.pad(shown.view(rows, -1), (0, ids), value=True)  # padding is nobody's
-        places = owner.long() * ids + entries.long()
         return entries * of_row.gather(1, places), candidates * shown.gather(1, candidates.long())
 
     def _kinds(self, history: Tensor) -> Tensor:
@@ -231,7 +241,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, same: Tensor, bonus: Tensor, far:
         v: [B, E, W].
         same: [B, Q, E] 1 where an entry is of the same item, else 0.
         bonus: [H].
-        far: [B, 1, E] 0 for the entries that are present, else a number so low that nothing is taken from them.
+        far: [B, 1 or Q, E] 0 for the entries that are present, else a number so low that nothing is taken from them.
     """
     heads, (batch, asking, width) = len(bonus), q.shape
     scaled = q * (width // heads) ** -0.5

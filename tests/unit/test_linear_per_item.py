@@ -245,7 +245,7 @@ def test_groups_of_one_are_no_groups() -> None:
         model = Gaussian.prior(4, 1.0, Relevance(groups=groups))
         model.add(phi, rewards, np.ones(20))
         means.append(model.solved()[1])
-    np.testing.assert_array_equal(*means)
+    np.testing.assert_array_equal(means[0], means[1])
 
 
 def test_groups_of_other_features_are_refused() -> None:
