@@ -3,6 +3,8 @@
 Axis names: B contexts, A items of each, C and F features of a context and of an item, K products of both.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import factorial, sqrt
@@ -118,6 +120,24 @@ def blocks(interactions: tuple[str, ...]) -> tuple[tuple[Term, Term], ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """A block of crossed features: each of the context's products times each of the item's."""
+
+    context_sums: Mixed
+    """[B, P] sums of the mixed ids that are multiplied, P products."""
+    context: FloatArray
+    """[B, P]"""
+    item_sums: Mixed
+    """[B, A, Q]"""
+    items: FloatArray
+    """[B, A, Q]"""
+
+    def row(self, row: int) -> "Factors":
+        """Return those of one of the B, without that axis."""
+        return Factors(self.context_sums[row], self.context[row], self.item_sums[row], self.items[row])
+
+
 class Crossing:
     """All the crossed features of a kind of policy: the items' own, the context's, and those that interactions name.
 
@@ -131,18 +151,24 @@ class Crossing:
         self._blocks = [("", "")] * constant + [("", WILDCARD), (WILDCARD, ""), *blocks(interactions)]
         self._ignored = [ord(letter) & 0xFF for letter in ignore_linear]
 
-    def __call__(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Return codes and values [B, A, K] for weighted values of the context [B, C] and of the items [B, A, F]."""
+    def factors(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> Iterator[Factors]:
+        """Yield blocks for weighted values of the context [B, C] and of the items [B, A, F]."""
         mixed_context, mixed_item = mixed(sparse.context), mixed_items(sparse.items)
-        codes, values = [], []
         for of_context, of_item in self._blocks:
             single = len(of_context) + len(of_item) == 1
             left, right = (self._single(sparse, context, items)) if single else (context, items)
-            c_sums, c_products = products(of_context, sparse.context, mixed_context, left)
-            i_sums, i_products = products(of_item, sparse.items, mixed_item, right)
-            shape = (*i_sums.shape[:2], -1)
-            codes.append(codes_of(c_sums[:, None, :, None] + i_sums[:, :, None, :]).reshape(shape))
-            values.append((c_products[:, None, :, None] * i_products[:, :, None, :]).reshape(shape))
+            yield Factors(
+                *products(of_context, sparse.context, mixed_context, left),
+                *products(of_item, sparse.items, mixed_item, right),
+            )
+
+    def __call__(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return codes and values [B, A, K] of all blocks multiplied out; see `factors`."""
+        codes, values = [], []
+        for f in self.factors(sparse, context, items):
+            shape = (*f.items.shape[:2], -1)
+            codes.append(codes_of(f.context_sums[:, None, :, None] + f.item_sums[:, :, None, :]).reshape(shape))
+            values.append((f.context[:, None, :, None] * f.items[:, :, None, :]).reshape(shape))
         return np.concatenate(codes, axis=2), np.concatenate(values, axis=2)
 
     def _single(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -150,8 +176,3 @@ class Crossing:
             return context, items
         ignored = [np.isin(letters(ids), self._ignored) for ids in (sparse.context, sparse.items)]
         return np.where(ignored[0], 0.0, context), np.where(ignored[1], 0.0, items)
-
-    def width(self, sparse: Sparse) -> int:
-        """Return K."""
-        c, f = sparse.context.shape[1], sparse.items.shape[2]
-        return sum(len(_combined(left, c)) * len(_combined(right, f)) for left, right in self._blocks)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.sparse import csr_array
 
 from rl.exploration import Votes, WithUniform
 from rl.json_features import categorical
@@ -22,6 +23,7 @@ from rl.policies.cells import Cell, Cells, Sightings, vector
 from rl.policies.crossing import (
     CODES,
     Crossing,
+    Factors,
     Mixed,
     codes_of,
     mixed,
@@ -34,7 +36,6 @@ from rl.policies.dictionary import Dictionary
 from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query, Sparse, checked
 
 _SEEN = 1 << 18  # codes of contexts and of features, for counting
-_AT_ONCE = 1 << 20  # crossed features, to bound the memory of one step
 _ROWS = 256  # observations that are added at once
 _SIGHTINGS = ("contexts", "context_features", "item_features")
 
@@ -99,33 +100,40 @@ class Described(Policy):
 
     def _features(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
         """Return φ [B, A, D], and the variance of what features add that nothing is known of, [B, A]."""
-        shape = sparse.items.shape[:2]
-        phi, variance = np.empty((*shape, len(self._dictionary))), np.zeros(shape)
-        step = max(1, _AT_ONCE // max(1, shape[1] * self._crossing.width(sparse)))
-        for start in range(0, shape[0], step):
-            rows = slice(start, start + step)
-            phi[rows], variance[rows] = self._features_of(sparse.rows(rows))
-        return phi, variance
-
-    def _features_of(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
         context, items = weighted_context(sparse), weighted_items(sparse)
         new_context = self._context_features.of(codes_of(mixed(sparse.context), _SEEN)) == 0
         new_items = self._item_features.of(codes_of(mixed_items(sparse.items), _SEEN)) == 0
-        codes, values = self._crossing(sparse, np.where(new_context, 0.0, context), np.where(new_items, 0.0, items))
-        places, signs = self._dictionary.find(codes)
-        phi = _dense(places, self.config.prior_sd * values * signs, len(self._dictionary))
-        if (new_context & (context != 0)).any() or (new_items & (items != 0)).any():
-            # What was never seen may never come again: then there is nothing to be gained from trying it.
-            recurrence = np.sqrt(self._solve().recurrence)
-            _, every = self._crossing(
-                sparse,
-                np.where(new_context, recurrence[0] * context, context),
-                np.where(new_items, recurrence[1] * items, items),
-            )
-            unknown = np.where((values == 0) | (signs == 0), every, 0.0)
-        else:
-            unknown = np.where(signs, 0.0, values)  # both were seen, but not with each other
-        return phi, ((self.config.prior_sd * unknown) ** 2).sum(axis=2)
+        # What was never seen may never come again: then there is nothing to be gained from trying it.
+        recurrence = np.sqrt(self._solve().recurrence)
+        context_worth = np.where(new_context, recurrence[0] * context, context)
+        items_worth = np.where(new_items, recurrence[1] * items, items)
+        context, items = np.where(new_context, 0.0, context), np.where(new_items, 0.0, items)
+        phi, variance = np.zeros((*items.shape[:2], len(self._dictionary))), np.zeros(items.shape[:2])
+        for block, every in zip(
+            self._crossing.factors(sparse, context, items),
+            self._crossing.factors(sparse, context_worth, items_worth),
+            strict=True,
+        ):
+            variance += (every.context**2).sum(axis=1)[:, None] * (every.items**2).sum(axis=2)
+            for row in range(len(phi)):
+                known, sure = self._known(block.row(row))
+                phi[row] += known
+                variance[row] -= sure
+        return self.config.prior_sd * phi, self.config.prior_sd**2 * np.maximum(variance, 0.0)
+
+    def _known(self, block: Factors) -> tuple[FloatArray, FloatArray]:
+        """Return φ of one query in one block of features, [A, D], and the squares of what it is made of, [A].
+
+        Items share features: each of these is looked up once.
+        """
+        size = len(self._dictionary)
+        shared, at = np.unique(block.item_sums, return_inverse=True)  # [U], [A, its features]
+        places, signs = self._dictionary.find(codes_of(block.context_sums + shared[:, None]))
+        values = block.context * signs  # [U, the context's features]
+        rows = np.arange(len(block.items) + 1) * block.items.shape[1]
+        weights = csr_array((block.items.ravel(), at.ravel(), rows), shape=(len(block.items), len(shared)))
+        squares: FloatArray = (block.items**2 * (values**2).sum(axis=1)[at]).sum(axis=1)
+        return weights @ _dense(places, values, size), squares
 
     def _solve(self) -> "_Solved":
         if self._solved is None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rl.draws import sample
-from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes
+from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes, WithUniform
 from rl.policy import FloatArray, Observations, Policy, PolicyError, Query
 from tests.markets import four_errors
 
@@ -229,3 +229,11 @@ def test_no_candidate_is_an_error(explorer: Exploration) -> None:
 def test_settings_out_of_range_are_refused(explorer: type[Exploration], field: str, value: float) -> None:
     with pytest.raises(ValidationError, match=field):
         explorer.model_validate({field: value})
+
+
+@pytest.mark.parametrize("inner", [EpsilonGreedy(epsilon=0.0), SquareCB(gamma=10), Votes(floor=0.0)])
+def test_a_uniform_share_on_top_of_any_explorer(inner: Exploration) -> None:
+    both, alone = WithUniform(inner, 0.2), inner.probabilities(SAMPLES[None], MASK[None])[0]
+    p = both.probabilities(SAMPLES[None], MASK[None])[0]
+    np.testing.assert_allclose(p, 0.8 * alone + 0.2 * np.array([0.25, 0.25, 0.25, 0.0, 0.25]), atol=1e-15)
+    assert both.of_one(SAMPLES)(MASK).tolist() == p.tolist()

@@ -130,6 +130,14 @@ def test_feedback_events_and_rejects_read_back_exactly(store: Store, clock: Cloc
     assert repr(store.feedback()[1][1].value) == "7.0"
 
 
+def test_what_another_log_received_keeps_its_time_where_it_is_asked_for(store: Store, clock: Clock) -> None:
+    early = T0 - timedelta(days=3)
+    sent = [feedback("1", "d", received_at=early), feedback("2", "d")]
+    assert [stored.record.received_at for stored in store.insert(sent, received=True)] == [early, T0]  # type: ignore[union-attr]
+    store.insert([feedback("3", "d", received_at=early)])
+    assert [found.received_at for _, found in store.feedback()] == [early, T0, T0]
+
+
 def test_a_known_key_returns_what_was_stored_first(store: Store, clock: Clock) -> None:
     first = store.insert([decision("d"), feedback("f", "d"), event("till", "e"), reject("r")])
     clock.now += timedelta(hours=1)
