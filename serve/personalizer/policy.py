@@ -6,11 +6,12 @@ from data.schema import RewardSpec
 from rl.artefact import Artefact
 from rl.json_features import DescribedEncoder
 from rl.policies import DescribedConfig, build
-from rl.vw_arguments import DEFAULT_ARGUMENTS, ArgumentsError, config_of
+from rl.vw_arguments import ArgumentsError, config_of
 from serve.personalizer.configuration import LOOP, REWARD, Configuration, PolicySettings
 from serve.personalizer.errors import Refusal
 
-DEFAULT_POLICY = PolicySettings(name="default", arguments=DEFAULT_ARGUMENTS)
+DEFAULT_POLICY = PolicySettings(name="default", arguments="--cb_explore_adf --bag 4 --epsilon 0.2 -q ::")
+"""Explores where it is not sure, and with the exploration percentage everywhere; Personalizer's own did the latter."""
 
 _EPSILON = re.compile(r"(?<!\S)--epsilon[=\s]\s*\S+")
 

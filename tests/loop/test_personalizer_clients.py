@@ -187,7 +187,7 @@ def test_a_configuration_counts_by_itself(tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while True:
             answer = asking.rank({"actions": actions("a", "b")})
-            if {one["id"]: one["probability"] for one in answer["ranking"]} == {"a": 0.75, "b": 0.25}:
+            if answer["ranking"][1]["probability"] >= 0.25 and answer["ranking"][0]["id"] == "a":
                 break
             assert time.monotonic() < deadline
 

@@ -185,7 +185,7 @@ def test_the_learning_mode_counts_at_once_and_is_logged(client: TestClient, loop
         assert [slot["rewardActionId"] for slot in answer["slots"]] == ["c", "a"]
 
 
-DEFAULT = "--cb_explore_adf --epsilon {} --power_t 0 -l 0.001 --cb_type mtr -q ::"
+DEFAULT = "--cb_explore_adf --bag 4 --epsilon {} -q ::"
 
 
 def test_the_learning_policy_and_the_exploration_percentage_are_one(client: TestClient, loop: Loop) -> None:
