@@ -234,7 +234,7 @@ def running(config: ServiceConfig, port: int, **of_gateway: Any) -> Iterator[str
     """
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     try:
-        serve.run(_bind(config, **{"num_replicas": 2, **of_gateway}), name="raycommend")
+        serve.run(_bind(config, **(of_gateway or {"num_replicas": 2})), name="raycommend")
         yield f"http://127.0.0.1:{port}"
     finally:
         # Serve kills its controller while that still answers, and Ray prints this to standard output as a failure.

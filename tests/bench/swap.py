@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def report(
     answered = [answer for answer in answers if answer.status == 200]
     mixed = [answer for answer in answered if is_mixed(answer, versions, *asked[answer.number % len(asked)])]
     folds = [answer.body["policy"]["version"] for answer in sorted(swapped, key=lambda a: a.answered) if answer.body]
-    swaps = sum(one != other for one, other in zip(folds, folds[1:], strict=False))
+    swaps = sum(one != other for one, other in pairwise(folds))
     ratio = quantile_ms(swapped, 0.99) / quantile_ms(still, 0.99)
     figures = {"failed": len(answers) - len(answered), "mixed": len(mixed), "p99_ratio": round(ratio, 3)}
     peers: dict[str, float] = {"requests": len(answers), "versions_seen": len(set(folds)), "changes_seen": swaps}

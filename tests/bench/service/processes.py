@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 import psutil
@@ -54,23 +56,24 @@ def running(command: Sequence[str], health: str, environment: Mapping[str, str] 
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYCOMMEND_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     surroundings = {**kept, "PYTHONPATH": os.getcwd(), "PATH": path, **(environment or {})}
-    with subprocess.Popen(line, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as started:
-        assert started.stdout is not None
-        os.set_blocking(started.stdout.fileno(), False)
+    with tempfile.TemporaryFile() as printed:  # not a pipe, which would be full one day and stop the service
+        started = subprocess.Popen(line, env=surroundings, stdout=printed, stderr=subprocess.STDOUT)
+        process = psutil.Process(started.pid)
         try:
-            _wait(started, url + health)
-            yield Service(url, psutil.Process(started.pid))
+            _wait(started, url + health, printed)
+            yield Service(url, process)
         finally:
-            _stop(psutil.Process(started.pid))
+            _stop(process)
+            started.wait()
 
 
-def _wait(started: "subprocess.Popen[bytes]", url: str) -> None:
-    assert started.stdout is not None
-    deadline, printed = time.monotonic() + START_S, b""
+def _wait(started: "subprocess.Popen[bytes]", url: str, printed: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_S
     while True:
-        printed += started.stdout.read() or b""
         if started.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{started.args!r} does not answer at {url}: {printed.decode(errors='replace')}")
+            printed.seek(0)
+            text = printed.read().decode(errors="replace")
+            raise RuntimeError(f"{started.args!r} does not answer at {url}: {text[-5_000:]}")
         try:
             if httpx.get(url, timeout=5).status_code == 200:
                 return
