@@ -245,17 +245,18 @@ def _slot(slot: Json, outcome: Json, place: int) -> Slot:
 
 
 def _feedback(decision: Decision, outcomes: Sequence[Json]) -> list[Feedback]:
-    """Return a reward for each slot that something was observed of."""
+    """Return a reward for each slot that something was observed of, named as `data.attribution` has it."""
+    names = [slot.slot_id for slot in decision.slots] or decision.slate
     return [
         Feedback(
             feedback_id=f"{decision.decision_id}:{place}",
             decision_id=decision.decision_id,
             loop=decision.loop,
-            item_id=item,
+            item_id=name,
             kind=REWARD,
             value=_cost(outcome["_label_cost"]),
             received_at=decision.time,
         )
-        for place, (item, outcome) in enumerate(zip(decision.slate, outcomes, strict=True))
+        for place, (name, outcome) in enumerate(zip(names, outcomes, strict=True))
         if outcome.get("_o", True) or outcome["_label_cost"]
     ]

@@ -98,7 +98,7 @@ def filled(store: Store, clock: Clock) -> None:
         ]
     )
     clock.time = TIME + timedelta(seconds=60)
-    store.insert([reward(0, 1.0), reward(0, 0.5), reward(2, -0.25), reward(3, 0.125, item_id="tea")])
+    store.insert([reward(0, 1.0), reward(0, 0.5), reward(2, -0.25), reward(3, 0.125, item_id="foot")])
     clock.time = TIME + timedelta(seconds=900)
     store.insert([reward(1, 1.0)])
     clock.time = TIME + timedelta(days=2)
@@ -169,9 +169,8 @@ def test_without_what_is_ours_a_line_is_still_the_same_decision(store: Store, cl
             assert found.decision.probabilities == original.probabilities
         if number == 3:
             assert [slot.features for slot in found.decision.slots] == [({"size": "large"},), ()]
-        assert [item.value for item in found.feedback] == [[1.0], [1.0][:0], [-0.25], [0.125], []][
-            number
-        ] or number == 1
+        # what came too late is seen in the line of 1, but is worth nothing there
+        assert [item.value for item in found.feedback] == [[1.0], [0.0], [-0.25], [0.125], []][number]
 
 
 VW_LINE = {
