@@ -6,7 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ import httpx
 import psutil
 import pytest
 
+from data.settings import Settings
 from data.store import Store
 from serve import keys
+from serve.audit import audit
 from tests.ports import free_port
 from tests.shops import save_policies, small_market
 
@@ -164,6 +169,44 @@ def test_a_killed_replica_is_replaced_and_knows_everything(server: Server) -> No
     assert after[new]["policies"] == next(iter(before.values()))["policies"]
 
 
+def insist(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask until there is an answer, always the same."""
+    with httpx.Client(base_url=server.client.base_url, headers=server.client.headers, timeout=10) as client:
+        for _ in range(200):
+            with suppress(httpx.TransportError):
+                response = client.post(path, json=body)
+                if response.status_code == 200:
+                    answer: dict[str, Any] = response.json()
+                    return answer
+                assert response.status_code in (500, 502, 503), response.text  # the proxy's, while it does not know yet
+            time.sleep(0.05)
+    raise AssertionError(f"{path} was never answered")
+
+
+def test_retries_while_a_replica_dies_count_once(server: Server, home: Path) -> None:
+    def visit(n: int) -> dict[str, Any]:
+        if n == 40:
+            _gateways(server)[0].kill()
+        answer = insist(server, "/v1/recommend", {"k": 2, "user_id": f"1200{n % 9}", "decision_id": f"dying {n}"})
+        for _ in range(2):  # each report is sent twice
+            insist(server, "/v1/feedback", {"decision_id": f"dying {n}", "kind": "click"})
+        return answer
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(visit, range(160)))
+    store = Store.open(f"sqlite:///{home / 'store.db'}")
+    logged = store.decisions_by_id([f"dying {n}" for n in range(160)])
+    assert [list(logged[a["decision_id"]].slate) for a in answers] == [
+        [i["item_id"] for i in a["items"]] for a in answers
+    ]
+    assert {len(reports) for reports in store.feedback_of(list(logged)).values()} == {1}
+    assert len(store.feedback_of(list(logged))) == 160
+    store.close()
+    for answer in answers[::20]:
+        again = insist(server, "/v1/recommend", {"k": 9, "decision_id": answer["decision_id"]})
+        assert again["items"] == answer["items"]
+
+
 def test_restarted_it_comes_back_with_what_it_had_learned(server: Server, home: Path) -> None:
     body = {"k": 2, "user_id": "12003", "policy": "linear_thompson"}
     first = server.client.post("/v1/recommend", json={**body, "decision_id": "kept"}).json()
@@ -181,6 +224,13 @@ def test_restarted_it_comes_back_with_what_it_had_learned(server: Server, home: 
         assert repeated["items"] == first["items"]
     finally:
         stop(again)
+
+
+def test_every_decision_of_all_this_can_be_made_again(home: Path) -> None:
+    where, now = Settings(home=home, store=None, archive=None), datetime.now(UTC)
+    found = audit(Store.open(where.store_url), where, now - timedelta(days=1), now)
+    assert found.decisions > 190
+    assert found.mismatches == []
 
 
 def scores(server: Server) -> dict[str, float]:
