@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
@@ -29,7 +30,7 @@ from serve.api.v1 import create_api
 from serve.config import Secrets, ServiceConfig
 from serve.edge import Edge
 from serve.errors import Answers
-from serve.followers import Served
+from serve.followers import Served, owned
 from serve.keys import KeyRing
 from serve.loops import Known, Loops, News, PlanSource
 from serve.personalizer.configuration import LOOP
@@ -149,8 +150,9 @@ class Gateway:
         await asyncio.to_thread(self._writer.close)
 
     async def _catch_up(self) -> None:
-        """Wait for news of the learner and take them over; nothing awaits in between, so no request sees half of it."""
+        """Wait for news of the learner and take them over; nothing awaits in the taking: no request sees half of it."""
         news, replicas = await self._learner.news.remote(self._replica, self._served.known())
+        news = await asyncio.to_thread(owned, news)
         self._served.take(news)
         self._edge.rates.share(replicas)
 
@@ -206,7 +208,11 @@ def ray_environment(drain_s: float) -> dict[str, str]:
     Args:
         drain_s: how long a replica that is to stop still answers, in seconds; Serve's default is 30.
     """
+    # Of replicas: two services that begin at one port take what the other's dying replicas leave, and its requests.
+    first = 20_000 + 50 * (os.getpid() % 200)
     return {
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 49),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),

@@ -1,6 +1,8 @@
 """What a replica knows of the learner's folds, and how it keeps up with them. No Ray: `serve.app` brings the news."""
 
 from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rl.policy import PolicyError
@@ -8,6 +10,16 @@ from serve.fold import Snapshot
 from serve.loops import News, Place
 from serve.recommender import Recommender
 from serve.router import Router
+
+
+def owned(news: News) -> News:
+    """Return news with policies that can learn on: arrays that came from another process over Ray cannot be written."""
+    return {place: _copied(what) if isinstance(what, Snapshot) else what for place, what in news.items()}
+
+
+def _copied(snapshot: Snapshot) -> Snapshot:
+    copies = {name: replace(a, policy=deepcopy(a.policy)) for name, a in snapshot.artefacts.items()}
+    return replace(snapshot, artefacts=copies)
 
 
 class Served:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.schema import Decision
+from serve.followers import Served, owned
 from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "?api-version=2022-09-01-preview"
@@ -100,6 +102,25 @@ def test_it_learns_which_action_is_right_where(shop: Shop) -> None:
         probabilities = dict(zip(decision.candidates, decision.probabilities, strict=True))
         assert probabilities[action] > 0.85
         assert min(probabilities.values()) == pytest.approx(0.1 / 3, abs=0.03)
+
+
+def test_it_learns_on_from_what_came_from_another_process(shop: Shop) -> None:
+    buffers: list[pickle.PickleBuffer] = []
+    blob = pickle.dumps(shop.loop.loops.news({}), protocol=5, buffer_callback=buffers.append)
+    news = pickle.loads(blob, buffers=[bytes(buffer) for buffer in buffers])  # arrays that cannot be written, as Ray's
+    other = Served({"personalizer": {"personalizer": 1.0}})
+    other.take(owned(news))
+    for number in range(3):
+        shop.reward(shop.rank("a", context=str(number)), 1)
+        shop.loop.loops.poll()
+    other.take(shop.loop.loops.news(other.known()))
+    shop.loop.learn()
+    policies = [
+        one.at("personalizer").artefact("personalizer").policy.state_dict() for one in (other, shop.loop.served)
+    ]
+    assert policies[0].keys() == policies[1].keys()
+    for name, array in policies[0].items():
+        assert array.tolist() == policies[1][name].tolist()
 
 
 def test_a_reward_that_comes_before_its_rank_counts(shop: Shop) -> None:
