@@ -124,6 +124,25 @@ def test_what_was_learned_changes_the_answers(server: Server) -> None:
     assert item["score"] > 1
 
 
+def test_the_personalizer_loop_learns_and_is_configured_in_all_replicas(server: Server) -> None:
+    client, version = server.client, "/personalizer/v1.1-preview.3"
+    body = {"actions": [{"id": "a", "features": [{"f": 1}]}]}
+    for _ in range(10):
+        event = client.post(f"{version}/rank", json=body).json()["eventId"]
+        assert client.post(f"{version}/events/{event}/reward", json={"value": 1}).status_code == 204
+    configuration = client.get(f"{version}/configurations/service").json()
+    changed = {**configuration, "explorationPercentage": 0.5}
+    assert client.put(f"{version}/configurations/service", json=changed).status_code == 200
+    body["actions"].append({"id": "b", "features": [{"f": 2}]})
+
+    def learned_and_told() -> bool:  # by whichever replicas answer
+        answers = [client.post(f"{version}/rank", json=body).json()["ranking"] for _ in range(10)]
+        probabilities = [{one["id"]: one["probability"] for one in ranking} for ranking in answers]
+        return all(0.25 <= p["b"] < p["a"] for p in probabilities)
+
+    wait_for(learned_and_told, 20)
+
+
 def test_a_key_is_required(server: Server) -> None:
     response = httpx.post(f"http://127.0.0.1:{server.port}/v1/recommend", json={})
     assert response.status_code == 401
