@@ -14,6 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.schema import Decision
+from data.settings import Settings
+from serve.audit import Audit, audit
 from serve.followers import Served, owned
 from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
 
@@ -323,6 +325,39 @@ def test_the_log_is_deleted_and_the_model_keeps_what_it_has_learned(shop: Shop) 
     shop.configure(explorationPercentage=0.3)
     assert shop.expected("a") == pytest.approx(before)
     assert shop.client.delete(LOGS).status_code == 204
+
+
+def test_an_audit_makes_every_decision_again(shop: Shop, tmp_path: Path) -> None:
+    def some() -> None:
+        slots = [{"id": "1", "baselineAction": "a", "excludedActions": ["b"]}, {"id": "2", "baselineAction": "b"}]
+        for number in range(6):
+            decision = shop.rank(*"abc", context=str(number % 2), excludedActions=["c"] * (number % 3 == 0))
+            shop.reward(decision, float(decision.slate[0] == "a"))
+            shop.reward(shop.rank(*"abc", slots=slots), 0.5)
+            if number % 2:
+                shop.loop.learn()
+
+    def audited() -> Audit:
+        day = timedelta(days=1)
+        home = Settings(home=tmp_path, store=None, archive=None)
+        return audit(shop.loop.store, home, shop.clock.now - day, shop.clock.now + day)
+
+    some()
+    shop.configure(explorationPercentage=0.05, rewardAggregation="sum")
+    some()
+    shop.configure(learningMode="Apprentice")
+    some()
+    shop.configure(learningMode="Online")
+    assert shop.begin_with(shop.model(signed="true")).status_code == 204
+    some()
+    found = audited()
+    assert (found.decisions, found.mismatches) == (48, [])
+    assert shop.client.delete(LOGS).status_code == 204
+    shop.clock.tick()
+    shop.loop.learn()
+    some()
+    found = audited()
+    assert (found.decisions, found.mismatches) == (12, [])
 
 
 def test_model_properties_say_when_it_last_learned(shop: Shop) -> None:
