@@ -105,11 +105,12 @@ def setup(secrets: Iterable[str] = (), stream: TextIO | None = None, others: Ite
 
     Args:
         secrets: what must not be logged, besides what looks like a key.
-        stream: where to; default: standard error.
+        stream: where to; default: the standard error that the process began with.
         others: loggers that have handlers of their own, which keep them.
     """
     redact = Redact(secrets)
-    handler = logging.StreamHandler(stream or sys.stderr)
+    # Not sys.stderr: a replica of Serve has put a logger in its place, which unwinds the stack for every line.
+    handler = logging.StreamHandler(stream or sys.__stderr__ or sys.stderr)
     handler.setFormatter(JsonFormatter())
     handler.addFilter(redact)
     logger = logging.getLogger(LOGGER)
