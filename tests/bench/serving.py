@@ -14,7 +14,7 @@ default_proxy       ours behind Serve's own proxy, with Serve's defaults
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -57,13 +57,15 @@ NAMES = ("ours", "uvicorn_committed", "uvicorn_bare", "mlflow", "default_proxy")
 
 
 @contextmanager
-def services(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Service]]:
-    """Train the policy, give each service a copy, and start those that are named."""
+def services(
+    folder: Path, names: Sequence[str], prepare: Callable[[Path, str], tuple[shop.Names, shop.Names]] = shop.prepare
+) -> Iterator[dict[str, Service]]:
+    """Give each service a home with a policy, and start those that are named."""
     with ExitStack() as stack:
         up: dict[str, Service] = {}
         for name in names:
-            market = shop.save_linear(folder / name, POLICY)
-            asked = shop.asks(market.users, market.items, number=2_000)
+            users, items = prepare(folder / name, POLICY)
+            asked = shop.asks(users, items, number=2_000)
             shop.write_bodies(folder / f"{name}.jsonl", asked, "mlflow" if name == "mlflow" else "v1")
             command, health, environment = how_to_start(name, folder / name)
             up[name] = stack.enter_context(running(command, health, environment))
@@ -82,9 +84,21 @@ def how_to_start(name: str, home: Path) -> tuple[list[str], str, dict[str, str]]
         mlflow.pyfunc.save_model(model, python_model=scorer, artifacts=artefacts, pip_requirements=[])
         command = ["mlflow", "models", "serve", "-m", str(model), "-p", "{port}", "--env-manager", "local"]
         return command, "/ping", {}
-    environment = {plain.HOME: str(home), plain.POLICY: POLICY, plain.COMMIT: str(int(name == "uvicorn_committed"))}
+    environment = {plain.HOME: str(home), plain.POLICY: POLICY, plain.COMMIT: str(int(name != "uvicorn_bare"))}
     command = ["{python}", "-m", "uvicorn", "--factory", "tests.bench.service.plain:app", "--port", "{port}"]
     return [*command, "--no-access-log"], "/healthz", environment
+
+
+def take_turns(
+    folder: Path, up: Mapping[str, Service], connections: Sequence[int], seconds: float, number: int
+) -> list[Turn]:
+    """Load the services in turns, after a turn that does not count."""
+    for name, service in up.items():
+        turn(folder, name, service, connections, 2.0)
+    return [
+        {name: turn(folder, name, up[name], connections, seconds) for name in rotated(list(up), at)}
+        for at in range(number)
+    ]
 
 
 def turn(folder: Path, name: str, service: Service, connections: Sequence[int], seconds: float) -> dict[int, Load]:

@@ -58,7 +58,7 @@ def main() -> None:
             context = {"time": TIME.isoformat()}
             return "/v1/recommend", {"user_id": user, "candidates": items, "k": shop.K, "context": context}
 
-        config = {"policies": {}, "champion": {}}
+        config: dict[str, object] = {"policies": {}, "champion": {}}
         with running(shop.ours(home, config, options.replicas), "/healthz") as service:
             asyncio.run(steady(service.url, request, range(int(3 * RATE)), RATE))
             swapped, still = list[Answer](), list[Answer]()

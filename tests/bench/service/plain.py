@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -18,7 +19,9 @@ from data.schema import Decision
 from data.settings import Settings
 from data.store import Store
 from data.writer import GroupCommitWriter
-from rl.artefact import load
+from rl.artefact import Artefact, load
+from rl.histories import Histories
+from rl.policies import TransformerConfig
 from serve.fold import Snapshot
 from serve.recommender import Ask, Recommender
 from serve.router import Router
@@ -33,9 +36,15 @@ def app() -> FastAPI:
     settings = Settings(home=Path(os.environ[HOME]), store=None, archive=None)
     name, commit = os.environ[POLICY], os.environ[COMMIT] == "1"
     threadpool_limits(1)
+    store = Store.open(settings.store_url)
+    artefact = loaded(settings.home / "policies" / name)
+    histories = Histories(artefact.history) if artefact.history else None
+    if histories:
+        for _, shown in store.decisions():
+            histories.show(shown.user_id or "", shown.decision_id, shown.slate)
     recommender = Recommender(Router({name: 1.0}))
-    recommender.restore(Snapshot("plain", 0, 0, {name: load(settings.home / "policies" / name)}))
-    writer = GroupCommitWriter(Store.open(settings.store_url))
+    recommender.restore(Snapshot("plain", 0, 0, {name: artefact}, histories))
+    writer = GroupCommitWriter(store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,6 +69,8 @@ def app() -> FastAPI:
             [stored] = await asyncio.wrap_future(writer.submit([decision]))
             assert isinstance(stored.record, Decision)
             decision = stored.record
+        if histories and decision.user_id:
+            histories.show(decision.user_id, decision.decision_id, decision.slate)
         slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
         return RecommendResponse(
             decision_id=decision.decision_id,
@@ -73,3 +84,19 @@ def app() -> FastAPI:
         return {"status": "ok"}
 
     return api
+
+
+def loaded(folder: Path) -> Artefact:
+    """Load a policy as it is; a transformer is computed by torch, on one thread, its tables once."""
+    artefact = load(folder)
+    if artefact.history:
+        import torch
+
+        from rl.policies.transformer import TransformerPolicy
+
+        torch.set_num_threads(1)
+        assert isinstance(artefact.policy, TransformerPolicy)
+        assert isinstance(artefact.config, TransformerConfig)
+        quickest = TransformerPolicy(artefact.policy.network, artefact.config.explorer, frozen=True)
+        return replace(artefact, policy=quickest)
+    return artefact

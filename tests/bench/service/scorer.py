@@ -5,7 +5,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from threadpoolctl import threadpool_limits
 
 from rl.artefact import load
@@ -28,7 +28,7 @@ class Scorer(PythonModel):
     ) -> pd.DataFrame:
         """Return the slate: items, scores and propensities."""
         items = model_input["item_id"].tolist()
-        visit = Visit(model_input["user_id"].iat[0], pd.Timestamp.now("UTC").to_pydatetime(), items)
+        visit = Visit(str(model_input["user_id"].iat[0]), pd.Timestamp.now("UTC").to_pydatetime(), items)
         slates = self._artefact.policy.decide(self._artefact.encoder.query([visit]), K, self._rng)
         return pd.DataFrame(
             {

@@ -1,22 +1,28 @@
 """The shop that the benches of the service sell in: a generated market, a policy that has learned, requests."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from data.features import EncoderConfig, fit
-from data.schema import RewardSpec
+from data.schema import Decision, RewardSpec
+from data.settings import Settings
+from data.store import Store
 from rl.artefact import Artefact, save
+from rl.catalogue_encoder import CatalogueEncoder
 from rl.encoding import CustomerEncoder
 from rl.experience import generated_events
 from rl.interaction import interact
-from rl.policies import LinUCBConfig, PolicyConfig, build
+from rl.policies import LinUCBConfig, PolicyConfig, TransformerConfig, build
 from rl.simulators.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market import Market
 from rl.simulators.retail import RetailEnv
 
+Names: TypeAlias = tuple[str, ...]
 K, CANDIDATES, ITEMS = 10, 50, 60
 VISITS = 2_000  # simulated, that a policy has learned from
 
@@ -48,7 +54,53 @@ def save_linear(home: Path, name: str, seed: int = 0) -> Market:
     return market
 
 
-def asks(users: tuple[str, ...], items: tuple[str, ...], number: int, seed: int = 0) -> list[tuple[str, list[str]]]:
+def prepare(home: Path, name: str) -> tuple[Names, Names]:
+    """Save a linear policy; returns ids of the customers and of the items."""
+    market = save_linear(home, name)
+    return market.users, market.items
+
+
+def save_transformer(home: Path, name: str, n_items: int = 200, n_users: int = 500) -> tuple[Names, Names]:
+    """Save a transformer of random weights that reads histories of 20, and log two slates of 10 for each customer.
+
+    Returns:
+        Ids of the customers and of the items.
+    """
+    import torch  # takes seconds
+
+    from rl.policies.transformer import TransformerPolicy
+
+    torch.manual_seed(0)
+    encoder, config = CatalogueEncoder.numbered(n_items), TransformerConfig()
+    policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
+    assert isinstance(policy, TransformerPolicy)
+    with torch.no_grad():
+        for weights in policy.network.parameters():
+            weights.normal_(0, 0.3)
+    save(Artefact(name, config, policy, encoder, RewardSpec(), {}, history=2 * K), home / "policies" / name)
+    users, rng = tuple(f"customer{number}" for number in range(n_users)), np.random.default_rng(0)
+    store = Store.open(Settings(home=home, store=None, archive=None).store_url)
+    store.insert([_shown(f"before-{user}-{turn}", user, encoder.items, rng) for user in users for turn in range(2)])
+    store.close()
+    return users, encoder.items
+
+
+def _shown(decision_id: str, user: str, items: Names, rng: np.random.Generator) -> Decision:
+    slate = tuple(rng.permutation(items)[:K].tolist())
+    return Decision(
+        decision_id=decision_id,
+        time=datetime.now(UTC),
+        user_id=user,
+        candidates=slate,
+        slate=slate,
+        propensities=(1.0,) * K,
+        scores=(0.0,) * K,
+        policy="before",
+        policy_version="before",
+    )
+
+
+def asks(users: Names, items: Names, number: int, seed: int = 0) -> list[tuple[str, list[str]]]:
     """Return customers and 50 candidates each, at random."""
     rng = np.random.default_rng(seed)
     who = rng.integers(len(users), size=number)
