@@ -70,12 +70,13 @@ def generated_events(market: Market, invoices: int, rng: np.random.Generator) ->
 
 
 def logged_outcomes(store: Store, spec: RewardSpec, until: datetime) -> list[Outcome]:
-    """Return what the decisions made until then have earned, in log order; their windows must have closed.
+    """Return what v1's decisions made until then have earned, in log order; their windows must have closed.
 
     Raises:
         DataError: there is no such decision.
     """
-    decisions = [decision for _, decision in store.decisions() if decision.time <= until]
+    logged = store.decisions(loop="v1")
+    decisions = [decision for _, decision in logged if decision.time <= until and decision.mode != "log"]
     if not decisions:
         raise DataError(
             f"the log has no decision from before {until:%Y-%m-%d %H:%M:%S} UTC, which is when the last wait window of "

@@ -14,17 +14,19 @@ from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from data.attribution import GRACE
+from data.errors import DataError
 from data.features import Encoder, EncoderConfig, fit
 from data.schema import PolicyName, RewardSpec
 from data.settings import Settings
 from data.store import Store
 from rl.artefact import Artefact, save
 from rl.config import TrainingConfig
-from rl.encoding import CustomerEncoder
+from rl.encoding import CustomerEncoder, VisitEncoder
 from rl.experience import generated_events, logged_outcomes, purchase_events
 from rl.fold import observe
 from rl.interaction import interact
-from rl.policies import LinearThompsonConfig, OnlinePolicyConfig, build
+from rl.json_features import DescribedEncoder
+from rl.policies import DescribedConfig, LinearThompsonConfig, OnlinePolicyConfig, build
 from rl.policy import Policy, PolicyError
 from rl.simulators.fitted import FittedMarketConfig, fit_market
 from rl.simulators.generated import GeneratedMarketConfig, generate_market
@@ -47,8 +49,9 @@ class Training(TrainingConfig):
     policy: OnlinePolicyConfig = LinearThompsonConfig()
     encoder: EncoderConfig = EncoderConfig()
     reward: RewardSpec = RewardSpec()
-    source: Literal["simulator", "log"] = Field(
-        default="simulator", description="learn from simulated visits, or from the logged decisions and their feedback"
+    source: Literal["simulator", "log", "nothing"] = Field(
+        default="simulator",
+        description="learn from simulated visits, from the logged decisions and their feedback, or only in service",
     )
     market: MarketConfig = Field(
         default=FittedMarketConfig(), description="the simulator's customers: fitted to the node's events, or generated"
@@ -72,15 +75,16 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
         DataError: there is nothing to train from.
         PolicyError: the slate is longer than the catalogue.
     """
+    if isinstance(config.policy, DescribedConfig):
+        return _described(config, settings)
     rng = np.random.default_rng(config.seed)
     market, events = _experience(config, settings, rng)
     encoder = CustomerEncoder.of(fit(events, config.encoder))
     policy = build(config.policy, encoder.n_features, encoder.n_states, encoder.popularity)
-    until = None
+    until, report = None, dict[str, Any]()
     if config.source == "log":
-        until = datetime.now(UTC) - timedelta(seconds=config.reward.wait_s) - GRACE  # the service learns what is later
-        report = _from_log(policy, encoder, config.reward, Store.open(settings.store_url), until)
-    else:
+        until, report = _from_log(policy, encoder, config.reward, settings)
+    elif config.source == "simulator":
         report = _from_simulator(policy, encoder, market or _fitted(config, events, encoder), config, rng, progress)
     trained_on = {
         "source": config.source,
@@ -89,6 +93,23 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
         "last_event": pc.max(events["time"]).as_py().isoformat(),
         "encoder": encoder.version,
     }
+    artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on, until)
+    return save(artefact, config.folder(settings)), report
+
+
+def _described(config: Training, settings: Settings) -> tuple[Artefact, dict[str, Any]]:
+    """Make a policy that learns from what is said of visits and items: simulated ones say nothing."""
+    if config.source == "simulator":
+        raise DataError(
+            "a described policy learns from what requests and the catalogue say, which a simulator does not: give "
+            "--source nothing, and it learns in service, or --source log"
+        )
+    encoder = DescribedEncoder(())
+    policy = build(config.policy, encoder.n_features, encoder.n_states, encoder.popularity)
+    until, report = None, dict[str, Any]()
+    if config.source == "log":
+        until, report = _from_log(policy, encoder, config.reward, settings)
+    trained_on: dict[str, str | int | float] = {"source": config.source, "encoder": encoder.version}
     artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on, until)
     return save(artefact, config.folder(settings)), report
 
@@ -107,12 +128,14 @@ def _fitted(config: Training, events: pa.Table, encoder: Encoder) -> Market:
 
 
 def _from_log(
-    policy: Policy, encoder: CustomerEncoder, spec: RewardSpec, store: Store, until: datetime
-) -> dict[str, Any]:
-    """Fold every decision made until then, whichever policy made it."""
-    outcomes = logged_outcomes(store, spec, until)
+    policy: Policy, encoder: VisitEncoder, spec: RewardSpec, settings: Settings
+) -> tuple[datetime, dict[str, Any]]:
+    """Fold every decision whose window has closed, whichever policy made it; returns until when that is."""
+    until = datetime.now(UTC) - timedelta(seconds=spec.wait_s) - GRACE  # the service learns what is later
+    outcomes = logged_outcomes(Store.open(settings.store_url), spec, until)
     policy.update(observe(outcomes, encoder))
-    return {"outcomes": len(outcomes), "mean_reward": float(np.mean([outcome.reward for outcome in outcomes]))}
+    report = {"outcomes": len(outcomes), "mean_reward": float(np.mean([outcome.reward for outcome in outcomes]))}
+    return until, report
 
 
 def _from_simulator(

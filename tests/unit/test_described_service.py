@@ -1,0 +1,120 @@
+"""A shop with nothing but a catalogue: a policy that learns from what is said of visits, users and items, over v1."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from data.settings import Settings
+from data.store import Store
+from data.writer import GroupCommitWriter
+from rl import train
+from rl.artefact import load
+from serve.api.v1 import create_api
+from serve.audit import audit
+from serve.config import ServiceConfig
+from serve.followers import Served
+from serve.loops import Loops
+from serve.service import Service
+from serve.sources import Configured
+
+MAKE = ["--policy.kind", "described", "--source", "nothing", "--name", "described", "--no-track"]
+ITEMS = [
+    *({"item_id": f"mug{n}", "features": {"kind": "mug"}} for n in range(4)),
+    *({"item_id": f"hat{n}", "features": {"kind": "hat"}} for n in range(4)),
+]
+
+
+class Shop:
+    """A service that learns whenever it is told to."""
+
+    def __init__(self, home: Path, store: Store, writer: GroupCommitWriter) -> None:
+        config = ServiceConfig(policies={"described": 1.0}, home=str(home))
+        self.loops = Loops(
+            store, config.settings, [Configured(config, config.settings, store)], lambda: datetime.now(UTC)
+        )
+        self.served = Served({"v1": config.shares})
+        self.client = TestClient(create_api(Service(self.served, store, writer, {}, config)))
+        self.learn()
+
+    def learn(self) -> None:
+        self.loops.poll()
+        self.served.take(self.loops.news(self.served.known()))
+
+    def scores(self, user: str, items: list[str]) -> list[float]:
+        ask = {"user_id": user, "candidates": items, "k": len(items), "explore": False}
+        shown = {i["item_id"]: i["score"] for i in self.client.post("/v1/recommend", json=ask).json()["items"]}
+        return [shown[item] for item in items]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path))
+    assert train.main(MAKE) == 0
+    return tmp_path
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[Store]:
+    store = Store.open(f"sqlite:///{home / 'store.db'}")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def shop(home: Path, store: Store) -> Iterator[Shop]:
+    with GroupCommitWriter(store) as writer:
+        yield Shop(home, store, writer)
+
+
+def live(shop: Shop, visits: int) -> None:
+    """Tea drinkers click mugs and nothing else, the others hats."""
+    client = shop.client
+    assert client.post("/v1/items", json={"items": ITEMS}).status_code == 200
+    for user, drink in (("ann", "tea"), ("bob", "coffee")):
+        client.put(f"/v1/users/{user}", json={"features": {"drinks": drink}})
+    for n in range(visits):
+        user, liked = (("ann", "mug"), ("bob", "hat"))[n % 2]
+        answer: dict[str, Any] = client.post("/v1/recommend", json={"user_id": user, "k": 2}).json()
+        reports = [{"decision_id": answer["decision_id"], "kind": "view"}]
+        reports += [
+            {"decision_id": answer["decision_id"], "kind": "click", "item_id": item["item_id"]}
+            for item in answer["items"]
+            if item["item_id"].startswith(liked)
+        ]
+        client.post("/v1/feedback", json=reports)
+        if n % 10 == 9:
+            shop.learn()
+
+
+def test_a_cold_item_is_known_by_its_features_and_a_cold_user_by_his(shop: Shop, store: Store, home: Path) -> None:
+    live(shop, 120)
+    new = [{"item_id": f"new {kind}", "features": {"kind": kind}} for kind in ("mug", "hat")]
+    shop.client.post("/v1/items", json={"items": new})
+    shop.client.put("/v1/users/cold", json={"features": {"drinks": "tea"}})
+    for user in ("ann", "cold"):
+        mug, hat = shop.scores(user, ["new mug", "new hat"])
+        assert mug > hat + 0.3, user
+    mug, hat = shop.scores("bob", ["new mug", "new hat"])
+    assert hat > mug + 0.3
+    where, now = Settings(home=home, store=None, archive=None), datetime.now(UTC)
+    found = audit(store, where, now - timedelta(days=1), now + timedelta(days=1))
+    assert (found.decisions, found.mismatches) == (123, [])
+
+
+def test_it_can_be_trained_from_the_log(shop: Shop, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live(shop, 60)
+    monkeypatch.setattr("rl.training.retail.GRACE", timedelta(seconds=-600.5))  # as if all windows had closed
+    assert train.main(["--policy.kind", "described", "--source", "log", "--name", "logged", "--no-track"]) == 0
+    logged = load(home / "policies" / "logged")
+    assert logged.learned_until is not None
+    assert any(array.any() for array in logged.policy.state_dict().values())
+
+
+def test_a_simulator_says_nothing_of_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--policy.kind", "described", "--out", str(tmp_path), "--no-track"]
+    assert train.main(arguments) == 2
+    assert "give --source nothing" in capsys.readouterr().err
