@@ -62,7 +62,8 @@ class JsonRoute(APIRoute):
             return handle
 
         async def strict(plain: Request) -> Response:
-            request = JsonRequest(plain.scope, plain.receive)
+            # One that was read already has its body; the next to read it would wait for ever.
+            request = plain if isinstance(plain, JsonRequest) else JsonRequest(plain.scope, plain.receive)
             if await request.body():
                 _check_media_type(request.headers.get("content-type", ""))
                 await request.json()
