@@ -195,7 +195,9 @@ def build(config: ServiceConfig) -> serve.Application:
 
 def _bind(config: ServiceConfig, **of_gateway: Any) -> serve.Application:
     learner = serve.deployment(num_replicas=1, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1})(Learner)
-    options = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.2}, **of_gateway}
+    logging_config = {"enable_access_log": False}  # the edge has one of its own
+    of_replica = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.2}, "logging_config": logging_config}
+    options = {**of_replica, **of_gateway}
     gateway = serve.deployment(**options)(serve.ingress()(Gateway))
     return gateway.bind(config, learner.bind(config))
 
