@@ -265,8 +265,8 @@ def _given(sparse: Sparse | None) -> Sparse:
 
 def _dense(places: IntArray, values: FloatArray, size: int) -> FloatArray:
     """Add up values [..., K] by place, [..., D]."""
-    if not size:
-        return np.zeros((*places.shape[:-1], 0))
+    if not size or not places.size:
+        return np.zeros((*places.shape[:-1], size))
     rows = places.reshape(-1, places.shape[-1])
     flat = rows + size * np.arange(len(rows))[:, None]
     total: FloatArray = np.bincount(flat.ravel(), values.ravel(), minlength=size * len(rows)).astype(np.float64)

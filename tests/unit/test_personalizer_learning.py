@@ -125,6 +125,14 @@ def test_it_learns_on_from_what_came_from_another_process(shop: Shop) -> None:
         assert array.tolist() == policies[1][name].tolist()
 
 
+def test_it_learns_without_a_context_too(shop: Shop) -> None:
+    for _ in range(5):
+        shop.reward(shop.rank("a", contextFeatures=None), 1)
+        shop.loop.learn()
+    assert shop.rank("a", contextFeatures=None).scores[0] > 0.5
+    assert shop.rank("b", contextFeatures=[]).scores[0] < 0.5
+
+
 def test_a_reward_that_comes_before_its_rank_counts(shop: Shop) -> None:
     path = f"/personalizer/events/early/reward{LATEST}"
     assert shop.client.post(path, json={"value": 1}).status_code == 204
