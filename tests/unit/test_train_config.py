@@ -101,7 +101,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("sed = 1", "sed: Extra inputs are not permitted, got 1"),
         ("seed = -1", "seed: Input should be greater than or equal to 0, got -1"),
         ("slate_size = 0", "slate_size: Input should be greater than or equal to 1, got 0"),
-        ("source = 'dreams'", "source: Input should be 'simulator' or 'log', got 'dreams'"),
+        ("source = 'dreams'", "source: Input should be 'simulator', 'log' or 'nothing', got 'dreams'"),
         ("encoder.rnk = 3", "encoder.rnk: Extra inputs are not permitted, got 3"),
         ("policy.kind = 'oracle'", "policy: Input tag 'oracle'"),
         ("policy = {kind = 'ridge', explorer = {kind = 'votes', floor = 2}}", "policy.ridge.explorer.votes.floor"),
