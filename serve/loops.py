@@ -53,7 +53,7 @@ class Plan:
 
 
 PlanSource: TypeAlias = Callable[[], Sequence[Plan]]
-"""Gives the plans that hold now; may raise `ArtefactError` or `StoreUnavailable`, and is asked again."""
+"""Gives the plans that hold now; may raise StoreUnavailable or a ValueError, and is asked again."""
 
 
 @dataclass
@@ -95,11 +95,13 @@ class Loops:
         """
         self._store, self._settings, self._sources, self._clock = store, settings, sources, clock
         self._refused: dict[Place, Plan] = {}
+        self._faults: dict[int, str] = {}
         self.current: dict[Place, Loop] = {}
         self.problems: dict[Place, str] = {}
         """Why a plan was refused, where one was and nothing better has come since."""
-        for plan in self._plans():
-            self.current[plan.place] = self._begin(plan)
+        for source in sources:
+            for plan in source():
+                self.current[plan.place] = self._begin(plan)
 
     def poll(self) -> bool:
         """Let each fold learn what is new; returns whether there was anything."""
@@ -144,7 +146,15 @@ class Loops:
         return found
 
     def _plans(self) -> list[Plan]:
-        return [plan for source in self._sources for plan in source()]
+        plans = list[Plan]()
+        for number, source in enumerate(self._sources):
+            try:
+                plans += source()
+            except ValueError as error:  # what one source cannot give does not stop the others
+                if self._faults.get(number) != str(error):
+                    log.error("%s gives no plan, what it gave before goes on: %s", type(source).__name__, error)
+                self._faults[number] = str(error)
+        return plans
 
     def _begin(self, plan: Plan) -> Loop:
         artefacts = {name: load_kept(digest, self._settings) for name, digest in plan.policies.items()}

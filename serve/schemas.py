@@ -8,6 +8,8 @@ from data.schema import Amount, Id, Mode, Scalar, UtcTime
 from serve.business import MAX_SLATE, BusinessRules, Filter
 
 MAX_CANDIDATES = 1_000
+OF_PERSONALIZER = "personalizer:"
+"""What the ids of the Personalizer API's decisions begin with."""
 MAX_BATCH = 1_000
 
 
@@ -50,6 +52,13 @@ class RecommendRequest(Body):
             except UnicodeEncodeError as error:
                 raise ValueError(f"no valid Unicode: {error.reason} at {error.start}") from error
         return context
+
+    @field_validator("decision_id")
+    @classmethod
+    def _is_of_this_interface(cls, decision_id: str | None) -> str | None:
+        if decision_id is not None and decision_id.startswith(OF_PERSONALIZER):
+            raise ValueError(f"ids that begin with {OF_PERSONALIZER!r} are those of the Personalizer API's events")
+        return decision_id
 
     @model_validator(mode="after")
     def _pins_are_in_the_slate(self) -> Self:

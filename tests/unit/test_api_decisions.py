@@ -207,3 +207,8 @@ def test_the_stream_tells_when_policies_change(service: Service) -> None:
         service.served.take({("v1", "default"): news})
         data = next(line for line in list(next(lines) for _ in range(5)) if "another" in line)
         assert '"learned_through":9' in data
+
+
+def test_ids_of_the_other_interface_are_refused(client: TestClient) -> None:
+    response = client.post("/v1/recommend", json={"decision_id": "personalizer:1"})
+    assert (response.status_code, response.json()["error"]["where"]) == (422, "decision_id")

@@ -20,7 +20,7 @@ from rl.registry import Found, point, register
 from serve.audit import audit
 from serve.config import Champion, ServiceConfig
 from serve.followers import Served
-from serve.loops import Loops
+from serve.loops import Loops, Plan
 from serve.recommender import Ask
 from serve.sources import Configured
 from tests.shops import DAY, small_market, untrained
@@ -148,3 +148,20 @@ def test_random_policies_need_no_training(settings: Settings, store: Store, tmp_
     served = Served({"v1": {"champion": 1.0}})
     served.take(loops(settings, store).news({}))
     assert served.at("v1").decide(Ask("d", datetime.now(UTC), 1)).propensities == (0.25,)
+
+
+def test_a_source_that_fails_does_not_stop_the_others(settings: Settings, store: Store, tmp_path: Path) -> None:
+    first = register(settings, transformer(tmp_path / "a", 1), "champion")
+    config = ServiceConfig(policies={}, champion=Champion(), reward=RewardSpec(wait_s=60))
+    broken = False
+
+    def other() -> list[Plan]:
+        if broken:
+            raise ArtefactError("something else")
+        return []
+
+    running = Loops(store, settings, [other, Configured(config, settings, store)], lambda: datetime.now(UTC))
+    broken = True
+    second = register(settings, bandit(tmp_path / "b"), "champion")
+    assert running.refresh()
+    assert [loop.plan.policies["champion"] for loop in running.current.values()] == [second.digest] != [first.digest]
