@@ -19,7 +19,8 @@ from pydantic import JsonValue
 from data.schema import CONTEXT_TIME, Described, Features, Slot
 from rl.catalogue_encoder import CatalogueEncoder
 from rl.encoding import Visit, histories
-from rl.policy import FloatArray, IntArray, Query, Sparse
+from rl.policy import FloatArray, IntArray, Query
+from rl.sparse import Sparse
 
 DEFAULT_NAMESPACE = " "
 ITEM_NAMESPACE = "i"

@@ -1,6 +1,7 @@
 """The Serve application: replicas that answer, one learner that they follow. The only module that imports Ray Serve."""
 
 import asyncio
+import gc
 import io
 import logging
 import os
@@ -39,7 +40,7 @@ from serve.personalizer.source import PersonalizerSource
 from serve.service import Service
 from serve.sources import Configured
 
-_POLL_S = 0.05
+_POLL_S = 0.1
 """How often the learner looks at the log; adds half of it to the time until feedback is served."""
 _REFRESH_S = 0.5
 """How often it looks whether something else is to be served."""
@@ -138,6 +139,8 @@ class Gateway:
             raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
         await self._catch_up()
         await asyncio.to_thread(self._service.refresh_catalogue)
+        gc.collect()
+        gc.freeze()  # what was loaded stays: looking through it again and again would hold up a hundred requests
         self._tasks = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(_again(self._edge.keys.refresh, _KEYS_S)),
@@ -219,6 +222,7 @@ def ray_environment(drain_s: float) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.front:middlewares",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),  # more than cores are in the way
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
     }

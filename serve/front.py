@@ -1,4 +1,4 @@
-"""What stands before Ray Serve's own handling of a request, in every replica: it drops the headers that Serve obeys.
+"""What stands before Ray Serve's own handling of a request, in every replica: it decides the headers that Serve obeys.
 
 Serve 2.60 decodes some headers as UTF-8 before the application sees the request, and fails with a bare 500 where they
 are none; another lets a client end its request with a 408 that has not our shape. `serve.app.ray_environment` gives
@@ -23,6 +23,9 @@ OBEYED: Final = frozenset(
 )
 """Headers by which a client would steer Serve, which takes `-` for `_` in some; none is part of our interface."""
 
+_ALONE: Final = (b"x-request-disconnect-disabled", b"?1")
+"""Tells Serve not to watch for clients that leave, with two tasks more a request: `serve.limits` and streams do."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
@@ -40,10 +43,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on without them."""
         if scope["type"] == "http":
-            headers = scope["headers"]
-            kept = [header for header in headers if _keeps(*header)]
-            if len(kept) < len(headers):
-                scope["headers"] = kept
+            scope["headers"] = [*(header for header in scope["headers"] if _keeps(*header)), _ALONE]
         await self._app(scope, receive, send)
 
 

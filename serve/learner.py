@@ -20,9 +20,9 @@ from data.attribution import GRACE, Outcome, attribute
 from data.schema import Decision, Feedback, Version
 from data.store import Store
 from rl.artefact import Artefact
-from rl.encoding import CustomerEncoder
 from rl.fold import correct, observe
 from rl.histories import Histories, outcome_of
+from rl.json_features import DescribedEncoder
 from rl.policy import Observations
 from serve.fold import FoldSpec, HistoryStep, Snapshot, Update
 
@@ -76,7 +76,7 @@ class OnlineLearner:
         self._orphans: dict[str, list[Feedback]] = {}
         self._decision_seq = self._feedback_seq = self._number = 0
         self._last_decision = datetime.min.replace(tzinfo=UTC)
-        plain = all(isinstance(artefact.encoder, CustomerEncoder) for artefact in artefacts.values())
+        plain = not any(isinstance(artefact.encoder, DescribedEncoder) for artefact in artefacts.values())
         self._not_read = (*_NOT_READ, *_OF_FEATURES) if plain else _NOT_READ
         length = max((artefact.history for artefact in artefacts.values()), default=0)
         self.histories = Histories(length) if length else None
@@ -254,6 +254,8 @@ class OnlineLearner:
         self._number += 1
         observations = {}
         for name, artefact in self._artefacts.items():
+            if not artefact.policy.learns:
+                continue
             new = [outcome for outcome in fold.new if self._learns(name, outcome)]
             corrected = [pair for pair in fold.corrected if self._learns(name, pair[0])]
             parts = [observe(new, artefact.encoder)] if new else []

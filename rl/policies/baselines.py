@@ -27,6 +27,8 @@ class PopularityConfig(BaseModel):
 class Random(Policy):
     """Uniform among the candidates; learns nothing."""
 
+    learns = False
+
     def __init__(self) -> None:
         self.explorer = Uniform()
 
@@ -47,6 +49,8 @@ class Random(Policy):
 
 class Popularity(Policy):
     """The most popular candidates, greedily; learns nothing. Its scores are popularities, not rewards."""
+
+    learns = False
 
     def __init__(self, popularity: NDArray[np.float64]) -> None:
         self.explorer = EpsilonGreedy(epsilon=0.0)

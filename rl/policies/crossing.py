@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.json_features import categorical, letters
-from rl.policy import FloatArray, IntArray, Sparse
+from rl.policy import FloatArray, IntArray
+from rl.sparse import Sparse
 
 CODES = 1 << 20
 """Codes are below this: of 500 features, two have one code with probability .12."""

@@ -33,7 +33,8 @@ from rl.policies.crossing import (
 )
 from rl.policies.described_config import DescribedConfig
 from rl.policies.dictionary import Dictionary
-from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query, Sparse, checked
+from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query, checked
+from rl.sparse import Sparse
 
 _SEEN = 1 << 18  # codes of contexts and of features, for counting
 _ROWS = 256  # observations that are added at once

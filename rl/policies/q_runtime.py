@@ -26,6 +26,8 @@ class QuickTransformer(Policy):
         PolicyError: onnxruntime computes something else than torch on random requests.
     """
 
+    learns = False
+
     def __init__(self, policy: TransformerPolicy) -> None:
         self._policy, self.explorer = policy, policy.explorer
         self._compile()

@@ -20,6 +20,8 @@ class TransformerPolicy(Policy):
             computed once.
     """
 
+    learns = False
+
     def __init__(self, network: QNetwork, explorer: ExplorerConfig, frozen: bool = False) -> None:
         self.network, self.explorer = network, explorer
         self._tables: Tables | None = None

@@ -10,7 +10,8 @@ from data.schema import Features, Slot
 from rl.encoders import described, restored
 from rl.encoding import Visit
 from rl.json_features import DescribedEncoder, FeatureError, categorical, feature_id, flatten, for_slot, letters
-from rl.policy import Observations, Query, Slates, Sparse
+from rl.policy import Observations, Query, Slates
+from rl.sparse import Sparse
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -281,7 +281,7 @@ def test_no_header_is_a_fault_of_ours(headers: dict[str, str]) -> None:
     assert answer.status == 401
 
 
-def test_the_front_drops_what_would_steer_serve() -> None:
+def test_only_the_front_steers_serve() -> None:
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         names = ",".join(name.decode() for name, _ in scope["headers"])
         await Response(names)(scope, receive, send)
@@ -290,8 +290,9 @@ def test_the_front_drops_what_would_steer_serve() -> None:
         return asyncio.run(ask(Front(echo), headers=headers)).body.decode()
 
     steering = {name: "1" for name in ("X-Request-Timeout-Seconds", "X_Session_Id", "serve_multiplexed_model_id")}
-    assert kept({"Accept": "*/*", **steering, "X-Request-Id": "mine-1"}) == "accept,x-request-id"
+    ours = "x-request-disconnect-disabled"
+    assert kept({"Accept": "*/*", **steering, ours: "?0", "X-Request-Id": "mine-1"}) == f"accept,x-request-id,{ours}"
     for wrong in ("é", "", "a" * 65, "rk_01_secret"):
-        assert kept({"X-Request-Id": wrong}) == ""
+        assert kept({"X-Request-Id": wrong}) == ours
     (middleware,) = middlewares()
     assert repr(middleware) == "Middleware(Front)"
