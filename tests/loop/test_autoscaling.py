@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import httpx
+import pytest
 
 from tests.ports import free_port
 from tests.shops import save_policies, small_market
@@ -70,6 +71,7 @@ def watched(home: Path) -> Iterator[Watched]:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_replicas_rise_under_load_and_fall_back(tmp_path: Path) -> None:
     save_policies(tmp_path, small_market()[1])
     with watched(tmp_path) as service:

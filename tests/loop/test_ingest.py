@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -330,7 +331,8 @@ def test_a_file_that_breaks_off_adds_nothing(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "b.csv.gz").write_bytes(whole[: len(whole) * 9 // 10])
     archive = tmp_path / "archive"
     line = failure(capsys, str(tmp_path / "b.csv.gz"), "--archive", str(archive))
-    assert f"cannot read file://{tmp_path}/b.csv.gz to its end" in line
+    # Which of the two is found first is a race: pyarrow reads ahead while the columns are looked at.
+    assert re.search(rf"cannot read file://{tmp_path}/b\.csv\.gz (to its end|as csv)", line)
     assert files(archive) == []
 
 
