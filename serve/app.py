@@ -44,7 +44,10 @@ _POLL_S = 0.1
 """How often the learner looks at the log; adds half of it to the time until feedback is served."""
 _REFRESH_S = 0.5
 """How often it looks whether something else is to be served."""
+_CHECKPOINT_S = 1.0
 _LONG_POLL_S = 5.0
+_COURTESY = 10
+"""How much the learner's process stands back: where cores are short, who answers goes before who learns a log anew."""
 _KEYS_S = 1.0
 """How often a replica reads the keys: how long a revoked one goes on working."""
 
@@ -56,6 +59,7 @@ class Learner:
 
     def __init__(self, config: ServiceConfig) -> None:
         """Load the policies, rebuild from the log what they have learned since, then follow it."""
+        os.nice(_COURTESY)
         threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
         settings = config.settings
         store = Store.open(settings.store_url)
@@ -68,6 +72,7 @@ class Learner:
         self._tasks = [
             loop.create_task(_again(self._loops.poll, _POLL_S, self._tell)),
             loop.create_task(_again(self._loops.refresh, _REFRESH_S, self._tell)),
+            loop.create_task(_again(store.checkpoint, _CHECKPOINT_S)),
         ]
 
     async def _tell(self, changed: bool) -> None:

@@ -266,6 +266,14 @@ def test_open_refuses_what_is_no_log_of_this_version(tmp_path: Path) -> None:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # left as it was
 
 
+def test_a_checkpoint_moves_what_is_committed_into_the_file(store: Store) -> None:
+    store.insert([decision(f"d{n}", context={"text": "x" * 1_000}) for n in range(100)])
+    before = store.path.stat().st_size
+    store.checkpoint()
+    assert store.path.stat().st_size > before + 100_000
+    assert store.counts()["decisions"] == 100
+
+
 VERSION_1 = """
 CREATE TABLE decisions (seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, decision_id TEXT NOT NULL, time BIGINT NOT NULL,
  user_id TEXT, context TEXT NOT NULL, candidates TEXT NOT NULL, slate TEXT NOT NULL, propensities TEXT NOT NULL,
