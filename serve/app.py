@@ -107,7 +107,8 @@ class Gateway:
         """Open the log; the policies come from the learner."""
         threadpool_limits(1, "blas")
         settings = config.settings
-        self._learner = learner
+        # Through Ray's own objects: Serve's messages may have 4 MiB, and a large catalogue's snapshot has more.
+        self._learner = learner.options(_by_reference=True)
         store = Store.open(settings.store_url)
         self._writer = GroupCommitWriter(store)
         secret = Secrets().api_key
