@@ -1,12 +1,13 @@
 """Group commit: many requests, one transaction, each answered after its commit. One writer a process."""
 
+import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from data.database import StoreError, StoreUnavailable
 from data.store import Store, Stored
@@ -15,6 +16,17 @@ from data.tables import AnyRecord
 
 class StoreBusy(StoreError):  # noqa: N818 - a state that passes, not a mistake
     """Too many records wait for their commit; the same records may be sent again a little later."""
+
+
+class Writer(Protocol):
+    """Commits records; what each implementation adds is its own."""
+
+    async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Commit the records in one transaction and return what the log then holds for each, as `Store.insert` does.
+
+        A commit cannot be taken back: who is cancelled while waiting for one has it nevertheless.
+        """
+        ...
 
 
 class _Submission(NamedTuple):
@@ -69,6 +81,10 @@ class GroupCommitWriter:
             self._queue.append(submission)
             self._changed.notify()
         return submission.future
+
+    async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Submit the records and wait for them; raises as `submit` and `Store.insert` do."""
+        return await asyncio.wrap_future(self.submit(records))
 
     def close(self) -> None:
         """Commit what was taken, then end the thread. May be called more than once."""

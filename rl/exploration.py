@@ -53,9 +53,9 @@ class EpsilonGreedy(_Config):
         points = _points(scores[None])[0]
 
         def probabilities(mask: BoolArray) -> FloatArray:
-            left = np.where(mask, points, -np.inf)
-            best = (left == left[left.argmax()]) & mask
             any_of = self.epsilon * (1 / _count_one(mask))
+            left = np.where(mask, points, -np.inf)
+            best = left == left[left.argmax()]
             return np.where(best, any_of + (1 - self.epsilon) * (1 / np.count_nonzero(best)), mask * any_of)
 
         return probabilities

@@ -213,7 +213,7 @@ class Policy(ABC):
             return self._decide_within(constraint, scores, expected, query.mask, k, rng)
         if len(query) == 1:
             drawn, chances, first = sample_one(self.explorer.of_one(scores[0]), query.mask[0], k, rng)
-            return Slates(drawn, chances, np.take_along_axis(expected, drawn, axis=1), first)
+            return Slates(drawn, chances, expected[:, drawn[0]], first)
         rows, left = np.arange(len(query)), query.mask.copy()
         positions = np.empty((len(query), k), dtype=np.int64)
         propensities = np.empty((len(query), k))

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -24,7 +25,7 @@ from data.archive import Archive
 from data.database import StoreError
 from data.node import load_node
 from data.store import Store
-from data.writer import GroupCommitWriter
+from data.writer_process import WriterProcess
 from serve import logs
 from serve.api.personalizer.problems import SHAPES
 from serve.api.v1 import create_api
@@ -110,7 +111,7 @@ class Gateway:
         # Through Ray's own objects: Serve's messages may have 4 MiB, and a large catalogue's snapshot has more.
         self._learner = learner.options(_by_reference=True)
         store = Store.open(settings.store_url)
-        self._writer = GroupCommitWriter(store)
+        self._writer = WriterProcess(settings.store_url)
         secret = Secrets().api_key
         key = secret.get_secret_value() if secret else None
         redact = logs.setup([key] if key else [])
@@ -143,6 +144,7 @@ class Gateway:
         """
         if (node := await self._learner.node.remote()) != ray.get_runtime_context().get_node_id():
             raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
+        await self._writer.start()
         await self._catch_up()
         await asyncio.to_thread(self._service.refresh_catalogue)
         gc.collect()
@@ -156,7 +158,7 @@ class Gateway:
         yield
         for task in self._tasks:
             task.cancel()
-        await asyncio.to_thread(self._writer.close)
+        await self._writer.close()
 
     async def _catch_up(self) -> None:
         """Wait for news of the learner and take them over; nothing awaits in the taking: no request sees half of it."""
@@ -204,7 +206,8 @@ def build(config: ServiceConfig) -> serve.Application:
 
 def _bind(config: ServiceConfig, **of_gateway: Any) -> serve.Application:
     learner = serve.deployment(num_replicas=1, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1})(Learner)
-    logging_config = {"enable_access_log": False}  # the edge has one of its own
+    # The edge has an access log of its own; at level INFO Serve would make a record a request, and throw it away.
+    logging_config = {"enable_access_log": False, "log_level": "WARNING"}
     of_replica = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.2}, "logging_config": logging_config}
     options = {**of_replica, **of_gateway}
     gateway = serve.deployment(**options)(serve.ingress()(Gateway))
@@ -220,7 +223,9 @@ def ray_environment(drain_s: float) -> dict[str, str]:
         drain_s: how long a replica that is to stop still answers, in seconds; Serve's default is 30.
     """
     # Of replicas: two services that begin at one port take what the other's dying replicas leave, and its requests.
-    first = 20_000 + 50 * (os.getpid() % 200)
+    # All lie below the ports that systems give to connections: one of those can be taken before HAProxy binds it.
+    first = 20_000 + 60 * (os.getpid() % 200)
+    statistics, metrics = islice(filter(_is_free, range(first + 50, first + 60)), 2)
     return {
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 49),
@@ -229,16 +234,18 @@ def ray_environment(drain_s: float) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.front:middlewares",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),  # more than cores are in the way
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
     }
 
 
-def _free_port() -> int:
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

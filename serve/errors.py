@@ -1,9 +1,9 @@
 """Every error that the HTTP interface answers with: one table, from which handlers and the README's table are made."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -183,16 +183,26 @@ def failure_of(error: Exception) -> Failure:
     return Failure("internal", "the request failed on our side; the log says why")
 
 
-def install(api: FastAPI, answers: Answers) -> None:
-    """Let `answers` answer every exception of an application, or of one that is mounted in it."""
+HANDLED: Final = (Refused, RequestValidationError, PolicyError, StoreBusy, StoreUnavailable, HTTPException)
+"""Exceptions with an answer of their own; all others are `internal`."""
+Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def handler(answers: Answers) -> Handler:
+    """Return what answers an exception, as FastAPI takes it."""
 
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, StoreError):  # its text may name hosts and paths: that is for the log alone
             _log.warning("the log did not commit: %s", error)
         return answers(request.scope, failure_of(error))
 
-    for kind in (Refused, RequestValidationError, PolicyError, StoreBusy, StoreUnavailable, HTTPException, Exception):
-        api.add_exception_handler(kind, handle)
+    return handle
+
+
+def install(api: FastAPI, answers: Answers) -> None:
+    """Let `answers` answer every exception of an application, or of one that is mounted in it."""
+    for kind in (*HANDLED, Exception):
+        api.add_exception_handler(kind, handler(answers))
 
 
 def table() -> str:

@@ -23,6 +23,8 @@ class Exchange:
     principal: Principal | None = None
     error: str | None = None
     """Code of the error that it was answered with."""
+    body: bytes = b""
+    """The whole of it, once it is read."""
 
 
 def begin(scope: Scope, request_id: str) -> Exchange:

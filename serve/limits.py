@@ -153,7 +153,8 @@ class Gate:
                 return await self._refuse(scope, receive, send, failure, None)
             if failure := self._room(current):
                 return await self._refuse(scope, receive, send, failure, 0)
-            whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+            current.body = bytes(body)
+            whole: Message | None = {"type": "http.request", "body": current.body, "more_body": False}
 
             async def replay() -> Message:
                 nonlocal whole

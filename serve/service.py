@@ -18,7 +18,7 @@ from data.schema import CONTEXT_TIME, Decision, Event, Features, Feedback, Rejec
 from data.store import Store, Stored
 from data.tables import AnyRecord
 from data.users import NOTHING, Past, get_user, past
-from data.writer import GroupCommitWriter
+from data.writer import Writer
 from rl.policy import PolicyError
 from serve.config import ServiceConfig
 from serve.errors import Refused
@@ -34,7 +34,6 @@ from serve.schemas import (
     FeedbackResult,
     Health,
     PolicyVersion,
-    RecommendedItem,
     RecommendRequest,
     RecommendResponse,
     ServedPolicy,
@@ -53,7 +52,7 @@ class Service:
         self,
         served: Served,
         store: Store,
-        writer: GroupCommitWriter,
+        writer: Writer,
         nodes: Mapping[str, tuple[NodeSpec, Scaler | None]],
         config: ServiceConfig | None = None,
         replica: str = "local",
@@ -211,26 +210,28 @@ class Service:
             StoreError: they could not be committed; none of them was.
             Refused: they were not within the time; they may be yet.
         """
-        future = asyncio.wrap_future(self._writer.submit(records))
         if timeout_s is None:
-            return await future
+            return await self._writer.commit(records)
+        committing = asyncio.ensure_future(self._writer.commit(records))
         try:
-            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            return await asyncio.wait_for(asyncio.shield(committing), timeout_s)
         except TimeoutError:
-            future.add_done_callback(lambda done: done.exception())  # nobody waits for it any more
+            committing.add_done_callback(lambda done: done.exception())  # nobody waits for it any more
             message = f"not committed within {timeout_s:g} s; ask again with the same decision_id"
             raise Refused("timeout", message, "timeout_s") from None
 
 
 def respond(decision: Decision, learned_through: int) -> RecommendResponse:
     """Return a decision as it is answered."""
-    # Not validated: it is made of a decision, and validation would be a tenth of a request.
+    # Validated all at once: pydantic's core does that in a third of the time in which Python constructs a dozen models.
     slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
-    return RecommendResponse.model_construct(
-        decision_id=decision.decision_id,
-        items=[RecommendedItem.model_construct(item_id=item, score=score, propensity=p) for item, score, p in slots],
-        policy=PolicyVersion.model_construct(name=decision.policy, version=decision.policy_version),
-        learned_through=learned_through,
+    return RecommendResponse.model_validate(
+        {
+            "decision_id": decision.decision_id,
+            "items": [{"item_id": item, "score": score, "propensity": p} for item, score, p in slots],
+            "policy": {"name": decision.policy, "version": decision.policy_version},
+            "learned_through": learned_through,
+        }
     )
 
 

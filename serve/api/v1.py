@@ -7,15 +7,17 @@ from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Request
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from serve import exchange
 from serve.api import decisions, items, stream, tables, users
 from serve.api.personalizer.problems import SHAPES
 from serve.api.personalizer.router import include
-from serve.body import DirectRoute, JsonRoute
+from serve.body import JsonRoute
+from serve.direct import Direct
 from serve.edge import Allow, Edge
-from serve.errors import ERRORS, Answers, Refused
+from serve.errors import ERRORS, Answers, Refused, handler
 from serve.personalizer.service import Personalizer
 from serve.schemas import (
     ErrorResponse,
@@ -58,12 +60,10 @@ def create_api(
         lifespan: entered before the first request, left after the last.
         personalizer: answers those of the Personalizer API; None: it is not served.
     """
-    api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan)
     router = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
+    hot = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
 
-    quick = APIRouter(prefix="/v1", route_class=DirectRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
-
-    @quick.post(
+    @hot.post(
         "/recommend",
         response_model=RecommendResponse | list[RecommendResponse],
         openapi_extra={"parameters": [_IDEMPOTENCY_KEY]},
@@ -78,6 +78,10 @@ def create_api(
         if tables.wanted(request):
             return tables.slates(responses)
         return Response(to_json(responses if isinstance(body, list) else responses[0]), media_type="application/json")
+
+    hot_routes = [route for route in hot.routes if isinstance(route, APIRoute)]
+    # First of all: Ray Serve looks through them for the name of a request's route.
+    api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan, routes=list(hot.routes))
 
     @router.post("/feedback")
     async def feedback(
@@ -96,7 +100,6 @@ def create_api(
         """Say that this replica can answer, and with which versions."""
         return service.health()
 
-    api.include_router(quick)
     api.include_router(router)
     for reading in (decisions.router(service), stream.router(service)):
         api.include_router(reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
@@ -104,7 +107,9 @@ def create_api(
     api.include_router(users.router(service), prefix="/v1", responses=_ERRORS)
     if personalizer is not None:
         include(api, personalizer)
-    (edge or Edge(answers=Answers(by_prefix=SHAPES))).install(api)
+    edge = edge or Edge(answers=Answers(by_prefix=SHAPES))
+    api.add_middleware(Direct, routes=hot_routes, handle=handler(edge.answers))
+    edge.install(api)
     return api
 
 

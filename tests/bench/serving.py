@@ -6,7 +6,8 @@ order of a turn rotating; a ratio is the median of the ratios within each turn, 
 turns'.
 
 ours                one replica behind HAProxy, each decision committed before it is answered, the learner following
-uvicorn_committed   `uvicorn` with one worker and a FastAPI route: the same recommender, models, store and writer
+uvicorn_committed   `uvicorn` with one worker and a FastAPI route: the same recommender, models and store, and the same
+                    group commit, in a thread of that worker
 uvicorn_bare        the same without the write
 mlflow              `mlflow models serve` of the policy as a pyfunc model: no write
 default_proxy       ours behind Serve's own proxy, with Serve's defaults

@@ -1,0 +1,198 @@
+"""A group commit writer in a process of its own, so that writing takes nothing from who decides.
+
+To commit a decision takes a quarter as long as to make it, and Python gives a process one core. Parent and child talk
+through a socket pair in frames: a length, and a pickle. Records go one way, what the log then holds for them the other.
+"""
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from typing import Any, BinaryIO, TypeAlias, cast
+
+from data.database import StoreUnavailable
+from data.store import Store, Stored
+from data.tables import AnyRecord
+from data.writer import GroupCommitWriter, StoreBusy
+
+_LENGTH = struct.Struct("!I")
+_Brief: TypeAlias = tuple[AnyRecord | None, bool, int, bool]
+"""The fields of `Stored`; the record None if it is the one that was sent, as most are."""
+
+
+class WriterProcess:
+    """Commits records as a GroupCommitWriter does, in a child process. Belongs to one event loop.
+
+    The child is started by `start`, or by the first commit; one that has died is started anew by the next. A child
+    whose parent has died commits what it has taken, and ends.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Build it; `url` is the log's, as `Store.open` takes it."""
+        self._url = url
+        self._child: subprocess.Popen[bytes] | None = None
+        self._link: _Link | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's, None before there is one."""
+        return self._child.pid if self._child else None
+
+    async def start(self) -> None:
+        """Start the child if it does not run, and wait until it has opened the log.
+
+        Raises:
+            StoreUnavailable: it could not; its standard error says why.
+        """
+        await self._linked()
+
+    async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Commit the records in one transaction and return what the log then holds for each.
+
+        Raises:
+            StoreUnavailable: the child has died: the records are committed or not, and may be sent again.
+            StoreBusy, StoreError, ValueError, OverflowError: as `GroupCommitWriter` does; none was committed.
+        """
+        link = self._link if self._link and self._link.open else await self._linked()
+        return await link.send(records)
+
+    async def close(self) -> None:
+        """Let the child commit what it has taken, and end it."""
+        async with self._starting:
+            if self._link:
+                await self._link.end()
+            if self._child:
+                await asyncio.to_thread(self._child.wait)
+
+    async def _linked(self) -> "_Link":
+        async with self._starting:
+            if self._link is None or not self._link.open:
+                if self._child:
+                    await asyncio.to_thread(self._child.wait)
+                ours, theirs = socket.socketpair()
+                with theirs:
+                    self._child = await asyncio.to_thread(_start, self._url, theirs)
+                _, self._link = await asyncio.get_running_loop().create_connection(_Link, sock=ours)
+                await self._link.send(())
+            return self._link
+
+
+def _start(url: str, link: socket.socket) -> "subprocess.Popen[bytes]":
+    importable = os.pathsep.join(filter(None, sys.path))  # what the parent imports from, whoever put it there
+    command = [sys.executable, "-m", "data.writer_process", url]
+    return subprocess.Popen(command, stdin=link.fileno(), env={**os.environ, "PYTHONPATH": importable})
+
+
+class _Link(asyncio.Protocol):
+    """The parent's end of the socket pair."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._closed = asyncio.Event()
+        self._received = bytearray()
+        self._sent = 0
+        self._waiting: dict[int, tuple[Sequence[AnyRecord], asyncio.Future[list[Stored]]]] = {}
+
+    async def send(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Send records, and wait for what is answered."""
+        frame = _frame((self._sent, records))
+        future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
+        self._waiting[self._sent] = records, future
+        self._sent += 1
+        self._transport.write(frame)
+        return await future
+
+    async def end(self) -> None:
+        """Send no more, and wait until all is answered."""
+        if self.open:
+            self._transport.write_eof()
+        await self._closed.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over the transport."""
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self.open = True
+
+    def data_received(self, data: bytes) -> None:
+        """Hand answers to those who wait for them."""
+        self._received += data
+        while len(self._received) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
+            if len(self._received) < end:
+                break
+            number, answer = pickle.loads(self._received[_LENGTH.size : end])  # noqa: S301 - our own child sent it
+            del self._received[:end]
+            self._settle(number, answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell those who still wait."""
+        self.open = False
+        for number in list(self._waiting):
+            self._settle(number, StoreUnavailable("the process that writes the log has ended before it answered"))
+        self._closed.set()
+
+    def _settle(self, number: int, answer: list[_Brief] | Exception) -> None:
+        records, future = self._waiting.pop(number)
+        if future.done():  # cancelled: nobody waits for it any more
+            return
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            pairs = zip(records, answer, strict=True)
+            future.set_result([Stored(sent if row[0] is None else row[0], *row[1:]) for sent, row in pairs])
+
+
+def main() -> None:
+    """Be the child: the log's URL is the argument, the other end of the socket pair is standard input."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)  # they may be meant for the whole group: the parent says when to end
+    with closing(Store.open(sys.argv[1])) as store, socket.socket(fileno=0) as link, GroupCommitWriter(store) as writer:
+        one_at_a_time = threading.Lock()
+        for number, records in _frames(link.makefile("rb")):
+
+            def answer(done: "Future[list[Stored]]", number: int = number, sent: Sequence[AnyRecord] = records) -> None:
+                frame = _frame((number, done.exception() or _brief(sent, done.result())))
+                with one_at_a_time, suppress(ConnectionError):  # the parent has died: it asks no more
+                    link.sendall(frame)
+
+            _submit(writer, records).add_done_callback(answer)
+
+
+def _submit(writer: GroupCommitWriter, records: Sequence[AnyRecord]) -> "Future[list[Stored]]":
+    try:
+        return writer.submit(records)
+    except StoreBusy as busy:
+        refused: Future[list[Stored]] = Future()
+        refused.set_exception(busy)
+        return refused
+
+
+def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[_Brief]:
+    pairs = zip(sent, answer, strict=True)
+    return [(None if row.record is record else row.record, row.inserted, row.seq, row.orphan) for record, row in pairs]
+
+
+def _frames(stream: BinaryIO) -> Iterator[tuple[int, Sequence[AnyRecord]]]:
+    """Yield what the parent sends, until it ends."""
+    while len(length := stream.read(_LENGTH.size)) == _LENGTH.size:
+        body = stream.read(*_LENGTH.unpack(length))
+        if len(body) == _LENGTH.unpack(length)[0]:  # else the parent has died in the middle of it
+            yield pickle.loads(body)  # noqa: S301 - our own parent sent it
+
+
+def _frame(content: Any) -> bytes:
+    body = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    return _LENGTH.pack(len(body)) + body
+
+
+if __name__ == "__main__":
+    main()
