@@ -15,8 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +62,15 @@ def main() -> None:
             return "/v1/recommend", {"user_id": user, "candidates": items, "k": shop.K, "context": context}
 
         config: dict[str, object] = {"policies": {}, "champion": {}}
-        with running(shop.ours(home, config, options.replicas), "/healthz") as service:
+        ours = running(shop.ours(home, config, options.replicas), "/healthz")
+        with mover(home, options.every) as alias, ours as service:
             asyncio.run(steady(service.url, request, range(int(3 * RATE)), RATE))
             swapped, still = list[Answer](), list[Answer]()
             length = min(TURN_S, options.seconds)
             for _ in range(round(options.seconds / length)):
                 numbers = range(int(length * RATE))
                 still += asyncio.run(steady(service.url, request, numbers, RATE))
-                with moving(home, options.every):
+                with alias.moving():
                     swapped += asyncio.run(steady(service.url, request, numbers, RATE))
     report(swapped, still, versions, asked)
 
@@ -86,24 +90,47 @@ def save_versions(home: Path, encoder: CustomerEncoder) -> dict[str, Artefact]:
     return found
 
 
+@dataclass(frozen=True)
+class Mover:
+    """Another process that moves the alias from version to version; it has started, and waits until it is asked."""
+
+    asked: Event
+    process: BaseProcess
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Have the alias moved meanwhile."""
+        self.asked.set()
+        try:
+            yield
+            if not self.process.is_alive():
+                raise RuntimeError(f"the process that moves the alias has ended with {self.process.exitcode}")
+        finally:
+            self.asked.clear()
+
+
 @contextmanager
-def moving(home: Path, every_s: float) -> Iterator[None]:
-    """Move the alias from version to version in another process."""
-    process = multiprocessing.get_context("spawn").Process(target=move, args=(home, every_s), daemon=True)
+def mover(home: Path, every_s: float) -> Iterator[Mover]:
+    """Start the process, and wait until it has opened the registry: the seconds of MLflow's import are no swap's."""
+    spawn = multiprocessing.get_context("spawn")
+    asked, ready = spawn.Event(), spawn.Event()
+    process = spawn.Process(target=move, args=(home, every_s, asked, ready), daemon=True)
     process.start()
     try:
-        yield
-        if not process.is_alive():
-            raise RuntimeError(f"the process that moves the alias has ended with {process.exitcode}")
+        if not ready.wait(timeout=120):
+            raise RuntimeError(f"the process that moves the alias did not start: {process.exitcode}")
+        yield Mover(asked, process)
     finally:
         process.terminate()
         process.join()
 
 
-def move(home: Path, every_s: float) -> None:
-    """Move the alias until this process is ended."""
-    settings, number = Settings(home=home, store=None, archive=None), 0
-    while True:
+def move(home: Path, every_s: float, asked: Event, ready: Event) -> None:
+    """Move the alias while it is asked for, until this process is ended."""
+    settings, number = Settings(home=home, store=None, archive=None), 1
+    point(settings, "champion", number)
+    ready.set()
+    while asked.wait():
         number = number % VERSIONS + 1
         point(settings, "champion", number)
         time.sleep(every_s)
