@@ -7,6 +7,7 @@ through a socket pair in frames: a length, and a pickle. Records go one way, wha
 import asyncio
 import os
 import pickle
+import queue
 import signal
 import socket
 import struct
@@ -16,7 +17,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
-from typing import Any, BinaryIO, TypeAlias, cast
+from functools import partial
+from typing import Any, BinaryIO, Self, TypeAlias, cast
 
 from data.database import StoreUnavailable
 from data.store import Store, Stored
@@ -99,6 +101,7 @@ class _Link(asyncio.Protocol):
         self.open = False
         self._closed = asyncio.Event()
         self._received = bytearray()
+        self._outgoing: list[bytes] = []
         self._sent = 0
         self._waiting: dict[int, tuple[Sequence[AnyRecord], asyncio.Future[list[Stored]]]] = {}
 
@@ -108,12 +111,20 @@ class _Link(asyncio.Protocol):
         future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
         self._waiting[self._sent] = records, future
         self._sent += 1
-        self._transport.write(frame)
+        if not self._outgoing:  # together with what others send in this turn of the loop: each write wakes the child
+            asyncio.get_running_loop().call_soon(self._write)
+        self._outgoing.append(frame)
         return await future
+
+    def _write(self) -> None:
+        frames, self._outgoing = self._outgoing, []
+        if self.open and frames:
+            self._transport.write(b"".join(frames))
 
     async def end(self) -> None:
         """Send no more, and wait until all is answered."""
         if self.open:
+            self._write()
             self._transport.write_eof()
         await self._closed.wait()
 
@@ -155,16 +166,43 @@ def main() -> None:
     """Be the child: the log's URL is the argument, the other end of the socket pair is standard input."""
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.SIG_IGN)  # they may be meant for the whole group: the parent says when to end
-    with closing(Store.open(sys.argv[1])) as store, socket.socket(fileno=0) as link, GroupCommitWriter(store) as writer:
-        one_at_a_time = threading.Lock()
+    with (
+        closing(Store.open(sys.argv[1])) as store,
+        socket.socket(fileno=0) as link,
+        _Answers(link) as answers,
+        GroupCommitWriter(store) as writer,
+    ):
         for number, records in _frames(link.makefile("rb")):
+            _submit(writer, records).add_done_callback(partial(answers.send, number, records))
 
-            def answer(done: "Future[list[Stored]]", number: int = number, sent: Sequence[AnyRecord] = records) -> None:
-                frame = _frame((number, done.exception() or _brief(sent, done.result())))
-                with one_at_a_time, suppress(ConnectionError):  # the parent has died: it asks no more
-                    link.sendall(frame)
 
-            _submit(writer, records).add_done_callback(answer)
+class _Answers:
+    """A thread that sends what is to be answered: those of one commit together, as each write wakes the parent."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="answers")
+
+    def send(self, number: int, sent: Sequence[AnyRecord], done: "Future[list[Stored]]") -> None:
+        """Send what has become of a submission."""
+        self._queue.put(_frame((number, done.exception() or _brief(sent, done.result()))))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(b"")  # the last
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            frames = [self._queue.get(), *(self._queue.get() for _ in range(self._queue.qsize()))]
+            with suppress(ConnectionError):  # the parent has died: it asks no more
+                self._link.sendall(b"".join(frames))
+            if not frames[-1]:
+                return
 
 
 def _submit(writer: GroupCommitWriter, records: Sequence[AnyRecord]) -> "Future[list[Stored]]":
