@@ -51,12 +51,19 @@ class EpsilonGreedy(_Config):
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """See `rl.policy.Explorer`."""
         points = _points(scores[None])[0]
+        ascending = np.sort(points)
+        ties = bool((ascending[1:] == ascending[:-1]).any())
 
         def probabilities(mask: BoolArray) -> FloatArray:
             any_of = self.epsilon * (1 / _count_one(mask))
             left = np.where(mask, points, -np.inf)
-            best = left == left[left.argmax()]
-            return np.where(best, any_of + (1 - self.epsilon) * (1 / np.count_nonzero(best)), mask * any_of)
+            best = left.argmax()
+            p: FloatArray = mask * np.float64(any_of)
+            if ties:
+                alike = left == left[best]
+                return np.where(alike, any_of + (1 - self.epsilon) * (1 / np.count_nonzero(alike)), p)
+            p[best] = any_of + (1 - self.epsilon)
+            return p
 
         return probabilities
 

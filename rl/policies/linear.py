@@ -82,13 +82,18 @@ class LinearPolicy(Policy):
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return what the configuration explores with: means, upper bounds (both [B, 1, A]) or samples [B, S, A]."""
+        return self.scored(query, rng)[0]
+
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """See `rl.policy.Policy.scored`."""
+        expected = self.expected(query)
         match self.config:
             case LinUCBConfig():
-                return (self.expected(query) + self.config.alpha * self.deviation(query))[:, None, :]
+                return (expected + self.config.alpha * self.deviation(query))[:, None, :], expected
             case LinearThompsonConfig():
-                return self.draws(query, self.config, rng)
+                return self.draws(query, self.config, rng), expected
             case RidgeConfig():
-                return super().scores(query, rng)
+                return expected[:, None, :], expected
 
 
 class Linear(LinearPolicy):
