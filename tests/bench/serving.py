@@ -1,9 +1,9 @@
 """How fast the service answers beside its peers: `python -m tests.bench.serving [--seconds S] [--turns N]`.
 
 Everything answers a slate of 10 among 50 candidates with one and the same linear policy. Load is wrk's: kept-alive
-connections, a thread, the same bodies in turn, many customers. Services are up at the same time and take turns, the
-order of a turn rotating; a ratio is the median of the ratios within each turn, a number of the table the median of the
-turns'.
+connections, a thread, the same bodies in turn, many customers. Ours is compared with one peer after the other: the two
+are up at the same time, with no third that takes what an idle Ray takes, and take turns, the one to begin alternating.
+A ratio is the median of the ratios within each turn, a number of the table the median of all turns'.
 
 ours                one replica behind HAProxy, each decision committed before it is answered, the learner following
 uvicorn_committed   `uvicorn` with one worker and a FastAPI route: the same recommender, models and store, and the same
@@ -31,6 +31,8 @@ CONNECTIONS = (1, 16, 64)
 JUDGED = 16
 POLICY = "lin_ucb"
 PATHS = {"mlflow": "/invocations"}
+OURS = "ours"
+PEERS = ("uvicorn_committed", "uvicorn_bare", "mlflow", "default_proxy")
 Turn = dict[str, dict[int, Load]]
 
 
@@ -39,22 +41,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.serving", description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each service at each number of connections")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--only", action="append", choices=NAMES, help="leave other services out")
+    parser.add_argument("--only", action="append", choices=PEERS, help="leave other peers out")
     parser.add_argument("--connections", type=int, action="append", help=f"default: {CONNECTIONS}")
     options = parser.parse_args()
     need_wrk()
-    names, connections = options.only or NAMES, options.connections or CONNECTIONS
-    with tempfile.TemporaryDirectory(prefix="raycommend-bench-") as folder, services(Path(folder), names) as up:
-        for name, service in up.items():
-            turn(Path(folder), name, service, connections, 2.0)  # warm
-        turns = [
-            {name: turn(Path(folder), name, up[name], connections, options.seconds) for name in rotated(names, number)}
-            for number in range(options.turns)
-        ]
+    connections = options.connections or CONNECTIONS
+    turns: list[Turn] = []
+    with tempfile.TemporaryDirectory(prefix="raycommend-bench-") as temporary:
+        folder = Path(temporary)
+        with services(folder, [OURS]) as ours:
+            for peer in options.only or PEERS:
+                with services(folder, [peer]) as other:
+                    turns += take_turns(folder, {**ours, **other}, connections, options.seconds, options.turns)
     report("serving", turns, figures(turns))
-
-
-NAMES = ("ours", "uvicorn_committed", "uvicorn_bare", "mlflow", "default_proxy")
 
 
 @contextmanager
@@ -76,7 +75,7 @@ def services(
 
 def how_to_start(name: str, home: Path) -> tuple[list[str], str, dict[str, str]]:
     """Return command, path of the health check, and environment of a service."""
-    if name in ("ours", "default_proxy"):
+    if name in (OURS, "default_proxy"):
         return shop.ours(home, {"policies": {POLICY: 1}}, 1, name == "default_proxy"), "/healthz", {}
     if name == "mlflow":
         model = home / "model"
@@ -123,9 +122,12 @@ def figures(turns: Sequence[Turn]) -> dict[str, float]:
     """Return our requests a second over each peer's, and our p99 over plain uvicorn's, at 16 connections."""
 
     def ratio(peer: str, what: str) -> float:
-        return median(float(getattr(t["ours"][JUDGED], what) / getattr(t[peer][JUDGED], what)) for t in turns)
+        pairs = [(t[OURS][JUDGED], t[peer][JUDGED]) for t in turns if peer in t]
+        return median(float(getattr(ours, what) / getattr(other, what)) for ours, other in pairs)
 
-    peers = [name for name in turns[0] if name != "ours"] if JUDGED in turns[0].get("ours", {}) else []
+    if JUDGED not in turns[0][OURS]:
+        return {}
+    peers = dict.fromkeys(name for turn in turns for name in turn if name != OURS)
     found = {f"ratio_{name}": round(ratio(name, "requests_s"), 3) for name in peers}
     if "uvicorn_committed" in peers:
         found["p99_ratio_uvicorn_committed"] = round(ratio("uvicorn_committed", "p99_ms"), 3)
@@ -135,9 +137,9 @@ def figures(turns: Sequence[Turn]) -> dict[str, float]:
 def table(turns: Sequence[Turn]) -> dict[str, float]:
     """Return the median of each number, and the sum of errors, by service and connections."""
     cells: dict[str, float] = {}
-    for name, by_connections in turns[0].items():
-        for number in by_connections:
-            of_cell = [t[name][number] for t in turns]
+    for name in dict.fromkeys(name for turn in turns for name in turn):
+        for number in turns[0][OURS]:
+            of_cell = [t[name][number] for t in turns if name in t]
             for what in ("requests_s", "p50_ms", "p95_ms", "p99_ms"):
                 cells[f"{name}_{what}_{number}"] = round(median(getattr(cell, what) for cell in of_cell), 2)
             cells[f"{name}_errors_{number}"] = sum(cell.errors for cell in of_cell)
@@ -147,9 +149,10 @@ def table(turns: Sequence[Turn]) -> dict[str, float]:
 def report(bench: str, turns: Sequence[Turn], found: Mapping[str, float]) -> None:
     """Draw requests a second over connections, and print the line of figures."""
     cells = table(turns)
+    connections = list(turns[0][OURS])
     curves = {
-        name: (list(of_name), [cells[f"{name}_requests_s_{number}"] for number in of_name])
-        for name, of_name in turns[0].items()
+        name: (connections, [cells[f"{name}_requests_s_{number}"] for number in connections])
+        for name in dict.fromkeys(name for turn in turns for name in turn)
     }
     plot(bench, curves, "connections", "requests a second")
     finish(bench, dict(found), cells, seeds=len(turns))
