@@ -26,6 +26,8 @@ from data.tables import AnyRecord
 from data.writer import GroupCommitWriter, StoreBusy
 
 _LENGTH = struct.Struct("!I")
+_GATHER_S = 0.001
+"""Less than where deciding and committing share an interpreter: here those who decide go on meanwhile."""
 _Brief: TypeAlias = tuple[AnyRecord | None, bool, int, bool]
 """The fields of `Stored`; the record None if it is the one that was sent, as most are."""
 
@@ -170,7 +172,7 @@ def main() -> None:
         closing(Store.open(sys.argv[1])) as store,
         socket.socket(fileno=0) as link,
         _Answers(link) as answers,
-        GroupCommitWriter(store) as writer,
+        GroupCommitWriter(store, gather_s=_GATHER_S) as writer,
     ):
         for number, records in _frames(link.makefile("rb")):
             _submit(writer, records).add_done_callback(partial(answers.send, number, records))
