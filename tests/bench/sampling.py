@@ -2,13 +2,17 @@
 
 The same shop and the same transformer, acting epsilon-greedily, in one process with one thread: our batched runner,
 RLlib's own SingleAgentEnvRunner (in its default vectorisation), and the bare loop, which is the simulator's step and
-the network's forward pass with nothing chosen, logged or kept. The three take turns, so that a busy machine is busy for
-all; a ratio is the median over the turns. Seconds are CPU seconds of the process, which on a quiet machine are those of
-the clock.
+the network's forward pass with nothing chosen, logged or kept. Each is a process of its own, as its users would run it:
+our runner sets how memory is allocated, which the others must not owe to it. The three take turns, so that a busy
+machine is busy for all; a ratio is the median over the turns. Seconds are CPU seconds of the process, which on a quiet
+machine are those of the clock.
 """
 
 import argparse
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from statistics import median
 from time import process_time
 
@@ -34,15 +38,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn of each loop")
     parser.add_argument("--turns", type=int, default=7)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     figures: dict[str, float] = {}
     peers: dict[str, float] = {}
-    speeds: dict[str, list[float]] = {"ours": [], "RLlib": [], "bare loop": []}
+    speeds: dict[str, list[float]] = {name: [] for name in LOOPS}
     for size in SIZES:
-        loops = {"ours": ours(size), "RLlib": stock(size), "bare loop": bare(size)}
-        for loop in loops.values():
-            speed(loop, 0.5)
-        turns = [{name: speed(loop, options.seconds) for name, loop in loops.items()} for _ in range(options.turns)]
+        turns = take_turns(size, options.seconds, options.turns)
         for name, of_name in speeds.items():
             of_name.append(median(turn[name] for turn in turns))
             peers[f"{name.lower().replace(' ', '_')}_steps_s_{size}"] = round(of_name[-1])
@@ -58,11 +58,35 @@ def main() -> None:
     finish("sampling", figures, peers, seeds=1)
 
 
-def speed(loop: Callable[[], int], seconds: float) -> float:
-    """Return the environment steps a second that a loop makes in about so many seconds."""
+def take_turns(size: int, seconds: float, number: int) -> list[dict[str, float]]:
+    """Return the environment steps a second of every loop in each turn."""
+    with ExitStack() as stack:
+        pools = {name: stack.enter_context(process(name, size)) for name in LOOPS}
+        for pool in pools.values():
+            pool.submit(speed, 0.5).result()
+        return [{name: pool.submit(speed, seconds).result() for name, pool in pools.items()} for _ in range(number)]
+
+
+def process(name: str, size: int) -> ProcessPoolExecutor:
+    """Start a loop in a process of its own."""
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=start, initargs=(name, size))
+
+
+_here: dict[str, Callable[[], int]] = {}
+"""The loop of this process."""
+
+
+def start(name: str, size: int) -> None:
+    """Make a loop in this process."""
+    torch.set_num_threads(1)
+    _here["loop"] = LOOPS[name](size)
+
+
+def speed(seconds: float) -> float:
+    """Return the environment steps a second that this process's loop makes in about so many seconds."""
     start, steps = process_time(), 0
     while process_time() - start < seconds:
-        steps += loop()
+        steps += _here["loop"]()
     return steps / (process_time() - start)
 
 
@@ -121,6 +145,10 @@ def bare(size: int) -> Callable[[], int]:
         return actions.size
 
     return loop
+
+
+LOOPS: dict[str, Callable[[int], Callable[[], int]]] = {"ours": ours, "RLlib": stock, "bare loop": bare}
+"""How each loop is made for a number of environments."""
 
 
 if __name__ == "__main__":
