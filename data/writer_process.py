@@ -1,35 +1,40 @@
 """A group commit writer in a process of its own, so that writing takes nothing from who decides.
 
 To commit a decision takes a quarter as long as to make it, and Python gives a process one core. Parent and child talk
-through a socket pair in frames: a length, and a pickle. Records go one way, what the log then holds for them the other.
+through a socket pair in lines of JSON: records go one way, what the log then holds for them the other.
 """
 
 import asyncio
+import json
 import os
-import pickle
 import queue
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import partial
-from typing import Any, BinaryIO, Self, TypeAlias, cast
+from typing import Annotated, Any, Self, TypeAlias, cast
 
-from data.database import StoreUnavailable
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from data.database import StoreError, StoreUnavailable
 from data.store import Store, Stored
 from data.tables import AnyRecord
 from data.writer import GroupCommitWriter, StoreBusy
 
-_LENGTH = struct.Struct("!I")
 _GATHER_S = 0.001
 """Less than where deciding and committing share an interpreter: here those who decide go on meanwhile."""
-_Brief: TypeAlias = tuple[AnyRecord | None, bool, int, bool]
+_Record: TypeAlias = Annotated[AnyRecord, Field(union_mode="left_to_right")]
+"""Every kind needs fields that the others refuse, so that an object is of one kind only; decisions are most of them."""
+_Brief: TypeAlias = tuple[_Record | None, bool, int, bool]
 """The fields of `Stored`; the record None if it is the one that was sent, as most are."""
+_RECORDS, _BRIEFS = TypeAdapter(list[_Record]), TypeAdapter(list[_Brief])
+_ERRORS = {kind.__name__: kind for kind in (StoreUnavailable, StoreBusy, StoreError, OverflowError, ValueError)}
 
 
 class WriterProcess:
@@ -102,26 +107,26 @@ class _Link(asyncio.Protocol):
     def __init__(self) -> None:
         self.open = False
         self._closed = asyncio.Event()
-        self._received = bytearray()
+        self._received = bytearray()  # of a line that is not complete
         self._outgoing: list[bytes] = []
         self._sent = 0
         self._waiting: dict[int, tuple[Sequence[AnyRecord], asyncio.Future[list[Stored]]]] = {}
 
     async def send(self, records: Sequence[AnyRecord]) -> list[Stored]:
         """Send records, and wait for what is answered."""
-        frame = _frame((self._sent, records))
+        line = _line(self._sent, [record.__dict__ for record in records])
         future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
         self._waiting[self._sent] = records, future
         self._sent += 1
         if not self._outgoing:  # together with what others send in this turn of the loop: each write wakes the child
             asyncio.get_running_loop().call_soon(self._write)
-        self._outgoing.append(frame)
+        self._outgoing.append(line)
         return await future
 
     def _write(self) -> None:
-        frames, self._outgoing = self._outgoing, []
-        if self.open and frames:
-            self._transport.write(b"".join(frames))
+        lines, self._outgoing = self._outgoing, []
+        if self.open and lines:
+            self._transport.write(b"".join(lines))
 
     async def end(self) -> None:
         """Send no more, and wait until all is answered."""
@@ -138,13 +143,12 @@ class _Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand answers to those who wait for them."""
         self._received += data
-        while len(self._received) >= _LENGTH.size:
-            end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
-            if len(self._received) < end:
-                break
-            number, answer = pickle.loads(self._received[_LENGTH.size : end])  # noqa: S301 - our own child sent it
-            del self._received[:end]
-            self._settle(number, answer)
+        if b"\n" not in data:
+            return
+        *lines, self._received = self._received.split(b"\n")
+        for line in lines:
+            number, failed, answer = json.loads(line)
+            self._settle(number, _ERRORS[failed](answer) if failed else _BRIEFS.validate_python(answer))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell those who still wait."""
@@ -174,8 +178,16 @@ def main() -> None:
         _Answers(link) as answers,
         GroupCommitWriter(store, gather_s=_GATHER_S) as writer,
     ):
-        for number, records in _frames(link.makefile("rb")):
-            _submit(writer, records).add_done_callback(partial(answers.send, number, records))
+        for line in link.makefile("rb"):
+            if line.endswith(b"\n"):  # else the parent has died in the middle of it
+                number, rows = json.loads(line)
+                try:
+                    records = _RECORDS.validate_python(rows)
+                    committing = writer.submit(records)
+                except (ValidationError, StoreBusy) as error:
+                    answers.fail(number, error)
+                else:
+                    committing.add_done_callback(partial(answers.send, number, records))
 
 
 class _Answers:
@@ -188,7 +200,16 @@ class _Answers:
 
     def send(self, number: int, sent: Sequence[AnyRecord], done: "Future[list[Stored]]") -> None:
         """Send what has become of a submission."""
-        self._queue.put(_frame((number, done.exception() or _brief(sent, done.result()))))
+        if error := done.exception():
+            self.fail(number, error)
+        else:
+            self._queue.put(_line(number, "", _brief(sent, done.result())))
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Send that a submission was not committed, by the name of an error that the parent knows."""
+        names = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS]
+        name, text = (names[0], str(error)) if names else (StoreError.__name__, repr(error))
+        self._queue.put(_line(number, name, text))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -200,38 +221,24 @@ class _Answers:
 
     def _run(self) -> None:
         while True:
-            frames = [self._queue.get(), *(self._queue.get() for _ in range(self._queue.qsize()))]
+            lines = [self._queue.get(), *(self._queue.get() for _ in range(self._queue.qsize()))]
             with suppress(ConnectionError):  # the parent has died: it asks no more
-                self._link.sendall(b"".join(frames))
-            if not frames[-1]:
+                self._link.sendall(b"".join(lines))
+            if not lines[-1]:
                 return
 
 
-def _submit(writer: GroupCommitWriter, records: Sequence[AnyRecord]) -> "Future[list[Stored]]":
-    try:
-        return writer.submit(records)
-    except StoreBusy as busy:
-        refused: Future[list[Stored]] = Future()
-        refused.set_exception(busy)
-        return refused
-
-
-def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[_Brief]:
+def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[Any]:
     pairs = zip(sent, answer, strict=True)
-    return [(None if row.record is record else row.record, row.inserted, row.seq, row.orphan) for record, row in pairs]
+    return [
+        (None if row.record is record else row.record.__dict__, row.inserted, row.seq, row.orphan)
+        for record, row in pairs
+    ]
 
 
-def _frames(stream: BinaryIO) -> Iterator[tuple[int, Sequence[AnyRecord]]]:
-    """Yield what the parent sends, until it ends."""
-    while len(length := stream.read(_LENGTH.size)) == _LENGTH.size:
-        body = stream.read(*_LENGTH.unpack(length))
-        if len(body) == _LENGTH.unpack(length)[0]:  # else the parent has died in the middle of it
-            yield pickle.loads(body)  # noqa: S301 - our own parent sent it
-
-
-def _frame(content: Any) -> bytes:
-    body = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
-    return _LENGTH.pack(len(body)) + body
+def _line(*content: Any) -> bytes:
+    # Read by `json`: pydantic's reader stops at 200 levels, which the features of a request may have already.
+    return to_json(content) + b"\n"
 
 
 if __name__ == "__main__":

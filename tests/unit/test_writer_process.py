@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from data.database import StoreUnavailable
-from data.schema import Decision, Event, Feedback, Reject
+from data.schema import Decision, Event, Features, Feedback, Reject, Rules, Slot, Version
 from data.store import Store, Stored
 from data.tables import AnyRecord
 from data.writer import StoreBusy
@@ -82,6 +83,104 @@ def test_it_answers_as_the_store_does(url: str, tmp_path: Path) -> None:
         assert (await writer.commit(again))[0].record == decision("d")  # what was stored first, not what is sent now
 
     run(url, commit)
+
+
+SCALARS = {
+    "text": '\u2028\n"\\',
+    "whole": 2**53 + 1,
+    "float": 1.0,
+    "tiny": 5e-324,
+    "sum": 0.1 + 0.2,
+    "no": False,
+    "none": None,
+}
+LATE = datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=-3)))
+FULL: list[AnyRecord] = [
+    Decision(
+        decision_id="full",
+        time=LATE,
+        loop="personalizer",
+        user_id="u",
+        node_id="n",
+        context={"time": "2026-01-01T00:00:00+01:00", **SCALARS},
+        candidates=("a", "b"),
+        slate=("b", "a"),
+        propensities=(1 / 3, 1.0),
+        scores=(-0.0, 1e300),
+        policy="p",
+        policy_version="d.f.1",
+        mode="apprentice",
+        objective="o",
+        deferred=True,
+        probabilities=(2 / 3, 1 / 3),
+        features=Features(context=({"deep": [{"a": [1, 1.0, None, True]}]},), items=(({"x": 1},), ({"x": "1"},))),
+        rules=Rules(pins={"a": 0}, boosts={"b": 0.1}, caps={"c": 1}, categories={"a": ("c",)}),
+        slots=(Slot(slot_id="s", features=({"top": True},), exclude=("b",), baseline="a"), Slot(slot_id="t")),
+    ),
+    Feedback(feedback_id="f", decision_id="full", loop="personalizer", item_id="b", kind="click", value=0.1, time=LATE),
+    Event(node_id="n", event_id="e", user_id="u", item_id="a", time=LATE, outcome=1e-7, record=SCALARS),
+    Reject(node_id="n", reject_id="r", source="http", row=3, rule="is", column="c", value="\0", record=SCALARS),
+    Version(
+        version_id="v.0",
+        loop="v1",
+        objective="default",
+        fold_id="v",
+        number=0,
+        decision_seq=1,
+        feedback_seq=2,
+        as_of=LATE,
+        caught_up=True,
+        begins={"policies": {"p": "d"}, "spec": [1.0, 1]},
+    ),
+]
+
+
+def test_every_field_of_every_record_comes_through(url: str) -> None:
+    async def commit(writer: WriterProcess) -> None:
+        for turn in range(2):  # the second time what is stored comes back, and not what was sent
+            rows = await writer.commit(FULL)
+            assert [row.inserted for row in rows] == [turn == 0] * len(FULL)
+            for sent, row in zip(FULL, rows, strict=True):
+                got = row.record.model_copy(update={"received_at": None}) if type(sent) is not Decision else row.record
+                assert repr(got) == repr(sent)  # which tells 1 from 1.0, and -0.0 from 0.0
+
+    run(url, commit)
+    with closing(Store.open(url)) as store:
+        assert repr(store.decision("full")) == repr(FULL[0])
+        assert repr(store.events("n")[0][1].record) == repr(SCALARS)
+
+
+def test_features_as_deep_as_a_request_may_have_them_come_through(url: str) -> None:
+    deep: JsonValue = "bottom"
+    for _ in range(197):  # with what is around them, 200 levels of a request
+        deep = [deep]
+    sent = decision("deep").model_copy(update={"features": Features(context=({"deep": deep},))})
+
+    async def commit(writer: WriterProcess) -> None:
+        for _ in range(2):
+            assert (await writer.commit([sent]))[0].record == sent
+
+    run(url, commit)
+
+
+def test_what_is_no_record_fails_alone(url: str) -> None:
+    unlikely = decision("unlikely").model_copy(update={"propensities": (0.0,)})
+    unwritable = decision("unwritable").model_copy(update={"user_id": "\ud800"})
+
+    async def commit(writer: WriterProcess) -> None:
+        outcomes = await asyncio.gather(
+            writer.commit([unlikely]),
+            writer.commit([unwritable]),
+            writer.commit([decision("good")]),
+            return_exceptions=True,
+        )
+        for outcome, why in zip(outcomes, ("propensities must be in (0, 1]", "surrogates not allowed"), strict=False):
+            assert isinstance(outcome, ValueError)
+            assert why in str(outcome)
+
+    run(url, commit)
+    with closing(Store.open(url)) as store:
+        assert [d.decision_id for _, d in store.decisions()] == ["good"]
 
 
 def _timeless(row: Stored) -> tuple[object, ...]:
