@@ -1,20 +1,10 @@
-"""Memory for loops that free and take the same again thousands of times. Needs torch."""
+"""Keeping the memory that is freed, for loops that free and take the same again thousands of times. Light."""
 
 import ctypes
 import platform
 
-import torch
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's numbers, see mallopt(3)
 _TRIM_BYTES, _MMAP_BYTES = 1 << 30, 32 << 20  # 32 MiB is the most that glibc takes for the second
-
-
-def spare_memory() -> None:
-    """Keep what this process frees, and do not fill what it takes."""
-    keep_freed_memory()
-    # Torch fills new arrays where its algorithms are deterministic, as RLlib's `seed` asks for: against programs that
-    # read what they have not written. It costs a twentieth of an update and changes no result of one that does not.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def keep_freed_memory() -> None:

@@ -20,7 +20,7 @@ from ray.rllib.utils.metrics import (
     SAMPLE_TIMER,
 )
 
-from rl.allocator import spare_memory
+from rl.allocator import keep_freed_memory
 from rl.policy import BoolArray, FloatArray, IntArray, Policy, Query
 from rl.simulators.batched import BatchedEnv, Observation
 from rl.simulators.registry import make
@@ -92,7 +92,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def make_env(self) -> None:
         """Make the B environments; `_reset` seeds them."""
-        spare_memory()
+        keep_freed_memory()
         self.env = make(self.config.env, self.config.num_envs_per_env_runner, **dict(self.config.env_config))
         self.num_envs = self.env.num_envs
         gamma = self.config.gamma

@@ -14,7 +14,7 @@ from torch import Tensor
 from rl.algorithms.flat import flatten
 from rl.algorithms.q_module import QModule
 from rl.algorithms.td import greedy_values, loss_of, targets
-from rl.allocator import spare_memory
+from rl.allocator import keep_freed_memory
 
 NEXT = "next_"
 Batch = dict[str, Tensor]
@@ -32,7 +32,7 @@ class QLearner(TorchLearner):
     def build(self) -> None:
         """Build the module, its averaged copy and the optimiser."""
         super().build()
-        spare_memory()
+        keep_freed_memory()
         module = self.q_module
         if not hasattr(module, "_target"):
             module.make_target_networks()
@@ -77,8 +77,7 @@ class QLearner(TorchLearner):
         loss, results = self.compute_loss_for_module(
             module_id=DEFAULT_MODULE_ID, config=config, batch=tensors, fwd_out={}
         )
-        assert self._online.grad is not None, "flatten has made it"
-        self._online.grad.zero_()  # the parameters' own gradients are views of it
+        optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
         if config.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(self._online, config.grad_clip)
