@@ -91,6 +91,20 @@ def test_a_request_is_one_line(log: io.StringIO) -> None:
     }
 
 
+def test_requests_of_one_turn_of_the_loop_are_a_line_each(log: io.StringIO) -> None:
+    api = application()
+
+    async def together() -> None:
+        await asyncio.gather(
+            *(ask(api, f"/v1/files/{n}", method="GET", headers={"x-request-id": f"r{n}"}) for n in range(5))
+        )
+
+    for _ in range(2):
+        asyncio.run(together())
+    access = [line["request_id"] for line in lines(log) if line["logger"] == "raycommend.access"]
+    assert sorted(access) == sorted(2 * [f"r{n}" for n in range(5)])
+
+
 def test_what_else_is_logged_meanwhile_has_its_id_and_no_key(log: io.StringIO) -> None:
     get("/v1/decisions/secret-id", x_request_id="mine-2")
     warning, access = lines(log)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -327,6 +328,17 @@ def test_a_child_whose_parent_is_killed_ends(url: str) -> None:
         time.sleep(0.05)
     with closing(Store.open(url)) as store:
         assert len(store.events("n")) == 1_000
+
+
+def test_a_child_whose_parent_dies_in_the_middle_of_a_line_commits_what_is_before(url: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = subprocess.Popen([sys.executable, "-m", "data.writer_process", url], stdin=theirs.fileno())
+        ours.sendall(b'[0, [{"node_id": "n", "event_id": "0"}]]\n[1, [{"node_id": "n", "event_id": "1"}]]')
+        ours.shutdown(socket.SHUT_WR)
+        assert child.wait(timeout=30) == 0
+    with closing(Store.open(url)) as store:
+        assert [event.event_id for _, event in store.events("n")] == ["0"]
 
 
 def _lives(pid: int) -> bool:
