@@ -4,13 +4,15 @@ Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl.policy import BoolArray, Explorer, FloatArray, IntArray, PolicyError
+from rl.draws import sample_one
+from rl.policy import BoolArray, FloatArray, IntArray, PolicyError
 
 _NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
 
@@ -23,9 +25,18 @@ class _Config(BaseModel, ABC):
         """See `rl.policy.Explorer`."""
 
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
-        """See `rl.policy.Explorer`."""
+        """Return what gives the probabilities [A] of one query with scores [S, A] for a mask [A].
+
+        To the last bit they are those of `probabilities`.
+        """
         batch = scores[None]
         return lambda mask: self.probabilities(batch, mask[None])[0]
+
+    def slate(
+        self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """See `rl.policy.Explorer`."""
+        return sample_one(self.of_one(scores), mask, k, rng)
 
 
 class Uniform(_Config):
@@ -48,24 +59,30 @@ class EpsilonGreedy(_Config):
         """See `rl.policy.Explorer`."""
         return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(_points(scores), mask)
 
-    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
-        """See `rl.policy.Explorer`."""
+    def slate(
+        self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """See `rl.policy.Explorer`; where no scores are equal it is reckoned without a distribution for each slot."""
         points = _points(scores[None])[0]
-        ascending = np.sort(points)
-        ties = bool((ascending[1:] == ascending[:-1]).any())
+        if len(set(points.tolist())) < len(points):
+            return super().slate(scores, mask, k, rng)
+        ascending = points.argsort()
+        ranked: list[int] = ascending[mask[ascending]].tolist()  # of those left: the best is the last
+        left: list[int] = mask.nonzero()[0].tolist()
+        first = mask * np.float64(self._each(left))
+        first[ranked[-1]] += 1 - self.epsilon
+        positions, propensities = list[int](), list[float]()
+        for drawn in rng.random(k).tolist():
+            best, each = left.index(ranked[-1]), self._each(left)
+            place = _invert(1.0 - drawn, best, each, each + (1 - self.epsilon), len(left))
+            propensities.append(each + (1 - self.epsilon) if place == best else each)
+            positions.append(left.pop(place))
+            ranked.remove(positions[-1])
+        return np.array([positions]), np.array([propensities]), first[None]
 
-        def probabilities(mask: BoolArray) -> FloatArray:
-            any_of = self.epsilon * (1 / _count_one(mask))
-            left = np.where(mask, points, -np.inf)
-            best = left.argmax()
-            p: FloatArray = mask * np.float64(any_of)
-            if ties:
-                alike = left == left[best]
-                return np.where(alike, any_of + (1 - self.epsilon) * (1 / np.count_nonzero(alike)), p)
-            p[best] = any_of + (1 - self.epsilon)
-            return p
-
-        return probabilities
+    def _each(self, left: Sequence[int]) -> float:
+        """Return the probability of every candidate that is not the best."""
+        return self.epsilon * (1 / len(left))
 
 
 class Softmax(_Config):
@@ -104,7 +121,7 @@ class SquareCB(_Config):
         return p
 
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
-        """See `rl.policy.Explorer`."""
+        """See `_Config.of_one`."""
         points = _points(scores[None])[0]
 
         def probabilities(mask: BoolArray) -> FloatArray:
@@ -140,7 +157,7 @@ class Votes(_Config):
 class WithUniform:
     """Any explorer, and with probability epsilon a uniform draw instead."""
 
-    def __init__(self, explorer: Explorer, epsilon: float) -> None:
+    def __init__(self, explorer: _Config, epsilon: float) -> None:
         self.explorer, self.epsilon = explorer, epsilon
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
@@ -149,7 +166,9 @@ class WithUniform:
         rounded: FloatArray = np.minimum(p, 1.0)
         return rounded
 
-    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+    def slate(
+        self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
         """See `rl.policy.Explorer`."""
         inner = self.explorer.of_one(scores)
 
@@ -158,7 +177,7 @@ class WithUniform:
             rounded: FloatArray = np.minimum(p, 1.0)
             return rounded
 
-        return probabilities
+        return sample_one(probabilities, mask, k, rng)
 
 
 ExplorerConfig: TypeAlias = Annotated[Uniform | EpsilonGreedy | Softmax | SquareCB | Votes, Field(discriminator="kind")]
@@ -189,6 +208,19 @@ def _count(mask: BoolArray) -> IntArray:
 def _uniform(mask: BoolArray) -> FloatArray:
     p: FloatArray = mask / _count(mask)
     return p
+
+
+def _invert(threshold: float, best: int, each: float, peak: float, n: int) -> int:
+    """Return the first of n at which the cumulative distribution is a threshold in (0, 1], as `rl.draws.sample` does.
+
+    The distribution is `each` everywhere but at `best`, where it is `peak`.
+    """
+    before = best * each
+    if before < threshold <= before + peak:
+        return best
+    if threshold <= before:
+        return min(ceil(threshold / each), best) - 1
+    return min(best + ceil((threshold - before - peak) / each), n - 1)
 
 
 def _best(points: FloatArray, mask: BoolArray) -> FloatArray:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.draws import sample, sample_one
+from rl.draws import sample
 from rl.sparse import Sparse
 
 FloatArray = NDArray[np.float64]
@@ -142,10 +142,13 @@ class Explorer(Protocol):
         """Return [B, A] probabilities for scores [B, S, A]; rows sum to 1 and are 0 where the mask [B, A] is off."""
         ...
 
-    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
-        """Return what gives the probabilities [A] of one query with scores [S, A] for a mask [A].
+    def slate(
+        self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Draw one slate of k slots without repeats for scores [S, A] and a mask [A] with at least k candidates.
 
-        To the last bit they are those of `probabilities`; a served request is spared the axis of queries.
+        It is the one that `rl.draws.sample` draws, slot by slot, from `probabilities`: a served request is spared the
+        axis of queries. Returns what `rl.draws.sample_one` does.
         """
         ...
 
@@ -212,7 +215,7 @@ class Policy(ABC):
         if constraint is not None:
             return self._decide_within(constraint, scores, expected, query.mask, k, rng)
         if len(query) == 1:
-            drawn, chances, first = sample_one(self.explorer.of_one(scores[0]), query.mask[0], k, rng)
+            drawn, chances, first = self.explorer.slate(scores[0], query.mask[0], k, rng)
             return Slates(drawn, chances, expected[:, drawn[0]], first)
         rows, left = np.arange(len(query)), query.mask.copy()
         positions = np.empty((len(query), k), dtype=np.int64)

@@ -236,4 +236,5 @@ def test_a_uniform_share_on_top_of_any_explorer(inner: Exploration) -> None:
     both, alone = WithUniform(inner, 0.2), inner.probabilities(SAMPLES[None], MASK[None])[0]
     p = both.probabilities(SAMPLES[None], MASK[None])[0]
     np.testing.assert_allclose(p, 0.8 * alone + 0.2 * np.array([0.25, 0.25, 0.25, 0.0, 0.25]), atol=1e-15)
-    assert both.of_one(SAMPLES)(MASK).tolist() == p.tolist()
+    _, _, first = both.slate(SAMPLES, MASK, 1, np.random.default_rng(0))
+    assert first.tolist() == [p.tolist()]
