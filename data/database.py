@@ -132,6 +132,7 @@ def _be_durable(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA synchronous = FULL")  # a commit returns after fsync: it survives a power loss
     # Seldom: a checkpoint holds up the commit that it comes with. `Database.checkpoint` is for who answers nobody.
     connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")
+    connection.execute("PRAGMA temp_store = MEMORY")  # else an insert of several rows makes a file, to undo half of it
     connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten: a forgotten user is no free page
 
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 import data.state as _state  # noqa: F401 - declares its tables
 from data.database import Database
@@ -188,8 +187,7 @@ def _insert(
     for key, record in zip(keys, batch, strict=True):
         kept = not stamp or (received and getattr(record, "received_at", None) is not None)
         sent.setdefault(key, record if kept else record.model_copy(update=stamp))
-    statement = insert(log.table).on_conflict_do_nothing().returning(log.table.c.seq, *log.key)
-    rows = connection.execute(statement, [record.__dict__ for record in sent.values()])
+    rows = connection.execute(log.insertion, [record.__dict__ for record in sent.values()])
     new: dict[Key, int] = {tuple(row[1:]): row[0] for row in rows}
     known = _select_keys(connection, log, (key for key in sent if key not in new))
     held: dict[Key, tuple[int, AnyRecord]] = {key: (seq, sent[key]) for key, seq in new.items()}

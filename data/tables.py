@@ -3,11 +3,13 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.types import TypeDecorator
 
 from data.schema import Decision, Event, Features, Feedback, Reject, Rules, Slot, Version
@@ -92,6 +94,11 @@ class Log(Generic[R]):
     def key_of(self, record: AnyRecord) -> Key:
         """Return the record's values in the key's columns."""
         return tuple([getattr(record, column.name) for column in self.key])
+
+    @cached_property
+    def insertion(self) -> sa.Insert:
+        """What inserts those of some records that are new, and returns the position and the key of each."""
+        return insert(self.table).on_conflict_do_nothing().returning(self.table.c.seq, *self.key)
 
     def select(self, *, without: Collection[str] = ()) -> sa.Select[Any]:
         """Return a query for `read`, of all columns but some."""

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from itertools import islice
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
@@ -121,30 +122,29 @@ class GroupCommitWriter:
             return group
 
     def _commit(self, group: list[_Submission]) -> None:
-        records = [record for submission in group for record in submission.records]
-        try:
-            stored = self._store.insert(records)
-        except Exception as error:
-            if len(group) == 1 or isinstance(error, StoreUnavailable):
-                self._answer(group, error)
-                return
-            # One submission may have spoilt the transaction of all: alone, only that one fails.
-            for submission in group:
-                self._commit([submission])
-            return
-        self.commits += 1
-        self.records += len(records)
-        self._answer(group, stored)
-
-    def _answer(self, group: list[_Submission], outcome: list[Stored] | Exception) -> None:
+        outcomes = commit_together(self._store, [submission.records for submission in group])
+        committed = [len(outcome) for outcome in outcomes if not isinstance(outcome, Exception)]
+        self.commits += bool(committed)
+        self.records += sum(committed)
         # Before the futures: whoever is told that its records are committed may submit the next ones at once.
         with self._changed:
             self.pending -= sum(len(submission.records) for submission in group)
-        start = 0
-        for submission in group:
+        for submission, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 submission.future.set_exception(outcome)
             else:
-                end = start + len(submission.records)
-                submission.future.set_result(outcome[start:end])
-                start = end
+                submission.future.set_result(outcome)
+
+
+def commit_together(store: Store, submissions: Sequence[Sequence[AnyRecord]]) -> list[list[Stored] | Exception]:
+    """Commit submissions in one transaction, and return what the log then holds for each, or why it was not committed.
+
+    Where one spoils the transaction of all, each gets one of its own, so that only that one fails.
+    """
+    try:
+        stored = iter(store.insert([record for records in submissions for record in records]))
+    except Exception as error:
+        if len(submissions) == 1 or isinstance(error, StoreUnavailable):
+            return [error] * len(submissions)
+        return [outcome for records in submissions for outcome in commit_together(store, [records])]
+    return [list(islice(stored, len(records))) for records in submissions]

@@ -1,4 +1,4 @@
-"""A group commit writer in a process of its own, so that writing takes nothing from who decides.
+"""Group commit in a process of its own, so that writing takes nothing from who decides.
 
 To commit a decision takes a quarter as long as to make it, and Python gives a process one core. Parent and child talk
 through a socket pair in lines of JSON: records go one way, what the log then holds for them the other.
@@ -7,17 +7,14 @@ through a socket pair in lines of JSON: records go one way, what the log then ho
 import asyncio
 import json
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from functools import partial
-from typing import Annotated, Any, Self, TypeAlias, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -25,16 +22,18 @@ from pydantic_core import to_json
 from data.database import StoreError, StoreUnavailable
 from data.store import Store, Stored
 from data.tables import AnyRecord
-from data.writer import GroupCommitWriter, StoreBusy
+from data.writer import StoreBusy, commit_together
 
 _GATHER_S = 0.001
 """Less than where deciding and committing share an interpreter: here those who decide go on meanwhile."""
+_RECEIVED_BYTES = 1 << 20
+_MAX_PENDING = 10_000  # records
 _Record: TypeAlias = Annotated[AnyRecord, Field(union_mode="left_to_right")]
 """Every kind needs fields that the others refuse, so that an object is of one kind only; decisions are most of them."""
 _Brief: TypeAlias = tuple[_Record | None, bool, int, bool]
 """The fields of `Stored`; the record None if it is the one that was sent, as most are."""
 _RECORDS, _BRIEFS = TypeAdapter(list[_Record]), TypeAdapter(list[_Brief])
-_ERRORS = {kind.__name__: kind for kind in (StoreUnavailable, StoreBusy, StoreError, OverflowError, ValueError)}
+_ERRORS = {kind.__name__: kind for kind in (StoreUnavailable, StoreError, OverflowError, ValueError)}
 
 
 class WriterProcess:
@@ -69,9 +68,12 @@ class WriterProcess:
 
         Raises:
             StoreUnavailable: the child has died: the records are committed or not, and may be sent again.
-            StoreBusy, StoreError, ValueError, OverflowError: as `GroupCommitWriter` does; none was committed.
+            StoreBusy: too many records wait for their commit.
+            StoreError, ValueError, OverflowError: as `Store.insert` does; none was committed.
         """
         link = self._link if self._link and self._link.open else await self._linked()
+        if link.pending and link.pending + len(records) > _MAX_PENDING:
+            raise StoreBusy(f"{link.pending} records wait for their commit, at most {_MAX_PENDING} may")
         return await link.send(records)
 
     async def close(self) -> None:
@@ -106,6 +108,8 @@ class _Link(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.open = False
+        self.pending = 0
+        """Records sent and not yet answered."""
         self._closed = asyncio.Event()
         self._received = bytearray()  # of a line that is not complete
         self._outgoing: list[bytes] = []
@@ -118,6 +122,7 @@ class _Link(asyncio.Protocol):
         future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
         self._waiting[self._sent] = records, future
         self._sent += 1
+        self.pending += len(records)
         if not self._outgoing:  # together with what others send in this turn of the loop: each write wakes the child
             asyncio.get_running_loop().call_soon(self._write)
         self._outgoing.append(line)
@@ -159,6 +164,7 @@ class _Link(asyncio.Protocol):
 
     def _settle(self, number: int, answer: list[_Brief] | Exception) -> None:
         records, future = self._waiting.pop(number)
+        self.pending -= len(records)
         if future.done():  # cancelled: nobody waits for it any more
             return
         if isinstance(answer, Exception):
@@ -172,60 +178,49 @@ def main() -> None:
     """Be the child: the log's URL is the argument, the other end of the socket pair is standard input."""
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.SIG_IGN)  # they may be meant for the whole group: the parent says when to end
-    with (
-        closing(Store.open(sys.argv[1])) as store,
-        socket.socket(fileno=0) as link,
-        _Answers(link) as answers,
-        GroupCommitWriter(store, gather_s=_GATHER_S) as writer,
-    ):
-        for line in link.makefile("rb"):
-            if line.endswith(b"\n"):  # else the parent has died in the middle of it
-                number, rows = json.loads(line)
-                try:
-                    records = _RECORDS.validate_python(rows)
-                    committing = writer.submit(records)
-                except (ValidationError, StoreBusy) as error:
-                    answers.fail(number, error)
-                else:
-                    committing.add_done_callback(partial(answers.send, number, records))
-
-
-class _Answers:
-    """A thread that sends what is to be answered: those of one commit together, as each write wakes the parent."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self._link = link
-        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="answers")
-
-    def send(self, number: int, sent: Sequence[AnyRecord], done: "Future[list[Stored]]") -> None:
-        """Send what has become of a submission."""
-        if error := done.exception():
-            self.fail(number, error)
-        else:
-            self._queue.put(_line(number, "", _brief(sent, done.result())))
-
-    def fail(self, number: int, error: BaseException) -> None:
-        """Send that a submission was not committed, by the name of an error that the parent knows."""
-        names = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS]
-        name, text = (names[0], str(error)) if names else (StoreError.__name__, repr(error))
-        self._queue.put(_line(number, name, text))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._queue.put(b"")  # the last
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            lines = [self._queue.get(), *(self._queue.get() for _ in range(self._queue.qsize()))]
+    with closing(Store.open(sys.argv[1])) as store, socket.socket(fileno=0) as link:
+        for lines in _groups(link):
             with suppress(ConnectionError):  # the parent has died: it asks no more
-                self._link.sendall(b"".join(lines))
-            if not lines[-1]:
-                return
+                link.sendall(b"".join(_commit(store, lines)))
+
+
+def _groups(link: socket.socket) -> Iterator[list[bytearray]]:
+    """Yield the lines that have arrived together, until the parent ends or dies, if in the middle of one.
+
+    Where they were several, the next wait for company: most of a transaction's cost is the same for one or many.
+    """
+    began = bytearray()
+    while data := link.recv(_RECEIVED_BYTES):
+        began += data
+        if b"\n" in data:
+            *lines, began = began.split(b"\n")
+            yield lines
+            if len(lines) > 1:
+                time.sleep(_GATHER_S)
+
+
+def _commit(store: Store, lines: Sequence[bytearray]) -> list[bytes]:
+    """Commit the records of some lines in one transaction, and return the lines to answer with."""
+    asked: dict[int, Sequence[AnyRecord]] = {}
+    answers = []
+    for line in lines:
+        number, rows = json.loads(line)
+        try:
+            asked[number] = _RECORDS.validate_python(rows)
+        except ValidationError as error:
+            answers.append(_failure(number, error))
+    for (number, sent), outcome in zip(asked.items(), commit_together(store, list(asked.values())), strict=True):
+        if isinstance(outcome, Exception):
+            answers.append(_failure(number, outcome))
+        else:
+            answers.append(_line(number, "", _brief(sent, outcome)))
+    return answers
+
+
+def _failure(number: int, error: Exception) -> bytes:
+    """Return the line that says that a submission was not committed, by the name of an error that the parent knows."""
+    names = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS]
+    return _line(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))
 
 
 def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[Any]:

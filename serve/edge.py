@@ -1,13 +1,17 @@
 """The edge of the service in one piece: keys, limits, errors and logs around an application. No Ray."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.models import HTTPBearer
+from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
+from starlette.types import ASGIApp
 
 from serve import errors, exchange
 from serve.config import Limits
+from serve.direct import Direct
 from serve.errors import Answers, Refused
 from serve.keys import KeyRing, Role
 from serve.limits import Gate, Rates
@@ -30,18 +34,23 @@ class Edge:
         self.rates = Rates(self.limits)
         """`rates.share(n)` says among how many replicas a key's requests are spread."""
 
-    def install(self, api: FastAPI) -> None:
-        """Put it around an application; what is mounted in it needs `errors.install` as well."""
+    def install(self, api: FastAPI, direct: Iterable[APIRoute] = ()) -> None:
+        """Put it around an application; what is mounted in it needs `errors.install` as well.
+
+        Args:
+            api: the application, before its first request.
+            direct: hot routes of it, see `serve.direct`.
+        """
         errors.install(api, self.answers)
-        # The last one added is the outermost.
-        api.add_middleware(Gate, keys=self.keys, limits=self.limits, rates=self.rates, answers=self.answers)
-        api.add_middleware(
-            Recorder,
-            answers=self.answers,
-            redact=self.redact,
-            access_log=self.access_log,
-            answer_id=self.answer_id,
-        )
+        inner, hot = api.build_middleware_stack, tuple(direct)
+
+        def around() -> ASGIApp:
+            short = Direct(inner(), hot, errors.handler(self.answers))
+            gate = Gate(short, self.keys, self.limits, self.rates, self.answers)
+            return Recorder(gate, self.answers, self.redact, self.access_log, self.answer_id)
+
+        # Not by `add_middleware`: that would be inside of FastAPI's own, which a hot route has no need of.
+        api.build_middleware_stack = around  # type: ignore[method-assign]
 
 
 class Allow(SecurityBase):

@@ -15,9 +15,8 @@ from serve.api import decisions, items, stream, tables, users
 from serve.api.personalizer.problems import SHAPES
 from serve.api.personalizer.router import include
 from serve.body import JsonRoute
-from serve.direct import Direct
 from serve.edge import Allow, Edge
-from serve.errors import ERRORS, Answers, Refused, handler
+from serve.errors import ERRORS, Answers, Refused
 from serve.personalizer.service import Personalizer
 from serve.schemas import (
     ErrorResponse,
@@ -79,7 +78,6 @@ def create_api(
             return tables.slates(responses)
         return Response(to_json(responses if isinstance(body, list) else responses[0]), media_type="application/json")
 
-    hot_routes = [route for route in hot.routes if isinstance(route, APIRoute)]
     # First of all: Ray Serve looks through them for the name of a request's route.
     api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan, routes=list(hot.routes))
 
@@ -108,8 +106,7 @@ def create_api(
     if personalizer is not None:
         include(api, personalizer)
     edge = edge or Edge(answers=Answers(by_prefix=SHAPES))
-    api.add_middleware(Direct, routes=hot_routes, handle=handler(edge.answers))
-    edge.install(api)
+    edge.install(api, direct=(route for route in hot.routes if isinstance(route, APIRoute)))
     return api
 
 

@@ -35,7 +35,7 @@ def personalizer(failure: Failure, request_id: str) -> Response:
     return JSONResponse({"error": {"code": failure.code.title(), "message": failure.message}}, status)
 
 
-def application(given: Limits, mounted: bool = False) -> FastAPI:
+def application(given: Limits, mounted: bool = False, keys: KeyRing | None = None) -> FastAPI:
     """Return an application that can fail in every way, under /v1 and, in another shape, under /personalizer."""
     api = FastAPI()
     router = APIRouter(route_class=JsonRoute, dependencies=[Depends(Allow("node"))])
@@ -61,7 +61,7 @@ def application(given: Limits, mounted: bool = False) -> FastAPI:
         api.mount("/personalizer", sub)
     else:
         api.include_router(router, prefix="/personalizer")
-    Edge(KeyRing(admin_key="k"), given, answers, access_log=False).install(api)
+    Edge(keys or KeyRing(admin_key="k"), given, answers, access_log=False).install(api)
     return api
 
 
@@ -98,12 +98,10 @@ async def produce(code: str, prefix: str, mounted: bool = False) -> Answer:
 
 def as_node(mounted: bool) -> FastAPI:
     """Return the application as a key of role node finds it."""
-    app = application(Limits(), mounted)
     ring = KeyRing(admin_key="k")
     node = Principal("id", "shop", "node")
     ring.authenticate = lambda *_: node  # type: ignore[method-assign]
-    app.user_middleware[1].kwargs["keys"] = ring
-    return app
+    return application(Limits(), mounted, ring)
 
 
 @pytest.fixture(autouse=True)
