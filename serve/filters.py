@@ -96,6 +96,8 @@ def _pins(request: RecommendRequest, configured: BusinessRules) -> dict[str, int
     """Return the pins of the slate, by slot."""
     given = request.rules.pins if request.rules else None
     pins = (configured.pins or {}) if given is None else given
+    if not pins:
+        return {}
     if given is None and request.candidates is not None:
         named = set(request.candidates)
         pins = {item: slot for item, slot in pins.items() if item in named}

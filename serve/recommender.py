@@ -15,7 +15,7 @@ from rl.policies.greedy import greedy
 from rl.policy import FloatArray, IntArray, Policy, PolicyError, Query, Slates
 from rl.rules import rules_constraint
 from serve.fold import Snapshot, Update
-from serve.router import Router, seed
+from serve.router import Router, generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def repeat(decision: Decision) -> Ask:
 def _answer(artefact: Artefact, visit: Visit, ask: Ask) -> Slates:
     """Let the policy choose, or in the modes without a choice value what the client has chosen."""
     policy: Policy = greedy(artefact.policy) if ask.mode == "exploit" else artefact.policy
-    rng = np.random.default_rng(seed(ask.decision_id))
+    rng = generator(ask.decision_id)
     if ask.slots:
         return _fill(artefact, policy, visit, ask, rng)
     query = artefact.encoder.query([visit])

@@ -15,8 +15,11 @@ _SLOTS = ("decision_id", "slot", "item_id", "score", "propensity", "policy", "po
 
 def wanted(request: Request) -> bool:
     """Return whether the client prefers CSV to JSON: whichever of the two `Accept` gives the larger weight."""
+    accept = request.headers.get("accept", "")
+    if accept in ("", "*/*"):  # most often
+        return False
     weights = {MEDIA_TYPE: 0.0, "application/json": 0.0}
-    for part in request.headers.get("accept", "").split(","):
+    for part in accept.split(","):
         media_type, *parameters = [piece.strip().lower() for piece in part.split(";")]
         if media_type in weights:
             weights[media_type] = _weight(parameters)
