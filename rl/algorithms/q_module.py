@@ -24,12 +24,16 @@ EPSILON = "epsilon"
 class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
     """Q values for the observations of `rl.simulators`: dictionaries with the names of `rl.policy.Query`.
 
-    `model_config` has the fields of `QNetworkConfig`, and the seed of the initial weights as `seed`.
+    `model_config` has the fields of `QNetworkConfig`, the seed of the initial weights as `seed`, and as
+    `compile_acting` whether the network that runners act by is compiled.
     """
 
     def setup(self) -> None:
         """Build the network for the observation space."""
         options = dict(self.model_config)
+        # The function and not the network: of that a copy of this module would go on using the old one.
+        compiles = options.pop("compile_acting", False)
+        self._compiled = torch.compile(QNetwork.forward, dynamic=False) if compiles else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.pop("seed", 0))
             self.net = QNetwork(QNetworkConfig(**options), *sizes(self.observation_space))
@@ -52,7 +56,8 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
     def acting_policy(self) -> Policy:
         """Return the network's epsilon-greedy policy, for as long as no update changes it; see `rl.rollout.Acting`."""
         self.net.eval()
-        return TransformerPolicy(self.net, EpsilonGreedy(epsilon=float(self.epsilon)), frozen=True)
+        explorer = EpsilonGreedy(epsilon=float(self.epsilon))
+        return TransformerPolicy(self.net, explorer, frozen=True, compiled=self._compiled)
 
     def averaged_policy(self) -> TransformerPolicy:
         """Return the greedy policy of the averaged copy: what is evaluated and exported."""

@@ -36,6 +36,16 @@ class SlateQConfig(DQNConfig):
         super().training(**options)
         return self.set_given(given)
 
+    def validate(self) -> None:
+        """Check what RLlib does not know of.
+
+        Raises:
+            ValueError: a value that cannot be trained with.
+        """
+        super().validate()
+        if self.compile_acting:
+            raise ValueError("compile_acting is not for slates: only a Q network of single items is compiled")
+
     def get_default_learner_class(self) -> type[SlateQLearner]:
         """Name the learner."""
         return SlateQLearner

@@ -1,5 +1,7 @@
 """The policy of a Q network: torch within, arrays at the interface. Needs torch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,12 +20,19 @@ class TransformerPolicy(Policy):
         explorer: what is drawn from the Q values.
         frozen: the weights stay as they are for as long as this policy is used, so that what follows from them alone is
             computed once.
+        compiled: what computes `QNetwork.forward` in its place, for queries of one shape: padding is not left out.
     """
 
     learns = False
 
-    def __init__(self, network: QNetwork, explorer: ExplorerConfig, frozen: bool = False) -> None:
-        self.network, self.explorer = network, explorer
+    def __init__(
+        self,
+        network: QNetwork,
+        explorer: ExplorerConfig,
+        frozen: bool = False,
+        compiled: Callable[..., torch.Tensor] | None = None,
+    ) -> None:
+        self.network, self.explorer, self._compiled = network, explorer, compiled
         self._tables: Tables | None = None
         if frozen:
             with torch.inference_mode():
@@ -39,8 +48,12 @@ class TransformerPolicy(Policy):
             found, wanted = query.features.shape[2], self.network.n_features
             raise PolicyError(f"a query has {found} features, this network was trained with {wanted}")
         with torch.inference_mode():
-            q: FloatArray = self.network(*tensors(query), self._tables).numpy().astype(np.float64)
-        return q
+            if self._compiled is None:
+                q = self.network(*tensors(query), self._tables)
+            else:
+                q = self._compiled(self.network, *tensors(query, whole=True), self._tables)
+        values: FloatArray = q.numpy().astype(np.float64)
+        return values
 
     def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return the Q values as scores [B, 1, A] and as expectation [B, A], computed once."""
@@ -62,14 +75,16 @@ class TransformerPolicy(Policy):
         )
 
 
-def tensors(query: Query) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def tensors(query: Query, whole: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return a query's items, mask, history and features as the arguments of `QNetwork.forward`.
 
-    Entries that are padding in every row are left out; at least one stays, also for a query without a history.
+    Unless the history is to be `whole`, entries that are padding in every row are left out; at least one stays, also
+    for a query without a history.
     """
     history = query.history if query.history is not None else np.zeros((len(query), 1, 3), dtype=np.int64)
-    longest = int((history[:, :, AGE] > 0).any(axis=0).sum())
-    history = history[:, -max(longest, 1) :]
+    if not whole:
+        longest = int((history[:, :, AGE] > 0).any(axis=0).sum())
+        history = history[:, -max(longest, 1) :]
     return (
         torch.from_numpy(np.ascontiguousarray(query.items)),
         torch.from_numpy(np.ascontiguousarray(query.mask)),

@@ -1,8 +1,10 @@
 """How fast experience is sampled: `python -m tests.bench.sampling [--seconds S]`.
 
-The same shop and the same transformer, acting epsilon-greedily, in one process with one thread: our batched runner,
-RLlib's own SingleAgentEnvRunner (in its default vectorisation), and the bare loop, which is the simulator's step and
-the network's forward pass with nothing chosen, logged or kept. Each is a process of its own, as its users would run it:
+The same shop and the same transformer, acting epsilon-greedily, in one process with one thread: our batched runner, the
+same with `compile_acting`, RLlib's own SingleAgentEnvRunner (in its default vectorisation), and the bare loop, which is
+the simulator's step and the network's forward pass, not compiled, with nothing chosen, logged or kept. The ratio is
+that of the runner which a size is for: where few environments act together the calls of the network's operations take
+longer than their work, and compiling it saves them. Each is a process of its own, as its users would run it:
 our runner sets how memory is allocated, which the others must not owe to it. The three take turns, so that a busy
 machine is busy for all; a ratio is the median over the turns. Seconds are CPU seconds of the process, which on a quiet
 machine are those of the clock.
@@ -12,6 +14,7 @@ import argparse
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 from time import process_time
@@ -28,7 +31,9 @@ from rl.simulators.batched import SingleEnv
 from rl.simulators.shop import Shop
 from tests.bench.common import finish, plot, say
 
-SIZES = (32, 256)
+OURS, COMPILED, RLLIB, BARE = "ours", "ours compiled", "RLlib", "bare loop"
+RUNNERS = {32: COMPILED, 256: OURS}
+"""The runner for each number of environments."""
 EPSILON = 0.05
 
 
@@ -41,17 +46,17 @@ def main() -> None:
     figures: dict[str, float] = {}
     peers: dict[str, float] = {}
     speeds: dict[str, list[float]] = {name: [] for name in LOOPS}
-    for size in SIZES:
+    for size, runner in RUNNERS.items():
         turns = take_turns(size, options.seconds, options.turns)
         for name, of_name in speeds.items():
             of_name.append(median(turn[name] for turn in turns))
             peers[f"{name.lower().replace(' ', '_')}_steps_s_{size}"] = round(of_name[-1])
-        figures[f"ratio_{size}"] = round(median(turn["ours"] / turn["RLlib"] for turn in turns), 2)
-        figures[f"share_of_bare_{size}"] = round(median(turn["ours"] / turn["bare loop"] for turn in turns), 3)
+        figures[f"ratio_{size}"] = round(median(turn[runner] / turn[RLLIB] for turn in turns), 2)
+        figures[f"share_of_bare_{size}"] = round(median(turn[OURS] / turn[BARE] for turn in turns), 3)
         say(f"{size} environments: {peers} {figures}")
     plot(
         "sampling",
-        {name: (SIZES, of_name) for name, of_name in speeds.items()},
+        {name: (tuple(RUNNERS), of_name) for name, of_name in speeds.items()},
         "environments",
         "environment steps a second",
     )
@@ -90,20 +95,21 @@ def speed(seconds: float) -> float:
     return steps / (process_time() - start)
 
 
-def config(size: int) -> DQNConfig:
-    """Return the configuration that both runners are made by."""
+def config(size: int, compiled: bool = False) -> DQNConfig:
+    """Return the configuration that all runners are made by."""
     made: DQNConfig = (
         DQNConfig()
         .environment("raycommend/Shop-v0")
         .env_runners(num_envs_per_env_runner=size, rollout_fragment_length=20)
+        .training(compile_acting=compiled)
         .debugging(seed=0)
     )
     return made
 
 
-def ours(size: int) -> Callable[[], int]:
+def ours(size: int, compiled: bool = False) -> Callable[[], int]:
     """Return a loop of our runner."""
-    runner = BatchedEnvRunner(config=config(size))
+    runner = BatchedEnvRunner(config=config(size, compiled))
     runner.module.epsilon.fill_(EPSILON)  # type: ignore[attr-defined]
 
     def loop() -> int:
@@ -147,7 +153,12 @@ def bare(size: int) -> Callable[[], int]:
     return loop
 
 
-LOOPS: dict[str, Callable[[int], Callable[[], int]]] = {"ours": ours, "RLlib": stock, "bare loop": bare}
+LOOPS: dict[str, Callable[[int], Callable[[], int]]] = {
+    OURS: ours,
+    COMPILED: partial(ours, compiled=True),
+    RLLIB: stock,
+    BARE: bare,
+}
 """How each loop is made for a number of environments."""
 
 

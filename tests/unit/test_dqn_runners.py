@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from rl.algorithms.dqn import DQN, DQNConfig
+from rl.algorithms.slate_q import SlateQConfig
 
 
 def config(runners: int = 0, **training: Any) -> DQNConfig:
@@ -102,6 +103,17 @@ def test_the_learner_may_have_a_process_of_its_own(ray_local: None) -> None:
 def test_what_cannot_be_trained_with_is_refused(training: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**training).validate()
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler, got no 'no-such-compiler'"):
+        config(compile_acting=True).validate()
+
+
+def test_slates_are_not_compiled() -> None:
+    with pytest.raises(ValueError, match="compile_acting is not for slates"):
+        SlateQConfig().environment("raycommend/InterestEvolution-v0").training(compile_acting=True).validate()
 
 
 def test_schedules_by_hand() -> None:

@@ -1,5 +1,6 @@
 """The batched runner: what it logs is what happened."""
 
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,25 @@ def test_propensities_are_those_of_the_policy() -> None:
     p = policy.distribution(Query.of(sampled.observation), np.random.default_rng(0))
     np.testing.assert_allclose(np.take_along_axis(p, sampled.actions, axis=1), sampled.propensities)
     assert set(np.round(sampled.propensities[:, 0], 6)) == {0.03, 0.73}  # .3 / 10, and .7 + .3 / 10 for the best
+
+
+@pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_network_acts_as_the_network_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    network = {"width": 8}
+    compiled, plain = runner(network=network, compile_acting=True), runner(network=network)
+    for _ in range(2):
+        one, two = compiled.sample(), plain.sample()  # from the first step on, where histories are all padding
+        np.testing.assert_array_equal(one.actions, two.actions)
+        np.testing.assert_allclose(one.propensities, two.propensities, atol=1e-12)
+        query = Query.of(plain._observation)
+        values = compiled.module.acting_policy().expected(query)
+        np.testing.assert_allclose(values, plain.module.acting_policy().expected(query), atol=1e-5)
+        assert np.ptp(values) > 0.01
+        for sampler in (compiled, plain):  # other weights: what was compiled goes on by them
+            with torch.no_grad():
+                for number, weights in enumerate(sampler.module.net.parameters()):  # type: ignore[attr-defined]
+                    weights.add_(0.3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(number)))
 
 
 def test_same_seed_same_columns() -> None:
