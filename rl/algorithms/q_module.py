@@ -15,7 +15,7 @@ from rl.exploration import EpsilonGreedy
 from rl.policies.q_config import QNetworkConfig
 from rl.policies.q_network import QNetwork
 from rl.policies.sharing import share
-from rl.policies.transformer import TransformerPolicy
+from rl.policies.transformer import Forward, TransformerPolicy
 from rl.policy import Policy, Query
 
 EPSILON = "epsilon"
@@ -25,15 +25,15 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
     """Q values for the observations of `rl.simulators`: dictionaries with the names of `rl.policy.Query`.
 
     `model_config` has the fields of `QNetworkConfig`, the seed of the initial weights as `seed`, and as
-    `compile_acting` whether the network that runners act by is compiled.
+    `compile_network` whether the network is compiled, anew for every shape of batch.
     """
 
     def setup(self) -> None:
         """Build the network for the observation space."""
         options = dict(self.model_config)
         # The function and not the network: of that a copy of this module would go on using the old one.
-        compiles = options.pop("compile_acting", False)
-        self._compiled = torch.compile(QNetwork.forward, dynamic=False) if compiles else None
+        compiles = options.pop("compile_network", False)
+        self._compiled: Forward | None = torch.compile(QNetwork.forward, dynamic=False) if compiles else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.pop("seed", 0))
             self.net = QNetwork(QNetworkConfig(**options), *sizes(self.observation_space))
@@ -66,11 +66,11 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
     def q_values(self, network: QNetwork, observation: Mapping[str, Tensor]) -> Tensor:
         """Return Q values [B, A] of batched observations as tensors; histories share rows where that saves work."""
         items, mask, history, features = inputs(observation)
+        forward = self._compiled or QNetwork.__call__
         if (shared := share(history)) is None:
-            q: Tensor = network(items, mask, history, features)
-            return q
+            return forward(network, items, mask, history, features)
         items, mask, features = (tensor.index_select(0, shared.order) for tensor in (items, mask, features))
-        q = network(items, mask, shared.history, features, owner=shared.owner)
+        q = forward(network, items, mask, shared.history, features, owner=shared.owner)
         return q.index_select(0, shared.back)
 
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:

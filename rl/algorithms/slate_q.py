@@ -43,8 +43,8 @@ class SlateQConfig(DQNConfig):
             ValueError: a value that cannot be trained with.
         """
         super().validate()
-        if self.compile_acting:
-            raise ValueError("compile_acting is not for slates: only a Q network of single items is compiled")
+        if self.compile_network:
+            raise ValueError("compile_network is not for slates: only a Q network of single items is compiled")
 
     def get_default_learner_class(self) -> type[SlateQLearner]:
         """Name the learner."""

@@ -1,6 +1,7 @@
 """The policy of a Q network: torch within, arrays at the interface. Needs torch."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from rl.policies.q_config import TransformerConfig as TransformerConfig
 from rl.policies.q_network import QNetwork, Tables
 from rl.policy import AGE, FloatArray, Observations, Policy, PolicyError, Query, checked
 
+Forward: TypeAlias = Callable[..., torch.Tensor]
+"""`QNetwork.forward`, or what computes the same: takes the network, then its arguments."""
+
 
 class TransformerPolicy(Policy):
     """Scores candidates by a Q network.
@@ -20,7 +24,7 @@ class TransformerPolicy(Policy):
         explorer: what is drawn from the Q values.
         frozen: the weights stay as they are for as long as this policy is used, so that what follows from them alone is
             computed once.
-        compiled: what computes `QNetwork.forward` in its place, for queries of one shape: padding is not left out.
+        compiled: what is called in place of the network. It is compiled for one shape, so padding is not left out.
     """
 
     learns = False
@@ -30,7 +34,7 @@ class TransformerPolicy(Policy):
         network: QNetwork,
         explorer: ExplorerConfig,
         frozen: bool = False,
-        compiled: Callable[..., torch.Tensor] | None = None,
+        compiled: Forward | None = None,
     ) -> None:
         self.network, self.explorer, self._compiled = network, explorer, compiled
         self._tables: Tables | None = None

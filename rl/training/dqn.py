@@ -27,7 +27,7 @@ class DQN(QLearning):
     epsilon_initial: Annotated[Share, Field(description="probability of a uniform draw at the start")] = 1.0
     epsilon_final: Annotated[Share, Field(description="the same after its fall, which is linear")] = 0.05
     epsilon_share: Annotated[Share, Field(description="of the training, its first, in which it falls")] = 0.5
-    compile_acting: Annotated[bool, Field(description="compile the network that acts; by a C++ compiler")] = False
+    compile_network: Annotated[bool, Field(description="needs a C++ compiler and a minute, for long runs")] = False
 
 
 class QExperiment(SimulatorExperiment):

@@ -35,7 +35,8 @@ BATCH, RATIO, GAMMA = 128, 16, 0.9
 WARM_UP = 2_000
 Loop = Callable[[], int]
 
-OURS_DOUBLE, RLLIB, OURS_PLAIN, SB3 = "ours, double and prioritised", "RLlib", "ours, plain", "stable-baselines3"
+OURS_DOUBLE, RLLIB, SB3 = "ours, double and prioritised", "RLlib", "stable-baselines3"
+OURS_PLAIN, OURS_COMPILED = "ours, plain", "ours, plain and compiled"
 
 _here: dict[str, Any] = {}
 """The algorithm and the loop of this process."""
@@ -63,7 +64,7 @@ def speed(seconds: float) -> float:
     return steps / (process_time() - start)
 
 
-def ours(double: bool, alpha: float) -> DQN:
+def ours(double: bool, alpha: float, compiled: bool = False) -> DQN:
     """Make our algorithm."""
     config = (
         DQNConfig()
@@ -76,6 +77,7 @@ def ours(double: bool, alpha: float) -> DQN:
             double_q=double,
             priority_alpha=alpha,
             learning_starts=WARM_UP // 2,
+            compile_network=compiled,
         )
         .debugging(seed=0, log_level="ERROR")
     )
@@ -202,6 +204,7 @@ LOOPS: dict[str, Callable[[], Any]] = {
     OURS_DOUBLE: lambda: ours(double=True, alpha=0.6),
     RLLIB: stock,
     OURS_PLAIN: lambda: ours(double=False, alpha=0.0),
+    OURS_COMPILED: lambda: ours(double=False, alpha=0.0, compiled=True),
     SB3: stable_dqn,
 }
 """How each algorithm is made."""

@@ -1,10 +1,10 @@
 """How fast experience is sampled: `python -m tests.bench.sampling [--seconds S]`.
 
 The same shop and the same transformer, acting epsilon-greedily, in one process with one thread: our batched runner, the
-same with `compile_acting`, RLlib's own SingleAgentEnvRunner (in its default vectorisation), and the bare loop, which is
-the simulator's step and the network's forward pass, not compiled, with nothing chosen, logged or kept. The ratio is
-that of the runner which a size is for: where few environments act together the calls of the network's operations take
-longer than their work, and compiling it saves them. Each is a process of its own, as its users would run it:
+same with `compile_network`, RLlib's own SingleAgentEnvRunner (in its default vectorisation), and the bare loop, which
+is the simulator's step and the network's forward pass, not compiled, with nothing chosen, logged or kept. The ratio is
+that of the runner which a size is for: where few environments act together, the network's operations take longer to
+call than to compute, and compiling it saves that. Each is a process of its own, as its users would run it:
 our runner sets how memory is allocated, which the others must not owe to it. The three take turns, so that a busy
 machine is busy for all; a ratio is the median over the turns. Seconds are CPU seconds of the process, which on a quiet
 machine are those of the clock.
@@ -101,7 +101,7 @@ def config(size: int, compiled: bool = False) -> DQNConfig:
         DQNConfig()
         .environment("raycommend/Shop-v0")
         .env_runners(num_envs_per_env_runner=size, rollout_fragment_length=20)
-        .training(compile_acting=compiled)
+        .training(compile_network=compiled)
         .debugging(seed=0)
     )
     return made

@@ -1,10 +1,12 @@
 """The DQN with runners as Ray actors: they are many, they may die, and the configuration is checked."""
 
+from shutil import which
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
+import torch
 
 from rl.algorithms.dqn import DQN, DQNConfig
 from rl.algorithms.slate_q import SlateQConfig
@@ -105,15 +107,42 @@ def test_what_cannot_be_trained_with_is_refused(training: dict[str, Any], messag
         config(**training).validate()
 
 
+@pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_network_has_the_same_values_and_gradients(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    pair: list[DQN] = [config(compile_network=compiled).build_algo() for compiled in (True, False)]
+    compiled, plain = pair
+    for _ in range(2):
+        assert compiled.train()["env_runners"]["num_env_steps_sampled_lifetime"] > 0  # it updates, too
+        plain.train()
+    columns = plain.replay.sample(16, np.random.default_rng(0))[2]
+    batch = {name: torch.as_tensor(column) for name, column in columns.items()}
+    modules = [algorithm.learner_group._learner.q_module for algorithm in pair]
+    modules[0].load_state_dict(modules[1].state_dict())
+    values, gradients = [], []
+    for module in modules:
+        module.net.zero_grad()
+        q = module.q_values(module.net, batch)
+        q.square().sum().backward()
+        values.append(q.detach().numpy())
+        gradients.append([parameter.grad.numpy().copy() for parameter in module.net.parameters()])
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4, atol=1e-5)
+    for one, two in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-3)
+    assert max(float(np.abs(gradient).max()) for gradient in gradients[0]) > 1
+    for algorithm in pair:
+        algorithm.stop()
+
+
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match="needs a C\\+\\+ compiler, got no 'no-such-compiler'"):
-        config(compile_acting=True).validate()
+        config(compile_network=True).validate()
 
 
 def test_slates_are_not_compiled() -> None:
-    with pytest.raises(ValueError, match="compile_acting is not for slates"):
-        SlateQConfig().environment("raycommend/InterestEvolution-v0").training(compile_acting=True).validate()
+    with pytest.raises(ValueError, match="compile_network is not for slates"):
+        SlateQConfig().environment("raycommend/InterestEvolution-v0").training(compile_network=True).validate()
 
 
 def test_schedules_by_hand() -> None:

@@ -98,7 +98,7 @@ def test_propensities_are_those_of_the_policy() -> None:
 def test_a_compiled_network_acts_as_the_network_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     network = {"width": 8}
-    compiled, plain = runner(network=network, compile_acting=True), runner(network=network)
+    compiled, plain = runner(network=network, compile_network=True), runner(network=network)
     for _ in range(2):
         one, two = compiled.sample(), plain.sample()  # from the first step on, where histories are all padding
         np.testing.assert_array_equal(one.actions, two.actions)
