@@ -24,7 +24,7 @@ from data.store import Store, Stored
 from data.tables import AnyRecord
 from data.writer import StoreBusy, commit_together
 
-_GATHER_S = 0.001
+_GATHER_S = 0.0005
 """Less than where deciding and committing share an interpreter: here those who decide go on meanwhile."""
 _RECEIVED_BYTES = 1 << 20
 _MAX_PENDING = 10_000  # records
