@@ -57,10 +57,6 @@ class GroupCommitWriter:
         self._closed = False
         self.pending = 0
         """Records taken and not yet answered."""
-        self.commits = 0
-        """Transactions committed."""
-        self.records = 0
-        """Records committed, known ones included."""
         # A daemon: a process that ends without close() must not hang; what is lost then was never acknowledged.
         self._thread = threading.Thread(target=self._run, name="group-commit-writer", daemon=True)
         self._thread.start()
@@ -123,9 +119,6 @@ class GroupCommitWriter:
 
     def _commit(self, group: list[_Submission]) -> None:
         outcomes = commit_together(self._store, [submission.records for submission in group])
-        committed = [len(outcome) for outcome in outcomes if not isinstance(outcome, Exception)]
-        self.commits += bool(committed)
-        self.records += sum(committed)
         # Before the futures: whoever is told that its records are committed may submit the next ones at once.
         with self._changed:
             self.pending -= sum(len(submission.records) for submission in group)

@@ -4,7 +4,7 @@ Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import ceil
 from typing import Annotated, Literal, TypeAlias
 
@@ -59,6 +59,19 @@ class EpsilonGreedy(_Config):
         """See `rl.policy.Explorer`."""
         return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(_points(scores), mask)
 
+    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+        """See `_Config.of_one`."""
+        points = _points(scores[None])[0]
+
+        def probabilities(mask: BoolArray) -> FloatArray:
+            each = self._each(_count_one(mask))
+            left = np.where(mask, points, -np.inf)
+            best = left == left[left.argmax()]
+            p: FloatArray = mask * each + best * ((1 - self.epsilon) * (1 / np.count_nonzero(best)))
+            return p
+
+        return probabilities
+
     def slate(
         self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
     ) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -69,20 +82,20 @@ class EpsilonGreedy(_Config):
         ascending = points.argsort()
         ranked: list[int] = ascending[mask[ascending]].tolist()  # of those left: the best is the last
         left: list[int] = mask.nonzero()[0].tolist()
-        first = mask * np.float64(self._each(left))
+        first = mask * np.float64(self._each(len(left)))
         first[ranked[-1]] += 1 - self.epsilon
         positions, propensities = list[int](), list[float]()
         for drawn in rng.random(k).tolist():
-            best, each = left.index(ranked[-1]), self._each(left)
+            best, each = left.index(ranked[-1]), self._each(len(left))
             place = _invert(1.0 - drawn, best, each, each + (1 - self.epsilon), len(left))
             propensities.append(each + (1 - self.epsilon) if place == best else each)
             positions.append(left.pop(place))
             ranked.remove(positions[-1])
         return np.array([positions]), np.array([propensities]), first[None]
 
-    def _each(self, left: Sequence[int]) -> float:
+    def _each(self, n_candidates: int) -> float:
         """Return the probability of every candidate that is not the best."""
-        return self.epsilon * (1 / len(left))
+        return self.epsilon * (1 / n_candidates)
 
 
 class Softmax(_Config):

@@ -86,7 +86,7 @@ class DQNConfig(QLearningConfig):
             epsilon_final: the same after the share `epsilon_share` of the horizon, reached linearly.
             epsilon_share: see there.
             compile_network: compile the network, for acting and for updates: it takes a C++ compiler and a minute, then
-                saves a third of the time of small batches, whose operations take longer to call than to compute.
+                saves a quarter of the time of small batches, whose operations take longer to call than to compute.
             options: see `QLearningConfig.training`.
         """
         given = locals()

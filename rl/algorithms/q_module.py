@@ -28,12 +28,14 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
     `compile_network` whether the network is compiled, anew for every shape of batch.
     """
 
+    _compiled: Forward | None = None
+    """Called in place of the network; it is given the network, so that a copy of this module goes on by its own."""
+
     def setup(self) -> None:
         """Build the network for the observation space."""
         options = dict(self.model_config)
-        # The function and not the network: of that a copy of this module would go on using the old one.
-        compiles = options.pop("compile_network", False)
-        self._compiled: Forward | None = torch.compile(QNetwork.forward, dynamic=False) if compiles else None
+        if options.pop("compile_network", False):
+            self._compiled = torch.compile(QNetwork.forward, dynamic=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.pop("seed", 0))
             self.net = QNetwork(QNetworkConfig(**options), *sizes(self.observation_space))

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 from fastapi.testclient import TestClient
@@ -68,6 +69,19 @@ def test_a_recommendation_is_in_the_log_when_it_is_answered(client: TestClient, 
     assert [item["propensity"] for item in answer["items"]] == list(decision.propensities)
     assert answer["policy"] == {"name": "linear_thompson", "version": decision.policy_version}
     assert len(answer["items"]) == 4
+
+
+def test_new_decision_ids_are_uuids_that_grow_with_time(client: TestClient, store: Store) -> None:
+    ids = [answer["decision_id"] for answer in client.post("/v1/recommend", json=[{"k": 1}] * 100).json()]
+    ids.append(client.post("/v1/recommend", json={"k": 1}).json()["decision_id"])
+    assert len(set(ids)) == 101
+    for decision_id in ids:
+        read, decision = UUID(decision_id), store.decision(decision_id)
+        assert decision is not None
+        assert (read.hex, read.variant, read.version) == (decision_id, RFC_4122, 7)
+        assert read.int >> 80 == int(decision.time.timestamp() * 1_000)
+    drawn = [UUID(decision_id).int & (1 << 62) - 1 for decision_id in ids]
+    assert all(any(number >> bit & 1 for number in drawn) for bit in range(62))
 
 
 def test_asking_again_with_the_same_id_is_the_same_decision(client: TestClient, store: Store) -> None:
