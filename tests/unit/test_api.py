@@ -9,6 +9,8 @@ from uuid import RFC_4122, UUID
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from data.database import StoreUnavailable
 from data.node import load_node
@@ -80,8 +82,24 @@ def test_new_decision_ids_are_uuids_that_grow_with_time(client: TestClient, stor
         assert decision is not None
         assert (read.hex, read.variant, read.version) == (decision_id, RFC_4122, 7)
         assert read.int >> 80 == int(decision.time.timestamp() * 1_000)
-    drawn = [UUID(decision_id).int & (1 << 62) - 1 for decision_id in ids]
-    assert all(any(number >> bit & 1 for number in drawn) for bit in range(62))
+    drawn = [UUID(decision_id).int for decision_id in ids]
+    for bit in [*range(62), *range(64, 76)]:  # all but the variant, the version and the time
+        assert {number >> bit & 1 for number in drawn} == {0, 1}
+
+
+def test_recommendations_go_the_short_way_and_only_requests_without_a_body_through_fastapi(service: Service) -> None:
+    api, passed = create_api(service), list[str]()
+
+    async def pass_by(scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope["path"])
+        await Response(status_code=204)(scope, receive, send)
+
+    api.router.middleware_stack = pass_by
+    client = TestClient(api)
+    assert client.post("/v1/recommend", json={"k": 1}).status_code == 200
+    assert client.post("/v1/feedback", json={}).status_code == 204
+    assert client.post("/v1/recommend").status_code == 204
+    assert passed == ["/v1/feedback", "/v1/recommend"]
 
 
 def test_asking_again_with_the_same_id_is_the_same_decision(client: TestClient, store: Store) -> None:

@@ -9,7 +9,9 @@ import ray
 import torch
 
 from rl.algorithms.dqn import DQN, DQNConfig
+from rl.algorithms.q_module import inputs
 from rl.algorithms.slate_q import SlateQConfig
+from rl.policies.sharing import share
 
 
 def config(runners: int = 0, **training: Any) -> DQNConfig:
@@ -132,6 +134,27 @@ def test_a_compiled_network_has_the_same_values_and_gradients(ray_local: None, m
     assert max(float(np.abs(gradient).max()) for gradient in gradients[0]) > 1
     for algorithm in pair:
         algorithm.stop()
+
+
+@pytest.mark.parametrize("fill", ["varying", "full"])
+def test_each_network_values_by_its_own_weights(fill: str) -> None:
+    algorithm: DQN = config().build_algo()
+    for _ in range(10):
+        algorithm.train()
+    columns = algorithm.replay.sample(16, np.random.default_rng(0))[2]
+    obs = {name: torch.as_tensor(columns[name]) for name in ("items", "mask", "history")}
+    if fill == "full":
+        obs["history"] = obs["history"][:, -1:]
+    assert (share(obs["history"]) is None) == (fill == "full")
+    module = algorithm.learner_group._learner.q_module
+    values = []
+    for network in (module.net, module._target):
+        got = module.q_values(network, obs)
+        torch.testing.assert_close(got, network(*inputs(obs)))
+        values.append(got)
+    assert (values[0] - values[1]).abs().max() > 1e-3
+    torch.testing.assert_close(module.forward_target({"obs": obs})["qf_preds"], values[1])
+    algorithm.stop()
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from rl.algorithms.dqn import DQNConfig
+from rl.policies.q_network import QNetwork
+from rl.policies.transformer import tensors
 from rl.policy import ITEM, Query
 from rl.rollout import BatchedEnvRunner, Transitions, _Step, transitions
 
@@ -111,6 +113,31 @@ def test_a_compiled_network_acts_as_the_network_does(monkeypatch: pytest.MonkeyP
             with torch.no_grad():
                 for number, weights in enumerate(sampler.module.net.parameters()):  # type: ignore[attr-defined]
                     weights.add_(0.3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(number)))
+
+
+def test_a_compiled_network_is_called_with_histories_of_one_length() -> None:
+    sampler = runner(network={"width": 8})
+    called: list[int] = []
+
+    def compiled(network: QNetwork, *arguments: Any) -> torch.Tensor:
+        called.append(arguments[2].shape[1])
+        q: torch.Tensor = network(*arguments)
+        return q
+
+    sampler.module._compiled = compiled  # type: ignore[attr-defined]
+    sampler.sample(num_timesteps=5 * B)
+    assert called == [20] * 5
+
+
+def test_padding_of_all_rows_is_left_out_where_nothing_is_compiled() -> None:
+    sampler = runner()
+    sampler.sample(num_timesteps=5 * B)
+    query = Query.of(sampler._observation)
+    assert query.history is not None
+    cut, whole = tensors(query)[2], tensors(query, whole=True)[2]
+    assert (cut.shape, whole.shape) == ((B, 5, 3), (B, 20, 3))
+    np.testing.assert_array_equal(cut, query.history[:, -5:])
+    np.testing.assert_array_equal(whole, query.history)
 
 
 def test_same_seed_same_columns() -> None:

@@ -235,6 +235,18 @@ def test_too_many_waiting_records_are_refused(url: str, tmp_path: Path) -> None:
     run(url, commit)
 
 
+def test_what_is_answered_waits_no_longer(url: str) -> None:
+    async def commit(writer: WriterProcess) -> None:
+        for start in (0, 6_000, 12_000):  # more than may wait at a time
+            answer, after = await asyncio.gather(
+                writer.commit([event(n) for n in range(start, start + 6_000)]), writer.commit([event(start)])
+            )
+            assert len(answer) == 6_000
+            assert not after[0].inserted
+
+    run(url, commit)
+
+
 def test_a_commit_that_nobody_waits_for_any_more_goes_on(url: str) -> None:
     async def commit(writer: WriterProcess) -> None:
         with pytest.raises(TimeoutError):
