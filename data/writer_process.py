@@ -25,7 +25,7 @@ from data.tables import AnyRecord
 from data.writer import StoreBusy, commit_together
 
 _GATHER_S = 0.0005
-"""Less than where deciding and committing share an interpreter: here those who decide go on meanwhile."""
+"""How long what arrives after a transaction of several submissions waits for company."""
 _RECEIVED_BYTES = 1 << 20
 _MAX_PENDING = 10_000  # records
 _Record: TypeAlias = Annotated[AnyRecord, Field(union_mode="left_to_right")]
@@ -37,7 +37,7 @@ _ERRORS = {kind.__name__: kind for kind in (StoreUnavailable, StoreError, Overfl
 
 
 class WriterProcess:
-    """Commits records as a GroupCommitWriter does, in a child process. Belongs to one event loop.
+    """Commits what is submitted together in one transaction, in a child process. Belongs to one event loop.
 
     The child is started by `start`, or by the first commit; one that has died is started anew by the next. A child
     whose parent has died commits what it has taken, and ends.

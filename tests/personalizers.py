@@ -15,7 +15,6 @@ from starlette.types import ASGIApp
 
 from data.settings import Settings
 from data.store import Store
-from data.writer import GroupCommitWriter
 from serve.api.personalizer.problems import SHAPES
 from serve.api.v1 import create_api
 from serve.edge import Edge
@@ -28,6 +27,7 @@ from serve.personalizer.service import Personalizer
 from serve.personalizer.source import PersonalizerSource
 from serve.service import Service
 from tests.ports import free_port
+from tests.writers import StoreWriter
 
 KEY = "right"
 HEADERS = {"Ocp-Apim-Subscription-Key": KEY}
@@ -59,28 +59,27 @@ def personalizer_loop(home: Path, clock: Callable[[], datetime] = lambda: dateti
     served = Served({LOOP: {LOOP: 1.0}})
     loops = Loops(store, settings, [PersonalizerSource(settings, store)], clock)
     served.take(loops.news(served.known()))
-    with GroupCommitWriter(store) as writer:
-        service = Service(served, store, writer, {})
-        personalizer = Personalizer(served, store, service.commit, settings)
-        keys = KeyRing(store, KEY)
-        edge = Edge(keys, answers=Answers(by_prefix=SHAPES), access_log=False)
-        loop = Loop(store, loops, served, personalizer, keys, FastAPI())
+    service = Service(served, store, StoreWriter(store), {})
+    personalizer = Personalizer(served, store, service.commit, settings)
+    keys = KeyRing(store, KEY)
+    edge = Edge(keys, answers=Answers(by_prefix=SHAPES), access_log=False)
+    loop = Loop(store, loops, served, personalizer, keys, FastAPI())
 
-        @asynccontextmanager
-        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            task = asyncio.create_task(follow())
-            yield
-            task.cancel()
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(follow())
+        yield
+        task.cancel()
 
-        async def follow() -> None:
-            while True:
-                await asyncio.to_thread(loops.refresh)
-                await asyncio.to_thread(loops.poll)
-                served.take(await asyncio.to_thread(loops.news, served.known()))
-                await asyncio.sleep(0.02)
+    async def follow() -> None:
+        while True:
+            await asyncio.to_thread(loops.refresh)
+            await asyncio.to_thread(loops.poll)
+            served.take(await asyncio.to_thread(loops.news, served.known()))
+            await asyncio.sleep(0.02)
 
-        loop.app = create_api(service, edge, lifespan, personalizer)
-        yield loop
+    loop.app = create_api(service, edge, lifespan, personalizer)
+    yield loop
     store.close()
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from data.node import load_node
 from data.store import Store
-from data.writer import GroupCommitWriter
 from serve import keys
 from serve.api.v1 import create_api
 from serve.config import Limits
@@ -24,6 +23,7 @@ from serve.keys import KeyRing
 from serve.service import Service
 from tests.servers import listening
 from tests.shops import POLICIES, served, small_market, untrained
+from tests.writers import StoreWriter
 
 LIMITS = Limits(max_body_bytes=100_000, body_timeout_s=0.5, max_in_flight=64)
 JSON = {"content-type": "application/json"}
@@ -37,11 +37,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def service(store: Store) -> Iterator[Service]:
+def service(store: Store) -> Service:
     _, encoder = small_market()
     policies = served({n: untrained(encoder, n) for n in POLICIES}, {"linear_thompson": 1.0})
-    with GroupCommitWriter(store) as writer:
-        yield Service(policies, store, writer, {"online_retail": (load_node("online_retail"), None)})
+    return Service(policies, store, StoreWriter(store), {"online_retail": (load_node("online_retail"), None)})
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from starlette.testclient import TestClient
 from data.node import load_node
 from data.settings import Settings
 from data.store import Store
-from data.writer import GroupCommitWriter
 from serve.api.personalizer.problems import SHAPES
 from serve.api.v1 import create_api
 from serve.config import Limits, ServiceConfig
@@ -32,6 +31,7 @@ from serve.personalizer.service import Personalizer
 from serve.personalizer.source import PersonalizerSource
 from serve.service import Service
 from tests.shops import POLICIES, save_policies, small_market
+from tests.writers import StoreWriter
 
 EXAMPLES = 500
 _STREAM = "/v1/stream"  # its answer does not end
@@ -48,12 +48,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     sources: list[PlanSource] = [lambda: [Plan(FoldSpec(), digests)], PersonalizerSource(where, store)]
     served = Served({"v1": dict.fromkeys(POLICIES, 1.0), LOOP: {LOOP: 1.0}})
     served.take(Loops(store, where, sources, lambda: datetime.now(UTC)).news({}))
-    with GroupCommitWriter(store) as writer:
-        config = ServiceConfig(home=str(home))
-        nodes = {"online_retail": (load_node("online_retail"), None)}
-        service = Service(served, store, writer, nodes, config)
-        edge = Edge(limits=Limits(), answers=Answers(by_prefix=SHAPES), access_log=False)
-        yield create_api(service, edge, personalizer=Personalizer(served, store, service.commit, where))
+    config = ServiceConfig(home=str(home))
+    nodes = {"online_retail": (load_node("online_retail"), None)}
+    service = Service(served, store, StoreWriter(store), nodes, config)
+    edge = Edge(limits=Limits(), answers=Answers(by_prefix=SHAPES), access_log=False)
+    yield create_api(service, edge, personalizer=Personalizer(served, store, service.commit, where))
     store.close()
 
 

@@ -4,6 +4,7 @@ Four processes write 10,000 decisions and as many feedback each, a fifth of what
 own and of another process's); two of them are killed with SIGKILL in the middle.
 """
 
+import asyncio
 import multiprocessing
 import os
 import random
@@ -12,7 +13,6 @@ import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import closing
 from datetime import UTC, datetime
 from multiprocessing.context import SpawnProcess
@@ -21,7 +21,7 @@ from pathlib import Path
 from data.schema import Decision, Feedback
 from data.store import Store, Stored
 from data.tables import AnyRecord
-from data.writer import GroupCommitWriter
+from data.writer_process import WriterProcess
 
 PROCESSES = 4
 KILLED_AFTER = {1: 0.2, 3: 0.5}  # of its work
@@ -61,17 +61,20 @@ def _sends(process: int) -> Iterator[list[Decision | Feedback]]:
 
 
 def _write(url: str, process: int, acknowledged: Path) -> None:
-    store = Store.open(url)
+    asyncio.run(_write_all(WriterProcess(url), process, acknowledged))
+
+
+async def _write_all(writer: WriterProcess, process: int, acknowledged: Path) -> None:
     # Unbuffered: a line is the kernel's as soon as it is written, whatever happens to this process.
-    with GroupCommitWriter(store) as writer, acknowledged.open("ab", buffering=0) as file:
-        waiting: deque[Future[list[Stored]]] = deque()
+    with acknowledged.open("ab", buffering=0) as file:
+        waiting: deque[asyncio.Task[list[Stored]]] = deque()
         for records in _sends(process):
-            waiting.append(writer.submit(records))
+            waiting.append(asyncio.create_task(writer.commit(records)))
             if len(waiting) >= IN_FLIGHT:
-                file.write(_lines(waiting.popleft().result(120)))
+                file.write(_lines(await waiting.popleft()))
         while waiting:
-            file.write(_lines(waiting.popleft().result(120)))
-    store.close()
+            file.write(_lines(await waiting.popleft()))
+    await writer.close()
 
 
 def _lines(answers: list[Stored]) -> bytes:

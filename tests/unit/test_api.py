@@ -15,12 +15,13 @@ from starlette.types import Receive, Scope, Send
 from data.database import StoreUnavailable
 from data.node import load_node
 from data.store import Store
-from data.writer import GroupCommitWriter, StoreBusy
+from data.writer import StoreBusy
 from serve.api.v1 import create_api
 from serve.edge import Edge
 from serve.keys import KeyRing
 from serve.service import Service
 from tests.shops import POLICIES, served, small_market, untrained
+from tests.writers import StoreWriter
 
 ROW = {
     "InvoiceNo": "536365",
@@ -44,11 +45,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def service(store: Store) -> Iterator[Service]:
+def service(store: Store) -> Service:
     _, encoder = small_market()
     policies = served({n: untrained(encoder, n) for n in POLICIES}, {"linear_thompson": 1.0})
-    with GroupCommitWriter(store) as writer:
-        yield Service(policies, store, writer, {"online_retail": (load_node("online_retail"), None)})
+    return Service(policies, store, StoreWriter(store), {"online_retail": (load_node("online_retail"), None)})
 
 
 @pytest.fixture

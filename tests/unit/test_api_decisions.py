@@ -13,7 +13,6 @@ from fastapi.testclient import TestClient
 
 from data.schema import RewardSpec
 from data.store import Store
-from data.writer import GroupCommitWriter
 from serve.api.v1 import create_api
 from serve.config import ServiceConfig
 from serve.fold import Snapshot
@@ -21,6 +20,7 @@ from serve.followers import Served
 from serve.service import Service
 from tests.servers import listening
 from tests.shops import POLICIES, small_market, untrained
+from tests.writers import StoreWriter
 
 CONFIG = ServiceConfig(objectives={"clicks": RewardSpec(weights={"click": 1.0}, default=-0.25)})
 
@@ -33,14 +33,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def service(store: Store) -> Iterator[Service]:
+def service(store: Store) -> Service:
     encoder = small_market()[1]
     served = Served({"v1": {"linear_thompson": 1.0}})
     for objective in ("default", "clicks"):
         artefacts = {name: untrained(encoder, name) for name in POLICIES}
         served.take({("v1", objective): Snapshot(f"of-{objective}", 0, 7, artefacts)})
-    with GroupCommitWriter(store) as writer:
-        yield Service(served, store, writer, {}, CONFIG, "replica-1")
+    return Service(served, store, StoreWriter(store), {}, CONFIG, "replica-1")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 
 from data.settings import Settings
 from data.store import Store
-from data.writer import GroupCommitWriter
 from rl import train
 from rl.artefact import load
 from serve.api.v1 import create_api
@@ -20,6 +19,7 @@ from serve.followers import Served
 from serve.loops import Loops
 from serve.service import Service
 from serve.sources import Configured
+from tests.writers import StoreWriter
 
 MAKE = ["--policy.kind", "described", "--source", "nothing", "--name", "described", "--no-track"]
 ITEMS = [
@@ -31,13 +31,13 @@ ITEMS = [
 class Shop:
     """A service that learns whenever it is told to."""
 
-    def __init__(self, home: Path, store: Store, writer: GroupCommitWriter) -> None:
+    def __init__(self, home: Path, store: Store) -> None:
         config = ServiceConfig(policies={"described": 1.0}, home=str(home))
         self.loops = Loops(
             store, config.settings, [Configured(config, config.settings, store)], lambda: datetime.now(UTC)
         )
         self.served = Served({"v1": config.shares})
-        self.client = TestClient(create_api(Service(self.served, store, writer, {}, config)))
+        self.client = TestClient(create_api(Service(self.served, store, StoreWriter(store), {}, config)))
         self.learn()
 
     def learn(self) -> None:
@@ -65,9 +65,8 @@ def store(home: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def shop(home: Path, store: Store) -> Iterator[Shop]:
-    with GroupCommitWriter(store) as writer:
-        yield Shop(home, store, writer)
+def shop(home: Path, store: Store) -> Shop:
+    return Shop(home, store)
 
 
 def live(shop: Shop, visits: int) -> None:

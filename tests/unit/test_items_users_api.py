@@ -13,11 +13,11 @@ from data.database import StoreUnavailable
 from data.node import load_node
 from data.schema import Event
 from data.store import Store
-from data.writer import GroupCommitWriter
 from serve.api.v1 import create_api
 from serve.config import ServiceConfig
 from serve.service import Service
 from tests.shops import POLICIES, save_policies, served, small_market, untrained
+from tests.writers import StoreWriter
 
 ENCODER = small_market()[1]
 HIM = "17850"
@@ -31,12 +31,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def client(store: Store, tmp_path: Path) -> Iterator[TestClient]:
+def client(store: Store, tmp_path: Path) -> TestClient:
     policies = served({n: untrained(ENCODER, n) for n in POLICIES}, {"linear_thompson": 1.0})
     nodes = {"online_retail": (load_node("online_retail"), None)}
-    with GroupCommitWriter(store) as writer:
-        service = Service(policies, store, writer, nodes, ServiceConfig(home=str(tmp_path)))
-        yield TestClient(create_api(service), raise_server_exceptions=False)
+    service = Service(policies, store, StoreWriter(store), nodes, ServiceConfig(home=str(tmp_path)))
+    return TestClient(create_api(service), raise_server_exceptions=False)
 
 
 def put(client: TestClient, *items: dict[str, Any]) -> Any:

@@ -1,10 +1,9 @@
-"""The log and its group-committing writer: what is acknowledged is there, once, as it was sent."""
+"""The log, written alone or together: what is acknowledged is there, once, as it was sent."""
 
 import multiprocessing
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from data.database import StoreError, StoreUnavailable
 from data.schema import Decision, Event, Feedback, Reject
 from data.store import Store, Stored
 from data.tables import LOGS, AnyRecord
-from data.writer import GroupCommitWriter, StoreBusy
+from data.writer import commit_together
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
 
@@ -342,74 +341,39 @@ def test_open_waits_for_a_process_that_is_creating_the_log(tmp_path: Path) -> No
     other.close()
 
 
-class Gate:
-    """A store whose transactions wait until the test lets them run, or fail as the test says."""
+class Counting:
+    """A store that counts its transactions, and fails as the test says."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.entered = threading.Event()
-        self.open = threading.Event()
         self.failure: Exception | None = None
         self.batches: list[int] = []
 
     def insert(self, records: Sequence[AnyRecord]) -> list[Stored]:
-        self.entered.set()
-        assert self.open.wait(30)
         self.batches.append(len(records))
         if self.failure is not None:
             raise self.failure
         return self.store.insert(records)
 
 
-@pytest.fixture
-def gate(store: Store) -> Gate:
-    return Gate(store)
+def test_submissions_are_committed_together_and_answered_each(store: Store) -> None:
+    counting = Counting(store)
+    submissions: list[list[AnyRecord]] = [[decision(f"d{n}"), feedback(f"f{n}", f"d{n}")] for n in range(100)]
+    answers = commit_together(counting, [[], *submissions])  # type: ignore[arg-type]
+    assert answers[0] == []
+    for n, stored in enumerate(answers[1:]):
+        assert isinstance(stored, list)
+        assert [s.record for s in stored] == [decision(f"d{n}"), feedback(f"f{n}", f"d{n}", received_at=T0)]
+        assert not any(s.orphan for s in stored)
+    assert counting.batches == [200]
 
 
-def test_what_waits_together_is_committed_together(gate: Gate) -> None:
-    with GroupCommitWriter(gate) as writer, ThreadPoolExecutor(32) as clients:  # type: ignore[arg-type]
-        first = writer.submit([decision("first")])
-        assert gate.entered.wait(30)
-        futures = list(
-            clients.map(lambda n: writer.submit([decision(f"d{n}"), feedback(f"f{n}", f"d{n}")]), range(100))
-        )
-        assert not first.done()
-        assert not any(future.done() for future in futures)
-        assert writer.pending == 201
-        gate.open.set()
-        for n, future in enumerate(futures):
-            stored = future.result(30)
-            assert [s.record for s in stored] == [decision(f"d{n}"), feedback(f"f{n}", f"d{n}", received_at=T0)]
-            assert not any(s.orphan for s in stored)
-            assert gate.store.decision(f"d{n}") is not None
-    assert writer.pending == 0
-    assert gate.batches == [1, 200]
-
-
-def test_a_transaction_has_at_most_max_batch_records_of_whole_submissions(gate: Gate) -> None:
-    with GroupCommitWriter(gate, max_batch=5) as writer:  # type: ignore[arg-type]
-        futures = [
-            writer.submit([event("n", f"{k}-{i}") for i in range(size)]) for k, size in enumerate((1, 3, 2, 9, 0))
-        ]
-        gate.open.set()
-        assert [len(future.result(30)) for future in futures] == [1, 3, 2, 9, 0]
-    assert [size for size in gate.batches if size] in ([1, 5, 9], [4, 2, 9])
-
-
-def test_a_full_disk_is_told_to_all_who_wait_and_the_writer_goes_on(gate: Gate) -> None:
-    with GroupCommitWriter(gate) as writer:  # type: ignore[arg-type]
-        gate.failure = StoreUnavailable("database or disk is full")
-        first = writer.submit([decision("first")])
-        assert gate.entered.wait(30)
-        futures = [writer.submit([decision(f"d{n}")]) for n in range(10)]
-        gate.open.set()
-        for future in (first, *futures):
-            assert isinstance(future.exception(30), StoreUnavailable)
-        assert gate.batches == [1, 10]  # not tried again one by one
-        gate.failure = None
-        assert writer.submit([decision("after")]).result(30)[0].inserted
-    assert [d.decision_id for _, d in gate.store.decisions()] == ["after"]
-    assert (gate.batches, writer.pending) == ([1, 10, 1], 0)
+def test_a_full_disk_is_told_to_all_and_not_tried_again_one_by_one(store: Store) -> None:
+    counting = Counting(store)
+    counting.failure = StoreUnavailable("database or disk is full")
+    answers = commit_together(counting, [[decision(f"d{n}")] for n in range(10)])  # type: ignore[arg-type]
+    assert answers == [counting.failure] * 10
+    assert counting.batches == [10]
 
 
 def test_a_locked_database_is_reported_and_nothing_is_half_written(
@@ -418,49 +382,22 @@ def test_a_locked_database_is_reported_and_nothing_is_half_written(
     monkeypatch.setattr("data.database.BUSY_TIMEOUT_S", 0.1)
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
-    with GroupCommitWriter(store) as writer:
-        other.execute("BEGIN IMMEDIATE")
-        assert isinstance(writer.submit([decision("d"), feedback("f", "d")]).exception(30), StoreUnavailable)
-        other.execute("ROLLBACK")
-        assert set(store.counts().values()) == {0}
-        assert writer.submit([decision("d")]).result(30)[0].inserted
+    other.execute("BEGIN IMMEDIATE")
+    [answer] = commit_together(store, [[decision("d"), feedback("f", "d")]])
+    assert isinstance(answer, StoreUnavailable)
+    other.execute("ROLLBACK")
+    assert set(store.counts().values()) == {0}
+    assert store.insert([decision("d")])[0].inserted
     other.close()
     store.close()
 
 
-def test_one_bad_submission_fails_alone(gate: Gate) -> None:
-    with GroupCommitWriter(gate) as writer:  # type: ignore[arg-type]
-        first = writer.submit([decision("first")])
-        assert gate.entered.wait(30)
-        good = [writer.submit([decision(f"d{n}")]) for n in range(3)]
-        bad = writer.submit([decision("half"), reject("r", row=2**70)])
-        good += [writer.submit([decision(f"d{n}")]) for n in range(3, 6)]
-        gate.open.set()
-        assert isinstance(bad.exception(30), OverflowError)
-        assert all(future.result(30)[0].inserted for future in (first, *good))
-    assert [d.decision_id for _, d in gate.store.decisions()] == ["first", *(f"d{n}" for n in range(6))]
-
-
-def test_too_many_waiting_records_are_refused(gate: Gate) -> None:
-    with GroupCommitWriter(gate, max_pending=4) as writer:  # type: ignore[arg-type]
-        taken = [writer.submit([decision("a"), decision("b")]), writer.submit([decision("c"), decision("d")])]
-        with pytest.raises(StoreBusy, match="4 records wait for their commit, at most 4 may"):
-            writer.submit([decision("e")])
-        gate.open.set()
-        for future in taken:
-            assert len(future.result(30)) == 2
-        assert writer.submit([decision("e")]).result(30)[0].inserted
-        # Larger than the bound: it could never be taken if an idle writer refused it.
-        assert len(writer.submit([decision(f"x{n}") for n in range(9)]).result(30)) == 9
-
-
-def test_close_finishes_what_was_taken_and_takes_no_more(gate: Gate) -> None:
-    writer = GroupCommitWriter(gate, max_batch=2)  # type: ignore[arg-type]
-    futures = [writer.submit([decision(f"d{n}")]) for n in range(7)]
-    assert not futures[0].cancel()
-    gate.open.set()
-    writer.close()
-    writer.close()
-    assert all(future.done() and future.result()[0].inserted for future in futures)
-    with pytest.raises(StoreError, match="the writer is closed"):
-        writer.submit([decision("late")])
+def test_one_bad_submission_fails_alone(store: Store) -> None:
+    counting = Counting(store)
+    good: list[list[AnyRecord]] = [[decision(f"d{n}")] for n in range(6)]
+    bad: list[AnyRecord] = [decision("half"), reject("r", row=2**70)]
+    answers = commit_together(counting, [*good[:3], bad, *good[3:]])  # type: ignore[arg-type]
+    assert isinstance(answers.pop(3), OverflowError)
+    assert all(isinstance(answer, list) and answer[0].inserted for answer in answers)
+    assert [d.decision_id for _, d in store.decisions()] == [f"d{n}" for n in range(6)]
+    assert counting.batches == [8, 1, 1, 1, 2, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""The writer in a process of its own: as the one in a thread, and what happens when one of the processes dies."""
+"""The writer in a process of its own: it answers as the store does, and what happens when one of the two dies."""
 
 import asyncio
 import os

@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 from data.schema import Decision
 from data.settings import Settings
 from data.store import Store
-from data.writer import GroupCommitWriter
 from rl.artefact import Artefact, load
 from rl.histories import Histories
 from rl.policies import TransformerConfig
@@ -26,6 +25,7 @@ from serve.fold import Snapshot
 from serve.recommender import Ask, Recommender
 from serve.router import Router
 from serve.schemas import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
+from tests.bench.service.group_commit import GroupCommitThread
 
 HOME, COMMIT, POLICY = "BENCH_HOME", "BENCH_COMMIT", "BENCH_POLICY"
 """The environment's names: folder of the policies and the log, whether to write (1 or 0), the policy's name."""
@@ -44,7 +44,7 @@ def app() -> FastAPI:
             histories.show(shown.user_id or "", shown.decision_id, shown.slate)
     recommender = Recommender(Router({name: 1.0}))
     recommender.restore(Snapshot("plain", 0, 0, {name: artefact}, histories))
-    writer = GroupCommitWriter(store)
+    writer = GroupCommitThread(store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +66,7 @@ def app() -> FastAPI:
             )
         )
         if commit:
-            [stored] = await asyncio.wrap_future(writer.submit([decision]))
+            [stored] = await writer.commit([decision])
             assert isinstance(stored.record, Decision)
             decision = stored.record
         if histories and decision.user_id:

@@ -1,0 +1,17 @@
+"""A writer for services in the tests' own process: each submission is a transaction of its own."""
+
+import asyncio
+from collections.abc import Sequence
+
+from data.store import Store, Stored
+from data.tables import AnyRecord
+
+
+class StoreWriter:
+    """See `data.writer.Writer`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        return await asyncio.to_thread(self._store.insert, records)
