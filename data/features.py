@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property, lru_cache
-from itertools import accumulate, pairwise
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,7 @@ IntArray = NDArray[np.int64]
 _SEASONS = 4  # sine and cosine of the year's first two harmonics
 _ITEM_BASICS = 3  # constant, popularity, price
 _PAIR = 2  # bought before: whether, and how often
+_OF_SEGMENT = np.eye(len(SEGMENTS)).repeat(_ITEM_BASICS, axis=1)  # for each segment the item basics that are its own
 
 
 class EncoderConfig(BaseModel):
@@ -82,14 +82,8 @@ class Encoder:
     @property
     def n_features(self) -> int:
         """F: length of the joint features."""
-        return int(self._parts[-1].stop)
-
-    @cached_property
-    def _parts(self) -> tuple[slice, ...]:
-        """Where the parts of the joint features are."""
-        rank = self.item_vectors.shape[1]
-        ends = list(accumulate((_ITEM_BASICS * len(SEGMENTS), rank, rank, _SEASONS * rank, _PAIR)))
-        return tuple(slice(*part) for part in pairwise([0, *ends]))
+        rank: int = self.item_vectors.shape[1]
+        return _ITEM_BASICS * len(SEGMENTS) + (2 + _SEASONS) * rank + _PAIR
 
     @property
     def n_states(self) -> int:
@@ -134,21 +128,31 @@ class Encoder:
             [B, A, F]: segment x item basics, item vector, customer vector * item vector, season x item vector,
             and the customer's own past with the item.
         """
-        basics = self.item_basics.take(items, axis=0)  # [B, A, 3]
-        vector = self.item_vectors.take(items, axis=0)  # [B, A, R]
-        (batch, candidates), rank = items.shape, vector.shape[2]
-        joint = np.zeros((batch, candidates, self.n_features))
-        own, plain, liked, seasonal, bought = (joint[:, :, part] for part in self._parts)
-        by_segment = own.reshape(batch, candidates, len(SEGMENTS), _ITEM_BASICS)
-        by_segment[np.arange(batch), :, self.user_segments[users]] = basics
-        plain[...] = vector
-        np.multiply(self.user_vectors[users][:, None, :], vector, out=liked)
-        by_season = seasonal.reshape(batch, candidates, _SEASONS, rank)
-        np.multiply(_season(times)[:, None, :, None], vector[:, :, None, :], out=by_season)
+        joint = self._of_items.take(items, axis=0)
+        joint *= self._of_contexts(users, times)[:, None, :]
         times_bought = self.times_bought(users, items)
-        bought[..., 0] = times_bought > 0
-        np.log1p(times_bought, out=bought[..., 1])
+        joint[:, :, -_PAIR] = times_bought > 0
+        np.log1p(times_bought, out=joint[:, :, -1])
         return joint
+
+    @cached_property
+    def _of_items(self) -> FloatArray:
+        """[N + 1, F]: of each joint feature the factor that is the item's."""
+        copies = (len(SEGMENTS), 2 + _SEASONS)
+        parts = [np.tile(of_item, n) for of_item, n in zip((self.item_basics, self.item_vectors), copies, strict=True)]
+        return np.concatenate([*parts, np.zeros((len(self.popularity), _PAIR))], axis=1)
+
+    def _of_contexts(self, users: IntArray, times: Sequence[datetime]) -> FloatArray:
+        """Return the factors that are the contexts', [B, F]."""
+        vectors = self.user_vectors[users]
+        parts = (
+            _OF_SEGMENT[self.user_segments[users]],
+            np.ones_like(vectors),
+            vectors,
+            _season(times).repeat(vectors.shape[1], axis=1),
+            np.ones((len(users), _PAIR)),
+        )
+        return np.concatenate(parts, axis=1)
 
 
 def fit(events: pa.Table, config: EncoderConfig) -> Encoder:
