@@ -236,7 +236,7 @@ def ray_environment(drain_s: float) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),  # more than cores are in the way
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
-        # Off, replicas count requests; on, a process parses a line of HAProxy's for each, in a tenth of a replica's time.
+        # Off, the replicas count requests; on, a process does that by parsing a line of HAProxy's for each.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     }
 
