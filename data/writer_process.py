@@ -30,9 +30,9 @@ _RECEIVED_BYTES = 1 << 20
 _MAX_PENDING = 10_000  # records
 _Record: TypeAlias = Annotated[AnyRecord, Field(union_mode="left_to_right")]
 """Every kind needs fields that the others refuse, so that an object is of one kind only; decisions are most of them."""
-_Brief: TypeAlias = tuple[_Record | None, bool, int, bool]
-"""The fields of `Stored`; the record None if it is the one that was sent, as most are."""
-_RECORDS, _BRIEFS = TypeAdapter(list[_Record]), TypeAdapter(list[_Brief])
+_RECORD, _RECORDS = TypeAdapter[AnyRecord](_Record), TypeAdapter(list[_Record])
+_Brief: TypeAlias = tuple[Any, bool, int, bool]
+"""The fields of `Stored`; the record None if it is the one that was sent, as most are, else as JSON."""
 _ERRORS = {kind.__name__: kind for kind in (StoreUnavailable, StoreError, OverflowError, ValueError)}
 
 
@@ -153,7 +153,7 @@ class _Link(asyncio.Protocol):
         *lines, self._received = self._received.split(b"\n")
         for line in lines:
             number, failed, answer = json.loads(line)
-            self._settle(number, _ERRORS[failed](answer) if failed else _BRIEFS.validate_python(answer))
+            self._settle(number, _ERRORS[failed](answer) if failed else answer)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell those who still wait."""
@@ -171,7 +171,9 @@ class _Link(asyncio.Protocol):
             future.set_exception(answer)
         else:
             pairs = zip(records, answer, strict=True)
-            future.set_result([Stored(sent if row[0] is None else row[0], *row[1:]) for sent, row in pairs])
+            future.set_result(
+                [Stored(sent if row[0] is None else _RECORD.validate_python(row[0]), *row[1:]) for sent, row in pairs]
+            )
 
 
 def main() -> None:
@@ -223,7 +225,7 @@ def _failure(number: int, error: Exception) -> bytes:
     return _line(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))
 
 
-def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[Any]:
+def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[_Brief]:
     pairs = zip(sent, answer, strict=True)
     return [
         (None if row.record is record else row.record.__dict__, row.inserted, row.seq, row.orphan)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from data.schema import Amount, Id, Mode, Scalar, UtcTime
 from serve.business import MAX_SLATE, BusinessRules, Filter
@@ -78,28 +79,33 @@ RecommendBody: TypeAlias = Annotated[
 """One request, or a list of them."""
 
 
-class RecommendedItem(Body):
+# Dictionaries with types, for what is made of a validated decision: a model would validate each slot again.
+
+
+class RecommendedItem(TypedDict):
     """One slot of the slate."""
 
     item_id: str
-    score: float = Field(description="expected reward")
-    propensity: float = Field(description="probability of this item here, given the slots before it")
+    score: Annotated[float, Field(description="expected reward")]
+    propensity: Annotated[float, Field(description="probability of this item here, given the slots before it")]
 
 
-class PolicyVersion(Body):
+class PolicyVersion(TypedDict):
     """Which policy answered."""
 
     name: str
     version: str
 
 
-class RecommendResponse(Body):
+class RecommendResponse(TypedDict):
     """A decision, committed to the log before it was answered."""
 
     decision_id: str
-    items: list[RecommendedItem] = Field(description="best slot first")
+    items: Annotated[list[RecommendedItem], Field(description="best slot first")]
     policy: PolicyVersion
-    learned_through: int = Field(description="log position of the last feedback that the answering replica has seen")
+    learned_through: Annotated[
+        int, Field(description="log position of the last feedback that the answering replica has seen")
+    ]
 
 
 class FeedbackRequest(Body):

@@ -223,16 +223,13 @@ class Service:
 
 def respond(decision: Decision, learned_through: int) -> RecommendResponse:
     """Return a decision as it is answered."""
-    # Validated all at once: pydantic's core does that in a third of the time in which Python constructs a dozen models.
     slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
-    return RecommendResponse.model_validate(
-        {
-            "decision_id": decision.decision_id,
-            "items": [{"item_id": item, "score": score, "propensity": p} for item, score, p in slots],
-            "policy": {"name": decision.policy, "version": decision.policy_version},
-            "learned_through": learned_through,
-        }
-    )
+    return {
+        "decision_id": decision.decision_id,
+        "items": [{"item_id": item, "score": score, "propensity": p} for item, score, p in slots],
+        "policy": {"name": decision.policy, "version": decision.policy_version},
+        "learned_through": learned_through,
+    }
 
 
 def _uuid7(now: datetime) -> str:

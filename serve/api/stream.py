@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
 
 from serve.schemas import PoliciesResponse
 from serve.service import Service, respond
@@ -43,6 +44,7 @@ def _text(service: Service, message: Message) -> str:
         data = PoliciesResponse(replica=service.replica, policies=message.policies).model_dump_json()
         return f"event: policy\ndata: {data}\n\n"
     if message.decision is not None:
-        data = respond(message.decision, 0).model_dump_json(exclude={"learned_through"})
+        answered = respond(message.decision, 0)
+        data = to_json({name: answered[name] for name in ("decision_id", "items", "policy")}).decode()
         return f"id: {message.seq}\nevent: recommendation\ndata: {data}\n\n"
     return ": alive\n\n"

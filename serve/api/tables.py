@@ -31,9 +31,17 @@ def slates(responses: Iterable[RecommendResponse]) -> Response:
     return table(
         _SLOTS,
         (
-            (r.decision_id, slot, item.item_id, item.score, item.propensity, r.policy.name, r.policy.version)
+            (
+                r["decision_id"],
+                slot,
+                i["item_id"],
+                i["score"],
+                i["propensity"],
+                r["policy"]["name"],
+                r["policy"]["version"],
+            )
             for r in responses
-            for slot, item in enumerate(r.items)
+            for slot, i in enumerate(r["items"])
         ),
     )
 
