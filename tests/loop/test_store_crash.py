@@ -1,12 +1,11 @@
 """Writers that are killed: every acknowledged record is in the log, once.
 
 Four processes write 10,000 decisions and as many feedback each, a fifth of what they send being duplicates (of their
-own and of another process's); two of them are killed with SIGKILL in the middle.
+own and of another process's); two of them are killed with SIGKILL in the middle, one alone and one with its writer.
 """
 
 import asyncio
 import multiprocessing
-import os
 import random
 import signal
 import sqlite3
@@ -18,6 +17,8 @@ from datetime import UTC, datetime
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+import psutil
+
 from data.schema import Decision, Feedback
 from data.store import Store, Stored
 from data.tables import AnyRecord
@@ -25,6 +26,7 @@ from data.writer_process import WriterProcess
 
 PROCESSES = 4
 KILLED_AFTER = {1: 0.2, 3: 0.5}  # of its work
+WITH_ITS_WRITER = 3
 OWN_IDS = 8_000  # of each kind
 SENDS = 10_000  # of each kind: 2,000 are duplicates
 IN_FLIGHT = 200  # submissions
@@ -103,9 +105,11 @@ def _kill_in_the_middle(processes: list[SpawnProcess], paths: list[Path]) -> Non
         )
         for victim in list(lines):
             if paths[victim].exists() and paths[victim].read_bytes().count(b"\n") >= lines[victim]:
-                pid = processes[victim].pid
-                assert pid is not None
-                os.kill(pid, signal.SIGKILL)
+                parent = psutil.Process(processes[victim].pid)
+                [writer] = parent.children()
+                parent.kill()
+                if victim == WITH_ITS_WRITER:
+                    writer.kill()
                 del lines[victim]
         time.sleep(0.005)
 

@@ -231,6 +231,7 @@ def test_too_many_waiting_records_are_refused(url: str, tmp_path: Path) -> None:
         other.execute("ROLLBACK")
         other.close()
         assert len(await taken) == 6_000
+        assert len(await writer.commit([event(n) for n in range(12_000)])) == 12_000  # nothing waits: it is taken whole
 
     run(url, commit)
 
