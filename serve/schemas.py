@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator, with_config
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from data.schema import Amount, Id, Mode, Scalar, UtcTime
@@ -82,6 +82,7 @@ RecommendBody: TypeAlias = Annotated[
 # Dictionaries with types, for what is made of a validated decision: a model would validate each slot again.
 
 
+@with_config(Body.model_config)
 class RecommendedItem(TypedDict):
     """One slot of the slate."""
 
@@ -90,6 +91,7 @@ class RecommendedItem(TypedDict):
     propensity: Annotated[float, Field(description="probability of this item here, given the slots before it")]
 
 
+@with_config(Body.model_config)
 class PolicyVersion(TypedDict):
     """Which policy answered."""
 
@@ -97,6 +99,7 @@ class PolicyVersion(TypedDict):
     version: str
 
 
+@with_config(Body.model_config)
 class RecommendResponse(TypedDict):
     """A decision, committed to the log before it was answered."""
 

@@ -32,16 +32,16 @@ def slates(responses: Iterable[RecommendResponse]) -> Response:
         _SLOTS,
         (
             (
-                r["decision_id"],
+                response["decision_id"],
                 slot,
-                i["item_id"],
-                i["score"],
-                i["propensity"],
-                r["policy"]["name"],
-                r["policy"]["version"],
+                item["item_id"],
+                item["score"],
+                item["propensity"],
+                response["policy"]["name"],
+                response["policy"]["version"],
             )
-            for r in responses
-            for slot, i in enumerate(r["items"])
+            for response in responses
+            for slot, item in enumerate(response["items"])
         ),
     )
 
