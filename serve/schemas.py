@@ -82,7 +82,6 @@ RecommendBody: TypeAlias = Annotated[
 # Dictionaries with types, for what is made of a validated decision: a model would validate each slot again.
 
 
-@with_config(Body.model_config)
 class RecommendedItem(TypedDict):
     """One slot of the slate."""
 
@@ -91,7 +90,6 @@ class RecommendedItem(TypedDict):
     propensity: Annotated[float, Field(description="probability of this item here, given the slots before it")]
 
 
-@with_config(Body.model_config)
 class PolicyVersion(TypedDict):
     """Which policy answered."""
 

@@ -243,6 +243,14 @@ def test_a_configured_key_is_required(service: Service, headers: dict[str, str],
     assert client.get("/healthz").status_code == 200
 
 
+def test_openapi_says_that_bodies_have_no_further_fields(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert "RecommendResponse" in schemas
+    assert [
+        name for name, s in schemas.items() if "properties" in s and s.get("additionalProperties") is not False
+    ] == []
+
+
 def test_openapi_describes_the_routes(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/v1/recommend", "/v1/feedback", "/v1/events", "/healthz"} < set(paths)

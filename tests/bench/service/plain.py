@@ -3,10 +3,7 @@
 The same recommender, request and response models, and the same store and writer; no learner, no other routes.
 """
 
-import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +22,7 @@ from serve.fold import Snapshot
 from serve.recommender import Ask, Recommender
 from serve.router import Router
 from serve.schemas import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
-from tests.bench.service.group_commit import GroupCommitThread
+from tests.bench.service.group_commit import GroupCommit
 
 HOME, COMMIT, POLICY = "BENCH_HOME", "BENCH_COMMIT", "BENCH_POLICY"
 """The environment's names: folder of the policies and the log, whether to write (1 or 0), the policy's name."""
@@ -44,14 +41,9 @@ def app() -> FastAPI:
             histories.show(shown.user_id or "", shown.decision_id, shown.slate)
     recommender = Recommender(Router({name: 1.0}))
     recommender.restore(Snapshot("plain", 0, 0, {name: artefact}, histories))
-    writer = GroupCommitThread(store)
+    writer = GroupCommit(store)
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(writer.close)
-
-    api = FastAPI(lifespan=lifespan)
+    api = FastAPI()
 
     @api.post("/v1/recommend")
     async def recommend(request: RecommendRequest) -> RecommendResponse:
