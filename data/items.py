@@ -5,32 +5,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 import sqlalchemy as sa
-from pydantic import AfterValidator, Field, JsonValue
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic import Field
+from pydantic_core import to_json
 from sqlalchemy.dialects.sqlite import insert
 
+from data.described import FeatureObject
 from data.schema import Id, Record, UtcTime
 from data.state import ITEMS
 from data.store import VALUES_PER_SELECT, Store
-
-
-def storable(features: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return features if they can be stored and read back.
-
-    Raises:
-        ValueError: a number is not finite, or a text holds half characters, which UTF-8 cannot spell.
-    """
-    try:
-        text = to_json(features, inf_nan_mode="strings")
-    except PydanticSerializationError as error:
-        raise ValueError(f"features must be valid Unicode: {error}") from error
-    if text != to_json(features, inf_nan_mode="null"):
-        raise ValueError("numbers in features must be finite")
-    return features
-
-
-FeatureObject: TypeAlias = Annotated[dict[str, JsonValue], AfterValidator(storable)]
-"""Any JSON object that can be stored."""
 
 
 class Item(Record):

@@ -77,7 +77,7 @@ def parse_visit_time(given: Scalar) -> datetime:
 
 
 Described = tuple[dict[str, JsonValue], ...]
-"""What a client says of a context or an item: objects of features in any JSON, as the Personalizer API has them."""
+"""What was said of a context or an item: objects of features, which `data.described` checked where they came in."""
 
 
 class Features(Record):
@@ -171,6 +171,11 @@ class Decision(Record):
             raise ValueError(
                 f"probabilities must have one entry a candidate, got {len(self.probabilities)} for "
                 f"{len(self.candidates)}"
+            )
+        if self.features and self.features.items and len(self.features.items) != len(self.candidates):
+            raise ValueError(
+                f"features.items must describe every candidate, got {len(self.features.items)} for "
+                f"{len(self.candidates)} candidates"
             )
         if any(not 0.0 < p <= 1.0 for p in self.propensities):
             raise ValueError(f"propensities must be in (0, 1], got {self.propensities}")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 from sqlalchemy.dialects.sqlite import insert
 
-from data.items import FeatureObject
+from data.described import FeatureObject
 from data.schema import ACTIVATE, Decision, Event, Feedback, Id, Record, UtcTime
 from data.state import USERS
 from data.store import Store

@@ -1,7 +1,6 @@
 """Features of any JSON as ids and values, for policies that learn from what a client says. Light: numpy.
 
-A nested object is a namespace. A string or a truth value is a category: its name and its value make one feature of
-value 1. A number is a feature of its name; an array of numbers is one feature an entry; null says nothing.
+What is said and what it means: `data.described`. A category is a feature of value 1; a number's value is itself.
 
 An id has 52 bits, so that a float64 holds it: 43 of the hash of namespace, name and category, 8 of the first letter of
 the namespace, which is what interactions go by, and 1 that is on for a category. 0 is no id.
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from data.described import FeatureError
 from data.schema import CONTEXT_TIME, Described, Features, Slot
 from rl.catalogue_encoder import CatalogueEncoder
 from rl.encoding import Visit, histories
@@ -26,18 +26,12 @@ DEFAULT_NAMESPACE = " "
 ITEM_NAMESPACE = "i"
 """The namespace of an item's own id."""
 _SLOT_NAMESPACE = "slot"
-_DEEPEST = 32  # objects within objects
 
 Pair = tuple[int, float]
 """A feature's id and its value."""
 
 
-class FeatureError(ValueError):
-    """A description of a context or an item cannot be features; says what and where."""
-
-
-@lru_cache(maxsize=1 << 17)
-def feature_id(namespace: str, name: str, category: str | bool | None = None) -> int:
+def _identify(namespace: str, name: str, category: str | bool | None = None) -> int:
     """Return the id of a feature, the same in every process.
 
     Args:
@@ -52,6 +46,10 @@ def feature_id(namespace: str, name: str, category: str | bool | None = None) ->
     return (int.from_bytes(digest) >> 5) << 9 | letter << 1 | (category is not None) or 1 << 9
 
 
+feature_id = lru_cache(maxsize=1 << 17)(_identify)
+_LONG = 256  # characters; what is longer is not cached, so that the cache's memory does not grow with hostile requests
+
+
 def letters(ids: IntArray) -> IntArray:
     """Return the codes of the first letters of ids' namespaces."""
     return (ids >> 1) & 0xFF
@@ -62,54 +60,72 @@ def categorical(ids: IntArray) -> NDArray[np.bool_]:
     return (ids & 1).astype(np.bool_)
 
 
-def flatten(described: Described | Sequence[dict[str, JsonValue]], where: str = "features") -> list[Pair]:
+def flatten(described: Described | Sequence[dict[str, JsonValue]]) -> list[Pair]:
     """Flatten descriptions into pairs of a feature's id and its value, in the order of the JSON.
 
-    Raises:
-        FeatureError: an array holds anything but numbers, a number is not finite, or objects are nested deeper than 32.
+    `data.described` says what they mean. What was let in before it bounded things has its features too; only a number
+    that is not finite says nothing.
     """
     found: list[Pair] = []
-    for place, part in enumerate(described):
-        _walk(part, "", f"{where}[{place}]", found, 0)
+    for part in described:
+        _walk(part, "", found)
     return found
 
 
-def _walk(part: dict[str, JsonValue], namespace: str, where: str, found: list[Pair], depth: int) -> None:
-    if depth > _DEEPEST:
-        raise FeatureError(f"{where} is nested deeper than {_DEEPEST} objects")
+def _walk(part: dict[str, JsonValue], namespace: str, found: list[Pair]) -> None:
+    identify = feature_id if len(namespace) <= _LONG else _identify
     for name, value in part.items():
         match value:
-            case str() | bool():
-                found.append((feature_id(namespace, name, value), 1.0))
+            case str():
+                found.append(((identify if len(value) <= _LONG else _identify)(namespace, name, value), 1.0))
+            case bool():
+                found.append((identify(namespace, name, value), 1.0))
             case int() | float():
-                found.append((feature_id(namespace, name), _number(value, where, name)))
+                if (number := _finite(value)) is not None:
+                    found.append((identify(namespace, name), number))
             case dict():
-                inner = f"{namespace}.{name}" if namespace else name
-                _walk(value, inner, f"{where}.{name}", found, depth + 1)
+                _walk(value, f"{namespace}.{name}" if namespace else name, found)
             case list():
-                found.extend(_entries(value, namespace, name, where))
+                _walk_list(value, namespace, name, name, found)
             case _:
                 pass
 
 
-def _entries(values: list[JsonValue], namespace: str, name: str, where: str) -> Iterable[Pair]:
+def _walk_list(values: list[JsonValue], namespace: str, name: str, at: str, found: list[Pair]) -> None:
+    """Add the features of a list: numbers as they come, then the categories of all that is in it, sorted, each once.
+
+    Args:
+        values: what is in it.
+        namespace: of the list.
+        name: its own, or that of the outermost of the lists around it.
+        at: the same with its place in each of these.
+        found: what they are added to.
+    """
+    identify = feature_id if len(namespace) <= _LONG else _identify
+    inner: list[Pair] = []
     for place, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise FeatureError(
-                f"Features should not contain array with non-number items. {where}.{name}[{place}] is {value!r:.100}"
-            )
-        entry = f"{name}[{place}]"
-        yield feature_id(namespace, entry), _number(value, where, entry)
+        if isinstance(value, float):  # most often: a vector
+            if math.isfinite(value):
+                found.append((identify(namespace, f"{at}[{place}]"), value))
+        elif isinstance(value, str | bool):
+            _walk({name: value}, namespace, inner)
+        elif isinstance(value, int):
+            _walk({f"{at}[{place}]": value}, namespace, found)
+        elif isinstance(value, dict):
+            _walk(value, f"{namespace}.{name}" if namespace else name, inner)
+        elif isinstance(value, list):
+            _walk_list(value, namespace, name, f"{at}[{place}]", inner)
+    if inner:
+        found.extend(pair for pair in inner if not pair[0] & 1)
+        found.extend((category, 1.0) for category in sorted({pair[0] for pair in inner if pair[0] & 1}))
 
 
-def _number(value: int | float, where: str, name: str) -> float:
+def _finite(value: int | float) -> float | None:
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise FeatureError(f"{where}.{name} must be a finite number, got {value!r:.100}")
-    return number
+        return None
+    return number if math.isfinite(number) else None
 
 
 def for_slot(features: Features | None, slot: Slot) -> Features:
@@ -153,7 +169,7 @@ class DescribedEncoder(CatalogueEncoder):
 
 def sparse(visits: Sequence[Visit]) -> Sparse:
     """Return the features of B visits with A candidates each, see `DescribedEncoder`."""
-    contexts = [flatten(_context(visit), "context") for visit in visits]
+    contexts = [flatten(_context(visit)) for visit in visits]
     items = [pairs for visit in visits for pairs in _items(visit)]
     context, context_values = _padded(contexts)
     ids, values = _padded(items)
@@ -176,7 +192,7 @@ def _items(visit: Visit) -> Iterable[list[Pair]]:
         )
     for place, item in enumerate(visit.candidates):
         own = (feature_id(ITEM_NAMESPACE, "id", item), 1.0)
-        yield [own, *flatten(described[place], f"items[{place}]")] if described else [own]
+        yield [own, *flatten(described[place])] if described else [own]
 
 
 def _padded(rows: Sequence[list[Pair]]) -> tuple[IntArray, FloatArray]:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from data.items import Change, FeatureObject
+from data.described import FeatureObject
+from data.items import Change
 from data.schema import Id, Scalar, UtcTime
 from serve.schemas import MAX_BATCH, Body, LoggedDecision
 

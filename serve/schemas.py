@@ -2,9 +2,20 @@
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator, with_config
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+    with_config,
+)
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
+from data.described import checked
 from data.schema import Amount, Id, Mode, Scalar, UtcTime
 from serve.business import MAX_SLATE, BusinessRules, Filter
 
@@ -24,7 +35,7 @@ class RecommendRequest(Body):
     """Who asks, in which context, and among what to choose."""
 
     user_id: Id | None = Field(default=None, description="unknown customers are welcome, and so is none")
-    context: dict[str, Scalar] = Field(
+    context: Annotated[dict[str, Scalar], AfterValidator(checked)] = Field(
         default={}, description="what is known of the visit; `time` (ISO 8601 with an offset) defaults to now"
     )
     candidates: Annotated[list[Id], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = Field(
@@ -42,17 +53,6 @@ class RecommendRequest(Body):
     explore: bool = Field(default=True, description="off: the best by what is known; ties are drawn evenly")
     node: Id | None = Field(default=None, description="the output node that shows it; its stream is sent the slate")
     timeout_s: float | None = Field(default=None, gt=0, le=60, description="answer 503 rather than later than this")
-
-    @field_validator("context")
-    @classmethod
-    def _can_be_stored(cls, context: dict[str, Scalar]) -> dict[str, Scalar]:
-        """Refuse what JSON's escapes can spell and UTF-8 cannot: half characters."""
-        for text in (*context.keys(), *context.values()):
-            try:
-                str(text).encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(f"no valid Unicode: {error.reason} at {error.start}") from error
-        return context
 
     @field_validator("decision_id")
     @classmethod

@@ -16,6 +16,7 @@ from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json, to_json
 
 from data.attribution import Outcome
+from data.described import FeatureError, check_logged
 from data.errors import DataError
 from data.schema import CONTEXT_TIME, Decision, Described, Features, Feedback, Slot
 
@@ -129,12 +130,29 @@ def from_line(text: str | bytes, loop: str = "personalizer") -> Line:
     if not isinstance(row, dict) or not isinstance(row.get("c"), dict):
         raise DataError("not DSJSON: a line is an object with the decision's features in an object 'c'")
     try:
-        return _own(row) if isinstance(row.get(_OWN), dict) else _foreign(row, text, loop)
+        line = _own(row) if isinstance(row.get(_OWN), dict) else _foreign(row, text, loop)
+        _check_features(line.decision)
+        return line
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'decision'}: {fault['msg']}" for fault in error.errors()]
         raise DataError("; ".join(faults)) from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"a part is missing or of another type: {type(error).__name__} {error}") from error
+
+
+def _check_features(decision: Decision) -> None:
+    """Refuse what the interfaces would not have let in, and no policy could learn from."""
+    features = decision.features or Features()
+    said: dict[str, Described] = {"context": (dict(decision.context),), "features of the context": features.context}
+    said |= {
+        f"features of action {item!r}": part for item, part in zip(decision.candidates, features.items, strict=False)
+    }
+    said |= {f"features of slot {slot.slot_id!r}": slot.features for slot in decision.slots}
+    for name, described in said.items():
+        try:
+            check_logged(described)
+        except FeatureError as error:
+            raise DataError(f"{name}: {error}") from error
 
 
 def _own(row: Json) -> Line:
@@ -158,6 +176,8 @@ def _foreign(row: Json, text: str | bytes, loop: str) -> Line:
     event = row.get("EventId") or hashlib.blake2b(raw, digest_size=16).hexdigest()
     decision_id = event if loop == "v1" else f"{loop}:{event}"
     outcomes = row["_outcomes"] if "_slots" in c or "_outcomes" in row else [_label(row)]
+    if not outcomes:
+        raise DataError("it has no slot: nothing was chosen, so there is nothing to learn")
     candidates = [_item_id(action, place) for place, action in enumerate(actions)]
     if len(set(candidates)) < len(candidates):
         raise DataError("two actions of c._multi have the same id")

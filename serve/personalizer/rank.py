@@ -4,16 +4,16 @@ A rank is a decision of the loop "personalizer". Actions are its candidates, in 
 these stand in the context, as a repeated request is answered from the log with all that it was answered with first.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 
+from data.described import FeatureObjects
 from data.schema import Decision, Described, Features, Mode, Slot
 from serve.personalizer.configuration import LOOP, LearningMode
 from serve.personalizer.errors import Refusal
@@ -21,11 +21,8 @@ from serve.recommender import Ask
 
 MAX_ACTIONS: Final = 1_000
 MAX_ID: Final = 256
-_DEEPEST = 32  # objects within objects
 _EXCLUDED = "excluded"  # of the context: positions of the excluded actions, as JSON
 _MODES: Mapping[LearningMode, Mode] = {"Online": "explore", "Apprentice": "apprentice", "LoggingOnly": "log"}
-
-FeatureObjects = list[dict[str, JsonValue] | None]
 
 
 class _Body(BaseModel):
@@ -146,11 +143,11 @@ def ask_for_slots(request: MultiSlotRankRequest, mode: LearningMode, now: dateti
     slots = tuple(
         Slot.model_construct(
             slot_id=slot.id,
-            features=_described(slot.features, f"slots[{place}].features"),
+            features=_described(slot.features),
             exclude=tuple(slot.excluded_actions or ()),
             baseline=slot.baseline_action,
         )
-        for place, slot in enumerate(request.slots)
+        for slot in request.slots
     )
     return Ask(
         decision_id=decision_id(_event_id(request.event_id)),
@@ -247,36 +244,9 @@ def _check_unique(ids: Iterable[str], message: str, where: str) -> None:
 
 
 def _features(context: FeatureObjects | None, actions: Sequence[RankableAction]) -> Features:
-    items = tuple(_described(action.features, f"features of action {action.id!r}") for action in actions)
-    return Features.model_construct(context=_described(context, "contextFeatures"), items=items)
+    items = tuple(_described(action.features) for action in actions)
+    return Features.model_construct(context=_described(context), items=items)
 
 
-def _described(given: FeatureObjects | None, where: str) -> Described:
-    """Check features, which are any JSON but arrays of anything else than numbers."""
-    for place, part in enumerate(given or ()):
-        _check(part, f"{where}[{place}]", 0)
+def _described(given: FeatureObjects | None) -> Described:
     return tuple(part for part in given or () if part)
-
-
-def _check(value: JsonValue, where: str, depth: int) -> None:
-    if isinstance(value, dict):
-        if depth > _DEEPEST:
-            raise Refusal("InvalidRankRequest", f"Features should be nested at most {_DEEPEST} deep.", where)
-        for name, inner in value.items():
-            if not isinstance(inner, str):
-                _check(inner, f"{where}.{name}", depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            if isinstance(inner, bool) or not isinstance(inner, int | float):
-                message = "Features should not contain array with non-number items."
-                raise Refusal("InvalidRankRequest", message, where)
-            _check(inner, where, depth)
-    elif isinstance(value, int | float) and not _is_finite(value):
-        raise Refusal("InvalidRankRequest", "Features should not contain numbers beyond 1.8e308.", where)
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        return False

@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.schema import Features, Slot
+from data.described import FeatureError
+from data.schema import Decision, Features, Slot
 from rl.encoders import described, restored
 from rl.encoding import Visit
-from rl.json_features import DescribedEncoder, FeatureError, categorical, feature_id, flatten, for_slot, letters
+from rl.json_features import DescribedEncoder, categorical, feature_id, flatten, for_slot, letters
 from rl.policy import Observations, Query, Slates
 from rl.sparse import Sparse
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def flat(value: Any, where: str = "features") -> list[tuple[int, float]]:
-    return flatten(value, where)
+def flat(*described: Any) -> list[tuple[int, float]]:
+    return flatten(described)
 
 
 def visit(candidates: tuple[str, ...], features: Features | None = None, **context: str) -> Visit:
@@ -36,7 +37,7 @@ def test_ids_are_the_same_in_every_process_and_are_exact_as_floats() -> None:
 
 def test_every_kind_of_value() -> None:
     found = flat(
-        ({"user": {"age": 33, "device": "mobile", "new": True, "vip": False, "none": None}}, {"v": [1, 2.5], "e": []})
+        {"user": {"age": 33, "device": "mobile", "new": True, "vip": False, "none": None}}, {"v": [1, 2.5], "e": []}
     )
     assert found == [
         (feature_id("user", "age"), 33.0),
@@ -54,30 +55,65 @@ def test_what_differs_has_another_id() -> None:
 
 
 def test_namespaces_nest_and_the_innermost_says_the_letter() -> None:
-    [(found, _)] = flat(({"user": {"home": {"city": "Ulm"}}},))
+    [(found, _)] = flat({"user": {"home": {"city": "Ulm"}}})
     assert found == feature_id("user.home", "city", "Ulm")
     ids = np.array([found, feature_id("", "age")])
     assert [chr(code) for code in letters(ids)] == ["h", " "]
     assert categorical(ids).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("wrong", [["a"], [1, "a"], [{"b": 1}], [[1]], [True], [None]])
-def test_an_array_of_anything_but_numbers_is_refused(wrong: list[object]) -> None:
-    with pytest.raises(
-        FeatureError, match=r"Features should not contain array with non-number items\. context\[0\]\.a"
-    ):
-        flat(({"a": wrong},), "context")
+def test_strings_and_truth_values_of_a_list_are_categories_whatever_their_order_and_number() -> None:
+    tags = sorted(feature_id("item", "tags", tag) for tag in ("winter", "outdoor"))
+    for given in (["outdoor", "winter"], ["winter", "outdoor", "winter"], [["winter"], [None, ["outdoor"]]]):
+        assert flat({"item": {"tags": given}}) == [(tag, 1.0) for tag in tags]
+    assert flat({"item": {"tags": "winter"}}) == flat({"item": {"tags": ["winter"]}})
+    assert flat({"seen": [True, True]}) == flat({"seen": True})
+    assert len(flat({"seen": [True, "True", False]})) == 3
 
 
-def test_numbers_are_finite_and_nesting_ends() -> None:
-    for wrong in (float("inf"), float("nan"), 10**400):
-        with pytest.raises(FeatureError, match=r"features\[0\]\.a must be a finite number"):
-            flat(({"a": wrong},))
+def test_a_mixed_list_is_taken_entry_by_entry() -> None:
+    assert flat({"m": [2, "a", None, 1.5, [], {}, [3, ["a", 4.0]], True]}) == [
+        (feature_id("", "m[0]"), 2.0),
+        (feature_id("", "m[3]"), 1.5),
+        (feature_id("", "m[6][0]"), 3.0),
+        (feature_id("", "m[6][1][1]"), 4.0),
+        *((found, 1.0) for found in sorted([feature_id("", "m", "a"), feature_id("", "m", True)])),
+    ]
+
+
+def test_objects_of_a_list_are_objects_of_its_name() -> None:
+    basket = [{"brand": "Klee", "price": 9.5}, {"brand": "Nordwand", "price": 149.0}, [{"brand": "Klee"}]]
+    assert flat({"user": {"basket": basket}}) == [
+        (feature_id("user.basket", "price"), 9.5),
+        (feature_id("user.basket", "price"), 149.0),
+        *((brand, 1.0) for brand in sorted(feature_id("user.basket", "brand", b) for b in ("Klee", "Nordwand"))),
+    ]
+    assert flat({"basket": basket[:1]}) == flat({"basket": basket[0]})[::-1]
+
+
+def test_what_was_logged_before_there_were_bounds_is_encoded_too() -> None:
     deep: dict[str, object] = {"a": 1}
-    for _ in range(40):
-        deep = {"b": deep}
-    with pytest.raises(FeatureError, match="deeper than 32"):
-        flat((deep,))
+    for _ in range(150):
+        deep = {"b": [deep]}
+    assert flat({"a": 1.7e308, "b": deep, "long" * 200: 1, "c": 2}, {"x": 10**18}) == [
+        (feature_id("", "a"), 1.7e308),
+        (feature_id(".".join("b" * 151), "a"), 1.0),
+        (feature_id("", "long" * 200), 1.0),
+        (feature_id("", "c"), 2.0),
+        (feature_id("", "x"), 1e18),
+    ]
+    assert flat({"a": float("nan"), "b": float("inf"), "c": 10**400, "d": [10**400, float("nan")]}) == []
+
+
+def test_long_texts_do_not_stay_in_memory() -> None:
+    before = feature_id.cache_info().currsize
+    found = flat({"text": "x" * 257, "n" * 300: {"y": 1, "z": ["w", 2]}})
+    assert feature_id.cache_info().currsize == before
+    names = [("", "text", "x" * 257), ("n" * 300, "y"), ("n" * 300, "z[1]"), ("n" * 300, "z", "w")]
+    assert found == [
+        (feature_id(*name), 1.0 if len(name) == 3 else value)
+        for name, value in zip(names, (1, 1.0, 2.0, 1), strict=True)
+    ]
 
 
 def test_a_query_has_the_ids_of_context_and_items_padded() -> None:
@@ -101,6 +137,12 @@ def test_without_features_the_flat_context_and_the_ids_are_all() -> None:
 def test_features_are_of_every_candidate() -> None:
     with pytest.raises(FeatureError, match="got 1 for 2 candidates"):
         DescribedEncoder(()).query([visit(("a", "b"), Features(items=(({"x": 1},),)))])
+    decision: dict[str, Any] = {
+        "decision_id": "d", "time": TIME, "candidates": ("a", "b"), "slate": ("a",), "propensities": (1.0,),
+        "scores": (0.0,), "policy": "p", "policy_version": "1",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="got 1 for 2 candidates"):
+        Decision(**decision, features=Features(items=(({"x": 1},),)))
 
 
 def test_a_slot_adds_its_id_and_its_features_to_the_context() -> None:
