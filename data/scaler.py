@@ -83,9 +83,10 @@ class Scaler(BaseModel):
         return cls(node=node.name, version=version, columns=columns)
 
     def apply(self, name: str, values: pa.Array) -> pa.Array:
-        """Return [N] float64: the scaled values of a column; a missing value stays missing."""
+        """Return [N] float64: the scaled values of a column; missing where the value is, or no float is so large."""
         scale = self.columns[name]
-        return pc.divide(pc.subtract(values.cast(pa.float64()), scale.shift), scale.width)
+        scaled = pc.divide(pc.subtract(values.cast(pa.float64()), scale.shift), scale.width)
+        return pc.if_else(pc.is_finite(scaled), scaled, None)
 
 
 def merge_moments(parts: Iterable[dict[str, Moments]]) -> dict[str, Moments]:

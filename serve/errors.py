@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from data.database import StoreError, StoreUnavailable
+from data.described import FeatureError
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve import exchange
@@ -176,6 +177,8 @@ def failure_of(error: Exception) -> Failure:
             return Failure("invalid_request", str(first["msg"]), ".".join(parts) or None)
         case PolicyError():
             return Failure("unanswerable", str(error))
+        case FeatureError():
+            return Failure("invalid_request", str(error), error.where or None)
         case StoreBusy() | StoreUnavailable():
             return Failure("store_unavailable", "the log cannot commit now; nothing was stored, try again")
         case HTTPException() if error.status_code in _BY_STATUS:
@@ -183,7 +186,9 @@ def failure_of(error: Exception) -> Failure:
     return Failure("internal", "the request failed on our side; the log says why")
 
 
-HANDLED: Final = (Refused, RequestValidationError, PolicyError, StoreBusy, StoreUnavailable, HTTPException)
+HANDLED: Final = (
+    Refused, RequestValidationError, PolicyError, FeatureError, StoreBusy, StoreUnavailable, HTTPException,
+)  # fmt: skip
 """Exceptions with an answer of their own; all others are `internal`."""
 Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 

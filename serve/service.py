@@ -11,6 +11,7 @@ from typing import TypeAlias
 from pydantic import JsonValue
 
 from data.catalogue import Catalogue
+from data.described import FeatureError
 from data.node import NodeSpec
 from data.records import clean_records
 from data.scaler import Scaler
@@ -67,6 +68,7 @@ class Service:
 
         Raises:
             PolicyError: a request cannot be answered by the served policies; nothing was logged.
+            FeatureError: what is known of a visit is nothing that they can read; nothing was logged.
             StoreError: the decisions could not be committed.
             Refused: they were not within the shortest time that a request gave; they may be yet.
         """
@@ -74,7 +76,7 @@ class Service:
         learned_through = [self.served.at("v1", request.objective).learned_through for request in requests]
         try:
             decisions = [self._decide(request, *of_user) for request, of_user in zip(requests, told, strict=True)]
-        except PolicyError:
+        except (PolicyError, FeatureError):
             # A retry is answered as the first time, even if by now it could not be answered any more.
             known = await asyncio.to_thread(self._known, requests)
             if known is None:

@@ -16,9 +16,9 @@ from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json, to_json
 
 from data.attribution import Outcome
-from data.described import FeatureError, check_logged
 from data.errors import DataError
 from data.schema import CONTEXT_TIME, Decision, Described, Features, Feedback, Slot
+from data.sources.dsjson_features import check_features, readable
 
 CONTEXT, ITEM, FEATURES = "FromUrl", "i", "j"
 """Namespaces of a context's features, an item's id and an item's or a slot's features."""
@@ -68,12 +68,20 @@ def to_line(outcome: Outcome, feedback: Sequence[Feedback]) -> str:
         row |= _chosen(decision, positions[0], outcome.reward) | {"o": observed}
         row["c"] = _described(_context(decision), CONTEXT) | actions
     row["VWState"] = {"m": decision.policy_version}
-    row[_OWN] = {
+    row[_OWN] = _as_said(decision) | {
         "decision": decision.model_dump(mode="json", exclude={"features"}, exclude_defaults=True),
         "described": decision.features and len(decision.features.items),
         "feedback": [item.model_dump(mode="json", exclude_defaults=True) for item in feedback],
     }
     return to_json(row).decode()
+
+
+def _as_said(decision: Decision) -> Json:
+    """Return the features if the line cannot have them as they were said."""
+    said = decision.features
+    if said is None or all(readable(part) == list(part) for part in (said.context, *said.items)):
+        return {}
+    return {"features": said.model_dump(mode="json")}
 
 
 def _cost(reward: float) -> float:
@@ -111,7 +119,7 @@ def _action(decision: Decision, place: int) -> Json:
 
 
 def _described(described: Sequence[Mapping[str, JsonValue]], namespace: str = FEATURES) -> Json:
-    return {namespace: list(described)} if described else {}
+    return {namespace: readable(described)} if described else {}
 
 
 def from_line(text: str | bytes, loop: str = "personalizer") -> Line:
@@ -131,7 +139,7 @@ def from_line(text: str | bytes, loop: str = "personalizer") -> Line:
         raise DataError("not DSJSON: a line is an object with the decision's features in an object 'c'")
     try:
         line = _own(row) if isinstance(row.get(_OWN), dict) else _foreign(row, text, loop)
-        _check_features(line.decision)
+        check_features(line.decision)
         return line
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'decision'}: {fault['msg']}" for fault in error.errors()]
@@ -140,25 +148,10 @@ def from_line(text: str | bytes, loop: str = "personalizer") -> Line:
         raise DataError(f"a part is missing or of another type: {type(error).__name__} {error}") from error
 
 
-def _check_features(decision: Decision) -> None:
-    """Refuse what the interfaces would not have let in, and no policy could learn from."""
-    features = decision.features or Features()
-    said: dict[str, Described] = {"context": (dict(decision.context),), "features of the context": features.context}
-    said |= {
-        f"features of action {item!r}": part for item, part in zip(decision.candidates, features.items, strict=False)
-    }
-    said |= {f"features of slot {slot.slot_id!r}": slot.features for slot in decision.slots}
-    for name, described in said.items():
-        try:
-            check_logged(described)
-        except FeatureError as error:
-            raise DataError(f"{name}: {error}") from error
-
-
 def _own(row: Json) -> Line:
     kept, c = row[_OWN], row["c"]
-    features: Json | None = None
-    if kept["described"] is not None:
+    features: Json | None = kept.get("features")
+    if features is None and kept["described"] is not None:
         items = [action.get(FEATURES, []) for action in c["_multi"]] if kept["described"] else []
         features = {"context": c.get(CONTEXT, []), "items": items}
     decision = Decision.model_validate(kept["decision"] | {"features": features})
@@ -177,7 +170,7 @@ def _foreign(row: Json, text: str | bytes, loop: str) -> Line:
     decision_id = event if loop == "v1" else f"{loop}:{event}"
     outcomes = row["_outcomes"] if "_slots" in c or "_outcomes" in row else [_label(row)]
     if not outcomes:
-        raise DataError("it has no slot: nothing was chosen, so there is nothing to learn")
+        raise DataError("it has no slots: nothing was chosen")
     candidates = [_item_id(action, place) for place, action in enumerate(actions)]
     if len(set(candidates)) < len(candidates):
         raise DataError("two actions of c._multi have the same id")

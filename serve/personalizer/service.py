@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from data.described import FeatureError
 from data.schema import Decision, Feedback
 from data.settings import Settings
 from data.store import Store, Stored
@@ -103,11 +104,11 @@ class Personalizer:
     async def _decide(self, ask: Ask) -> Decision:
         try:
             made = self._recommender().decide(ask)
-        except (PolicyError, Refusal) as error:
+        except (PolicyError, FeatureError, Refusal) as error:
             # A retry is answered as the first time, even if by now it could not be answered any more.
             known = await asyncio.to_thread(self._store.decision, ask.decision_id)
             if known is None:
-                raise error if isinstance(error, Refusal) else Refusal("ModelRankingError", str(error)) from error
+                raise _refusal(error) from error
             made = known
         [stored] = await self._commit([made])
         decision = stored.record
@@ -249,6 +250,16 @@ class Personalizer:
         begun = now.origin_at or now.edited_at or (range_ and range_[0]) or self._store.now()
         learned = logs.last_learned(self._store, learned_through)
         return {"creationTime": _written(begun), "lastModifiedTime": _written(max(begun, learned or begun))}
+
+
+def _refusal(error: PolicyError | FeatureError | Refusal) -> Refusal:
+    match error:
+        case Refusal():
+            return error
+        case FeatureError():
+            return Refusal("InvalidRankRequest", str(error))
+        case PolicyError():
+            return Refusal("ModelRankingError", str(error))
 
 
 def _written(time: datetime) -> str:

@@ -47,7 +47,7 @@ def listed(store: Store, after: int = 0, limit: int = 100, **filters: Any) -> li
 
 
 def test_an_item_comes_back_as_it_was_put(store: Store, clock: Clock) -> None:
-    features = {"colour": "rød", "sizes": [1, 2.5, None], "deep": {"a": {"b": True}}, "large": 10**30}
+    features = {"colour": "rød", "sizes": [1, 2.5, None], "deep": {"a": {"b": True}}, "large": 10**15}
     item = Item(item_id="x", features=features, categories=("red", "big"), available=False, expires_at=NOON + HOUR)
     assert upsert(store, [item]) == ["created"]
     found = get(store, "x")
@@ -161,8 +161,8 @@ def test_what_nobody_has_told_of_is_available() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"features": {"price": float("nan")}}, "numbers in features must be finite"),
-        ({"features": {"a": [{"b": float("inf")}]}}, "numbers in features must be finite"),
+        ({"features": {"price": float("nan")}}, "price must be a number from"),
+        ({"features": {"a": [{"b": float("inf")}]}}, r"a\[0\]\.b must be a number from"),
         ({"features": {"name": "\ud800"}}, "valid"),
         ({"item_id": ""}, "at least 1 character"),
         ({"categories": [""]}, "at least 1 character"),

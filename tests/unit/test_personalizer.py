@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.database import StoreUnavailable
+from data.schema import Features
 from data.writer import StoreBusy
 from serve.followers import Served
 from serve.personalizer.rank import MAX_ACTIONS
@@ -227,7 +228,7 @@ def test_an_event_id_that_is_another_interfaces_decision(client: TestClient, loo
 BAD = {"id": "a", "features": [{"f": 1}]}
 COUNT = f"Action count should be between 1 and {MAX_ACTIONS}."
 FEATURE = "Every action should have at least one non-null action feature."
-ARRAY = "Features should not contain array with non-number items."
+NUMBER = "Value error, [0].f must be a number from -1e+15 to 1e+15, got"
 BASELINE = "Each slot must contain a unique BaselineAction with an ID corresponding to an element of Actions."
 
 
@@ -247,10 +248,27 @@ BASELINE = "Each slot must contain a unique BaselineAction with an ID correspond
         ("/rank", {"actions": actions("a", "a")}, "InvalidRankRequest", "Action ids must be unique.", "actions"),
         ("/rank", {"actions": [{"id": "a", "features": []}]}, "InvalidRankRequest", FEATURE, "actions[0].features"),
         ("/rank", {"actions": [{"id": "a", "features": [{"f": None}, None]}]}, "InvalidRankRequest", FEATURE, None),
-        ("/rank", {"actions": [{"id": "a", "features": [{"f": ["x"]}]}]}, "InvalidRankRequest", ARRAY, None),
-        ("/rank", {"actions": [{"id": "a", "features": [{"f": [True]}]}]}, "InvalidRankRequest", ARRAY, None),
-        ("/rank", {"actions": [BAD], "contextFeatures": [{"n": {"f": [[1]]}}]}, "InvalidRankRequest", ARRAY, None),
-        ("/rank", {"actions": [BAD], "contextFeatures": [{"f": 10**400}]}, "InvalidRankRequest", None, None),
+        (
+            "/rank",
+            {"actions": [BAD, {"id": "b", "features": [{"f": 1.7e308}]}]},
+            "InvalidRankRequest",
+            f"actions.1.features: {NUMBER} 1.7e+308",
+            "actions.1.features",
+        ),
+        (
+            "/rank",
+            {"actions": [BAD], "contextFeatures": [{"f": 10**400}]},
+            "InvalidRankRequest",
+            f"contextFeatures: {NUMBER} an integer that no float holds",
+            "contextFeatures",
+        ),
+        (
+            "/multislot/rank",
+            {"actions": [BAD], "slots": [{"id": "s", "baselineAction": "a", "features": [{"f": -1e16}]}]},
+            "InvalidRankRequest",
+            f"slots.0.features: {NUMBER} -1e+16",
+            "slots.0.features",
+        ),
         (
             "/rank",
             {"actions": [BAD], "eventId": ""},
@@ -287,6 +305,15 @@ def test_what_is_wrong_is_said_in_the_documented_words(
         assert message in (None, found["message"])
         assert target in (None, found.get("target"))
     assert loop.store.counts() == before
+
+
+def test_lists_of_anything_are_features(client: TestClient, loop: Loop) -> None:
+    lists = {"tags": ["hot", "sweet"], "b": [True], "o": [{"x": 1}], "l": [[1]], "m": [1, "a", None]}
+    body = {"actions": [{"id": "a", "features": [lists]}], "contextFeatures": [lists], "eventId": "lists"}
+    assert client.post(NEWEST.format("/rank"), json=body).status_code == 201
+    logged = loop.store.decision("personalizer:lists")
+    assert logged is not None
+    assert logged.features == Features(context=(lists,), items=((lists,),))
 
 
 @pytest.mark.parametrize(
