@@ -51,6 +51,29 @@ def mixed_items(items: IntArray) -> Mixed:
     return mixed(items, _ITEM)
 
 
+def left_out(ignore: str, keep: str) -> NDArray[np.bool_] | None:
+    """Return which codes of letters are of namespaces that are left out, [256]; None where nothing is.
+
+    Where there is something to keep all else is left out, whatever is ignored: so does Vowpal Wabbit.
+    """
+    if not (ignore or keep):
+        return None
+    out = np.full(256, bool(keep))
+    out[[ord(letter) & 0xFF for letter in keep or ignore]] = not keep
+    return out
+
+
+def without(sparse: Sparse, out: NDArray[np.bool_]) -> Sparse:
+    """Return the features that are not of namespaces left out; the places of the others are padding."""
+    context, items = out[letters(sparse.context)], out[letters(sparse.items)]
+    return Sparse(
+        np.where(context, 0, sparse.context),
+        np.where(context, 0.0, sparse.context_values),
+        np.where(items, 0, sparse.items),
+        np.where(items, 0.0, sparse.item_values),
+    )
+
+
 def weighted_context(sparse: Sparse) -> FloatArray:
     """Return values [B, C] with weights whose squares sum to 1, and numbers as their inverse hyperbolic sine.
 
@@ -65,8 +88,9 @@ def weighted_context(sparse: Sparse) -> FloatArray:
 def weighted_items(sparse: Sparse) -> FloatArray:
     """Return the same of items, [B, A, F]; the id has half of the squares, if anything else is said of the item."""
     there = sparse.items != 0
-    others = there.sum(axis=2, keepdims=True) - 1
-    weights = np.broadcast_to(np.sqrt(0.5 / np.maximum(others, 1)), there.shape).copy()
+    named = there[..., :1]  # but where the ids are left out
+    others = there.sum(axis=2, keepdims=True) - named
+    weights = np.broadcast_to(np.sqrt(np.where(named, 0.5, 1.0) / np.maximum(others, 1)), there.shape).copy()
     weights[..., :1] = np.where(others > 0, sqrt(0.5), 1.0)
     weighted: FloatArray = _squashed(sparse.items, sparse.item_values) * there * weights
     return weighted

@@ -26,10 +26,12 @@ from rl.policies.crossing import (
     Factors,
     Mixed,
     codes_of,
+    left_out,
     mixed,
     mixed_items,
     weighted_context,
     weighted_items,
+    without,
 )
 from rl.policies.described_config import DescribedConfig
 from rl.policies.dictionary import Dictionary
@@ -50,6 +52,7 @@ class Described(Policy):
         self._noise = config.noise_sd**2
         self._own = self._noise / config.cell_sd**2 if config.cell_sd else np.inf  # κ
         self._crossing = Crossing(config.interactions, config.ignore_linear, config.constant)
+        self._left_out = left_out(config.ignore, config.keep)
         self._dictionary = Dictionary(config.max_features, CODES)
         self._S, self._h = np.zeros((0, 0)), np.zeros(0)  # σ² times the precision and precision-weighted mean of w
         self._count = 0.0
@@ -59,7 +62,7 @@ class Described(Policy):
 
     def expected(self, query: Query) -> FloatArray:
         """Return the posterior mean of each candidate's reward, [B, A]."""
-        phi, offset, _ = self._parts(_given(query.sparse))
+        phi, offset, _ = self._parts(self._read(query.sparse))
         expected: FloatArray = phi @ self._solve().mean + offset
         return expected
 
@@ -69,13 +72,19 @@ class Described(Policy):
 
     def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return `scores` and `expected`."""
-        phi, offset, sd = self._parts(_given(query.sparse))
+        phi, offset, sd = self._parts(self._read(query.sparse))
         solved = self._solve()
         expected: FloatArray = phi @ solved.mean + offset  # [B, A]
         if not isinstance(self.config.explorer, Votes):
             return expected[:, None, :], expected
         samples = (phi @ self._draws(solved)).swapaxes(1, 2) + offset[:, None, :]  # [B, S, A]
         return samples + sd[:, None, :] * rng.standard_normal(samples.shape), expected
+
+    def _read(self, sparse: Sparse | None) -> Sparse:
+        """Return the features that are not left out."""
+        if sparse is None:
+            raise PolicyError("a described policy needs features by id: encode with rl.json_features.DescribedEncoder")
+        return sparse if self._left_out is None else without(sparse, self._left_out)
 
     def _parts(self, sparse: Sparse) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return φ [B, A, D], offset and sd [B, A]: given w, what a candidate earns on average is N(φᵀw + offset, sd²).
@@ -96,8 +105,15 @@ class Described(Policy):
                 own[row, column] = share * self._noise
         # A cell is worth exploring if it comes again: the context has as often as there are items, the item at all.
         worth = np.minimum(self._contexts.of(codes_of(contexts, _SEEN)) / phi.shape[1], 1.0)  # [B]
-        item_seen = self._item_features.of(codes_of(mixed_items(sparse.items[..., 0]), _SEEN)) > 0  # [B, A]
+        item_seen = self._seen(sparse.items)
         return phi, offset, np.sqrt(variance + own * worth[:, None] * (item_seen & (keys >= 0)))
+
+    def _seen(self, items: IntArray) -> BoolArray:
+        """Return which items were seen before, [B, A]; without ids, those of which nothing is new."""
+        named = bool(items[..., 0].all())
+        ids = items[..., :1] if named else items
+        seen: BoolArray = ((self._item_features.of(codes_of(mixed_items(ids), _SEEN)) > 0) | (ids == 0)).all(axis=2)
+        return seen
 
     def _features(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
         """Return φ [B, A, D], and the variance of what features add that nothing is known of, [B, A]."""
@@ -162,7 +178,7 @@ class Described(Policy):
             self._add(observations.rows(slice(start, start + _ROWS)))
 
     def _add(self, o: Observations) -> None:
-        sparse, new = _given(o.sparse), o.counts > 0
+        sparse, new = self._read(o.sparse), o.counts > 0
         context, items = weighted_context(sparse), weighted_items(sparse)
         crossed, crossed_values = self._crossing(sparse, context, items)
         codes, values = crossed[:, 0], crossed_values[:, 0]  # [N, K]
@@ -258,12 +274,6 @@ class _Solved:
     """[D, S]"""
 
 
-def _given(sparse: Sparse | None) -> Sparse:
-    if sparse is None:
-        raise PolicyError("a described policy needs features by id: encode with rl.json_features.DescribedEncoder")
-    return sparse
-
-
 def _dense(places: IntArray, values: FloatArray, size: int) -> FloatArray:
     """Add up values [..., K] by place, [..., D]."""
     if not size or not places.size:
@@ -278,8 +288,16 @@ def _keys(sparse: Sparse) -> tuple[Mixed, IntArray]:
     """Return sums of the contexts' categories [B], and keys of cells [B, A]; -1 where a context has no category."""
     category: BoolArray = categorical(sparse.context)
     contexts = np.where(category, mixed(sparse.context), np.uint64(0)).sum(axis=1, dtype=np.uint64)
-    keys = codes_of((contexts[:, None] << np.uint64(1)) + mixed_items(sparse.items[..., 0]), 1 << 52)
+    keys = codes_of((contexts[:, None] << np.uint64(1)) + _identities(sparse.items), 1 << 52)
     return contexts, np.where(np.logical_or.reduce(category, axis=1)[:, None], keys, -1)
+
+
+def _identities(items: IntArray) -> Mixed:
+    """Return what tells items from each other, [B, A]: their ids, or where these are left out all their categories."""
+    own = items[..., 0]
+    if own.all():
+        return mixed_items(own)
+    return np.where(categorical(items), mixed_items(items), np.uint64(0)).sum(axis=2, dtype=np.uint64)
 
 
 def _codes_seen(features: Mixed, ids: IntArray) -> IntArray:

@@ -24,6 +24,8 @@ class DescribedConfig(BaseModel):
         Field(description="first letters of namespaces whose features are multiplied; ':' is any, as in VW"),
     ] = ("::",)
     ignore_linear: Annotated[str, Field(description="first letters of namespaces that only interact")] = ""
+    ignore: Annotated[str, Field(description="first letters of namespaces that are left out, as if never said")] = ""
+    keep: Annotated[str, Field(description="first letters of namespaces that alone are not left out; none: all")] = ""
     constant: Annotated[bool, Field(description="whether there is a weight that all items have")] = True
     noise_sd: Annotated[float, Field(gt=0, description="σ: standard deviation of a reward given its features")] = 0.3
     prior_sd: Annotated[
@@ -32,6 +34,6 @@ class DescribedConfig(BaseModel):
     cell_sd: Annotated[
         float, Field(ge=0, description="the same of what a whole context and item have of their own; 0: nothing")
     ] = 0.5
-    samples: Annotated[int, Field(ge=1, description="S: posterior samples that vote")] = 64
+    samples: Annotated[int, Field(ge=1, le=4096, description="S: posterior samples that vote")] = 64
     max_features: Annotated[int, Field(ge=1, le=8192, description="D at most; then features share places")] = 512
     max_cells: Annotated[int, Field(ge=1, description="cells seen once, and again as many seen more often")] = 10_000

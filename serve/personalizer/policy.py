@@ -13,7 +13,7 @@ from serve.personalizer.errors import Refusal
 DEFAULT_POLICY = PolicySettings(name="default", arguments="--cb_explore_adf --bag 4 --epsilon 0.2 -q ::")
 """Explores where it is not sure, and with the exploration percentage everywhere; Personalizer's own did the latter."""
 
-_EPSILON = re.compile(r"(?<!\S)--epsilon[=\s]\s*\S+")
+_EPSILON = re.compile(r"(?<!\S)--epsilon[=\s]\s*(\S+)")
 
 
 def untrained(now: Configuration) -> Artefact:
@@ -40,10 +40,19 @@ def exploration_of(given: PolicySettings) -> float | None:
 
 
 def shown_policy(now: Configuration) -> PolicySettings:
-    """Return the learning policy as it is answered: with the exploration percentage that counts."""
-    policy, epsilon = now.policy or DEFAULT_POLICY, f"--epsilon {now.service.exploration_percentage!r}"
-    arguments, found = _EPSILON.subn(epsilon, policy.arguments)
-    return policy.model_copy(update={"arguments": arguments if found else f"{arguments} {epsilon}"})
+    """Return the learning policy as it was put, but where another exploration percentage was set since: with that."""
+    policy, explored = now.policy or DEFAULT_POLICY, now.service.exploration_percentage
+    given = _EPSILON.findall(policy.arguments)
+    if not given or _same(given[-1], explored):
+        return policy
+    return policy.model_copy(update={"arguments": _EPSILON.sub(f"--epsilon {explored!r}", policy.arguments)})
+
+
+def _same(written: str, number: float) -> bool:
+    try:
+        return float(written) == number
+    except ValueError:
+        return False
 
 
 def _config(given: PolicySettings) -> DescribedConfig:

@@ -1,5 +1,7 @@
 """The bandit on described items: the joint posterior by hand, additivity, corrections, saving, what is explored."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -270,6 +272,48 @@ def test_letters_choose_namespaces_and_may_only_interact() -> None:
     assert used(("ut",), "", True) == 5 + 1
     assert used(("::",), "", True) == 5 + 4
     assert used(("uwt",), "", True) == 5 + 1
+
+
+def _played(policy: Described, ask: Callable[[str, str, str], Query]) -> list[FloatArray]:
+    """Learn the same rewards of the same contexts; return what is expected and drawn of each afterwards."""
+    rng = np.random.default_rng(0)
+    contexts = [tuple(f"{value}" for value in rng.integers(3, size=3)) for _ in range(60)]
+    for a, b, c in contexts:
+        policy.update(shown(ask(a, b, c), int(rng.integers(2)), float(rng.normal())))
+    asked_of = [ask(*context) for context in contexts[:9]]
+    draws = np.random.default_rng(1)
+    return [of for query in asked_of for of in (policy.expected(query), policy.scores(query, draws))]
+
+
+@pytest.mark.parametrize("setting", [{"ignore": "A"}, {"keep": "Bbi"}, {"keep": "bB", "ignore": "b"}])
+def test_what_is_ignored_is_as_if_it_had_never_been_said(setting: dict[str, str]) -> None:
+    """Of context and items, linear, crossed, in the table of whole contexts, and in what counts as new."""
+    items = tuple({"b": {"of": name}} for name in ("x", "y"))
+    more = tuple({"b": {"of": name}, "A": {"n": 3, "name": name}} for name in ("x", "y"))
+
+    def said(a: str, b: str, c: str) -> Query:
+        return asked(("1", "2"), {"Away": {"is": a, "c": c, "n": 7}, "B": {"is": b}}, more)
+
+    def unsaid(a: str, b: str, c: str) -> Query:
+        return asked(("1", "2"), {"B": {"is": b}}, items)
+
+    without_ids = "i" not in setting.get("keep", "i")
+    plain = untrained(ignore="i") if without_ids else untrained()
+    for one, other in zip(_played(untrained(**setting), said), _played(plain, unsaid), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
+def test_without_its_id_an_item_is_what_is_said_of_it() -> None:
+    def ask(ids: tuple[str, ...]) -> Query:
+        return asked(ids, {"user": "u"}, ({"taste": {"is": "sweet"}}, {"taste": {"is": "salty"}}))
+
+    policy, named = untrained(ignore="i"), untrained()
+    for learner in (policy, named):
+        for _ in range(20):
+            learner.update(shown(ask(("a", "b")), 0, 1.0))
+    assert np.array_equal(policy.expected(ask(("a", "b"))), policy.expected(ask(("never", "seen"))))
+    assert not np.array_equal(named.expected(ask(("a", "b"))), named.expected(ask(("never", "seen"))))
+    assert policy.expected(ask(("a", "b")))[0] == pytest.approx([1.0, 0.0], abs=0.5)
 
 
 def test_a_dictionary_grows_in_order_and_then_shares_places() -> None:

@@ -1,5 +1,7 @@
 """Configuration of the Personalizer loop: both forms of durations, documented rules, when a change counts, roles."""
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -195,18 +197,49 @@ def test_the_learning_policy_and_the_exploration_percentage_are_one(client: Test
     mine = {"name": "mine", "arguments": "--cb_explore_adf --squarecb --epsilon=0.3 -q wa", "unknown": 1}
     put = client.put(POLICY, json=mine)
     assert put.status_code == 200
-    assert put.json() == {"name": "mine", "arguments": "--cb_explore_adf --squarecb --epsilon 0.3 -q wa"}
+    assert put.json() == {"name": "mine", "arguments": mine["arguments"]}
     assert client.get(POLICY).json() == put.json()
     assert client.get(SERVICE).json()["explorationPercentage"] == 0.3
     loop.learn()
     config = loop.served.at("personalizer").artefact("personalizer").config
     assert config == config_of("--cb_explore_adf --squarecb --epsilon 0.3 -q wa")
-    client.put(POLICY, json={"name": "less", "arguments": "--cb_explore_adf"})
-    assert client.get(POLICY).json() == {"name": "less", "arguments": "--cb_explore_adf --epsilon 0.3"}
+    client.put(SERVICE, json={**GIVEN, "explorationPercentage": 0.25})
+    assert client.get(POLICY).json()["arguments"] == "--cb_explore_adf --squarecb --epsilon 0.25 -q wa"
+    less = {"name": "less", "arguments": "--cb_explore_adf"}
+    assert client.put(POLICY, json=less).json() == client.get(POLICY).json() == less
     reset = client.delete(POLICY)
-    assert (reset.status_code, reset.json()) == (200, {"name": "default", "arguments": DEFAULT.format(0.3)})
+    assert (reset.status_code, reset.json()) == (200, {"name": "default", "arguments": DEFAULT.format(0.25)})
     loop.learn()
     assert loop.loops.problems == {}
+
+
+QUADRATICS = " ".join(f"--quadratic {pair}" for pair in ("GT", "MR", "GR", "ME", "OT", "OE", "OR", "MS", "GX"))
+
+
+FAULTS = Path(__file__).parents[1] / "faults"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [  # what the tests of Azure's clients set, and what the service began with
+        json.loads((FAULTS / "06-policy-ignore.json").read_bytes())["arguments"],
+        f"--cb_explore_adf {QUADRATICS} --ignore A --cb_type ips --epsilon 0.2",
+        "--cb_explore_adf --epsilon 0.2 --dsjson --cb_type ips -l 0.5 --l1 1E-07 --power_t 0.5",
+        "--cb_explore_adf --epsilon 0.2 --power_t 0 -l 0.001 --cb_type mtr -q ::",
+        "--ccb_explore_adf --epsilon 0.20 --power_t 0 -l 0.001 --cb_type mtr -q ::",
+        "--cb_explore_adf --epsilon=2e-1 --marginal i --csoaa_ldf multiline --keep G --keep T -q GT",
+    ],
+)
+def test_the_policies_of_azures_clients_are_taken_and_answered_as_put(
+    client: TestClient, loop: Loop, arguments: str
+) -> None:
+    policy = {"name": "app1", "arguments": arguments}
+    put = client.put(POLICY, json=policy)
+    assert (put.status_code, put.json()) == (200, policy)
+    assert client.get(POLICY).json() == policy
+    loop.learn()
+    assert loop.loops.problems == {}
+    assert loop.served.at("personalizer").artefact("personalizer").config == config_of(arguments)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +252,8 @@ def test_the_learning_policy_and_the_exploration_percentage_are_one(client: Test
         ),
         ({"name": "x", "arguments": "--cb_explore_adf --warp 9"}, "InvalidPolicyConfiguration", "--warp"),
         ({"name": "x", "arguments": "--cb_explore_adf --epsilon 2"}, "InvalidPolicyConfiguration", "less than"),
+        ({"name": "x", "arguments": "--cb_explore_adf --bag nan"}, "InvalidPolicyConfiguration", "--bag must be above"),
+        ({"name": "x", "arguments": "--cb_explore_adf --bag 9e5"}, "InvalidPolicyConfiguration", "--bag Input should"),
         ({"name": "x", "arguments": ""}, "InvalidPolicyContract", "at least 1"),
         ({"name": "x"}, "InvalidPolicyContract", "Field required"),
         ({"arguments": "--cb_explore_adf"}, "InvalidPolicyContract", "Field required"),
@@ -228,7 +263,9 @@ def test_what_is_no_learning_policy(client: TestClient, policy: Any, code: str, 
     before = client.get(POLICY).json()
     response = client.put(POLICY, json=policy)
     assert (response.status_code, response.json()["error"]["code"]) == (400, code)
-    assert message in response.json()["error"]["message"]
+    said = response.json()["error"]["message"]
+    assert message in said
+    assert not re.search(r"\b(rl|serve|data)\.", said), "a caller has HTTP, not our modules"
     assert client.get(POLICY).json() == before
 
 
