@@ -66,7 +66,7 @@ class Outcome:
     late: int
     """Feedback received after the wait window, or longer than that before the decision: no effect."""
     unknown_kind: int
-    """Feedback in time, of a kind without a weight: no effect."""
+    """Feedback in time, of a kind without a weight or of another loop: no effect."""
     not_in_slate: int
     """Feedback in time, of a known kind, about an item that was not shown: no effect."""
     active: bool = True
@@ -90,6 +90,8 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
     A weight of 0 counts too: the slot was observed and earned 0 instead of the default. So with a default of 0 a view
     changes no reward and only makes the outcome due at once; with a default of -1 a view lifts its own slot to 0.
 
+    Feedback of another loop than the decision's is not that loop's to learn from, and counts as one of an unknown kind.
+
     A deferred decision is due only if feedback of kind `ACTIVATE` was received in the same window.
 
     Raises ValueError for feedback of another decision, or without `received_at` (it did not come from the log).
@@ -104,6 +106,8 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
         seen.add(item.feedback_id)
         if abs(_age_s(decision, item)) > spec.wait_s:
             late += 1
+        elif item.loop != decision.loop:
+            unknown_kind += 1
         elif item.kind == ACTIVATE:
             active = True
         elif item.kind not in spec.weights:

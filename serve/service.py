@@ -25,6 +25,7 @@ from serve.config import ServiceConfig
 from serve.errors import Refused
 from serve.filters import needs_past, select, since
 from serve.followers import Served
+from serve.personalizer.configuration import LOOP, read
 from serve.recommender import Ask
 from serve.schemas import (
     EventResult,
@@ -202,7 +203,14 @@ class Service:
         return Health(replica=self.replica, policies=versions, learned_through=recommender.learned_through)
 
     def reward(self, decision: Decision) -> RewardSpec:
-        """Return the specification under which a decision of v1 earns."""
+        """Return the specification under which a decision earns: its loop's, of its objective. Blocks.
+
+        Raises:
+            StoreError: the Personalizer loop's cannot be read.
+        """
+        if decision.loop == LOOP:
+            with self.store.reading() as connection:
+                return read(connection).service.reward_spec
         return self.config.objectives.get(decision.objective, self.config.reward)
 
     async def commit(self, records: Sequence[AnyRecord], timeout_s: float | None = None) -> list[Stored]:

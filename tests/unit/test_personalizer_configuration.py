@@ -269,6 +269,26 @@ def test_what_is_no_learning_policy(client: TestClient, policy: Any, code: str, 
     assert client.get(POLICY).json() == before
 
 
+def test_a_decision_is_shown_with_what_it_earns_in_its_own_loop(client: TestClient) -> None:
+    client.post("/personalizer/v1.0/rank", json={"eventId": "ev", "actions": actions("a", "b")})
+    for value in (1, -0.25):
+        client.post("/personalizer/v1.0/events/ev/reward", json={"value": value})
+
+    def earned() -> list[float]:
+        rewards: list[float] = client.get("/v1/decisions/personalizer:ev").json()["rewards"]
+        return rewards
+
+    assert earned() == [1.0]
+    client.put(SERVICE, json={**GIVEN, "rewardAggregation": "sum"})
+    assert earned() == [0.75]
+    # feedback of v1 is none of the Personalizer loop's: it is kept, and is not what is learned from
+    client.post("/v1/feedback", json={"decision_id": "personalizer:ev", "kind": "reward", "value": 9})
+    assert earned() == [0.75]
+    client.put(SERVICE, json={**GIVEN, "defaultReward": -0.5})
+    client.post("/personalizer/v1.0/rank", json={"eventId": "none", "actions": actions("a", "b")})
+    assert client.get("/v1/decisions/personalizer:none").json()["rewards"] == [-0.5]
+
+
 def test_keys_have_roles(loop: Loop) -> None:
     for role in get_args(Role):
         token = create(loop.store, role, role)
