@@ -8,7 +8,6 @@ that MLflow would unpickle or import. Imports mlflow, which takes seconds, in th
 import argparse
 import hashlib
 import json
-import logging
 import re
 import shutil
 import sys
@@ -25,6 +24,7 @@ from data.settings import Settings
 from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load, sha256_of
 from rl.policy import PolicyError
 from rl.training.tracking import experiment_id
+from rl.training.tracking_client import NoAnswerError, shown, tracking_client, waiting
 
 MODEL, CHAMPION = "raycommend", "champion"
 
@@ -172,27 +172,24 @@ def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
 
 
 def _client(settings: Settings) -> Any:
-    from mlflow.tracking import MlflowClient  # takes seconds
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     with _asking(settings):
-        return MlflowClient(settings.tracking_uri, settings.tracking_uri)
+        return tracking_client(settings.tracking_uri)
 
 
 @contextmanager
 def _asking(settings: Settings) -> Iterator[None]:
-    """Turn what MLflow raises, by itself or from a disk, into an error of ours."""
+    """Turn what MLflow raises, by itself or from a disk or a network, into an error of ours."""
     from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        with waiting(settings.tracking_uri):
+            yield
+    except NoAnswerError as error:
+        raise RegistryError(str(error)) from None
     except (MlflowException, SQLAlchemyError, OSError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        said = f"the registry at {settings.tracking_uri}: {line}"
-        if "@" in (host := settings.tracking_uri.partition("://")[2].partition("/")[0]):
-            said = said.replace(host.rpartition("@")[0] + "@", "")  # a user and his password
-        raise RegistryError(said) from None
+        uri = settings.tracking_uri
+        raise RegistryError(shown(uri, f"the registry at {uri}: {line}")) from None
 
 
 def _registered(client: Any, model: str, sha256: str) -> Found | None:

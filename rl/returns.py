@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl.policy import FloatArray, Policy, Query
+from rl.policy import FloatArray, IntArray, Policy, Query
 from rl.simulators.batched import BatchedEnv
 
 
@@ -14,6 +14,8 @@ class Returns:
 
     of_episodes: FloatArray
     """[episodes]."""
+    lengths: IntArray
+    """[episodes] steps."""
 
     @property
     def mean(self) -> float:
@@ -40,14 +42,18 @@ def play(policy: Policy, env: BatchedEnv, episodes: int, seed: int, rng: np.rand
     slate = env.single_action_space.shape
     observation, _ = env.reset(seed=seed)
     returns, running = [], np.zeros(env.num_envs)
+    lengths, steps = [], np.zeros(env.num_envs, dtype=np.int64)
     left = np.full(env.num_envs, of_row)
     while left.any():
         slates = policy.decide(Query.of(observation), slate[0] if slate else 1, rng)
         observation, rewards, terminated, truncated, _ = env.step(slates.positions if slate else slates.positions[:, 0])
         running += rewards
+        steps += 1
         ended = terminated | truncated
         if ended.any():
-            returns.append(running[ended & (left > 0)])
-            left -= ended & (left > 0)
-            running[ended] = 0.0
-    return Returns(np.concatenate(returns))
+            counted = ended & (left > 0)
+            returns.append(running[counted])
+            lengths.append(steps[counted])
+            left -= counted
+            running[ended], steps[ended] = 0.0, 0
+    return Returns(np.concatenate(returns), np.concatenate(lengths))

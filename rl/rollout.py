@@ -7,7 +7,7 @@ the one that the action was drawn with.
 
 from collections import deque
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
@@ -21,9 +21,12 @@ from ray.rllib.utils.metrics import (
 )
 
 from rl.allocator import keep_freed_memory
+from rl.policies.greedy import greedy
 from rl.policy import BoolArray, FloatArray, IntArray, Policy, Query
+from rl.returns import play
+from rl.rollout_config import Played, environment_maker
 from rl.simulators.batched import BatchedEnv, Observation
-from rl.simulators.registry import make
+from rl.simulators.lookup import batch
 
 Columns = dict[str, np.ndarray]
 
@@ -81,10 +84,10 @@ class _Step:
 
 
 class BatchedEnvRunner(SingleAgentEnvRunner):
-    """Steps the simulator that `config.env` names (see `rl.simulators.registry`) and returns `Transitions`.
+    """Steps the environments that `config.env` names (see `environment_maker`) and returns `Transitions`.
 
     From the configuration it reads `num_envs_per_env_runner` (B), `rollout_fragment_length` (steps of each environment
-    a call), `seed`, and, where they exist, `n_step` and `gamma` (None: the simulator's own discount).
+    a call), `seed`, `explore`, and, where they exist, `n_step` and `gamma` (None: the environment's own discount).
     """
 
     env: BatchedEnv
@@ -93,13 +96,24 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     def make_env(self) -> None:
         """Make the B environments; `_reset` seeds them."""
         keep_freed_memory()
-        self.env = make(self.config.env, self.config.num_envs_per_env_runner, **dict(self.config.env_config))
+        self.env = self._make(self.config.num_envs_per_env_runner)
         self.num_envs = self.env.num_envs
         gamma = self.config.gamma
         self._gamma = self.env.discount if gamma is None else float(gamma)
         self._n_step = int(getattr(self.config, "n_step", 1))
         self._ended = 0  # episodes since the last call
+        self._evaluations = 0
         self._needs_initial_reset = True
+
+    def _make(self, rows: int) -> BatchedEnv:
+        name = self.config.env if isinstance(self.config.env, str) else self.config.env.__name__
+        return batch(environment_maker(self.config.env), rows, dict(self.config.env_config), name)
+
+    @overload
+    def sample(self, *, num_timesteps: int | None = None, explore: bool | None = None) -> Transitions: ...
+
+    @overload
+    def sample(self, *, num_episodes: int, explore: bool | None = None) -> list[Played]: ...
 
     def sample(
         self,
@@ -109,39 +123,74 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         explore: bool | None = None,
         random_actions: bool = False,
         force_reset: bool = False,
-    ) -> Transitions:
+    ) -> Any:
         """Step all environments `rollout_fragment_length` times, or until num_timesteps steps are taken together.
 
-        With n-step returns a transition is complete n - 1 steps after it began, maybe in the next call.
+        With n-step returns a transition is complete n - 1 steps after it began, maybe in the next call. Where whole
+        episodes are asked for, as RLlib's evaluation does, they are played apart from those that are trained on; of
+        them, and of whatever a runner of an evaluation samples, only the number of steps is returned.
+
+        Args:
+            num_timesteps: see above.
+            num_episodes: how many at least.
+            explore: whether the policy explores; None: as the configuration says.
+            random_actions: not to be had: policies explore by themselves.
+            force_reset: begin new episodes.
 
         Raises:
-            ValueError: whole episodes, random actions or no exploration were asked for; evaluate by `rl.returns`.
+            ValueError: random actions were asked for.
         """
-        if num_episodes is not None or random_actions or explore is False:
-            raise ValueError("the batched runner samples steps by the policy's own exploration only")
+        if random_actions:
+            raise ValueError("the batched runner samples by the policy's own exploration only, not by random actions")
+        policy = self._policy(self.config.explore if explore is None else explore)
+        if num_episodes is not None:
+            return self._play(policy, num_episodes)
         if self._needs_initial_reset or force_reset:
             self._reset()
         steps = self.config.rollout_fragment_length
         if num_timesteps is not None:
-            steps = -(-num_timesteps // self.num_envs)
+            steps = max(1, -(-int(num_timesteps) // self.num_envs))
+        parts = []
         with self.metrics.log_time(SAMPLE_TIMER), torch.inference_mode():
-            policy, parts = self.module.acting_policy(), []
             for _ in range(steps):
                 self._window.append(self._step(policy))
                 if len(self._window) == self._n_step:
                     parts.append(transitions(list(self._window), self._gamma))
         self._increase_sampled_metrics(steps * self.num_envs, self._ended)
         self._ended = 0
+        if self.config.in_evaluation:
+            return [Played(steps * self.num_envs)]
         return Transitions.concatenate(parts) if parts else self._nothing()
 
-    def _reset(self) -> None:
-        """Seed by the configuration's seed, this runner's number, and how far the training is.
+    def _policy(self, explore: bool) -> Policy:
+        policy = self.module.acting_policy()
+        return policy if explore else greedy(policy)
 
-        So a runner that takes the place of a failed one, or goes on from a checkpoint, does not see again what was
-        learned from already.
+    def _play(self, policy: Policy, episodes: int) -> list[Played]:
+        """Play whole episodes in environments of their own, each time others; as many in every row, see `play`."""
+        self._evaluations += 1
+        seeds = np.random.SeedSequence([*self._numbers(), self._evaluations]).spawn(2)
+        of_row = -(-episodes // self.num_envs)
+        env = self._make(-(-episodes // of_row))
+        with self.metrics.log_time(SAMPLE_TIMER), torch.inference_mode():
+            played = play(policy, env, episodes, int(seeds[0].generate_state(1)[0]), np.random.default_rng(seeds[1]))
+        env.close()
+        self._log(played.of_episodes, played.lengths)
+        steps = int(played.lengths.sum())
+        self._increase_sampled_metrics(steps, len(played.lengths))
+        return [Played(steps)]
+
+    def _numbers(self) -> list[int]:
+        """Return what draws are seeded by: the configuration's seed, this runner's number, how far the training is."""
+        return [self.config.seed or 0, self.worker_index or 0, int(self.num_env_steps_sampled_lifetime)]
+
+    def _reset(self) -> None:
+        """Seed the draws, and begin new episodes.
+
+        By `_numbers`: so a runner that takes the place of a failed one, or goes on from a checkpoint, does not see
+        again what was learned from already.
         """
-        numbers = [self.config.seed or 0, self.worker_index or 0, int(self.num_env_steps_sampled_lifetime)]
-        of_env, of_policy = np.random.SeedSequence(numbers).spawn(2)
+        of_env, of_policy = np.random.SeedSequence(self._numbers()).spawn(2)
         self._rng = np.random.default_rng(of_policy)
         self._observation, _ = self.env.reset(seed=int(of_env.generate_state(1)[0]))
         self._window: deque[_Step] = deque(maxlen=self._n_step)
@@ -174,13 +223,16 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._returns += rewards
         self._lengths += 1
         if ended.any():
-            returns, window = self._returns[ended], self.config.metrics_num_episodes_for_smoothing
-            self.metrics.log_value(EPISODE_RETURN_MEAN, returns.mean(), window=window)
-            self.metrics.log_value(EPISODE_RETURN_MIN, returns.min(), reduce="min", window=window)
-            self.metrics.log_value(EPISODE_RETURN_MAX, returns.max(), reduce="max", window=window)
-            self.metrics.log_value(EPISODE_LEN_MEAN, self._lengths[ended].mean(), window=window)
-            self._ended += len(returns)
+            self._log(self._returns[ended], self._lengths[ended])
+            self._ended += int(ended.sum())
             self._returns[ended], self._lengths[ended] = 0.0, 0
+
+    def _log(self, returns: FloatArray, lengths: IntArray) -> None:
+        window = self.config.metrics_num_episodes_for_smoothing
+        self.metrics.log_value(EPISODE_RETURN_MEAN, returns.mean(), window=window)
+        self.metrics.log_value(EPISODE_RETURN_MIN, returns.min(), reduce="min", window=window)
+        self.metrics.log_value(EPISODE_RETURN_MAX, returns.max(), reduce="max", window=window)
+        self.metrics.log_value(EPISODE_LEN_MEAN, lengths.mean(), window=window)
 
     def _nothing(self) -> Transitions:
         """Return no transitions, with the columns that some would have."""

@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from data.errors import DataError
 from data.settings import Settings
 from rl.artefact import ArtefactError
-from rl.config import load
+from rl.config import TrainingConfig, load
 from rl.policy import PolicyError
 from rl.registry import RegistryError, register
 from rl.training.errors import TrainingError
@@ -26,7 +27,10 @@ python -m rl.train --kind KIND --help  lists the fields of a kind
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: progress on standard error, the report as JSON on standard output."""
+    """Run the command: progress on standard error, the report as JSON on standard output.
+
+    Exit status: 0; 2 where nothing was trained; 3 where the trained policy could not be registered; 130 interrupted.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         kind = named(given)
@@ -36,16 +40,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = find(kind or RETAIL)
         experiment, settings = load(module.Experiment, given), Settings()
         report = module.run(experiment, settings)
-        if experiment.register_as:
-            found = register(settings, experiment.folder(settings), experiment.register_as)
-            report |= {"registered": found.version, "as": experiment.register_as}
-    except (ArtefactError, DataError, PolicyError, RegistryError, TrainingError, UnknownKindError) as error:
+    except (ArtefactError, DataError, PolicyError, TrainingError, UnknownKindError) as error:
         print(f"rl.train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rl.train: interrupted", file=sys.stderr)
         return 130
+    status = _register(report, experiment, settings) if experiment.register_as else 0
     print(json.dumps(report))
+    return status
+
+
+def _register(report: dict[str, Any], experiment: TrainingConfig, settings: Settings) -> int:
+    """Register what was trained, and say so in the report; returns the exit status. The artefact is not lost by it."""
+    folder, alias = experiment.folder(settings), str(experiment.register_as)
+    try:
+        report |= {"registered": register(settings, folder, alias).version, "as": alias}
+    except (ArtefactError, RegistryError) as error:
+        again = f"python -m rl.registry register {folder} --alias {alias}"
+        print(
+            f"rl.train: trained, the policy lies in {folder}; not registered: {error}; later: {again}", file=sys.stderr
+        )
+        report |= {"registered": None}
+        return 3
     return 0
 
 

@@ -15,7 +15,7 @@ Statistics add, so it does not matter how many runners saw an observation first.
 from typing import Any, Self
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -28,23 +28,28 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
+from ray.tune.search.variant_generator import parse_spec_vars
 
 from rl.algorithms.bandit_learner import BanditLearner, as_batch
 from rl.algorithms.bandit_module import POLICY, BanditModule
 from rl.policies import LinearThompsonConfig, PolicyConfig
 from rl.policy import Observations, Query, Slates
 from rl.rollout import BatchedEnvRunner, Transitions
+from rl.rollout_config import validate_sampling
 
 SLOT_REWARDS = "rewards"
 """Name of the logged information [B, K] that has the reward of every slot of a slate."""
 
 
 class BanditConfig(AlgorithmConfig):
-    """Configures `Bandit`. The environment is a name of `rl.simulators.registry`."""
+    """Configures `Bandit`. The environment is named, or given, as for `rl.simulators.registry.make`.
+
+    Ray Tune may search for the policy: `tune.grid_search([...])` of policies, or in a dictionary that describes one.
+    """
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or Bandit)
-        self.policy: PolicyConfig = LinearThompsonConfig(models="per_item")
+        self.policy: PolicyConfig | dict[str, Any] = LinearThompsonConfig(models="per_item")
         self.gamma = None  # the reward of a decision is all that a bandit asks for
         self.env_runner_cls = BatchedEnvRunner
         self.num_env_runners = 0
@@ -62,27 +67,52 @@ class BanditConfig(AlgorithmConfig):
         """
         super().training(**kwargs)
         if policy is not NotProvided:
-            self.policy = TypeAdapter[PolicyConfig](PolicyConfig).validate_python(policy)
+            self.policy = policy if searched(policy) else described(policy)
         return self
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Return the module that holds the policy."""
-        return RLModuleSpec(module_class=BanditModule, model_config={POLICY: self.policy.model_dump()})
+        return RLModuleSpec(module_class=BanditModule, model_config={POLICY: described(self.policy).model_dump()})
 
     def get_default_learner_class(self) -> type[BanditLearner]:
         """Return the learner that adds statistics."""
         return BanditLearner
 
     def validate(self) -> None:
-        """Check what RLlib checks, and that there is one learner.
+        """Check what RLlib checks, the environment and the policy, and that there is one learner.
 
         Raises:
-            ValueError: more than one learner was asked for. Adding up is not what takes time here: one learner adds the
-                observations of all runners.
+            ValueError: there is no such environment or policy, or more than one learner was asked for. Adding up is not
+                what takes time here: one learner adds the observations of all runners.
         """
         super().validate()
+        validate_sampling(self)
+        if searched(self.policy):
+            self._value_error(
+                "policy is searched: only ray.tune.Tuner can run this configuration, a trial for each value"
+            )
+        described(self.policy)
         if self.num_learners > 1:
             self._value_error(f"a bandit has one learner, got num_learners={self.num_learners}; use more env runners")
+
+
+def searched(policy: PolicyConfig | dict[str, Any]) -> bool:
+    """Return whether Ray Tune has yet to choose a policy, or a part of its description."""
+    _, drawn, in_grids = parse_spec_vars({POLICY: policy})
+    return bool(drawn or in_grids)
+
+
+def described(policy: PolicyConfig | dict[str, Any]) -> PolicyConfig:
+    """Return the configuration of a policy that maybe a dictionary describes.
+
+    Raises:
+        ValueError: it describes none.
+    """
+    try:
+        return TypeAdapter[PolicyConfig](PolicyConfig).validate_python(policy)
+    except ValidationError as error:
+        mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()]
+        raise ValueError(f"policy: {'; '.join(mistakes)}, got {policy!r}") from error
 
 
 class Bandit(Algorithm):

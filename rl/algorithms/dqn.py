@@ -26,6 +26,7 @@ from rl.algorithms.q_learner import NEXT
 from rl.algorithms.q_learning import QLearningConfig
 from rl.replay import Replay
 from rl.rollout import BatchedEnvRunner, Transitions
+from rl.rollout_config import validate_sampling
 
 REPLAY = "replay"
 
@@ -106,9 +107,10 @@ class DQNConfig(QLearningConfig):
         """Check what RLlib does not know of.
 
         Raises:
-            ValueError: a value that cannot be trained with, or there is no compiler.
+            ValueError: a value that cannot be trained with, no such environment, or there is no compiler.
         """
         super().validate()
+        validate_sampling(self)
         compiler = os.environ.get("CXX", "g++")
         if self.compile_network and not which(compiler):
             raise ValueError(

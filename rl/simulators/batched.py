@@ -5,6 +5,7 @@ A simulator is a subclass of `BatchedEnv`. Its observations are dictionaries of 
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -12,6 +13,8 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from rl.policy import BoolArray, FloatArray, IntArray
+from rl.simulators.contract import check_observation
+from rl.simulators.spaces import batched, checked, entropy
 
 Observation = dict[str, np.ndarray]
 Info = dict[str, Any]
@@ -31,13 +34,15 @@ class BatchedEnv(gym.vector.VectorEnv[Observation, IntArray, Any]):
     one_step: ClassVar[bool] = False
     logged: ClassVar[tuple[str, ...]] = ()
 
+    single_observation_space: gym.spaces.Dict
+
     def __init__(self, num_envs: int, observation: gym.spaces.Dict, action: gym.Space[Any]) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = observation, action
         self.observation_space = batch_space(observation, num_envs)
-        self.action_space = batch_space(action, num_envs)
+        self.action_space = batched(action, num_envs)
         self.rng = np.random.default_rng()
 
     @abstractmethod
@@ -46,40 +51,50 @@ class BatchedEnv(gym.vector.VectorEnv[Observation, IntArray, Any]):
 
     @abstractmethod
     def advance(self, actions: IntArray) -> tuple[FloatArray, BoolArray, Info]:
-        """Take one step in every row; returns rewards [B], which episodes have ended [B], and information."""
+        """Take one step in every row; returns rewards [B], which episodes have ended [B], and information.
+
+        The information may have `truncated` [B]: which of those that have ended were cut off before their end.
+        """
 
     @abstractmethod
     def observe(self) -> Observation:
         """Return the observation of every row, as arrays that later steps do not change."""
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, Info]:
         """Seed the draws of all rows, and start B episodes.
 
+        The rows of a batch are drawn together: the same seed, or the same B seeds, give the same B episodes, but no
+        episode depends on its own seed alone.
+
         Raises:
-            ValueError: a list of seeds was given; the rows of a batch are drawn together.
+            ValueError: there are not as many seeds as rows, or one is negative.
+            EnvironmentContractError: what is observed is not what the observation space says.
         """
-        if isinstance(seed, list):
-            raise ValueError(f"a batch takes one seed, got a list of {len(seed)}")
         if seed is not None:
-            self.rng = np.random.default_rng(seed)
+            self.rng = np.random.default_rng(entropy(seed, self.num_envs))
         self.start(np.arange(self.num_envs))
         self._shown = self.observe()
+        check_observation(self._shown, self.single_observation_space, self.num_envs)
         return self._shown, {}
 
     def step(self, actions: IntArray) -> tuple[Observation, FloatArray, BoolArray, BoolArray, Info]:
         """Step every row. Where an episode has ended, `info["final_obs"]` (a batched observation) has its last state.
 
         An episode of one step has no state after it: there the last one is what was shown.
+
+        Raises:
+            ActionError: an action is not in the action space; no episode has moved.
         """
-        rewards, ended, info = self.advance(actions)
+        rewards, ended, info = self.advance(checked(actions, self.single_action_space, self.num_envs))
+        truncated = info.pop("truncated", np.zeros_like(ended))
         if ended.any():
             info["final_obs"] = self._shown if self.one_step else self.observe()
             info["_final_obs"] = ended
             self.start(np.flatnonzero(ended))
         self._shown = self.observe()
-        return self._shown, rewards, ended, np.zeros_like(ended), info
+        return self._shown, rewards, ended & ~truncated, truncated, info
 
 
 class SingleEnv(gym.Env[Observation, Any]):

@@ -32,7 +32,7 @@ class InterestEvolution(BatchedEnv):
         platform knows of how much time is gone: minutes watched and steps made, both divided by 200. The budget
         itself and the qualities are hidden. `items` [10], the candidates' topics from 1, in which a topic may occur
         more than once; `mask` [10], all on.
-    Action space: three positions on the candidate axis, without repeats; a repeated one is an empty slot.
+    Action space: three positions on the candidate axis; one that is there again is an empty slot.
     Reward: minutes watched.
     Starting state: interests uniform in [-1, 1], 200 minutes.
     Episode end: when the time is used up, after about 71 steps of a random and 148 of a good policy.

@@ -1,4 +1,8 @@
-"""The simulators by name: `register()`, then `gymnasium.make("raycommend/Shop-v0")` or `make_vec`. Needs gymnasium."""
+"""The simulators by name, for ourselves and for Gymnasium. Needs gymnasium.
+
+Importing this module declares them to Gymnasium and does nothing else: `gymnasium.make` and `make_vec` import it for
+"rl.simulators.registry:raycommend/Shop-v0".
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +14,7 @@ from rl.simulators.batched import BatchedEnv, SingleEnv
 from rl.simulators.classification import Classification
 from rl.simulators.coffee import Coffee
 from rl.simulators.interest_evolution import InterestEvolution
+from rl.simulators.lookup import Maker, batch, find
 from rl.simulators.ratings import Ratings
 from rl.simulators.retail import retail
 from rl.simulators.shop import Shop
@@ -38,17 +43,40 @@ def register() -> None:
             )
 
 
-def make(name: str, num_envs: int, **options: Any) -> BatchedEnv:
-    """Make a batch of B = num_envs episodes of a simulator.
+def make(wanted: str | Maker, num_envs: int, **options: Any) -> BatchedEnv:
+    """Make a batch of B = num_envs episodes.
+
+    Args:
+        wanted: a name of `SIMULATORS`; or an environment of one's own, see `rl.simulators.lookup`: by "module:Class",
+            by an id that Gymnasium knows, or itself, a class or a function.
+        num_envs: B.
+        options: of the environment, by name.
 
     Raises:
-        ValueError: there is no simulator of that name.
-        TypeError: the simulator has no such option.
+        ValueError: there is no environment of that name, or it is none that policies can act in.
+        TypeError: it has no such option.
     """
-    if name not in SIMULATORS:
-        raise ValueError(f"there is no simulator {name!r}; there are {', '.join(sorted(SIMULATORS))}")
-    return SIMULATORS[name](num_envs=num_envs, **options)
+    return batch(maker(wanted), num_envs, options, name=wanted if isinstance(wanted, str) else wanted.__name__)
+
+
+def maker(wanted: str | Maker) -> Maker:
+    """Return what makes an environment; see `make`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if not isinstance(wanted, str):
+        return wanted
+    if found := SIMULATORS.get(wanted.removeprefix(f"{__name__}:")) or find(wanted):
+        return found
+    raise ValueError(
+        f"there is no simulator {wanted!r}; there are {', '.join(sorted(SIMULATORS))}, and environments of your own "
+        "as module:Class"
+    )
 
 
 def _single(create: Callable[..., BatchedEnv], **options: Any) -> SingleEnv:
     return SingleEnv(create(num_envs=1, **options))
+
+
+register()

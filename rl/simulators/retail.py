@@ -18,6 +18,7 @@ from rl.policy import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market import Market, months_of, reward_levels
+from rl.simulators.spaces import SlateSpace
 
 
 class RetailEnv(BatchedEnv):
@@ -58,7 +59,7 @@ class RetailEnv(BatchedEnv):
                 "mask": gym.spaces.MultiBinary(n_items),
             }
         )
-        super().__init__(num_envs, observation, gym.spaces.MultiDiscrete([n_items] * k))
+        super().__init__(num_envs, observation, SlateSpace(n_items, k))
 
     def start(self, rows: IntArray) -> None:
         """See `BatchedEnv.start`; all visits start together, because all end at every step."""

@@ -1,10 +1,10 @@
 """A training as a run of MLflow, written by a thread of its own. Imports mlflow when the first run is opened.
 
 Opening a store for the first time takes ten seconds and a write tens of milliseconds; neither may hold up a training,
-and a tracker that fails must not end one: what could not be written is counted and said at the end.
+and a tracker that fails must not end one: what could not be written is counted and said at the end. Where nobody
+answers it gives up within seconds (see `rl.training.tracking_client`), and says so at once.
 """
 
-import logging
 import subprocess
 import sys
 import time
@@ -18,11 +18,13 @@ from typing import Any, Literal, Self
 
 from data.settings import Settings
 from rl.training.toml import dumps, flat
+from rl.training.tracking_client import check_answers, shown, tracking_client, waiting
 
 RUN_TAG = "raycommend.run"
 """Holds our own id of a run, by which one that was killed is found again."""
 _LONGEST = 6_000  # characters of a parameter
 _MOST = 100  # parameters of one call
+_SAID_AFTER_S = 2.0  # seconds of waiting for the end of writing before a line says so
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -66,6 +68,7 @@ class Tracker:
         self._client: Any = None
         self.run_id: str | None = None
         """MLflow's id of the run, once it is open."""
+        self._failed = False  # the last write
         self.failures = 0
         self.error = ""
         """The first failure."""
@@ -89,9 +92,12 @@ class Tracker:
         self._status = status
         if self._thread:
             self._jobs.put(None)
-            self._thread.join()
+            self._thread.join(_SAID_AFTER_S)
+            if self._thread.is_alive():
+                _say(f"writing the rest of the run to {shown(self._settings.tracking_uri)}")
+                self._thread.join()
         if self.failures:
-            print(f"MLflow: {self.failures} writes failed, the first with: {self.error}", file=sys.stderr)
+            _say(f"{self.failures} writes failed, the first with: {self.error}")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log metrics at an environment step; those that are not numbers are left out."""
@@ -107,8 +113,11 @@ class Tracker:
         log(self.run_id, str(path), folder)
 
     def _write(self) -> None:
-        self._try(self._open)
+        with waiting(self._settings.tracking_uri):
+            self._try(self._open)
         self._opened.set()
+        if self.failures:
+            _say(f"this run is not tracked: {self.error}")
         ended = False
         while not ended:
             jobs = [self._jobs.get()]
@@ -123,21 +132,26 @@ class Tracker:
         self._try(lambda: self._client.set_terminated(self.run_id, self._status))
 
     def _try(self, job: Callable[[], None]) -> None:
-        """Do what may fail for reasons that are none of the training's: a lock, a network, a disk."""
+        """Do what may fail for reasons that are none of the training's: a lock, a network, a disk.
+
+        After a failure a server is asked whether it answers before it is given more: so one that is gone holds up the
+        end of a training for seconds, whatever there is to write.
+        """
         if self.failures and self.run_id is None:
             return  # nothing was opened that could be written to
         try:
+            if self._failed:
+                check_answers(self._settings.tracking_uri)
             job()
+            self._failed = False
         except Exception as error:
             self.failures += 1
-            self.error = self.error or f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+            self._failed = True
+            line = (str(error).strip().splitlines() or [""])[0][:200]
+            self.error = self.error or shown(self._settings.tracking_uri, f"{type(error).__name__}: {line}")
 
     def _open(self) -> None:
-        from mlflow.tracking import MlflowClient  # takes seconds
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self._client = MlflowClient(self._settings.tracking_uri)
+        self._client = tracking_client(self._settings.tracking_uri)
         experiment = experiment_id(self._client, self._experiment, self._settings.tracking_files)
         found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{self._run}'") if self._run else []
         if found:
@@ -178,6 +192,10 @@ class Tracker:
         ]
         for at in range(0, len(metrics), 1_000):  # MLflow's limit
             self._client.log_batch(self.run_id, metrics=metrics[at : at + 1_000])
+
+
+def _say(text: str) -> None:
+    print(f"MLflow: {text}", file=sys.stderr, flush=True)
 
 
 def experiment_id(client: Any, name: str, files: Path | None) -> str:

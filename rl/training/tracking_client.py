@@ -1,0 +1,104 @@
+"""MLflow's client, given up within seconds where nobody answers. Imports mlflow, which takes seconds, when called.
+
+By itself the client tries for four minutes, and a database of MLflow's for an hour, without a word.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
+from typing import Any
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+ANSWER_WITHIN_S = 5.0
+"""Seconds within which a server must answer at all."""
+_SAID_AFTER_S = 2.0  # seconds of waiting before a line says so
+_BOUNDS = {  # of a request to a server that did answer; the environment's own values win
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+log = logging.getLogger(__name__)
+
+
+class NoAnswerError(OSError):
+    """Nobody answers at a tracking URI; says where, and what was tried."""
+
+
+def tracking_client(uri: str) -> Any:
+    """Return an `MlflowClient` of a tracking URI, after seeing that somebody answers there.
+
+    Raises:
+        NoAnswerError: nobody does.
+        mlflow.exceptions.MlflowException: it is no such URI.
+    """
+    for name, value in _BOUNDS.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    check_answers(uri)
+    return MlflowClient(uri, uri)
+
+
+def check_answers(uri: str) -> None:
+    """See whether anybody answers at a tracking URI, whatever he says; files have nobody to ask.
+
+    Raises:
+        NoAnswerError: nobody does within `ANSWER_WITHIN_S`.
+    """
+    try:
+        if uri.startswith(("http://", "https://")):
+            _ask(uri)
+        elif address := _database(uri):
+            socket.create_connection(address, ANSWER_WITHIN_S).close()
+    except OSError as error:  # which those of requests are
+        reason = "no answer in time" if "timed out" in str(error) else type(error).__name__
+        raise NoAnswerError(
+            f"MLflow at {shown(uri)} does not answer within {ANSWER_WITHIN_S:g} s ({reason})"
+        ) from error
+
+
+def _ask(uri: str) -> None:
+    import requests  # MLflow's own, by the proxies that the environment names
+
+    requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWER_WITHIN_S, stream=True).close()
+
+
+def _database(uri: str) -> tuple[str, int] | None:
+    """Return the address of a database server; None: there is no server, or it is not known how to reach it."""
+    try:
+        url = make_url(uri)
+    except ArgumentError:
+        return None
+    port = url.port or _PORTS.get(url.get_backend_name())
+    return (url.host, port) if url.host and port else None
+
+
+@contextmanager
+def waiting(uri: str) -> Iterator[None]:
+    """Say which server is waited for, if it takes longer than one would think."""
+    if uri.startswith("sqlite"):  # which is of this process: it computes
+        yield
+        return
+    timer = Timer(_SAID_AFTER_S, lambda: log.warning("waiting for MLflow at %s", shown(uri)))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def shown(uri: str, text: str | None = None) -> str:
+    """Return a URI, or a text about it, without the user and the password that the URI may have."""
+    credentials, at, _ = uri.partition("://")[2].partition("/")[0].rpartition("@")
+    said = uri if text is None else text
+    return said.replace(credentials + at, "") if at else said
