@@ -27,26 +27,34 @@ _WITHOUT_GRAPH = {
 }
 
 
-def export(artefact: Path, out: Path) -> dict[str, Any]:
+def export(artefact: Path, out: Path, opset: int | None = None) -> dict[str, Any]:
     """Write a policy to a folder: `policy.json`, `arrays.safetensors`, and `model.onnx` where there is a graph.
 
+    Args:
+        artefact: folder written by rl.train.
+        out: folder to write to.
+        opset: version of ONNX's operators; None: that of `rl.onnx_export.OPSET`.
+
     Returns:
-        What was written, and either the outputs of the ONNX model and its largest difference to torch, or why there is
-        none.
+        What was written, and either the outputs of the ONNX model, its opset and its largest difference to torch, or
+        why there is none.
 
     Raises:
         ArtefactError: the artefact cannot be read.
-        PolicyError: the same, or onnxruntime computes something else than torch; nothing was written.
+        PolicyError: the same, there is no such opset, or onnxruntime computes something else than torch; nothing was
+            written.
     """
     loaded = load_any(artefact)
     report: dict[str, Any] = {"name": loaded.name, "digest": loaded.digest, "policy": loaded.config.kind}
     blob = None
     if loaded.config.kind in ("transformer", "slate_transformer"):
+        from rl.onnx_export import OPSET
         from rl.policies.q_onnx import outputs, to_onnx  # torch takes seconds
         from rl.policies.transformer import TransformerPolicy
 
         assert isinstance(loaded.policy, TransformerPolicy)
-        blob, report["difference"] = to_onnx(loaded.policy.network)
+        report["opset"] = OPSET if opset is None else opset
+        blob, report["difference"] = to_onnx(loaded.policy.network, opset=report["opset"])
         report["outputs"] = outputs(loaded.policy.network)
     else:
         report["no_onnx"] = explained(loaded.policy)
@@ -74,9 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("artefact", type=Path, help="folder written by rl.train")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--opset", type=int, help="of ONNX, 18 to 22 (default: 18, for ONNX Runtime 1.14 and later)")
     options = parser.parse_args(arguments)
     try:
-        report = export(options.artefact, options.out)
+        report = export(options.artefact, options.out, options.opset)
     except (ArtefactError, PolicyError) as error:
         print(f"rl.export: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""A torch module as an ONNX model, and how far it is from torch. Needs onnxruntime, onnxscript and torch."""
+"""A torch module as an ONNX model, and how far it is from torch. Needs onnx, onnxruntime, onnxscript and torch."""
 
 import contextlib
 import io
@@ -8,26 +8,41 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
 TOLERANCE = 1e-4
+OPSET = 18
+"""Operators that a model uses unless others are asked for; with them go IR version 8 and ONNX Runtime 1.14 or later."""
+OPSETS = range(18, 23)
+"""What may be asked for: below, the exporter has no operators; above, ONNX Runtime 1.31 refuses its attention."""
 
 Tensors = Mapping[str, Tensor]
 
 
 def to_onnx_bytes(
-    module: nn.Module, example: Tensors, outputs: Sequence[str], dynamic: Mapping[str, dict[int, Any]]
+    module: nn.Module,
+    example: Tensors,
+    outputs: Sequence[str],
+    dynamic: Mapping[str, dict[int, Any]],
+    opset: int = OPSET,
 ) -> bytes:
-    """Return a module as an ONNX model.
+    """Return a module as an ONNX model, of the lowest IR version that its operators allow: so most runtimes take it.
 
     Args:
         module: takes tensors by position, as ONNX has no dictionaries, and returns a tuple of tensors.
         example: its inputs by name, in order.
         outputs: names of what it returns.
         dynamic: for each input its axes that may have any length, with their `torch.export.Dim`.
+        opset: version of ONNX's operators, one of `OPSETS`.
+
+    Raises:
+        ValueError: it is none of them.
     """
+    if opset not in OPSETS:
+        raise ValueError(f"opset must be between {OPSETS[0]} and {OPSETS[-1]}, got {opset}")
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
@@ -35,11 +50,15 @@ def to_onnx_bytes(
             input_names=list(example),
             output_names=list(outputs),
             dynamic_shapes=(tuple(dynamic[name] for name in example),),
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
-    blob: bytes = program.model_proto.SerializeToString()
+    model = program.model_proto
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    onnx.checker.check_model(model)
+    blob: bytes = model.SerializeToString()
     return blob
 
 

@@ -77,14 +77,14 @@ def _line(place: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(str(part) for part in place)}: {message}" if place else message
 
 
-def read(path: Path) -> NetworkDescription:
+def read(path: Path | str) -> NetworkDescription:
     """Read a description from a TOML file.
 
     Raises:
         NetworkError: the file is missing, is not TOML (a name given twice is not), or describes no valid network.
     """
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NetworkError(f"{path}: {error}") from error
     try:

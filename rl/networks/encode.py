@@ -1,14 +1,16 @@
 """From records to tensors: the one place where raw values become ids and numbers. Needs pandas, pyarrow and torch.
 
-A column has the name of the input or output that reads it. None and NaN are missing values.
+A column has the name of the input or output that reads it. None and NaN are missing values. What NumPy holds and
+decimals are read as Python's own numbers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.networks.description import NetworkDescription
@@ -16,10 +18,10 @@ from rl.networks.inputs import NetworkError
 from rl.networks.losses import action_of
 from rl.networks.nodes import ClassOutput, QOutput
 from rl.networks.readers import tensor_form
-from rl.networks.values import action_reader, target_reader, value_reader
+from rl.networks.values import action_reader, plain, target_reader, value_reader
 
-Records: TypeAlias = Sequence[Mapping[str, Any]] | pd.DataFrame | pa.Table
-"""Rows as dictionaries, or a table."""
+Records: TypeAlias = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any] | NDArray[Any]] | pd.DataFrame | pa.Table
+"""Rows as dictionaries, a dictionary of columns, or a table."""
 
 
 def encode_inputs(description: NetworkDescription, records: Records) -> dict[str, Tensor]:
@@ -62,21 +64,36 @@ def _encoded(records: Records, name: str, encode: Callable[[Any], Any]) -> list[
     encoded = []
     for row, value in enumerate(_column(records, name)):
         try:
-            encoded.append(encode(value))
+            encoded.append(encode(plain(value)))
         except NetworkError as error:
             raise NetworkError(f"column {name!r}, row {row}: {error}") from error
     return encoded
 
 
 def _column(records: Records, name: str) -> list[Any]:
-    if isinstance(records, pd.DataFrame | pa.Table):
-        names = list(records.columns) if isinstance(records, pd.DataFrame) else records.column_names
-    else:
-        names = list({key: None for record in records for key in record})
-    if len(records) == 0:
+    names, rows = _form(records)
+    if rows == 0:
         return []
     if name not in names:
         raise NetworkError(f"the records have no column {name!r}; they have: {', '.join(map(str, names)) or 'none'}")
-    if isinstance(records, pd.DataFrame):
-        return list(records[name])
-    return list(records[name].to_pylist()) if isinstance(records, pa.Table) else [row.get(name) for row in records]
+    if isinstance(records, pa.Table):
+        return list(records[name].to_pylist())
+    return list(records[name]) if isinstance(records, Mapping | pd.DataFrame) else [row.get(name) for row in records]
+
+
+def _form(records: Records) -> tuple[list[str], int]:
+    """Return the names of the columns, and how many rows there are."""
+    if isinstance(records, pd.DataFrame | pa.Table):
+        return list(records.columns if isinstance(records, pd.DataFrame) else records.column_names), len(records)
+    if not isinstance(records, Mapping):
+        return list({key: None for record in records for key in record}), len(records)
+    for name, column in records.items():
+        if isinstance(column, str) or not isinstance(column, Iterable):
+            raise NetworkError(
+                f"column {name!r} needs a list, got {column!r}; a single record is a list of one dictionary"
+            )
+    lengths = {name: len(list(column)) for name, column in records.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise NetworkError(f"columns must be of one length, got {said}")
+    return list(records), max(lengths.values(), default=0)

@@ -14,12 +14,12 @@ from rl.networks.description import NetworkDescription
 from rl.networks.inputs import CategoricalInput, NetworkError, NumericInput
 from rl.networks.network import Network, evaluating
 from rl.networks.readers import tensor_form
-from rl.onnx_export import largest_difference, to_onnx_bytes
+from rl.onnx_export import OPSET, OPSETS, largest_difference, to_onnx_bytes
 
 _CHECKED_ROWS = (1, 2, 3, 17, 256)
 
 
-def export_onnx(network: Network, path: Path, seed: int = 0) -> float:
+def export_onnx(network: Network, path: Path | str, seed: int = 0, opset: int = OPSET) -> float:
     """Write a network as one ONNX file and return the largest difference to torch that was found.
 
     The graph takes every input and gives every output by its name, for any number of rows; outputs are as the
@@ -29,17 +29,22 @@ def export_onnx(network: Network, path: Path, seed: int = 0) -> float:
         network: in training or evaluation mode; exported without dropout.
         path: of the file, whose folder exists.
         seed: of the random inputs.
+        opset: version of ONNX's operators, 18 to 22. The default, 18, is for ONNX Runtime 1.14 and later; the IR
+            version is the lowest that the operators allow, 8 with the default.
 
     Raises:
-        NetworkError: an output differs by more than 1e-4 (of its size, where that is above 1).
+        NetworkError: there is no such opset, or an output differs by more than 1e-4 (of its size, where above 1).
     """
+    if opset not in OPSETS:
+        raise NetworkError(f"opset must be between {OPSETS[0]} and {OPSETS[-1]}, got {opset}")
+    path = Path(path)
     names, outputs = list(network.description.inputs), list(network.description.outputs)
     rng = np.random.default_rng(seed)
     example = random_inputs(network.description, 3, rng)
     batch = {0: torch.export.Dim("batch")}
     with evaluating(network):
         positional, ordered = _Positional(network, names), {name: example[name] for name in names}
-        blob = to_onnx_bytes(positional, ordered, outputs, dict.fromkeys(names, batch))
+        blob = to_onnx_bytes(positional, ordered, outputs, dict.fromkeys(names, batch), opset)
     difference = largest_difference(blob, _cases(network, rng), NetworkError)
     new = path.with_name(path.name + ".new")
     new.write_bytes(blob)

@@ -22,11 +22,12 @@ _DESCRIPTION, _WEIGHTS = "network.json", "weights.safetensors"
 _FORMAT = 1
 
 
-def save(network: Network, folder: Path) -> str:
+def save(network: Network, folder: Path | str) -> str:
     """Write a network, replacing what the folder held, and return the hash of its content.
 
     Weights and the statistics of numeric inputs are saved; the optimiser's state is not.
     """
+    folder = Path(folder)
     blob = save_tensors({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     description = network.description.model_dump(mode="json")
     sha256 = _sha256(description, blob)
@@ -41,13 +42,14 @@ def save(network: Network, folder: Path) -> str:
     return sha256
 
 
-def load(folder: Path) -> Network:
+def load(folder: Path | str) -> Network:
     """Read a network; it is in evaluation mode.
 
     Raises:
         NetworkError: the folder holds no network, its description is not valid, a file is not as it was saved, or the
             weights do not fit the description.
     """
+    folder = Path(folder)
     try:
         text, blob = (folder / _DESCRIPTION).read_text(), (folder / _WEIGHTS).read_bytes()
     except (OSError, UnicodeDecodeError) as error:

@@ -6,10 +6,12 @@ None and NaN are missing values. Everything raises `NetworkError` with what is n
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rl.networks.inputs import (
@@ -25,6 +27,12 @@ from rl.networks.inputs import (
 from rl.networks.nodes import ClassOutput, Output, QOutput
 
 _WORD = re.compile(r"\w+")
+_UNSPACED = (
+    r"\u3005-\u3007\u3041-\u3096\u309b-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # marks of repetition, hiragana, katakana
+    r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+"""Chinese and Japanese characters: those texts have no spaces between words."""
+_PIECE = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
 _LARGEST = 1e38  # what float32 can hold, with room
 
 
@@ -47,7 +55,7 @@ def value_reader(node: Input, embeddings: Mapping[str, Embedding]) -> Callable[[
         case CategoricalInput():
             return id_of
         case TextInput():
-            return lambda text: _padded(map(id_of, words(text)[: node.length]), node.length)
+            return lambda text: _padded(map(id_of, words(text, known)[: node.length]), node.length)
         case TagsInput():
             return lambda tags: _padded(sorted({id_of(tag) for tag in _list(tags)} - {0})[: node.length], node.length)
         case SequenceInput():
@@ -66,9 +74,22 @@ def action_reader(output: QOutput) -> Callable[[Any], int]:
     return lambda value: _position(value, output.actions)
 
 
-def words(text: Any) -> list[str]:
-    """Split a text into its words in lower case: runs of letters, digits and underscores of any language."""
-    return [] if _missing(text) else _WORD.findall(_text(text).lower())
+def words(text: Any, known: Collection[str] = ()) -> list[str]:
+    """Split a text into its words in lower case: runs of letters, digits and underscores of any language.
+
+    Chinese and Japanese texts have no spaces: there each character is a word, unless the whole run is a known one.
+    """
+    runs: list[str] = [] if _missing(text) else _WORD.findall(_text(text).lower())
+    return [piece for run in runs for piece in ([run] if run in known else _PIECE.findall(run))]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as Python has it: NumPy's scalars and arrays, and decimals, also those in a list."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _missing(value: Any) -> bool:

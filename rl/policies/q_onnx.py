@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl.onnx_export import largest_difference, to_onnx_bytes
+from rl.onnx_export import OPSET, OPSETS, largest_difference, to_onnx_bytes
 from rl.policies.q_network import QNetwork
 from rl.policies.slate_network import Judged, SlateNetwork
 from rl.policy import N_OUTCOMES, PolicyError
@@ -15,7 +15,7 @@ INPUTS = ("items", "mask", "history", "features")
 _CHECKED = ((1, 1, 1), (1, 10, 20), (2, 3, 7), (17, 40, 33), (64, 10, 20))  # requests, candidates, history entries
 
 
-def to_onnx(network: QNetwork, seed: int = 0) -> tuple[bytes, float]:
+def to_onnx(network: QNetwork, seed: int = 0, opset: int = OPSET) -> tuple[bytes, float]:
     """Return a Q network as an ONNX model, and its largest difference to torch on random requests of several sizes.
 
     The inputs are those of `QNetwork.forward`: `items` [B, A] and `history` [B, T, 3] as int64, `mask` [B, A] as bool,
@@ -23,8 +23,10 @@ def to_onnx(network: QNetwork, seed: int = 0) -> tuple[bytes, float]:
     slate network are what `Judged` has: `nothing` [B], `added` and `logits` [B, A]. B, A and T may be anything from 1.
 
     Raises:
-        PolicyError: the difference is more than 1e-4.
+        PolicyError: there is no such opset (see `rl.onnx_export.OPSETS`), or the difference is more than 1e-4.
     """
+    if opset not in OPSETS:
+        raise PolicyError(f"opset must be between {OPSETS[0]} and {OPSETS[-1]}, got {opset}")
     network = network.eval()
     batch, candidates, entries = (torch.export.Dim(name) for name in ("batch", "candidates", "entries"))
     dynamic = {
@@ -35,7 +37,7 @@ def to_onnx(network: QNetwork, seed: int = 0) -> tuple[bytes, float]:
     }
     asked = requests(network, (5, 6, 7), np.random.default_rng(seed))
     example = {name: asked[name] for name in _names(network)}
-    blob = to_onnx_bytes(_Positional(network), example, outputs(network), dynamic)
+    blob = to_onnx_bytes(_Positional(network), example, outputs(network), dynamic, opset)
     return blob, difference(network, blob, seed)
 
 
