@@ -9,13 +9,12 @@ import pyarrow.compute as pc
 
 from data.convert import ARROW, TEXT, TIMESTAMP, convert, encoded, flat
 from data.digest import digest_rows, hexadecimal
-from data.node import Column, Fill, NodeSpec, Rule
+from data.node import IDENTIFIERS, STORED_AS, Column, Fill, NodeSpec, Rule
 from data.scaler import Scaler
 
 MALFORMED = "malformed row"
 RECORD = "record."
 """Begins the names of the columns, among the rejects, that hold the row as it was read."""
-IDENTIFIERS = ("key", "user", "item", "session")
 ID_LENGTH = 256
 """Characters of an id, at most: as in `schema.Id`."""
 COMPARE = {"gt": pc.greater, "ge": pc.greater_equal, "lt": pc.less, "le": pc.less_equal}
@@ -67,7 +66,7 @@ def clean(
     if malformed is not None and malformed.null_count < count:
         checks.append(_Check(MALFORMED, None, _mask(pc.is_valid(malformed))))
     for column in node.columns:
-        values[column.name], wrong = convert(given[column.name], column)
+        values[column.name], wrong = convert(given[column.name], column, node.text)
         failed = _mask(wrong) | _too_long(values[column.name], column)
         checks.append(_Check(f"type of {column.name}", column, failed))
     for column in node.columns:
@@ -102,7 +101,9 @@ def events_schema(node: NodeSpec) -> pa.Schema:
     fields |= {"time": TIMESTAMP, "outcome": pa.float64()}
     if node.with_role("session"):
         fields["session"] = pa.string()
-    fields |= {c.stored: pa.string() if c.type == "string" else ARROW[c.type] for c in node.columns if not c.role}
+    fields |= {
+        c.stored: pa.string() if c.type == "string" else ARROW[c.type] for c in node.columns if c.role not in STORED_AS
+    }
     fields |= {f"{column.stored}_scaled": pa.float64() for column in node.scaled}
     if node.scaled:
         fields["scaler_version"] = pa.int32()

@@ -6,3 +6,7 @@ class DataError(ValueError):
 
     The message is one line: what is wrong, where, and what would be right.
     """
+
+
+class UnreadableError(ValueError):
+    """A file that is not what it should be, said without its name: who opened it knows that."""

@@ -22,11 +22,14 @@ from scipy.sparse.linalg import norm as sparse_norm
 from scipy.sparse.linalg import svds
 
 from data.errors import DataError
+from data.node import NodeSpec, Role
 from data.rfm import N_STATES, SEGMENTS, fit_rfm, measure, state_codes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+NEEDED: tuple[Role, ...] = ("user", "item", "time")
+"""Roles of a node whose events say who took what when."""
 _SEASONS = 4  # sine and cosine of the year's first two harmonics
 _ITEM_BASICS = 3  # constant, popularity, price
 _PAIR = 2  # bought before: whether, and how often
@@ -55,7 +58,8 @@ class Encoder:
     popularity: FloatArray
     """[N + 1] number of purchase lines in the fitted events."""
     item_basics: FloatArray
-    """[N + 1, 3] constant 1, standardised log popularity, standardised log price; an unknown item's are 1, 0, 0."""
+    """[N + 1, 3] constant 1, standardised log popularity, standardised log price, 0 where there is none; an unknown
+    item's are 1, 0, 0."""
     item_vectors: FloatArray
     """[N + 1, R] factors, columns of mean square 1."""
     user_vectors: FloatArray
@@ -159,7 +163,7 @@ def fit(events: pa.Table, config: EncoderConfig) -> Encoder:
     """Fit an encoder on purchase events.
 
     Args:
-        events: columns user_id, item_id, time (UTC), outcome (pieces bought), session and unit_price.
+        events: as `purchase_lines` takes them.
         config: the sizes.
 
     Raises:
@@ -177,7 +181,7 @@ def fit(events: pa.Table, config: EncoderConfig) -> Encoder:
     counts = _count_pairs(purchases, measures.index, items)
     item_vectors, user_vectors = _factors(counts, config.rank)
     popularity = lines.loc[items].to_numpy().astype(np.float64)
-    price = purchases.groupby("item_id")["unit_price"].median().loc[items].to_numpy(np.float64)
+    price = purchases.groupby("item_id")["price"].median().loc[items].to_numpy(np.float64)
     pairs = counts.tocoo()
     keys = (pairs.row.astype(np.int64) + 1) * (len(items) + 1) + pairs.col + 1
     order = np.argsort(keys)
@@ -194,20 +198,53 @@ def fit(events: pa.Table, config: EncoderConfig) -> Encoder:
     )
 
 
-def purchase_lines(events: pa.Table) -> pd.DataFrame:
-    """Return the events as a frame with user_id, item_id, time, session, unit_price and amount, unknown users left out.
+def purchase_columns(node: NodeSpec) -> dict[str, str]:
+    """Return under which names `purchase_lines` takes the columns of a node's events table, by these names.
 
     Raises:
-        DataError: a column is missing, or no event has a customer.
+        DataError: the node does not say who does what when.
     """
-    missing = sorted({"user_id", "item_id", "time", "outcome", "session", "unit_price"} - set(events.column_names))
+    lacking = [role for role in NEEDED if node.with_role(role) is None]
+    if lacking:
+        raise DataError(
+            f"node {node.name} has no column with the role {', '.join(lacking)}: there is nothing to learn from events "
+            f"without {', '.join(NEEDED)}"
+        )
+    known = [(role, node.with_role(role)) for role in ("session", "price", "amount")]
+    own = ("event_id", "user_id", "item_id", "time", "outcome")
+    return dict(zip(own, own, strict=True)) | {role: column.stored for role, column in known if column}
+
+
+def purchase_lines(events: pa.Table) -> pd.DataFrame:
+    """Return what users took, as a frame with user_id, item_id, time, session, price and amount.
+
+    Events without a user, an item or a time are left out, and those whose outcome is not above 0: a return, a visit
+    without a click.
+
+    Args:
+        events: columns user_id, item_id, time (UTC), and where there are any: outcome (pieces bought, a rating, or the
+            like; default 1), session (default: the day), and price (of one piece) or amount (of them all). Without
+            either the amount is the outcome, and no price is known.
+
+    Raises:
+        DataError: a column is missing, or no event is left.
+    """
+    needed, known = ["user_id", "item_id", "time"], ["outcome", "session", "price", "amount"]
+    missing = [name for name in needed if name not in events.column_names]
     if missing:
         raise DataError(f"the events have no column {', '.join(missing)}; they have {', '.join(events.column_names)}")
-    frame: pd.DataFrame = events.select(["user_id", "item_id", "time", "outcome", "session", "unit_price"]).to_pandas()
-    frame = frame.dropna(subset=["user_id", "item_id", "time"])
+    frame: pd.DataFrame = events.select([*needed, *(n for n in known if n in events.column_names)]).to_pandas()
+    frame = frame.dropna(subset=needed).reindex(columns=[*needed, *known])
+    frame["outcome"] = frame["outcome"].astype(np.float64).fillna(1.0)
+    frame = frame[frame["outcome"] > 0]
     if frame.empty:
-        raise DataError("no event has a customer, an item and a time: there is nothing to fit on")
-    frame["amount"] = frame["outcome"] * frame["unit_price"]
+        raise DataError("no event has a user, an item, a time and an outcome above 0: there is nothing to fit on")
+    alone = frame["session"].isna()
+    frame["session"] = frame["session"].astype(object).mask(alone, frame["time"][alone].dt.strftime("day %Y-%m-%d"))
+    price, amount = frame["price"].astype(np.float64), frame["amount"].astype(np.float64)
+    price = price.fillna(amount / frame["outcome"])
+    frame["price"] = price.where(price > 0)
+    frame["amount"] = amount.fillna(frame["outcome"] * price.fillna(0.0 if price.notna().any() else 1.0))
     return frame
 
 
@@ -242,8 +279,11 @@ def _item_basics(popularity: FloatArray, price: FloatArray) -> FloatArray:
     """Return [N + 1, 3]: constant, standardised log popularity, standardised log price."""
     basics = np.zeros((len(popularity) + 1, _ITEM_BASICS))
     basics[:, 0] = 1.0
-    for column, values in enumerate((np.log(popularity), np.log(price)), start=1):
-        basics[1:, column] = (values - values.mean()) / max(values.std(), 1e-12)
+    for column, values in enumerate((popularity, price), start=1):
+        known = np.isfinite(values)
+        logs = np.log(values[known])
+        if logs.size:
+            basics[1:, column][known] = (logs - logs.mean()) / max(logs.std(), 1e-12)
     return basics
 
 

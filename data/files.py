@@ -1,37 +1,42 @@
 """Input files: finding them, and checking them before anything is written. No Ray.
 
 An input is a file, a glob (`*`, `?`, `[...]` within a folder, `**` across folders) or a directory, local or as a URI
-of a pyarrow filesystem. The format is told by the extension: .parquet .pq .csv .jsonl .ndjson; CSV and JSON Lines may
-be compressed (.gz .bz2 .zst .lz4). Other files in a directory are passed over, and those whose name
-starts with . or _.
+of a pyarrow filesystem. The format is told by the extension: .parquet .pq .jsonl .ndjson, and .csv or what the node
+declares instead; CSV and JSON Lines may be compressed (.gz .bz2 .zst .lz4). Other files in a directory are passed over,
+and those whose name starts with . or _. A column that a file lacks is taken from its path, where that has a folder
+COLUMN=VALUE.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from data.convert import readable
-from data.errors import DataError
+from data.csv_blocks import read_names
+from data.errors import DataError, UnreadableError
 from data.lines import parse_line
 from data.node import NodeSpec
 
-FORMATS: dict[str, Literal["parquet", "csv", "jsonl"]] = {
+Format: TypeAlias = Literal["parquet", "csv", "jsonl"]
+FORMATS: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
-    ".csv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 HEAD_LINES = 100
 """Lines of a JSON Lines file that are looked at before it is read."""
+MOST_NAMES = 30
+"""Of columns that a message lists."""
+DELIMITERS = ("::", "\t", ";", "|", ",")
 BYTES_PER_ROW = 50
 """Used to guess the number of rows of a text file; only the number of partitions depends on it."""
 
@@ -52,10 +57,17 @@ class InputFile:
     filesystem: FileSystem
     path: str
     uri: str
-    format: Literal["parquet", "csv", "jsonl"]
+    format: Format
     rows: int
     """Rows of a Parquet file; a guess for the others."""
     groups: tuple[RowGroup, ...] = ()
+    partition: tuple[tuple[str, str | None], ...] = ()
+    """Header and value of each column of the node that the path gives and the file lacks."""
+
+    def own(self, node: NodeSpec) -> list[str]:
+        """Return the headers of the node's columns that are in the file itself."""
+        given = dict(self.partition)
+        return [column.header for column in node.columns if column.header not in given]
 
     def open(self) -> Any:  # a pyarrow.NativeFile; pyarrow has no types
         """Open the file as a stream of its uncompressed bytes."""
@@ -79,7 +91,7 @@ def find_files(paths: Sequence[str], node: NodeSpec, filesystem: FileSystem | No
     found: dict[str, InputFile] = {}
     for path in paths:
         try:
-            for fs, name, uri in _resolve(path, filesystem):
+            for fs, name, uri in _resolve(path, node, filesystem):
                 if uri not in found:
                     found[uri] = _checked(fs, name, uri, node)
         except (OSError, pa.ArrowException) as error:
@@ -89,16 +101,21 @@ def find_files(paths: Sequence[str], node: NodeSpec, filesystem: FileSystem | No
     return list(found.values())
 
 
-def file_format(path: str) -> Literal["parquet", "csv", "jsonl"] | None:
+def file_format(path: str, node: NodeSpec) -> Format | None:
     """Return the format that a file's name tells, None if it tells none."""
+    formats = _formats(node)
     name = PurePosixPath(path.lower())
     if name.suffix in COMPRESSED:
-        inner = FORMATS.get(PurePosixPath(name.stem).suffix)
+        inner = formats.get(PurePosixPath(name.stem).suffix)
         return inner if inner != "parquet" else None
-    return FORMATS.get(name.suffix)
+    return formats.get(name.suffix)
 
 
-def _resolve(path: str, filesystem: FileSystem | None) -> Iterator[tuple[FileSystem, str, str]]:
+def _formats(node: NodeSpec) -> dict[str, Format]:
+    return FORMATS | dict.fromkeys(node.csv.extensions, "csv")
+
+
+def _resolve(path: str, node: NodeSpec, filesystem: FileSystem | None) -> Iterator[tuple[FileSystem, str, str]]:
     """Yield filesystem, path and URI of each file that an input names."""
     if filesystem is not None:
         fs, name, prefix = filesystem, path, f"{filesystem.type_name}://"
@@ -114,15 +131,19 @@ def _resolve(path: str, filesystem: FileSystem | None) -> Iterator[tuple[FileSys
         prefix = f"{scheme}://"
     else:
         fs, name, prefix = LocalFileSystem(), str(Path(path).absolute()), "file://"
-    for file in _expand(fs, name, path):
+    for file in _expand(fs, name, path, node):
         yield fs, file, prefix + file
 
 
-def _expand(fs: FileSystem, name: str, given: str) -> list[str]:
+def _expand(fs: FileSystem, name: str, given: str, node: NodeSpec) -> list[str]:
+    extensions = " ".join(_formats(node))
     info = fs.get_file_info(name)
     if info.type == FileType.File:
-        if file_format(name) is None:
-            raise DataError(f"cannot tell the format of {given}: expected the extension {' '.join(FORMATS)}")
+        if file_format(name, node) is None:
+            raise DataError(
+                f"cannot tell the format of {given}: expected the extension {extensions}; "
+                "other ones of CSV files can be named as extensions in [csv] of the node"
+            )
         return [name]
     if info.type == FileType.Directory:
         base, pattern = name, "**"
@@ -136,10 +157,10 @@ def _expand(fs: FileSystem, name: str, given: str) -> list[str]:
     for entry in fs.get_file_info(FileSelector(base, recursive=True, allow_not_found=True)):
         inner = entry.path[len(base) :].lstrip("/")
         hidden = any(part.startswith((".", "_")) for part in inner.split("/"))
-        if entry.is_file and not hidden and file_format(entry.path) and matches.fullmatch(inner):
+        if entry.is_file and not hidden and file_format(entry.path, node) and matches.fullmatch(inner):
             files.append(entry.path)
     if not files:
-        raise DataError(f"no file with the extension {' '.join(FORMATS)} in {given}")
+        raise DataError(f"no file with the extension {extensions} in {given}")
     return sorted(files)
 
 
@@ -157,60 +178,108 @@ def _translate(pattern: str) -> re.Pattern[str]:
 
 def _checked(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> InputFile:
     """Look into a file: its schema or its first lines."""
-    form = file_format(path)
+    form = file_format(path, node)
     assert form is not None
     try:
         if form == "parquet":
-            with fs.open_input_file(path) as stream:
-                footer = pq.ParquetFile(stream)
-                _check_columns(footer.schema_arrow.names, node, uri)
-                _check_types(footer.schema_arrow, node, uri)
-                groups = [footer.metadata.row_group(index) for index in range(footer.metadata.num_row_groups)]
-                sizes = tuple(RowGroup(group.num_rows, group.total_byte_size) for group in groups)
-                return InputFile(fs, path, uri, form, footer.metadata.num_rows, sizes)
+            return _checked_parquet(fs, path, uri, node)
         guess = InputFile(fs, path, uri, form, max(1, fs.get_file_info(path).size // BYTES_PER_ROW))
         with guess.open() as stream:
-            names = _csv_header(stream) if form == "csv" else _json_keys(stream, uri)
-        if names is not None:
-            _check_columns(names, node, uri)
-        return guess
-    except (OSError, pa.ArrowException) as error:
+            names = read_names(stream, node.csv) if form == "csv" else _json_keys(stream)
+        given = _partition(path, names or (), node)
+        if names is not None and form == "csv":
+            _check_columns([*names, *given], node, uri)
+        elif names is not None:
+            _check_keys({*names, *given}, node, uri)
+        return replace(guess, partition=tuple(given.items()))
+    except (OSError, UnicodeError, pa.ArrowException, UnreadableError) as error:
         raise DataError(f"cannot read {uri} as {form}: {_one_line(error)}") from error
 
 
-def _check_columns(names: Iterable[str], node: NodeSpec, uri: str) -> None:
-    present = list(names)
-    absent = [column.header for column in node.columns if column.header not in present]
+def _checked_parquet(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> InputFile:
+    with fs.open_input_file(path) as stream:
+        footer = pq.ParquetFile(stream)
+        schema, metadata = footer.schema_arrow, footer.metadata
+    given = _partition(path, schema.names, node)
+    _check_columns([*schema.names, *given], node, uri)
+    _check_types(schema, node, uri)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    sizes = tuple(RowGroup(group.num_rows, group.total_byte_size) for group in groups)
+    return InputFile(fs, path, uri, "parquet", metadata.num_rows, sizes, tuple(given.items()))
+
+
+def _partition(path: str, names: Iterable[str], node: NodeSpec) -> dict[str, str | None]:
+    """Return the values that folders of a path give to columns of the node that are not among a file's own."""
+    own = set(names)
+    schema = pa.schema([(column.header, pa.string()) for column in node.columns if column.header not in own])
+    partitioning = pads.partitioning(schema, flavor="hive")
+    given: dict[str, str | None] = pads.get_partition_keys(partitioning.parse(path))
+    return given
+
+
+def _check_columns(names: Sequence[str], node: NodeSpec, uri: str) -> None:
+    absent = [column.header for column in node.columns if column.header not in names]
     if absent:
         raise DataError(
-            f"{uri} lacks {'columns' if len(absent) > 1 else 'column'} {', '.join(absent)} of node {node.name}; "
-            f"it has {', '.join(present)}"
+            f"{uri} lacks {'columns' if len(absent) > 1 else 'column'} {_quoted(absent)} of node {node.name}; "
+            f"it has {_quoted(names)}{_advice(names, node)}"
         )
-    twice = [column.header for column in node.columns if present.count(column.header) > 1]
+    twice = [column.header for column in node.columns if names.count(column.header) > 1]
     if twice:
-        raise DataError(f"{uri} has more than one column {', '.join(twice)}; node {node.name} needs exactly one")
+        raise DataError(f"{uri} has more than one column {_quoted(twice)}; node {node.name} needs exactly one")
+
+
+def _advice(names: Sequence[str], node: NodeSpec) -> str:
+    """Return which setting would probably let a header be read."""
+    headers = {column.header for column in node.columns}
+    if any("\0" in name for name in names):
+        return '; it looks like UTF-16: set encoding = "utf-16-le" (or -be) in [csv] of the node'
+    if headers <= {name.strip() for name in names}:
+        return "; set trim = true in [csv] of the node: there are blanks around its names"
+    for sign in DELIMITERS:
+        parts = [part for name in names for part in name.split(sign)]
+        if sign != node.csv.delimiter and len(parts) > max(len(names), 1) and len(names) <= len(parts) // 2:
+            written = sign.encode("unicode_escape").decode()
+            return f'; it looks separated by "{written}": set delimiter = "{written}" in [csv] of the node' + (
+                "" if headers & set(parts) else ", and header where its first line has no names"
+            )
+    if not headers & set(names) and any(re.fullmatch(r"[\d.,:TZ+ -]+", name) for name in names):
+        return "; if that is a row, name the columns as header in [csv] of the node"
+    return ""
 
 
 def _check_types(schema: pa.Schema, node: NodeSpec, uri: str) -> None:
     for column in node.columns:
-        kind = schema.field(column.header).type
+        kind = schema.field(column.header).type if column.header in schema.names else pa.string()
         if not readable(kind):
-            raise DataError(f"column {column.header} of {uri} is a {kind}; expected text, a number, a bool or a time")
+            raise DataError(f"column {column.header!r} of {uri} is a {kind}; expected text, a number, a bool or a time")
 
 
-def _csv_header(stream: Any) -> list[str]:
-    with pacsv.open_csv(stream, parse_options=pacsv.ParseOptions(invalid_row_handler=lambda row: "skip")) as reader:
-        names: list[str] = reader.schema.names
-        return names
-
-
-def _json_keys(stream: Any, uri: str) -> set[str] | None:
+def _json_keys(stream: Any) -> set[str] | None:
     """Return the keys of the first lines, None where there is no line at all."""
     lines = [line for line in stream.read(1 << 20).split(b"\n")[:HEAD_LINES] if line.strip()]
     records = [record for record in map(parse_line, lines) if isinstance(record, dict)]
     if lines and not records:
-        raise DataError(f"cannot read {uri} as jsonl: none of its first {len(lines)} lines is a JSON object")
+        raise UnreadableError(f"none of its first {len(lines)} lines is a JSON object")
     return {key for record in records for key in record} if records else None
+
+
+def _check_keys(keys: Set[str], node: NodeSpec, uri: str) -> None:
+    """Raise DataError if no row of a file can be an event: a key may come late or never, but not one that must be."""
+    needed = [column.header for column in node.columns if column.missing in ("reject", "drop")]
+    absent = [header for header in needed if header not in keys]
+    if absent or not any(column.header in keys for column in node.columns):
+        absent = absent or [column.header for column in node.columns]
+        raise DataError(
+            f"{uri} lacks {'keys' if len(absent) > 1 else 'key'} {_quoted(absent)} of node {node.name} in its first "
+            f"{HEAD_LINES} lines; they have {_quoted(sorted(keys))}"
+        )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """Return names as they are, blanks and control characters included; of many, the first."""
+    shown = ", ".join(map(repr, names[:MOST_NAMES]))
+    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"
 
 
 def _one_line(error: Exception) -> str:

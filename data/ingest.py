@@ -42,6 +42,8 @@ class Summary(BaseModel):
     """Rows by the first rule that they broke, in the order of the checks."""
     dropped: dict[str, int]
     """Rows left out for a missing value, by column."""
+    unaccounted: int
+    """read - (rejected + dropped + duplicates + known + events): 0, or nothing would have been added."""
     duplicates: int
     """Rows whose id an earlier row of this input has."""
     known: int
@@ -100,6 +102,11 @@ def ingest(
         stored = archive.scaler(node.name)
         scaler = _fit(job, staged, stored) if refit_scaler or stored is None else stored
         merged = _merge(job, staged.paths, scaler, progress)
+        if unaccounted := _unaccounted(staged, merged):
+            raise DataError(
+                f"{abs(unaccounted)} of the {staged.totals['read']} rows read became neither an event nor a reject, "
+                "were neither dropped nor known: nothing was added. This is a fault of ours; please report it"
+            )
         if scaler is not None and scaler is not stored:
             archive.store_scaler(scaler, staging)
         _publish(job, merged)
@@ -199,24 +206,20 @@ def _publish(job: Job, merged: list[dict[str, Any]]) -> None:
 def _summary(
     job: Job, archive_uri: str, staged: _Staged, merged: list[dict[str, Any]], scaler: Scaler | None, seconds: float
 ) -> Summary:
-    sums = {name: Counter({"new": 0}) for name in ("events", "rejects")}
-    for report in merged:
-        sums[report["kind"]].update({name: report[name] for name in ("new", "duplicates", "known")})
-    events, read = sums["events"], staged.totals["read"]
+    events, rejects, read = _sums(merged, "events"), _sums(merged, "rejects"), staged.totals["read"]
     checks = ["malformed row", *(f"type of {c.name}" for c in job.node.columns)]
     checks += [f"{c.name} present" for c in job.node.columns] + [rule.name for rule in job.node.rules]
-    left_out = staged.rejected.total() + staged.dropped.total()
-    assert read == left_out + events["duplicates"] + events["known"] + events["new"]
     return Summary(
         node=job.node.name,
         archive=archive_uri,
         read=read,
         rejected={rule: staged.rejected[rule] for rule in checks if rule in staged.rejected},
         dropped=dict(staged.dropped),
+        unaccounted=_unaccounted(staged, merged),
         duplicates=events["duplicates"],
         known=events["known"],
         events=events["new"],
-        rejects=sums["rejects"]["new"],
+        rejects=rejects["new"],
         events_total=job.archive.dataset("events", job.node).count_rows(),
         users=staged.distinct("user"),
         items=staged.distinct("item"),
@@ -225,6 +228,19 @@ def _summary(
         seconds=round(seconds, 3),
         rows_s=round(read / seconds, 1),
     )
+
+
+def _sums(merged: list[dict[str, Any]], kind: str) -> Counter[str]:
+    """Return the numbers of new, duplicate and known rows of a kind."""
+    sums = Counter({"new": 0})
+    for report in merged:
+        if report["kind"] == kind:
+            sums.update({name: report[name] for name in ("new", "duplicates", "known")})
+    return sums
+
+
+def _unaccounted(staged: _Staged, merged: list[dict[str, Any]]) -> int:
+    return staged.totals["read"] - staged.rejected.total() - staged.dropped.total() - _sums(merged, "events").total()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

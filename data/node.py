@@ -8,18 +8,20 @@ order; the first check that fails is the one that is recorded:
 3. no value is missing that must be there       `<column> present`, in the order of the columns
 4. each rule holds                              the rule's own name, in the order of the rules
 
-A null, a NaN and an empty string are missing values. A rule says nothing about a missing value.
+A null, a NaN and an empty string are missing values, and so are the words that `[text]` names; in a number or a time
+also the text NaN or NaT. A rule says nothing about a missing value.
 """
 
+import re
 import tomllib
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     StrictBool,
@@ -29,12 +31,13 @@ from pydantic import (
     model_validator,
 )
 
+from data.dialect import Csv, Declaration, Text
 from data.errors import DataError
 
 NODES = Path(__file__).parent / "nodes"
 
-Role: TypeAlias = Literal["key", "user", "item", "time", "outcome", "session"]
-STORED_AS: dict[Role, str] = {
+Role: TypeAlias = Literal["key", "user", "item", "time", "outcome", "session", "price", "amount"]
+STORED_AS: Mapping[Role, str] = {
     "key": "event_id",
     "user": "user_id",
     "item": "item_id",
@@ -42,21 +45,18 @@ STORED_AS: dict[Role, str] = {
     "outcome": "outcome",
     "session": "session",
 }
-"""The column of the events table that holds a role."""
+"""The column of the events table that holds a role; a price or an amount keeps its column's own name."""
 
 RESERVED = {*STORED_AS.values(), "node_id", "scaler_version"}
+IDENTIFIERS: tuple[Role, ...] = ("key", "user", "item", "session")
 NUMBERS = ("int", "float")
+EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
+"""Microseconds in one unit of a numeric time."""
 Test: TypeAlias = Literal["pattern", "one_of", "gt", "ge", "lt", "le"]
 TESTS: tuple[Test, ...] = ("pattern", "one_of", "gt", "ge", "lt", "le")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Value: TypeAlias = StrictBool | StrictInt | FiniteFloat | StrictStr
-
-
-class Declaration(BaseModel):
-    """Base of what a TOML file declares: immutable, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Fill(Declaration):
@@ -74,9 +74,15 @@ class Column(Declaration):
     format: str | None = Field(
         default=None,
         description="of a timestamp given as text: a strptime format (default: ISO 8601); "
-        "of one given as a number: epoch_s or epoch_ms. A time without an offset is taken as UTC",
+        "of one given as a number: epoch_s, epoch_ms or epoch_us. A time without an offset is taken as UTC",
     )
-    role: Role | None = None
+    words: dict[str, FiniteFloat] | None = Field(
+        default=None, description="of a number given as words, such as { view = 1, purchase = 5 }: what each is worth"
+    )
+    role: Role | None = Field(
+        default=None,
+        description="what it is to a recommender; of money: price, of one piece, or amount, of the whole line",
+    )
     missing: Literal["keep", "drop", "reject"] | Fill = Field(
         default="keep",
         description="what a missing value gets: stays null (keep), leaves its row out and counts it (drop), "
@@ -94,24 +100,30 @@ class Column(Declaration):
     @property
     def stored(self) -> str:
         """Its name in the events table."""
-        return STORED_AS[self.role] if self.role else self.name
+        return STORED_AS.get(self.role, self.name) if self.role else self.name
 
     @model_validator(mode="after")
     def _agrees(self) -> "Column":
-        if self.role is None and (self.name in RESERVED or self.name.endswith("_scaled")):
+        if self.role not in STORED_AS and (self.name in RESERVED or self.name.endswith("_scaled")):
             raise ValueError(f"column name {self.name!r} is reserved for the events table; choose another")
         if self.role == "time" and self.type != "timestamp":
             raise ValueError(f"the time column must be a timestamp, {self.name} is a {self.type}")
-        if self.role == "outcome" and self.type not in NUMBERS:
-            raise ValueError(f"the outcome column must be an int or a float, {self.name} is a {self.type}")
-        if self.role in ("key", "user", "item", "session") and self.type not in ("string", "int"):
+        if self.role in ("outcome", "price", "amount") and self.type not in NUMBERS:
+            raise ValueError(f"the {self.role} column must be an int or a float, {self.name} is a {self.type}")
+        if self.words is not None and self.type not in NUMBERS:
+            raise ValueError(f"words are for an int or a float, {self.name} is a {self.type}")
+        if self.words and self.type == "int" and not all(worth.is_integer() for worth in self.words.values()):
+            raise ValueError(f"{self.name} is an int, but some of its words are no whole numbers")
+        if self.role in IDENTIFIERS and self.type not in ("string", "int"):
             raise ValueError(f"the {self.role} column must be a string or an int, {self.name} is a {self.type}")
         if self.role == "key" and self.missing not in ("drop", "reject"):
             raise ValueError(f'a missing key cannot be kept: give {self.name} missing = "drop" or "reject"')
         if self.scale and self.type not in NUMBERS:
             raise ValueError(f"only an int or a float can be scaled, {self.name} is a {self.type}")
-        if self.format and (self.type != "timestamp" or "%z" in self.format):
-            raise ValueError(f"format is for timestamps, without %z (offsets are read from ISO 8601): {self.name}")
+        if self.format is not None:
+            if self.type != "timestamp" or "%z" in self.format:
+                raise ValueError(f"format is for timestamps, without %z (offsets are read from ISO 8601): {self.name}")
+            _check_format(self.format)
         if isinstance(self.missing, Fill) and not _fits(self.missing.fill, self.type):
             raise ValueError(f"fill value {self.missing.fill!r} of {self.name} is not a {self.type}")
         return self
@@ -121,6 +133,20 @@ def _fits(value: Value, kind: str) -> bool:
     """Whether a TOML value can stand in a column of this type; a timestamp has no fill value."""
     types: dict[str, tuple[type, ...]] = {"string": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
     return isinstance(value, types.get(kind, ())) and (kind == "bool" or not isinstance(value, bool))
+
+
+def _check_format(form: str) -> None:
+    """Raise ValueError if a time's format is one that cannot be read."""
+    if form in EPOCHS:
+        return
+    try:
+        datetime.strptime(datetime(2011, 3, 2, 13, 5, 7).strftime(form), form)
+    except (ValueError, re.error) as error:
+        raise ValueError(
+            f"format {form!r} cannot be read: {error}; give {', '.join(EPOCHS)} or directives of Python's strptime"
+        ) from error
+    if not re.search(r"%[YyGcx]", form):
+        raise ValueError(f"format {form!r} has no year")
 
 
 class Rule(Declaration):
@@ -159,6 +185,8 @@ class NodeSpec(Declaration):
     name: Name
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     rules: tuple[Rule, ...] = ()
+    csv: Csv = Csv()
+    text: Text = Text()
 
     def column(self, name: str) -> Column:
         """Return the column of this name."""
@@ -184,6 +212,8 @@ class NodeSpec(Declaration):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"each {what} may be given once, given twice: {', '.join(twice)}")
+        if self.with_role("price") and self.with_role("amount"):
+            raise ValueError("give a price (of one piece) or an amount (of the whole line), not both")
         types = {column.name: column.type for column in self.columns}
         for rule in self.rules:
             if rule.column not in types:

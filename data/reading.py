@@ -10,20 +10,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from data.errors import DataError
+from data.csv_blocks import Rows, read_rows
+from data.errors import DataError, UnreadableError
 from data.files import InputFile
 from data.lines import parse_line, record_table, value_text
 from data.node import NodeSpec
 
 BLOCK_ROWS = 280_000
 BLOCK_BYTES = 64 << 20
-CSV_BLOCK_BYTES = 16 << 20
+JSON_BUFFER_BYTES = 16 << 20
 JSON_LINES = 50_000
 LEAST_TASK_ROWS, MOST_TASK_ROWS = 250_000, 4_000_000
 """A task with fewer rows is not worth its start; one with more is a lot to repeat when its machine is lost."""
@@ -83,14 +82,27 @@ def read_piece(piece: Piece, node: NodeSpec) -> Iterator[Block]:
     Raises:
         DataError: the file turned out to be damaged after its beginning had been checked.
     """
+    blocks = {"parquet": _read_parquet, "csv": _read_csv, "jsonl": _read_jsonl}[piece.file.format](piece, node)
     try:
-        yield from {"parquet": _read_parquet, "csv": _read_csv, "jsonl": _read_jsonl}[piece.file.format](piece, node)
-    except (OSError, EOFError, pa.ArrowException) as error:
+        for block in blocks:
+            yield replace(block, table=_with_partition(block.table, piece.file, node))
+    except (OSError, EOFError, UnicodeError, pa.ArrowException, UnreadableError) as error:
         raise DataError(f"cannot read {piece.file.uri} to its end: {' '.join(str(error).split())}") from error
 
 
+def _with_partition(table: pa.Table, file: InputFile, node: NodeSpec) -> pa.Table:
+    """Return the node's columns, those that the file lacks with the values that its path gives them."""
+    columns = {name: table[name] for name in table.column_names}
+    for name, value in file.partition:
+        codes = pa.array(np.zeros(table.num_rows, np.int32))
+        given = pa.DictionaryArray.from_arrays(codes, pa.array([value], pa.string()))
+        own = columns.get(name)
+        columns[name] = given if own is None else pc.coalesce(own, given.cast(pa.string()))
+    return pa.table({column.header: columns[column.header] for column in node.columns})
+
+
 def _read_parquet(piece: Piece, node: NodeSpec) -> Iterator[Block]:
-    headers = [column.header for column in node.columns]
+    headers = piece.file.own(node)
     groups = [piece.file.groups[index] for index in piece.groups]
     rows = sum(group.rows for group in groups)
     width = sum(group.size for group in groups) / max(rows, 1)
@@ -100,80 +112,37 @@ def _read_parquet(piece: Piece, node: NodeSpec) -> Iterator[Block]:
     with piece.file.filesystem.open_input_file(piece.file.path) as stream:
         schema = pq.read_schema(stream)
         strings = [name for name in headers if pa.types.is_string(schema.field(name).type)]
-        source = pq.ParquetFile(stream, read_dictionary=strings, pre_buffer=False)
-        for batch in source.iter_batches(
+        parquet = pq.ParquetFile(stream, read_dictionary=strings, pre_buffer=False)
+        for batch in parquet.iter_batches(
             max(size, 1), row_groups=list(piece.groups), columns=headers, use_threads=False
         ):
             yield Block(pa.Table.from_batches([batch]).select(headers), _positions(position, len(batch)))
             position += len(batch)
+    if position - piece.first_row != rows:
+        raise UnreadableError(f"{position - piece.first_row} rows were read of {rows}")
 
 
 def _read_csv(piece: Piece, node: NodeSpec) -> Iterator[Block]:
-    headers = [column.header for column in node.columns]
-    invalid: list[tuple[int, str]] = []
-
-    def keep_invalid(row: pacsv.InvalidRow) -> str:
-        invalid.append((row.number - 2, row.text))  # Arrow counts from 1, the header included
-        return "skip"
-
     with piece.file.open() as stream:
-        reader = pacsv.open_csv(
-            stream,
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
-            parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep_invalid),
-            # As bytes: text that is not UTF-8 is one row's fault, not the file's.
-            convert_options=pacsv.ConvertOptions(
-                include_columns=headers, column_types=dict.fromkeys(headers, pa.binary()), strings_can_be_null=True,
-                null_values=[""], quoted_strings_can_be_null=True, check_utf8=False,
-            ),
-        )  # fmt: skip
-        position = 0
-        for batch in reader:
-            table, bad = _decode(pa.Table.from_batches([batch]))
-            skipped = np.array([number for number, _ in invalid], dtype=np.int64)
-            around = np.arange(position, position + len(batch) + len(skipped))
-            rows = np.setdiff1d(around, skipped)[: len(batch)]
-            position = int(rows[-1]) + 1 if len(rows) else position
-            before = [row for row in invalid if row[0] < position]
-            invalid[:] = [row for row in invalid if row[0] >= position]
-            yield _with_invalid(table, rows, bad, before)
-        if invalid:
-            nothing = pa.table({header: pa.array([], pa.string()) for header in headers})
-            yield _with_invalid(nothing, np.array([], np.int64), pa.array([], pa.string()), invalid)
+        yield from map(_with_malformed, read_rows(stream, node.csv, piece.file.own(node)))
 
 
-def _with_invalid(table: pa.Table, rows: npt.NDArray[np.int64], bad: pa.Array, invalid: list[tuple[int, str]]) -> Block:
-    """Append the lines that had too few or too many values, as rows without values."""
-    if not invalid:
-        return Block(table, pa.array(rows), bad)
-    empty = pa.table({name: pa.nulls(len(invalid), pa.string()) for name in table.column_names})
-    numbers = np.concatenate([rows, np.array([number for number, _ in invalid], dtype=np.int64)])
-    lines = pa.concat_arrays([bad, pa.array([line for _, line in invalid], pa.string())])
-    return Block(pa.concat_tables([table, empty]), pa.array(numbers), lines)
-
-
-def _decode(table: pa.Table) -> tuple[pa.Table, pa.Array]:
-    """Turn bytes into text; also return [N] strings: the first value of a row that is not UTF-8, null if all are."""
-    bad = pa.nulls(table.num_rows, pa.string())
-    columns = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        try:
-            columns[name] = column.cast(pa.string())
-        except pa.ArrowInvalid:
-            values = column.to_pylist()
-            texts = [value if value is None else value.decode(errors="backslashreplace") for value in values]
-            columns[name] = pa.array(texts, pa.string())
-            wrong = [
-                text if value != (text and text.encode()) else None for value, text in zip(values, texts, strict=True)
-            ]
-            bad = pc.coalesce(bad, pa.array(wrong, pa.string()))
-    return pa.table(columns), bad
+def _with_malformed(rows: Rows) -> Block:
+    """Append the lines that could not be parsed, as rows without values."""
+    if not rows.malformed:
+        return Block(rows.table, pa.array(rows.positions), rows.undecoded)
+    positions, lines = zip(*rows.malformed, strict=True)
+    empty = pa.table({name: pa.nulls(len(lines), pa.string()) for name in rows.table.column_names})
+    return Block(
+        pa.concat_tables([rows.table, empty]),
+        pa.array(np.concatenate([rows.positions, np.array(positions, dtype=np.int64)])),
+        pa.concat_arrays([rows.undecoded, pa.array(lines, pa.string())]),
+    )
 
 
 def _read_jsonl(piece: Piece, node: NodeSpec) -> Iterator[Block]:
     with piece.file.open() as stream:
-        lines = enumerate(io.BufferedReader(stream, CSV_BLOCK_BYTES))
+        lines = enumerate(io.BufferedReader(stream, JSON_BUFFER_BYTES))
         while numbered := list(itertools.islice(lines, JSON_LINES)):
             held = [(number, parse_line(line)) for number, line in numbered if line.strip()]
             records = [record if isinstance(record, dict) else {} for _, record in held]

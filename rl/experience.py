@@ -1,8 +1,6 @@
 """Where a training gets its experience: a node's events, a generated market, or the log. Needs pyarrow."""
 
-from datetime import datetime, timedelta
-from functools import reduce
-from operator import and_
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from data.archive import read_events
 from data.attribution import GRACE, Outcome, join
 from data.clean import clean, finish_events
 from data.errors import DataError
+from data.features import purchase_columns
 from data.node import load_node
 from data.schema import RewardSpec
 from data.settings import Settings
@@ -20,35 +19,41 @@ from data.store import Store
 from rl.simulators.generated import generate_transactions
 from rl.simulators.market import Market
 
-_PURCHASE_COLUMNS = ["event_id", "user_id", "item_id", "time", "outcome", "session", "unit_price"]
-
 
 def purchase_events(
     settings: Settings, node: str, before: datetime | None = None, since: datetime | None = None
 ) -> pa.Table:
-    """Return a node's purchase events, those ingested from files and those that came over HTTP read as one.
+    """Return a node's events as `data.features.fit` takes them, those ingested from files and over HTTP read as one.
 
-    They are ordered by event id, so that equal content gives equal features.
+    They are ordered by event id, so that equal content gives equal features. Times beyond
+    the years 1 to 9999, which archives from before such rows were rejected may have, are left out.
+
+    Args:
+        settings: where archive and log are.
+        node: name of a shipped declaration, or path of a TOML file.
+        before: only events before this time.
+        since: only events from this time on.
 
     Raises:
-        DataError: there is no event of the node (in that time), or its events are no purchases.
+        DataError: there is no event of the node (in that time), or they do not say who took what when.
     """
-    dataset = read_events(settings.archive_uri, load_node(node))
-    missing = sorted(set(_PURCHASE_COLUMNS) - set(dataset.schema.names))
-    if missing:
-        raise DataError(f"node {node} has no column {', '.join(missing)}: its events are not purchases")
-    archived = dataset.to_table(columns=_PURCHASE_COLUMNS)
-    schema = pa.schema([dataset.schema.field(name) for name in _PURCHASE_COLUMNS])
-    known = set(archived["event_id"].to_pylist()) if (logged := _logged_events(settings, node)) else set()
-    new = [event for event in logged if event["event_id"] not in known]
+    declared = load_node(node)
+    columns = purchase_columns(declared)
+    dataset = read_events(settings.archive_uri, declared)
+    archived = dataset.to_table(columns={name: pc.field(stored) for name, stored in columns.items()})
+    schema = pa.schema([(name, dataset.schema.field(stored).type) for name, stored in columns.items()])
+    known = set(archived["event_id"].to_pylist()) if (logged := _logged_events(settings, declared.name)) else set()
+    new = [
+        {name: event.get(stored) for name, stored in columns.items()}
+        for event in logged
+        if event["event_id"] not in known
+    ]
     events = pa.concat_tables([archived.cast(schema), pa.Table.from_pylist(new, schema)])
-    bounds = [pc.field("time") < before] if before else []
-    bounds += [pc.field("time") >= since] if since else []
-    if bounds:
-        events = events.filter(reduce(and_, bounds))
+    since, before = since or datetime.min.replace(tzinfo=UTC), before or datetime.max.replace(tzinfo=UTC)
+    events = events.filter((pc.field("time") >= since) & (pc.field("time") < before))
     if not events.num_rows:
         where = f"{settings.archive_uri} and the log have"
-        raise DataError(f"{where} no events of node {node} in that time; ingest some with data.ingest first")
+        raise DataError(f"{where} no events of node {declared.name} in that time; ingest some with data.ingest first")
     return events.sort_by("event_id")
 
 
@@ -58,7 +63,7 @@ def _logged_events(settings: Settings, node: str) -> list[dict[str, Any]]:
         logged = [{**event.record, **event.model_dump(exclude={"record"})} for _, event in store.events(node)]
     finally:
         store.close()
-    return [{name: event.get(name) for name in _PURCHASE_COLUMNS} for event in logged]
+    return logged
 
 
 def generated_events(market: Market, invoices: int, rng: np.random.Generator) -> pa.Table:
@@ -66,7 +71,9 @@ def generated_events(market: Market, invoices: int, rng: np.random.Generator) ->
     raw = pa.Table.from_pandas(generate_transactions(market, invoices, rng), preserve_index=False)
     node = load_node("online_retail")
     events = finish_events(clean(raw, node, source="generated").events, node, scaler=None)
-    return events.select(_PURCHASE_COLUMNS).group_by(_PURCHASE_COLUMNS).aggregate([]).sort_by("event_id")
+    columns = purchase_columns(node)
+    purchases = events.select(list(columns.values())).rename_columns(list(columns))
+    return purchases.group_by(list(columns)).aggregate([]).sort_by("event_id")
 
 
 def logged_outcomes(store: Store, spec: RewardSpec, until: datetime) -> list[Outcome]:

@@ -124,7 +124,7 @@ class Gateway:
             answer_id=False,
         )
         archive = Archive.at(settings.archive_uri)
-        nodes = {name: (load_node(name), archive.scaler(name)) for name in config.nodes}
+        nodes = {node.name: (node, archive.scaler(node.name)) for node in map(load_node, config.nodes)}
         self._served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}})
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)

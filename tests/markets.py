@@ -26,7 +26,7 @@ def purchases(
             "time": pa.array([MONDAY + timedelta(days=line[2]) for line in lines], pa.timestamp("us", tz="UTC")),
             "outcome": [pieces] * len(lines),
             "session": [line[3] for line in lines],
-            "unit_price": [prices.get(line[1], 2.0) for line in lines],
+            "price": [prices.get(line[1], 2.0) for line in lines],
         }
     )
 

@@ -56,7 +56,7 @@ def fit_market(events: pa.Table, encoder: Encoder, config: FittedMarketConfig) -
     segments = encoder.user_segments[1:]
     visits = purchases.groupby(users)["session"].nunique().reindex(range(n_users), fill_value=0).to_numpy(np.float64)
     popularity = encoder.popularity[1:]
-    prices = purchases.groupby(items)["unit_price"].median().reindex(range(n_items)).to_numpy(np.float64)
+    prices = purchases.groupby(items)["price"].median().reindex(range(n_items)).fillna(1.0).to_numpy(np.float64)
     market = Market(
         items=encoder.items,
         users=encoder.users,

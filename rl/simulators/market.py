@@ -46,7 +46,7 @@ class Market:
     buy_given_click: FloatArray
     """[N] probability that a click becomes a purchase."""
     prices: FloatArray
-    """[N] unit prices, in the shop's currency."""
+    """[N] unit prices, in the shop's currency; 1 where none is known."""
 
     def utilities(self, users: IntArray, months: IntArray) -> FloatArray:
         """Return the utility of every item for customers [B] (indices) in months [B] (0 is January), [B, N]."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.clean import clean, finish_events
-from data.features import Encoder, EncoderConfig, fit
+from data.features import Encoder, EncoderConfig, fit, purchase_columns
 from data.node import load_node
 from data.schema import RewardSpec
 from rl.policy import BoolArray, FloatArray, IntArray
@@ -126,7 +126,9 @@ def retail(
     node = load_node("online_retail")
     lines = generate_transactions(drawn, config.invoices, rng).drop_duplicates()
     cleaned = clean(pa.Table.from_pandas(lines, preserve_index=False), node, source="generated")
-    past = finish_events(cleaned.events, node, scaler=None)
+    events = finish_events(cleaned.events, node, scaler=None)
+    columns = purchase_columns(node)
+    past = events.select(list(columns.values())).rename_columns(list(columns))
     return RetailEnv(drawn, fit(past, EncoderConfig.model_validate(encoder or {})), num_envs, k, spec)
 
 

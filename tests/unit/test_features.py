@@ -71,7 +71,7 @@ def test_item_basics_are_standardised() -> None:
 
 def test_a_price_is_the_median_of_what_was_paid() -> None:
     prices = pa.array([8.0, 1.0, 4.0, 2.0, 4.0, 1.0, 2.0, 2.0, 2.0])  # the lamp's: 8, 1, 4, 4
-    events = EVENTS.set_column(EVENTS.column_names.index("unit_price"), "unit_price", prices)
+    events = EVENTS.set_column(EVENTS.column_names.index("price"), "price", prices)
     np.testing.assert_allclose(fit(events, EncoderConfig(rank=2)).item_basics, ENCODER.item_basics)
 
 
@@ -169,8 +169,8 @@ def test_a_customer_is_known_by_what_he_bought_often() -> None:
 
 
 def test_a_missing_column_is_named() -> None:
-    with pytest.raises(DataError, match="no column session, unit_price; they have event_id, user_id"):
-        fit(EVENTS.drop_columns(["unit_price", "session"]), EncoderConfig())
+    with pytest.raises(DataError, match="no column item_id; they have event_id, user_id"):
+        fit(EVENTS.drop_columns(["item_id"]), EncoderConfig())
 
 
 def test_too_few_items_or_customers() -> None:
@@ -179,5 +179,5 @@ def test_too_few_items_or_customers() -> None:
 
 
 def test_nothing_to_fit_on() -> None:
-    with pytest.raises(DataError, match="no event has a customer"):
+    with pytest.raises(DataError, match="no event has a user"):
         purchase_lines(purchases([(None, "lamp", 0, "1")]))

@@ -24,6 +24,7 @@ def test_online_retail_has_the_rules_in_their_order() -> None:
         "session": "InvoiceNo",
         "item": "StockCode",
         "outcome": "Quantity",
+        "price": "UnitPrice",
         "time": "InvoiceDate",
         "user": "CustomerID",
     }
