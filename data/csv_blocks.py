@@ -183,7 +183,7 @@ class _Lexer:
             at = match.end() + 1
             if data[match.end() : at] != self.delimiter:
                 return False
-        return self._is_long(data[at:], len(LINE_END.findall(data, at)))
+        return self._is_long(data[at + 1 :], len(LINE_END.findall(data, at)))  # one that is not closed yet
 
     def _is_long(self, quoted: bytes, breaks: int) -> bool:
         return breaks >= self.csv.max_value_lines or len(quoted) > self.csv.max_value_bytes

@@ -186,7 +186,7 @@ def _checked(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> InputFile:
         guess = InputFile(fs, path, uri, form, max(1, fs.get_file_info(path).size // BYTES_PER_ROW))
         with guess.open() as stream:
             names = read_names(stream, node.csv) if form == "csv" else _json_keys(stream)
-        given = _partition(path, names or (), node)
+        given = _partition(path, names or () if form == "csv" else (), node)  # a line may lack what others have
         if names is not None and form == "csv":
             _check_columns([*names, *given], node, uri)
         elif names is not None:
