@@ -23,6 +23,7 @@ from data.archive import Archive, read_events, read_rejects
 from data.errors import DataError
 from data.ingest import Summary, ingest, main
 from data.node import NodeSpec, load_node
+from tests.nodes import FAULTS
 
 NODE = load_node("online_retail")
 HEADERS = [column.header for column in NODE.columns]
@@ -157,6 +158,21 @@ def test_a_bad_row_is_kept_and_the_others_go_on(tmp_path: Path) -> None:
         ("a.csv", 6, "unit price > 0", "unit_price", "-1.5"),
         ("b.csv", 0, "malformed row", None, "caf\\xe9"),
     }
+
+
+def test_a_stray_quote_costs_one_row_and_the_accounts_balance(tmp_path: Path) -> None:
+    for name in ("05-one-quote.csv", "05-two-quotes.csv"):
+        summary = ingest([str(FAULTS / name)], NODE, str(tmp_path / name))
+        assert (summary.read, summary.events, summary.rejected) == (200, 199, {"malformed row": 1})
+        assert summary.unaccounted == 0
+
+
+def test_rows_that_are_not_accounted_for_add_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge = data.ingest._merge
+    monkeypatch.setattr(data.ingest, "_merge", lambda *given: [r | {"new": r["new"] - 1} for r in merge(*given)])
+    with pytest.raises(DataError, match="1 of the 3 rows read became neither an event nor a reject"):
+        ingest([str(write(tmp_path / "a.csv", rows(3)))], NODE, str(tmp_path / "archive"))
+    assert tables(tmp_path / "archive") == ([], [])
 
 
 def test_bad_lines_of_json_are_rejects(tmp_path: Path) -> None:
@@ -309,19 +325,20 @@ def test_what_cannot_be_read_is_one_error_and_nothing_is_written(
 
     lacking = write(tmp_path / "lacking.parquet", [{k: r[k] for k in HEADERS if k != "Country"} for r in rows(3)])
     line = failure(capsys, good, str(lacking), *archive)
-    assert f"file://{lacking} lacks column Country of node online_retail; it has InvoiceNo, StockCode" in line
-    assert "lacks columns InvoiceNo" in failure(capsys, good, made("other.csv", b"a,b\n1,2\n"), *archive)
-    assert "lacks columns InvoiceNo" in failure(capsys, good, made("other.jsonl", b'{"a": 1}\n'), *archive)
+    assert f"file://{lacking} lacks column 'Country' of node online_retail; it has 'InvoiceNo', 'StockCode'" in line
+    assert "lacks columns 'InvoiceNo'" in failure(capsys, good, made("other.csv", b"a,b\n1,2\n"), *archive)
+    assert "lacks keys 'Quantity'" in failure(capsys, good, made("other.jsonl", b'{"a": 1}\n'), *archive)
     assert "as parquet" in failure(capsys, good, made("bad.parquet", b"PAR1 not parquet"), *archive)
     assert "as jsonl: none of its first 1 lines" in failure(capsys, good, made("bad.jsonl", b"a,b\n"), *archive)
-    assert "as csv" in failure(capsys, good, made("empty.csv", b""), *archive)
+    assert "as csv: its header is not utf-8" in failure(capsys, good, made("latin.csv", b"Gr\xf6\xdfe\n"), *archive)
+    assert "csv.gz as csv" in failure(capsys, good, made("utf16.csv.gz", gzip.compress(b"\xff\xfea")), *archive)
     assert "as csv" in failure(capsys, good, made("bad.csv.gz", b"not gzip"), *archive)
     assert "no such file or directory" in failure(capsys, good, str(tmp_path / "absent.csv"), *archive)
     assert "expected the extension .parquet" in failure(capsys, good, made("a.xlsx", b""), *archive)
     assert "no file with the extension" in failure(capsys, str(tmp_path / "*.pq"), *archive)
     nested = str(tmp_path / "nested.parquet")
     pq.write_table(pa.Table.from_pylist(rows(2)).set_column(3, "Quantity", [[[1], [2]]]), nested)
-    assert "column Quantity of" in failure(capsys, nested, *archive)
+    assert "column 'Quantity' of" in failure(capsys, nested, *archive)
     assert "unknown" in failure(capsys, good, "--archive", "unknown://x")
     assert not (tmp_path / "archive").exists()
 
@@ -339,6 +356,7 @@ def test_a_file_that_breaks_off_adds_nothing(tmp_path: Path, capsys: pytest.Capt
 def test_input_without_rows_is_an_empty_ingestion(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(",".join(HEADERS) + "\n")
     (tmp_path / "b.jsonl").write_text("")
+    (tmp_path / "d.csv").write_text("")
     pq.write_table(pa.Table.from_pylist(rows(1)).slice(0, 0), tmp_path / "c.parquet")
     summary = ingest([str(tmp_path)], NODE, str(tmp_path / "archive"))
     assert (summary.read, summary.events, summary.rejected, summary.scaler_version) == (0, 0, {}, None)

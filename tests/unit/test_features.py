@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.features import Encoder, EncoderConfig, fit, purchase_lines
+from data.features import Encoder, EncoderConfig, fit, purchase_columns, purchase_lines
+from data.node import Column, NodeSpec, load_node
 from data.rfm import SEGMENTS, state_name
 from tests.markets import MONDAY, purchases, random_encoder
 
@@ -181,3 +182,54 @@ def test_too_few_items_or_customers() -> None:
 def test_nothing_to_fit_on() -> None:
     with pytest.raises(DataError, match="no event has a user"):
         purchase_lines(purchases([(None, "lamp", 0, "1")]))
+
+
+# What a shop has not is not asked for.
+
+
+def test_without_sessions_a_day_is_one() -> None:
+    lines = purchase_lines(EVENTS.drop_columns(["session"]))
+    assert lines.groupby("user_id")["session"].nunique().to_dict() == {"ann": 3, "bob": 1, "cat": 1}
+    some = EVENTS.set_column(EVENTS.column_names.index("session"), "session", pa.array(["1", *[None] * 8], pa.string()))
+    assert purchase_lines(some).groupby("user_id")["session"].nunique().to_dict() == {"ann": 3, "bob": 1, "cat": 1}
+
+
+def test_without_prices_nothing_is_known_of_them() -> None:
+    encoder = fit(EVENTS.drop_columns(["price", "outcome", "session"]), EncoderConfig(rank=2))
+    assert encoder.item_basics[:, 2].tolist() == [0.0] * 5
+    np.testing.assert_array_equal(encoder.item_basics[:, :2], ENCODER.item_basics[:, :2])
+    np.testing.assert_array_equal(encoder.item_vectors, ENCODER.item_vectors)
+    assert purchase_lines(EVENTS.drop_columns(["price"]))["amount"].tolist() == [1.0] * 8  # pieces stand for money
+
+
+def test_the_price_of_some_is_standardised_among_them() -> None:
+    """The lamp costs 4 and the mug 2; that of the bowl is 0 and that of the vase is not known."""
+    prices = pa.array([4.0, 4.0, 4.0, 2.0, 4.0, 0.0, 2.0, None, None])
+    events = EVENTS.set_column(EVENTS.column_names.index("price"), "price", prices)
+    assert fit(events, EncoderConfig(rank=2)).item_basics[:, 2].tolist() == pytest.approx([0, 0, 1, -1, 0])
+
+
+def test_an_amount_is_that_of_all_pieces() -> None:
+    lines = purchases([("ann", "lamp", 0, "1"), ("bob", "mug", 0, "2")], {"lamp": 12.0, "mug": 6.0}, pieces=3.0)
+    found = purchase_lines(lines.rename_columns([n if n != "price" else "amount" for n in lines.column_names]))
+    assert (found["price"].tolist(), found["amount"].tolist()) == ([4.0, 2.0], [12.0, 6.0])
+
+
+def test_an_outcome_that_is_not_above_0_is_no_purchase() -> None:
+    outcomes = pa.array([1.0, None, -1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    lines = purchase_lines(EVENTS.set_column(EVENTS.column_names.index("outcome"), "outcome", outcomes))
+    assert lines["item_id"].tolist() == ["lamp", "lamp", "lamp", "bowl", "mug", "vase"]
+
+
+def test_a_node_says_who_took_what_when() -> None:
+    assert purchase_columns(load_node("online_retail")) == {
+        "event_id": "event_id",
+        "user_id": "user_id",
+        "item_id": "item_id",
+        "time": "time",
+        "outcome": "outcome",
+        "session": "session",
+        "price": "unit_price",
+    }
+    with pytest.raises(DataError, match="node two has no column with the role item, time: there is nothing to learn"):
+        purchase_columns(NodeSpec(name="two", columns=(Column(name="who", type="string", role="user"),)))

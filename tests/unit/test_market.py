@@ -196,7 +196,7 @@ def test_generated_events_are_the_good_lines_once() -> None:
         & (frame["UnitPrice"] > 0)
     ]
     events = generated_events(market, 300, np.random.default_rng(1))
-    columns = ["session", "item_id", "user_id", "outcome", "unit_price"]
+    columns = ["session", "item_id", "user_id", "outcome", "price"]
     found = sorted(tuple(row.values()) for row in events.select(columns).to_pylist())
     expected = zip(
         good["InvoiceNo"],
@@ -301,10 +301,15 @@ def test_purchases_unknown_to_the_encoder_are_left_out() -> None:
     np.testing.assert_allclose(market.activity, known.activity)
 
 
-def test_a_market_needs_sessions() -> None:
+def test_a_market_needs_neither_sessions_nor_prices() -> None:
     encoder = fit(toy_events(), EncoderConfig(rank=2))
-    with pytest.raises(DataError, match="no column session"):
-        fit_market(toy_events().drop_columns(["session"]), encoder, FittedMarketConfig())
+    market = fit_market(toy_events(), encoder, FittedMarketConfig())
+    bare = fit_market(toy_events().drop_columns(["session", "price", "outcome"]), encoder, FittedMarketConfig())
+    assert bare.prices.tolist() == [1.0] * 5
+    np.testing.assert_array_equal(bare.taste, market.taste)
+    assert bare.activity.sum() == pytest.approx(1.0)
+    with pytest.raises(DataError, match="no column item_id"):
+        fit_market(toy_events().drop_columns(["item_id"]), encoder, FittedMarketConfig())
 
 
 # The environment
