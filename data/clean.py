@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.convert import ARROW, TEXT, TIMESTAMP, convert, encoded, flat
+from data.convert import ARROW, TEXT, convert, encoded, flat
 from data.digest import digest_rows, hexadecimal
 from data.node import IDENTIFIERS, STORED_AS, Column, Fill, NodeSpec, Rule
 from data.scaler import Scaler
+from data.times import TIMESTAMP
 
 MALFORMED = "malformed row"
 RECORD = "record."

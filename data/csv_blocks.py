@@ -8,10 +8,8 @@ malformed, and the next line begins a row.
 """
 
 import codecs
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from data.csv_lexer import Lexer, split
 from data.dialect import Csv
 from data.errors import UnreadableError
 
@@ -32,8 +31,6 @@ BOMS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-LINE_END = re.compile(rb"\r\n|\n|\r")
-_ONE_CHARACTER = b"\x1f"  # stands for a delimiter of several
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def read_names(stream: Any, csv: Csv) -> list[str] | None:
     Raises:
         UnreadableError: the first line cannot be read, or has not one value for each declared name.
     """
-    lexer = _Lexer(csv)
+    lexer = Lexer(csv)
     for data, is_last in _blocks(stream, csv.encoding):
         names, _ = _names(lexer, data, is_last)
         if names is not None:
@@ -76,7 +73,7 @@ def read_rows(stream: Any, csv: Csv, wanted: Sequence[str]) -> Iterator[Rows]:
         UnreadableError: the file is not CSV of this kind.
         pyarrow.ArrowException, OSError: it cannot be read.
     """
-    lexer, names, rest, first = _Lexer(csv), None, b"", 0
+    lexer, names, rest, first = Lexer(csv), None, b"", 0
     for chunk, is_last in _blocks(stream, csv.encoding):
         data = rest + chunk
         if names is None:
@@ -122,109 +119,7 @@ def _utf8(stream: Any, encoding: str) -> Iterator[bytes]:
     yield decoder.decode(b"", final=True).encode(errors="surrogateescape")
 
 
-@dataclass(frozen=True)
-class _Lexer:
-    """Where rows begin and end, as pyarrow sees it: a quote is one only where a value begins."""
-
-    csv: Csv
-
-    @cached_property
-    def delimiter(self) -> bytes:
-        return self.csv.delimiter.encode() if len(self.csv.delimiter) == 1 else _ONE_CHARACTER
-
-    @cached_property
-    def quote(self) -> bytes:
-        return self.csv.quote.encode()
-
-    @cached_property
-    def value(self) -> re.Pattern[bytes]:
-        """A value; groups: what is quoted, and what goes on after the closing quote or, without quotes, all of it."""
-        return re.compile(self._value(b"("))
-
-    @cached_property
-    def row(self) -> re.Pattern[bytes]:
-        value = self._value(b"(?:")
-        return re.compile(b"(?:%b)(?:%b(?:%b))*+(?:\r\n|\n|\r|\\Z)" % (value, re.escape(self.delimiter), value))
-
-    def _value(self, group: bytes) -> bytes:
-        plain = b"[^%b\r\n]*+" % re.escape(self.delimiter)
-        if not self.quote:
-            return b"%b)%b%b)" % (group, group, plain)
-        q = re.escape(self.quote)
-        inner = b"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q)
-        return b"(?:%b%b%b)%b|(?!%b))%b%b)" % (q, group, inner, q, q, group, plain)
-
-    def values(self, row: bytes) -> list[bytes]:
-        """Return the values of one row."""
-        values, at = [], 0
-        while match := self.value.match(row, at):
-            values.append((match[1] or b"").replace(self.quote * 2, self.quote) + match[2])
-            at = match.end() + 1
-            if row[match.end() : at] != self.delimiter:
-                break
-        return values
-
-    def joined(self, data: bytes) -> bytes:
-        """Return the data with a delimiter of one character."""
-        return data.replace(self.csv.delimiter.encode(), self.delimiter)
-
-    def text(self, data: str) -> str:
-        """Return a line as it was."""
-        return data.replace(self.delimiter.decode(), self.csv.delimiter)
-
-    def is_stray(self, data: bytes, start: int) -> bool:
-        """Return whether a quote of the row that begins at `start` is a stray one."""
-        at = start
-        while match := self.value.match(data, at):
-            quoted = match[1] or b""
-            breaks = len(LINE_END.findall(quoted))
-            if self._is_long(quoted, breaks) or (breaks and match[2]):
-                return True
-            at = match.end() + 1
-            if data[match.end() : at] != self.delimiter:
-                return False
-        return self._is_long(data[at + 1 :], len(LINE_END.findall(data, at)))  # one that is not closed yet
-
-    def _is_long(self, quoted: bytes, breaks: int) -> bool:
-        return breaks >= self.csv.max_value_lines or len(quoted) > self.csv.max_value_bytes
-
-
-@dataclass
-class _Split:
-    """A block cut into rows."""
-
-    rows: list[bytes] = field(default_factory=list)
-    """Stretches of whole rows."""
-    stray: list[tuple[int, bytes]] = field(default_factory=list)
-    """Row number and text of each line that has a stray quote."""
-    count: int = 0
-    rest: bytes = b""
-    """Of a row that goes on in the next block."""
-
-
-def _split(lexer: _Lexer, data: bytes, is_last: bool) -> _Split:
-    """Cut a block into rows, one after the other."""
-    split, start, at = _Split(), 0, 0
-    while at < len(data):
-        match = lexer.row.match(data, at)
-        line = LINE_END.search(data, at)
-        line_end = line.end() if line else len(data)
-        end = match.end() if match else 0
-        longer = end != line_end or end - at > lexer.csv.max_value_bytes
-        if longer and (lexer.is_stray(data, at) or (not match and is_last)):
-            split.rows.append(data[start:at])
-            split.stray.append((split.count, data[at:line_end].rstrip(b"\r\n")))
-            start = end = line_end
-        elif not match:
-            break
-        split.count += not line or line.start() != at  # pyarrow passes over empty lines
-        at = end
-    split.rows.append(data[start:at])
-    split.rest = data[at:]
-    return split
-
-
-def _names(lexer: _Lexer, data: bytes, is_last: bool) -> tuple[list[str] | None, int]:
+def _names(lexer: Lexer, data: bytes, is_last: bool) -> tuple[list[str] | None, int]:
     """Return the names of the columns, and where in the first block the header ends; None: there are only blanks."""
     start = len(data) - len(data.lstrip(b"\r\n"))
     if start == len(data):
@@ -255,7 +150,7 @@ def _names(lexer: _Lexer, data: bytes, is_last: bool) -> tuple[list[str] | None,
 
 
 def _parse_block(
-    lexer: _Lexer, data: bytes, is_last: bool, wanted: Sequence[int], width: int, first: int
+    lexer: Lexer, data: bytes, is_last: bool, wanted: Sequence[int], width: int, first: int
 ) -> tuple[Rows, bytes]:
     """Parse a block; returns its rows, and the bytes of one that goes on in the next block.
 
@@ -276,9 +171,9 @@ def _parse_block(
         if parsed.count != count and may_break:
             parsed = None
     if parsed is None:
-        split = _split(lexer, data, is_last)
-        count, stray, rest = split.count, split.stray, split.rest
-        parsed = _parse(lexer, b"".join(split.rows), wanted, width)
+        cut = split(lexer, data, is_last)
+        count, stray, rest = cut.count, cut.stray, cut.rest
+        parsed = _parse(lexer, b"".join(cut.rows), wanted, width)
     if parsed.count != count - len(stray):
         raise UnreadableError(f"of {count - len(stray)} rows after row {first}, {parsed.count} were parsed")
     positions = np.delete(np.arange(count), [number for number, _ in stray])  # of what pyarrow has parsed
@@ -300,7 +195,7 @@ class _Parsed:
         return self.table.num_rows + len(self.invalid)
 
 
-def _parse(lexer: _Lexer, data: bytes, wanted: Sequence[int], width: int) -> _Parsed:
+def _parse(lexer: Lexer, data: bytes, wanted: Sequence[int], width: int) -> _Parsed:
     """Parse whole rows."""
     data = lexer.joined(data)
     is_text = _is_utf8(data)
@@ -317,7 +212,7 @@ def _parse(lexer: _Lexer, data: bytes, wanted: Sequence[int], width: int) -> _Pa
     return _Parsed(table, undecoded, invalid)
 
 
-def _arrow(lexer: _Lexer, data: bytes, wanted: Sequence[int], width: int) -> tuple[pa.Table, list[tuple[int, str]]]:
+def _arrow(lexer: Lexer, data: bytes, wanted: Sequence[int], width: int) -> tuple[pa.Table, list[tuple[int, str]]]:
     """Parse UTF-8; returns the wanted columns as text, named by their position, and the rows that were passed over."""
     names, kept = [str(position) for position in range(width)], [str(position) for position in wanted]
     if not data.strip(b"\r\n"):

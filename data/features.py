@@ -22,14 +22,12 @@ from scipy.sparse.linalg import norm as sparse_norm
 from scipy.sparse.linalg import svds
 
 from data.errors import DataError
-from data.node import NodeSpec, Role
+from data.purchases import purchase_lines
 from data.rfm import N_STATES, SEGMENTS, fit_rfm, measure, state_codes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-NEEDED: tuple[Role, ...] = ("user", "item", "time")
-"""Roles of a node whose events say who took what when."""
 _SEASONS = 4  # sine and cosine of the year's first two harmonics
 _ITEM_BASICS = 3  # constant, popularity, price
 _PAIR = 2  # bought before: whether, and how often
@@ -163,7 +161,7 @@ def fit(events: pa.Table, config: EncoderConfig) -> Encoder:
     """Fit an encoder on purchase events.
 
     Args:
-        events: as `purchase_lines` takes them.
+        events: as `data.purchases.purchase_lines` takes them.
         config: the sizes.
 
     Raises:
@@ -196,56 +194,6 @@ def fit(events: pa.Table, config: EncoderConfig) -> Encoder:
         pair_keys=keys[order],
         pair_counts=pairs.data[order],
     )
-
-
-def purchase_columns(node: NodeSpec) -> dict[str, str]:
-    """Return under which names `purchase_lines` takes the columns of a node's events table, by these names.
-
-    Raises:
-        DataError: the node does not say who does what when.
-    """
-    lacking = [role for role in NEEDED if node.with_role(role) is None]
-    if lacking:
-        raise DataError(
-            f"node {node.name} has no column with the role {', '.join(lacking)}: there is nothing to learn from events "
-            f"without {', '.join(NEEDED)}"
-        )
-    known = [(role, node.with_role(role)) for role in ("session", "price", "amount")]
-    own = ("event_id", "user_id", "item_id", "time", "outcome")
-    return dict(zip(own, own, strict=True)) | {role: column.stored for role, column in known if column}
-
-
-def purchase_lines(events: pa.Table) -> pd.DataFrame:
-    """Return what users took, as a frame with user_id, item_id, time, session, price and amount.
-
-    Events without a user, an item or a time are left out, and those whose outcome is not above 0: a return, a visit
-    without a click.
-
-    Args:
-        events: columns user_id, item_id, time (UTC), and where there are any: outcome (pieces bought, a rating, or the
-            like; default 1), session (default: the day), and price (of one piece) or amount (of them all). Without
-            either the amount is the outcome, and no price is known.
-
-    Raises:
-        DataError: a column is missing, or no event is left.
-    """
-    needed, known = ["user_id", "item_id", "time"], ["outcome", "session", "price", "amount"]
-    missing = [name for name in needed if name not in events.column_names]
-    if missing:
-        raise DataError(f"the events have no column {', '.join(missing)}; they have {', '.join(events.column_names)}")
-    frame: pd.DataFrame = events.select([*needed, *(n for n in known if n in events.column_names)]).to_pandas()
-    frame = frame.dropna(subset=needed).reindex(columns=[*needed, *known])
-    frame["outcome"] = frame["outcome"].astype(np.float64).fillna(1.0)
-    frame = frame[frame["outcome"] > 0]
-    if frame.empty:
-        raise DataError("no event has a user, an item, a time and an outcome above 0: there is nothing to fit on")
-    alone = frame["session"].isna()
-    frame["session"] = frame["session"].astype(object).mask(alone, frame["time"][alone].dt.strftime("day %Y-%m-%d"))
-    price, amount = frame["price"].astype(np.float64), frame["amount"].astype(np.float64)
-    price = price.fillna(amount / frame["outcome"])
-    frame["price"] = price.where(price > 0)
-    frame["amount"] = amount.fillna(frame["outcome"] * price.fillna(0.0 if price.notna().any() else 1.0))
-    return frame
 
 
 def _count_pairs(purchases: pd.DataFrame, users: pd.Index, items: list[str]) -> csr_array:

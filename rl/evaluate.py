@@ -19,7 +19,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
-from data.features import purchase_lines
+from data.purchases import purchase_lines
 from data.settings import Settings
 from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load_any
 from rl.encoding import Visit, VisitEncoder

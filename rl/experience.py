@@ -11,8 +11,8 @@ from data.archive import read_events
 from data.attribution import GRACE, Outcome, join
 from data.clean import clean, finish_events
 from data.errors import DataError
-from data.features import purchase_columns
 from data.node import load_node
+from data.purchases import purchase_columns
 from data.schema import RewardSpec
 from data.settings import Settings
 from data.store import Store

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
-from data.features import Encoder, purchase_lines
+from data.features import Encoder
+from data.purchases import purchase_lines
 from data.rfm import SEGMENTS
 from rl.policy import FloatArray, IntArray
 from rl.simulators.market import MONTHS, Market, shifted

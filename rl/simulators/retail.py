@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from data.clean import clean, finish_events
-from data.features import Encoder, EncoderConfig, fit, purchase_columns
+from data.features import Encoder, EncoderConfig, fit
 from data.node import load_node
+from data.purchases import purchase_columns
 from data.schema import RewardSpec
 from rl.policy import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.features import Encoder, EncoderConfig, fit, purchase_columns, purchase_lines
+from data.features import Encoder, EncoderConfig, fit
 from data.node import Column, NodeSpec, load_node
+from data.purchases import purchase_columns, purchase_lines
 from data.rfm import SEGMENTS, state_name
 from tests.markets import MONDAY, purchases, random_encoder
 
