@@ -175,9 +175,8 @@ def _read(values: pa.Array, column: Column, written: Text) -> pa.Array:
     if column.type == "int":
         return parse_whole(values)
     if column.type == "timestamp":
-        return pc.coalesce(
-            from_epoch(parse_whole(values), column.format), from_epoch(parse_number(values), column.format)
-        )
+        # As whole numbers where they are some: as floats large ones would not be exact.
+        return pc.coalesce(*(from_epoch(parse(values), column.format) for parse in (parse_whole, parse_number)))
     return parse_number(values)
 
 

@@ -1,10 +1,8 @@
 """CSV as blocks of rows: encodings, headers, and quotes that are never closed. No Ray.
 
-pyarrow parses. It takes a line break between quotes for a part of the value, so a stray quote would make one value
-of all rows up to the next quote. Here a file is cut at line breaks, and a block in which there are as many rows as
-lines is as it should be. In any other one, each row that has more lines is looked at: where its quoted value is longer
-than the declaration allows, or goes on after its closing quote, the quote is a stray one. Then the first line alone is
-malformed, and the next line begins a row.
+pyarrow parses. A file is cut at line breaks into blocks, and one in which pyarrow finds as many rows as there are lines
+is as it should be. In another, values go over several lines: it is cut into rows one by one, and of a row that has a
+stray quote only the first line is malformed. What pyarrow finds must then be as many rows as were cut.
 """
 
 import codecs

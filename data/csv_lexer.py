@@ -1,4 +1,9 @@
-"""Where the rows of CSV begin and end, and which quotes are stray ones. Light: no Ray, no pyarrow."""
+"""Where the rows of CSV begin and end, and which quotes are stray ones. Light: no Ray, no pyarrow.
+
+A quote is one only where a value begins. Between two, a line break is a part of the value, so a stray quote would make
+one value of all rows up to the next. It is taken for a stray one where its value is longer than the declaration
+allows, does not close, or has several lines and goes on after the closing quote.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -12,16 +17,18 @@ _ONE_CHARACTER = b"\x1f"  # stands for a delimiter of several
 
 @dataclass(frozen=True)
 class Lexer:
-    """Where rows begin and end, as pyarrow sees it: a quote is one only where a value begins."""
+    """Where rows and values begin and end, as pyarrow sees it."""
 
     csv: Csv
 
     @cached_property
     def delimiter(self) -> bytes:
+        """One character between values."""
         return self.csv.delimiter.encode() if len(self.csv.delimiter) == 1 else _ONE_CHARACTER
 
     @cached_property
     def quote(self) -> bytes:
+        """The character around values, if there is one."""
         return self.csv.quote.encode()
 
     @cached_property
@@ -31,6 +38,7 @@ class Lexer:
 
     @cached_property
     def row(self) -> re.Pattern[bytes]:
+        """A row with its line end; it does not match one whose quotes do not close."""
         value = self._value(b"(?:")
         return re.compile(b"(?:%b)(?:%b(?:%b))*+(?:\r\n|\n|\r|\\Z)" % (value, re.escape(self.delimiter), value))
 
@@ -91,7 +99,13 @@ class Split:
 
 
 def split(lexer: Lexer, data: bytes, is_last: bool) -> Split:
-    """Cut a block into rows, one after the other."""
+    """Cut a block into rows, one after the other; of one with a stray quote the first line is cut out alone.
+
+    Args:
+        lexer: how the rows are written.
+        data: whole lines.
+        is_last: nothing comes after them.
+    """
     found, start, at = Split(), 0, 0
     while at < len(data):
         match = lexer.row.match(data, at)

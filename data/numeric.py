@@ -31,17 +31,20 @@ def whole(values: pa.Array) -> pa.Array:
 
 
 def parse_whole(values: pa.Array) -> pa.Array:
-    whole = only(pc.match_substring_regex(values, WHOLE), values)
-    digits = pc.replace_substring_regex(pc.replace_substring_regex(whole, r"\.0*$", ""), r"^\+|^([+-]?)0+(\d)", r"\1\2")
+    """Convert [N] strings to int64; null where one is no whole number of its range."""
+    known = only(pc.match_substring_regex(values, WHOLE), values)
+    digits = pc.replace_substring_regex(pc.replace_substring_regex(known, r"\.0*$", ""), r"^\+|^([+-]?)0+(\d)", r"\1\2")
     size = pc.replace_substring(digits, "-", "")
     fits = pc.or_(pc.less(pc.utf8_length(size), len(LARGEST_INT)), pc.less_equal(size, LARGEST_INT))
     return only(fits, digits).cast(pa.int64())
 
 
 def parse_number(values: pa.Array) -> pa.Array:
+    """Convert [N] strings to float64; null where one is no decimal number."""
     decimal = only(pc.match_substring_regex(values, DECIMAL), values)
     return pc.replace_substring_regex(decimal, r"^\+", "").cast(pa.float64())
 
 
 def is_number(kind: pa.DataType) -> bool:
+    """Return whether a type is of numbers; a bool is none."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))

@@ -1,4 +1,4 @@
-"""Files as shops and public data sets have them: each row of the README's table of formats, from declaration to event."""
+"""Files as shops and public data sets have them: each row of the README's table of formats, declared and read."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,7 +215,7 @@ def test_latin_1(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "18-latin1-header.csv as csv: its header is not utf-8" in message
     assert "name its encoding, such as latin-1" in message
     latin = RETAIL.model_copy(update={"csv": RETAIL.csv.model_copy(update={"encoding": "latin-1"})})
-    assert [event["description"] for event in read(latin, FAULTS / "18-latin1.csv").events][0] == "Café cup £5"
+    assert read(latin, FAULTS / "18-latin1.csv").events[0]["description"] == "Café cup £5"
     assert len(read(latin, FAULTS / "18-latin1-header.csv").events) == 3
     assert capfd.readouterr() == ("", "")  # no bytes on the terminal
 
