@@ -76,8 +76,8 @@ def text(values: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         return text(values.dictionary).take(values.indices)
     if pa.types.is_floating(values.type):
-        whole = pc.and_(pc.equal(values, pc.round(values)), pc.less(pc.abs(values), 1e15))
-        integers = pc.if_else(whole, values, None).cast(pa.int64()).cast(pa.string())
+        is_whole = pc.and_(pc.equal(values, pc.round(values)), pc.less_equal(pc.abs(values), LARGEST_EXACT))
+        integers = pc.if_else(is_whole, values, None).cast(pa.int64()).cast(pa.string())
         return pc.coalesce(integers, values.cast(pa.string()))
     return values.cast(pa.string())
 
@@ -175,8 +175,9 @@ def _read(values: pa.Array, column: Column, written: Text) -> pa.Array:
     if column.type == "int":
         return parse_whole(values)
     if column.type == "timestamp":
-        # As whole numbers where they are some: as floats large ones would not be exact.
-        return pc.coalesce(*(from_epoch(parse(values), column.format) for parse in (parse_whole, parse_number)))
+        integers = parse_whole(values)  # as a float a large one would not be exact
+        parts = only(pc.is_null(integers), parse_number(values))
+        return pc.coalesce(from_epoch(integers, column.format), from_epoch(parts, column.format))
     return parse_number(values)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from data.node import NodeSpec
+from data.numeric import LARGEST_EXACT
 
 
 def parse_line(line: bytes) -> object:
@@ -37,5 +38,5 @@ def value_text(value: object) -> str | None:
     if isinstance(value, float):
         if math.isnan(value):
             return None
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        return str(int(value)) if value.is_integer() and abs(value) <= LARGEST_EXACT else repr(value)
     return json.dumps(value, default=str)

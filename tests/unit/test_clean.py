@@ -1,6 +1,7 @@
 """Cleaning: types, missing values, rules, ids and scaling, with answers worked out by hand."""
 
 import datetime as dt
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from data.clean import clean, finish_events, finish_rejects
+from data.dialect import Text
 from data.digest import digest_rows, hexadecimal, raw_bytes
 from data.lines import record_table
 from data.node import Column, NodeSpec, load_node
@@ -116,6 +118,17 @@ def test_a_dropped_row_is_counted() -> None:
         ({"type": "float"}, [1, None, 3], [1.0, None, 3.0], []),
         ({"type": "bool"}, ["true", "FALSE", "1", "0", "yes"], [True, False, True, False], [4]),
         ({"type": "bool"}, [0, 1, 2], [False, True], [2]),
+        # The range of an int64, in text and as numbers; a float beyond 2^53 may be another number.
+        ({"type": "int"}, [str(2**63 - 1), "-" + str(2**63 - 1), str(2**63), "1" * 20], [2**63 - 1, 1 - 2**63], [2, 3]),
+        ({"type": "int"}, ["0009223372036854775807.00", "-0", "+007"], [2**63 - 1, 0, 7], []),
+        ({"type": "int"}, pa.array([2**63 - 1, 2**63], pa.uint64()), [2**63 - 1], [1]),
+        ({"type": "int"}, [2.0**53, 2.0**53 + 2, -(2.0**60)], [2**53], [1, 2]),
+        ({"type": "int"}, [Decimal("1267831404525690880.00"), Decimal("1.50")], [1267831404525690880], [1]),
+        ({"type": "float"}, ["1e15", "-1e15", "1.1e15", "1e300"], [1e15, -1e15], [2, 3]),
+        ({"type": "float"}, [1e15, 1e300], [1e15], [1]),
+        ({"type": "float"}, pa.array([1.5, None], pa.float16()), [1.5, None], []),
+        ({"type": "float", "words": {"view": 1, "buy": 5}}, ["view", " buy", "Buy", "", "1"], [1, 5, None], [2, 4]),
+        ({"type": "int", "words": {"view": 1, "buy": 5}}, [3, None], [3, None], []),
         ({"type": "string"}, [17850.0, 2.5, None], ["17850", "2.5", None], []),
         ({"type": "string"}, ["", "  ", " a "], [None, None, " a "], []),
         ({"type": "int", "missing": {"fill": 9}}, ["1", "", None, "x"], [1, 9, 9], [3]),
@@ -139,6 +152,59 @@ def test_times_are_utc() -> None:
     assert values(one(type="timestamp", format="epoch_ms"), [1299067200000, None]) == ([noon, None], [])
     assert values(one(type="timestamp", format="epoch_s"), ["1299067200", "x"]) == ([noon], [1])
     assert values(one(type="timestamp"), [1299067200000]) == ([], [0])
+    assert values(one(type="timestamp"), ["", "NaT", None, "nan"]) == ([None] * 4, [])
+
+
+@pytest.mark.parametrize(
+    ("form", "raw", "accepted", "rejected"),
+    [
+        (
+            "epoch_us",
+            ["1299067200000001", 2**63 - 1, "-62135596800000000"],
+            [(2011, 3, 2, 12, 0, 0, 1), (1, 1, 1)],
+            [1],
+        ),
+        ("epoch_us", [1299067200000001, -62135596800000001], [(2011, 3, 2, 12, 0, 0, 1)], [1]),
+        ("epoch_s", ["1299067200.5", "253402300799", "253402300800"], [(2011, 3, 2, 12, 0, 0, 500_000)], [2]),
+        ("epoch_ms", [1.2990672e12, 1e18, -1e17], [(2011, 3, 2, 12)], [1, 2]),
+        ("%Y-%j", ["2012-366", "2011-366", "2011-061", "2011-000"], [(2012, 12, 31), (2011, 3, 2)], [1, 3]),
+        ("%y%j", ["12366", "11366"], [(2012, 12, 31)], [1]),
+        ("%G-W%V-%u", ["2011-W09-3", "2011-W53-1"], [(2011, 3, 2)], [1]),
+        ("%d.%m.%Y %H:%M:%S.%f", ["2.3.2011 12:00:00.5", "2.3.2011 12:00:00", "30.2.2011 12:00:00.5"], [], [1, 2]),
+        ("%H:%M:%S.%f %d.%m.%Y", ["12:00:00.5 2.3.2011", "12:00:00 2.3.2011"], [(2011, 3, 2, 12, 0, 0, 500_000)], [1]),
+        ("%d %b %Y, %I:%M %p", ["2 Mar 2011, 12:00 PM", "2 Mar 2011, 13:00 PM"], [(2011, 3, 2, 12)], [1]),
+        ("%Y-%m-%d", ["0000-01-01", "0001-01-01", "9999-12-31", "10000-01-01"], [(1, 1, 1), (9999, 12, 31)], [0, 3]),
+    ],
+)
+def test_formats_of_times(form: str, raw: list[Any], accepted: list[tuple[int, ...]], rejected: list[int]) -> None:
+    texts = [value if isinstance(value, float) else str(value) for value in raw]
+    found, wrong = values(one(type="timestamp", format=form), texts)
+    assert wrong == rejected
+    assert len(found) == len(raw) - len(rejected)
+    assert [dt.datetime(*parts, tzinfo=dt.UTC) for parts in accepted] == found[: len(accepted)]
+
+
+def test_a_decimal_comma_is_declared() -> None:
+    node = NodeSpec(
+        name="one", columns=(Column(name="x", type="float"),), text=Text(decimal=",", missing=("-", "NULL"))
+    )
+    assert values(node, ["2,55", "1.5", "1.234,5", "7", "-", " NULL", "null", "-1,5e3"]) == (
+        [2.55, 7.0, None, None, -1500.0],
+        [1, 2, 6],
+    )
+
+
+def test_an_id_that_was_rounded_is_no_id() -> None:
+    node = NodeSpec(name="one", columns=(Column(name="x", type="string", role="user"),))
+    cleaned = clean(pa.table({"x": [17850.0, 2.0**53, 1.267831404525690880e18]}), node, "test")
+    assert cleaned.events["user_id"].to_pylist() == ["17850", "9007199254740992"]
+    assert cleaned.rejects["row"].to_pylist() == [2]
+
+
+def test_numbers_that_cannot_be_squared_do_not_stop_a_scaler() -> None:
+    cleaned = clean(pa.table({"x": [1.0, 1e300]}), one(type="float", scale="standard"), "test")
+    assert cleaned.rejects["row"].to_pylist() == [1]
+    assert Moments.of(pa.array([1e15, -1e15])).m2 == 2e30
 
 
 def test_an_event_id_never_changes() -> None:

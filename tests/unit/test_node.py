@@ -55,6 +55,23 @@ def test_a_path_is_a_node_too(tmp_path: Path) -> None:
         (COLUMN.format("price", "float") + '[[rules]]\nname = "r"\ncolumn = "price"\npattern = "a"\n', "is a float"),
         (COLUMN.format("code", "string") + '[[rules]]\nname = "r"\ncolumn = "code"\npattern = "(?=a)"\n', "RE2"),
         ("columns = 3 = 4", "is not a TOML file"),
+        (COLUMN.format("cost", "string") + 'role = "price"\n', "the price column must be an int or a float"),
+        (
+            COLUMN.format("a", "float") + 'role = "price"\n' + COLUMN.format("b", "float") + 'role = "amount"\n',
+            "give a price (of one piece) or an amount (of the whole line), not both",
+        ),
+        (COLUMN.format("kind", "string") + "words = { view = 1 }\n", "words are for an int or a float"),
+        (COLUMN.format("kind", "int") + "words = { view = 0.5 }\n", "kind is an int, but some of its words"),
+        (COLUMN.format("at", "timestamp") + 'format = "%d.%m.%Y %Q"\n', "format '%d.%m.%Y %Q' cannot be read: 'Q' is"),
+        (COLUMN.format("at", "timestamp") + 'format = "epoch_m"\n', "'epoch_m' has no year"),
+        (COLUMN.format("at", "timestamp") + 'format = "%d.%m. %H:%M"\n', "has no year"),
+        ('[csv]\nencoding = "latin-99"\n' + COLUMN.format("a", "int"), "encoding 'latin-99' is no text encoding"),
+        ('[csv]\ndelimiter = "::"\n' + COLUMN.format("a", "int"), "values between '::' cannot be quoted by '\"'"),
+        ('[csv]\ndelimiter = "\u00a7"\n' + COLUMN.format("a", "int"), "the delimiter must be ASCII"),
+        ('[csv]\nheader = ["a", "a"]\n' + COLUMN.format("a", "int"), "each name in header may be given once"),
+        ('[csv]\nextensions = ["dat"]\n' + COLUMN.format("a", "int"), "csv.extensions.0"),
+        ("[csv]\nmax_value_lines = 0\n" + COLUMN.format("a", "int"), "csv.max_value_lines"),
+        ('[text]\ndecimal = "\'"\n' + COLUMN.format("a", "int"), "text.decimal"),
     ],
 )
 def test_a_wrong_declaration_says_what_is_wrong(tmp_path: Path, body: str, message: str) -> None:
