@@ -147,6 +147,8 @@ class Decision(Record):
     rules: Rules | None = None
     slots: tuple[Slot, ...] = ()
     """The places that the slate fills, in its order; none: the slate is a list."""
+    request: str | None = None
+    """`data.sameness.digests` of what the request gave and the decision does not show; None: not known."""
 
     @property
     def visit_time(self) -> datetime:

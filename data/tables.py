@@ -18,7 +18,7 @@ AnyRecord: TypeAlias = Decision | Feedback | Event | Reject | Version
 Key: TypeAlias = tuple[str, ...]
 R = TypeVar("R", bound=AnyRecord)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it with every change of a table: a store written by another version is refused, not misread."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -142,6 +142,7 @@ DECISIONS = _log(
     sa.Column("features", _JsonModel(Features)),
     sa.Column("rules", _JsonModel(Rules)),
     sa.Column("slots", _JsonSlots, nullable=False, server_default="[]"),
+    sa.Column("request", sa.Text),
     sa.Index("ix_decisions_loop_seq", "loop", "seq"),
 )
 

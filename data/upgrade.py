@@ -5,7 +5,7 @@ from sqlalchemy.schema import CreateColumn
 
 from data.tables import LOGS, METADATA
 
-UPGRADABLE = (1,)
+UPGRADABLE = (1, 2)
 """Versions of the schema that `upgrade` can bring to this one. What was added since has a default in every column."""
 
 

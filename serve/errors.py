@@ -67,7 +67,7 @@ _TABLE = (
     Kind("unknown_item", 404, "the catalogue has no such item", "an item that was put into it"),
     Kind("method_not_allowed", 405, "the path does not take this method", "one that `Allow` names"),
     Kind("body_timeout", 408, "the body did not arrive in time", "the whole body within `limits.body_timeout_s`"),
-    Kind("conflict", 409, "it contradicts what is so already", "as `message` says"),
+    Kind("conflict", 409, "a known name with another content, or it contradicts what is so", "as `message` says"),
     Kind("body_too_large", 413, "the body is larger than `limits.max_body_bytes`", "a smaller batch"),
     Kind("unsupported_media_type", 415, "the body is not sent as JSON", "`Content-Type: application/json`"),
     Kind("rate_limited", 429, "more requests than this key or address may send", "wait for `Retry-After`", 1),
@@ -121,17 +121,20 @@ class Refused(Exception):  # noqa: N818 - an answer to the client, not a mistake
         self.failure = Failure(code, message, where, retry_after_s)
 
 
+def described(failure: Failure, request_id: str) -> ErrorResponse:
+    """Return what version 1 says of a failure."""
+    where = failure.where[:_MAX_WHERE] if failure.where else None
+    message = failure.message[:_MAX_MESSAGE]
+    return ErrorResponse(error=Problem(code=failure.code, message=message, where=where, request_id=request_id or None))
+
+
 Shape: TypeAlias = Callable[[Failure, str], Response]
 """Makes the response to a failure, given the request id ("" if it has none). `Answers` adds the headers."""
 
 
 def problem(failure: Failure, request_id: str) -> Response:
     """Return the shape of version 1, `ErrorResponse`."""
-    where = failure.where[:_MAX_WHERE] if failure.where else None
-    message = failure.message[:_MAX_MESSAGE]
-    body = ErrorResponse(
-        error=Problem(code=failure.code, message=message, where=where, request_id=request_id or None)
-    ).model_dump_json(exclude_none=True)
+    body = described(failure, request_id).model_dump_json(exclude_none=True)
     return Response(body, failure.kind.status, media_type="application/json")
 
 

@@ -40,6 +40,8 @@ class Ask:
     deferred: bool = False
     tell: bool = False
     """Log the probabilities of all candidates."""
+    request: str | None = None
+    """See `Decision.request`."""
 
 
 class Recommender:
@@ -139,6 +141,7 @@ class Recommender:
             features=ask.features,
             rules=ask.rules,
             slots=ask.slots,
+            request=ask.request,
         )
         return decision, first
 
@@ -180,6 +183,7 @@ def repeat(decision: Decision) -> Ask:
         slots=decision.slots,
         deferred=decision.deferred,
         tell=bool(decision.probabilities),
+        request=decision.request,
     )
 
 

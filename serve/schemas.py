@@ -150,9 +150,16 @@ class FeedbackResult(Body):
     """What became of one report."""
 
     feedback_id: str
-    status: Literal["stored", "known"] = Field(description="known: an earlier report had this id; nothing changed")
+    status: Literal["stored", "known", "conflict"] = Field(
+        description="known: an earlier report is the same, nothing changed; conflict: one that is not has this id"
+    )
     orphan: bool = Field(description="the log has no such decision (yet)")
-    position: int = Field(description="in the log; a policy has learned it when its learned_through has come this far")
+    position: int | None = Field(
+        default=None,
+        description="in the log, unless it is a conflict; a policy has learned it when its learned_through has come "
+        "this far",
+    )
+    differs: list[str] | None = Field(default=None, description="of a conflict: the fields that are not the same")
 
 
 class FeedbackResponse(Body):
@@ -200,8 +207,11 @@ class EventsRequest(Body):
 class EventResult(Body):
     """What became of one row."""
 
-    status: Literal["stored", "known", "rejected", "dropped"]
+    status: Literal["stored", "known", "rejected", "dropped", "conflict"] = Field(
+        description="conflict: another event of the node has this id"
+    )
     event_id: str | None = None
+    differs: list[str] | None = Field(default=None, description="of a conflict: the columns that are not the same")
     rule: str | None = Field(default=None, description="of a rejected row: the first rule that it broke")
     value: str | None = Field(default=None, description="of a rejected row: the offending value")
 

@@ -27,6 +27,7 @@ from serve.filters import needs_past, select, since
 from serve.followers import Served
 from serve.personalizer.configuration import LOOP, read
 from serve.recommender import Ask
+from serve.retries import digests_of, of_event, of_report, of_request
 from serve.schemas import (
     EventResult,
     EventsRequest,
@@ -64,8 +65,17 @@ class Service:
         self.catalogue, self._refreshing = Catalogue(), threading.Lock()
         self.streams = Streams(store, self.policies)
 
-    async def recommend(self, requests: Sequence[RecommendRequest]) -> list[RecommendResponse]:
-        """Decide and log; for a known decision id return the logged decision.
+    async def recommend(
+        self, requests: Sequence[RecommendRequest], length: int | None = None
+    ) -> list[RecommendResponse | list[str]]:
+        """Decide and log; for a known decision id return the logged decision if it was made for the same request.
+
+        Args:
+            requests: what is asked.
+            length: how many they are, where one name is given to all of them together.
+
+        Returns:
+            The decision of each, or the fields in which the request differs from the one that has its name.
 
         Raises:
             PolicyError: a request cannot be answered by the served policies; nothing was logged.
@@ -76,7 +86,8 @@ class Service:
         told = await self._told(requests)
         learned_through = [self.served.at("v1", request.objective).learned_through for request in requests]
         try:
-            decisions = [self._decide(request, *of_user) for request, of_user in zip(requests, told, strict=True)]
+            pairs = zip(requests, told, strict=True)
+            decisions = [self._decide(request, digests_of(request, length), *of_user) for request, of_user in pairs]
         except (PolicyError, FeatureError):
             # A retry is answered as the first time, even if by now it could not be answered any more.
             known = await asyncio.to_thread(self._known, requests)
@@ -84,8 +95,13 @@ class Service:
                 raise
             decisions = known
         stored = await self.commit(decisions, min((r.timeout_s for r in requests if r.timeout_s), default=None))
-        pairs = zip(stored, learned_through, strict=True)
-        return [respond(row.record, through) for row, through in pairs if isinstance(row.record, Decision)]
+        answers = list[RecommendResponse | list[str]]()
+        for request, row, through in zip(requests, stored, learned_through, strict=True):
+            decision = row.record
+            assert isinstance(decision, Decision), "as what was committed"
+            differs = [] if row.inserted else of_request(request, decision, length)
+            answers.append(differs or respond(decision, through))
+        return answers
 
     async def _told(self, requests: Sequence[RecommendRequest]) -> list[_Told]:
         """Return what the log and the users' table tell of each request's user, as far as it matters."""
@@ -107,7 +123,9 @@ class Service:
         user = get_user(self.store, request.user_id) if features else None
         return happened, user.features if user else {}
 
-    def _decide(self, request: RecommendRequest, happened: Past, user: Mapping[str, JsonValue]) -> Decision:
+    def _decide(
+        self, request: RecommendRequest, digests: str, happened: Past, user: Mapping[str, JsonValue]
+    ) -> Decision:
         recommender, now = self.served.at("v1", request.objective), datetime.now(UTC)
         decision_id = request.decision_id or _uuid7(now)
         policy = recommender.policy_of(request.policy, request.user_id or decision_id)
@@ -125,6 +143,7 @@ class Service:
             mode="explore" if request.explore else "exploit",
             features=self._features(request, chosen.candidates, user) if recommender.reads_features(policy) else None,
             rules=chosen.rules,
+            request=digests,
         )
         return recommender.decide(ask)
 
@@ -150,16 +169,7 @@ class Service:
         """
         records = [_feedback(report) for report in reports]
         stored = await self.commit(records)
-        results = [
-            FeedbackResult(
-                feedback_id=record.feedback_id,
-                status="stored" if row.inserted else "known",
-                orphan=row.orphan,
-                position=row.seq,
-            )
-            for record, row in zip(records, stored, strict=True)
-        ]
-        return FeedbackResponse(results=results)
+        return FeedbackResponse(results=list(map(_feedback_result, records, stored)))
 
     async def events(self, request: EventsRequest) -> EventsResponse:
         """Check rows by the node's rules, as an ingestion of files does, and log events and rejects.
@@ -174,7 +184,7 @@ class Service:
         node, scaler = self._nodes[request.node]
         cleaned = clean_records(request.records, node, scaler)
         stored = iter(await self.commit([record for record in cleaned if record is not None]))
-        return EventsResponse(results=[_event_result(record, stored) for record in cleaned])
+        return EventsResponse(results=[_event_result(record, stored, node) for record in cleaned])
 
     def policies(self) -> list[ServedPolicy]:
         """Say what is served, and since when."""
@@ -251,13 +261,25 @@ def _uuid7(now: datetime) -> str:
     return f"{int(now.timestamp() * 1_000):012x}7{tail >> 68:03x}{0x8 | tail >> 64 & 0x3:x}{tail & (1 << 60) - 1:015x}"
 
 
-def _event_result(record: Event | Reject | None, stored: Iterator[Stored]) -> EventResult:
+def _feedback_result(sent: Feedback, row: Stored) -> FeedbackResult:
+    held = row.record
+    assert isinstance(held, Feedback), "as what was committed"
+    if not row.inserted and (fields := of_report(sent, held)):
+        return FeedbackResult(feedback_id=sent.feedback_id, status="conflict", orphan=False, differs=fields)
+    status = "stored" if row.inserted else "known"
+    return FeedbackResult(feedback_id=sent.feedback_id, status=status, orphan=row.orphan, position=row.seq)
+
+
+def _event_result(record: Event | Reject | None, stored: Iterator[Stored], node: NodeSpec) -> EventResult:
     match record:
         case None:
             return EventResult(status="dropped")
         case Event():
-            status = "stored" if next(stored).inserted else "known"
-            return EventResult(status=status, event_id=record.event_id)
+            row = next(stored)
+            assert isinstance(row.record, Event), "as what was committed"
+            if not row.inserted and (fields := of_event(record, row.record, node)):
+                return EventResult(status="conflict", event_id=record.event_id, differs=fields)
+            return EventResult(status="stored" if row.inserted else "known", event_id=record.event_id)
         case Reject():
             next(stored)
             return EventResult(status="rejected", rule=record.rule, value=record.value)

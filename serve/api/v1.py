@@ -1,6 +1,6 @@
 """Version 1 of the HTTP interface: its routes, behind the edge. FastAPI, no Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from hashlib import blake2b
 from typing import Annotated, Any, TypeAlias
@@ -16,8 +16,9 @@ from serve.api.personalizer.problems import SHAPES
 from serve.api.personalizer.router import include
 from serve.body import JsonRoute
 from serve.edge import Allow, Edge
-from serve.errors import ERRORS, Answers, Refused
+from serve.errors import ERRORS, Answers, Refused, described
 from serve.personalizer.service import Personalizer
+from serve.retries import conflict
 from serve.schemas import (
     ErrorResponse,
     EventsRequest,
@@ -40,7 +41,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "names the request of one user, where its body gives no `decision_id`",
+    "description": "names the request, or the list of requests, where its body gives no `decision_id`",
     "schema": {"type": "string", "maxLength": 256},
 }
 
@@ -64,19 +65,32 @@ def create_api(
 
     @hot.post(
         "/recommend",
-        response_model=RecommendResponse | list[RecommendResponse],
+        response_model=RecommendResponse | list[RecommendResponse | ErrorResponse],
         openapi_extra={"parameters": [_IDEMPOTENCY_KEY]},
     )
     async def recommend(body: Annotated[RecommendBody, Body()], request: Request) -> Response:
         """Recommend a slate of items to one user, or to each of a list; what is answered is in the log before.
 
         A request that is sent again with the same `Idempotency-Key`, or with the same `decision_id`, gets the same
-        decision. JSON, or CSV by `Accept`.
+        decision; another request with that name is a 409 `conflict`, or in a list whose requests have names of their
+        own an error in the place of its decision. JSON, or CSV by `Accept`.
         """
-        responses = await service.recommend(body if isinstance(body, list) else [_named(body, request)])
-        if tables.wanted(request):
-            return tables.slates(responses)
-        return Response(to_json(responses if isinstance(body, list) else responses[0]), media_type="application/json")
+        listed = isinstance(body, list)
+        requests, key = _named(body if isinstance(body, list) else [body], request)
+        answers = await service.recommend(requests, len(requests) if listed and key else None)
+        as_table = tables.wanted(request)
+        shown = list[RecommendResponse | ErrorResponse]()
+        for answer in answers:
+            if isinstance(answer, dict):
+                shown.append(answer)
+                continue
+            refused = conflict("Idempotency-Key" if key else "decision_id", answer)
+            if key or as_table or not listed:
+                raise refused
+            shown.append(described(refused.failure, exchange.of(request.scope).request_id))
+        if as_table:
+            return tables.slates(answer for answer in answers if isinstance(answer, dict))
+        return Response(to_json(shown if listed else shown[0]), media_type="application/json")
 
     # First of all: Ray Serve looks through them for the name of a request's route.
     api = FastAPI(title="raycommend", version="1", description=_ABOUT, lifespan=lifespan, routes=list(hot.routes))
@@ -85,8 +99,16 @@ def create_api(
     async def feedback(
         request: Annotated[FeedbackBody, Body()],
     ) -> FeedbackResponse:
-        """Report what happened to decisions, one report or a list; a report sent twice counts once."""
-        return await service.feedback(request if isinstance(request, list) else [request])
+        """Report what happened to decisions, one report or a list; a report sent twice counts once.
+
+        Another report with the id of a known one is a 409 `conflict`, or in a list has that status.
+        """
+        if isinstance(request, list):
+            return await service.feedback(request)
+        response = await service.feedback([request])
+        if differs := response.results[0].differs:
+            raise conflict("feedback_id", differs)
+        return response
 
     @router.post("/events")
     async def events(request: EventsRequest) -> EventsResponse:
@@ -110,13 +132,26 @@ def create_api(
     return api
 
 
-def _named(request: RecommendRequest, http: Request) -> RecommendRequest:
-    """Return the request with a decision id made of its `Idempotency-Key`, which is the client's own: as is the id."""
+def _named(requests: Sequence[RecommendRequest], http: Request) -> tuple[Sequence[RecommendRequest], bool]:
+    """Give requests without a decision id one that is made of the `Idempotency-Key`, the client's own, and the place.
+
+    Returns:
+        The requests, and whether the key names them.
+
+    Raises:
+        Refused: it is too long, or some of them, and not all, have names of their own.
+    """
     key = http.headers.get("idempotency-key")
-    if not key or request.decision_id:
-        return request
+    own = sum(request.decision_id is not None for request in requests) if key else 0
+    if not key or own == len(requests):
+        return requests, False
     if len(key) > 256:
         raise Refused("invalid_request", "an Idempotency-Key has 256 characters at most", "Idempotency-Key")
+    if own:
+        message = "an Idempotency-Key names all requests of a list: give each its decision_id, or none"
+        raise Refused("invalid_request", message, "Idempotency-Key")
     principal = exchange.of(http.scope).principal
     scoped = f"{principal.key_id if principal else ''}\n{key}"
-    return request.model_copy(update={"decision_id": blake2b(scoped.encode(), digest_size=16).hexdigest()})
+    names = (f"{scoped}\n{place}" if place else scoped for place in range(len(requests)))
+    ids = (blake2b(name.encode(), digest_size=16).hexdigest() for name in names)
+    return [r.model_copy(update={"decision_id": name}) for r, name in zip(requests, ids, strict=True)], True

@@ -16,7 +16,7 @@ from serve.personalizer.configuration import LOOP, Configuration
 _ROWS = 5_000
 _BATCH = 1_000
 """Events that the last batch is counted of."""
-_NOT_READ = ("propensities", "scores", "probabilities", "rules", "candidates", "features")
+_NOT_READ = ("propensities", "scores", "probabilities", "rules", "candidates", "features", "request")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,13 @@ Code: TypeAlias = Literal[
     "LogsPropertiesNotFound",
     "RequestTimeout",
     "ModelRankingError",
+    "EventIdConflict",
     "429",
     "InternalServerError",
     "OperationNotAllowed",
 ]
-"""The gateway before Personalizer answered 401 and 429 with the status for a code."""
+"""The gateway before Personalizer answered 401 and 429 with the status for a code. `EventIdConflict` is ours:
+Personalizer took a second rank by the id of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ ERRORS: Mapping[Code, Kind] = {
     "LogsPropertiesNotFound": Kind(404, "No rank was logged yet."),
     "RequestTimeout": Kind(408, "The body did not arrive in time."),
     "ModelRankingError": Kind(409, "The actions cannot be ranked by the policy; check the learning settings."),
+    "EventIdConflict": Kind(409, "EventId names another rank already."),
     "429": Kind(429, "Too many requests."),
     "InternalServerError": Kind(500, "The request failed on our side; the log says why."),
     "OperationNotAllowed": Kind(503, "This is not possible now; try again."),

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 
 from data.described import FeatureObjects
-from data.schema import Decision, Described, Features, Mode, Slot
+from data.schema import Decision, Described, Features, Mode, Scalar, Slot
 from serve.personalizer.configuration import LOOP, LearningMode
 from serve.personalizer.errors import Refusal
 from serve.recommender import Ask
@@ -169,8 +169,8 @@ def respond(decision: Decision) -> RankResponse:
     at = order.index(chosen)
     order[0], order[at] = chosen, order[0]
     ranking = [RankedAction.model_construct(id=decision.candidates[i], probability=p[i]) for i in order]
-    out: dict[str, str] = from_json(str(decision.context.get(_EXCLUDED, "{}")))
-    for place, action in out.items():  # in their order, so that each comes to stand at its own place
+    # In their order, so that each comes to stand at its own place.
+    for place, action in excluded_of(decision.context).items():
         ranking.insert(int(place), RankedAction.model_construct(id=action, probability=0.0))
     return RankResponse.model_construct(
         ranking=ranking, event_id=event_id_of(decision), reward_action_id=decision.slate[0]
@@ -182,6 +182,12 @@ def respond_for_slots(decision: Decision) -> MultiSlotRankResponse:
     shown = zip(decision.slots, decision.slate, decision.propensities, strict=True)
     slots = [SlotResponse.model_construct(id=s.slot_id, reward_action_id=i, probability=p) for s, i, p in shown]
     return MultiSlotRankResponse.model_construct(slots=slots, event_id=event_id_of(decision))
+
+
+def excluded_of(context: Mapping[str, Scalar]) -> dict[str, str]:
+    """Return the excluded actions that a decision's context names, by their places in ascending order."""
+    out: dict[str, str] = from_json(str(context.get(_EXCLUDED, "{}")))
+    return out
 
 
 def event_id_of(decision: Decision) -> str:

@@ -44,6 +44,7 @@ from serve.personalizer.rank import (
     respond,
     respond_for_slots,
 )
+from serve.personalizer.retries import check
 from serve.personalizer.source import Untrained, same_model
 from serve.recommender import Ask, Recommender
 from serve.settings import append
@@ -84,18 +85,14 @@ class Personalizer:
         self._apprentice = ApprenticeMetrics(store)
 
     async def rank(self, request: RankRequest) -> RankResponse:
-        """Choose an action; an event id that is known is answered as it was."""
-        decision = await self._decide(ask_for(request, self.memory.current.mode, self._store.now()))
-        if decision.slots:
-            raise Refusal("InvalidRankRequest", "EventId is that of an event with slots.", "eventId")
-        return respond(decision)
+        """Choose an action; the same rank is answered as it was the first time."""
+        return respond(await self._decide(ask_for(request, self.memory.current.mode, self._store.now())))
 
     async def rank_slots(self, request: MultiSlotRankRequest) -> MultiSlotRankResponse:
-        """Choose an action for each slot; an event id that is known is answered as it was."""
-        decision = await self._decide(ask_for_slots(request, self.memory.current.mode, self._store.now()))
-        if not decision.slots:
-            raise Refusal("InvalidRankRequest", "EventId is that of an event without slots.", "eventId")
-        return respond_for_slots(decision)
+        """Choose an action for each slot; the same rank is answered as it was the first time."""
+        return respond_for_slots(
+            await self._decide(ask_for_slots(request, self.memory.current.mode, self._store.now()))
+        )
 
     async def report(self, feedback: Sequence[Feedback]) -> None:
         """Log rewards or an activation; what is known already changes nothing."""
@@ -114,7 +111,9 @@ class Personalizer:
         decision = stored.record
         assert isinstance(decision, Decision)
         if decision.loop != LOOP:
-            raise Refusal("InvalidRankRequest", "EventId is that of a decision of another interface.", "eventId")
+            raise Refusal("EventIdConflict", "EventId is that of a decision of another interface.", "eventId")
+        if not stored.inserted:
+            check(ask, decision)
         return decision
 
     def _recommender(self) -> Recommender:

@@ -114,12 +114,43 @@ def test_the_chosen_action_comes_first_of_those_that_are_not_excluded(client: Te
         assert max(probabilities[1:]) <= probabilities[0] or rest[0]["probability"] <= min(probabilities)
 
 
-def test_a_known_event_is_answered_as_it_was_whatever_is_asked_now(client: TestClient, loop: Loop, event: str) -> None:
-    body = {"actions": actions(*"abc"), "excludedActions": ["b"], "eventId": event}
+def test_the_same_rank_is_answered_as_it_was_and_another_by_its_event_id_is_refused(
+    client: TestClient, loop: Loop, event: str
+) -> None:
+    given = [{"id": name, "features": [{"a": 1, "b": name, "c": {"d": 2.5, "e": True}}]} for name in "abc"]
+    body = {
+        "actions": given,
+        "contextFeatures": [{"x": 3, "y": {"z": [1, 2]}}, {}],
+        "excludedActions": ["b"],
+        "eventId": event,
+    }
     first = client.post(STABLE.format("/rank"), json=body)
     before = loop.store.counts()
-    for again in (body, {"actions": actions("x"), "eventId": event}, {**body, "excludedActions": ["a"]}):
-        assert client.post(NEWEST.format("/rank"), json=again).json() == first.json()
+    swapped = [{"features": [{"c": {"e": True, "d": 2.5}, "b": name, "a": 1.0}], "id": name, "?": 1} for name in "abc"]
+    same = [
+        {**body, "deferActivation": False},
+        {**body, "actions": swapped, "contextFeatures": [{"y": {"z": [1.0, 2]}, "x": 3}]},
+    ]
+    for again in (body, *same):
+        for dialect in (STABLE, NEWEST):
+            assert client.post(dialect.format("/rank"), json=again).json() == first.json()
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"actions": actions("x")}, "actions, excludedActions"),
+        ({"actions": given[::-1]}, "actions"),
+        (
+            {"actions": [{"id": "a", "features": [{"a": True, "b": "a", "c": {"d": 2.5, "e": True}}]}, *given[1:]]},
+            "actions",
+        ),
+        ({"contextFeatures": [{"x": 4, "y": {"z": [1, 2]}}]}, "contextFeatures"),
+        ({"contextFeatures": None}, "contextFeatures"),
+        ({"excludedActions": ["a"]}, "excludedActions"),
+        ({"excludedActions": None, "deferActivation": True}, "excludedActions, deferActivation"),
+    ]
+    for change, fields in others:
+        response = client.post(NEWEST.format("/rank"), json={**body, **change})
+        assert (response.status_code, error(response)["code"]) == (409, "EventIdConflict")
+        assert error(response)["target"] == "eventId"
+        assert error(response)["message"] == f"EventId names another rank already, which differs in {fields}."
     assert loop.store.counts() == before
 
 
@@ -184,7 +215,10 @@ def test_slots_are_filled_and_rewarded_by_their_ids(client: TestClient, loop: Lo
     assert decision is not None
     assert list(decision.slate) == shown
     assert [slot["probability"] for slot in answer["slots"]] == list(decision.propensities)
-    assert client.post(url.format("/multislot/rank"), json={**body, "slots": places[:1]}).json() == answer
+    assert client.post(url.format("/multislot/rank"), json=body).json() == answer
+    fewer = client.post(url.format("/multislot/rank"), json={**body, "slots": places[:1]})
+    assert (fewer.status_code, error(fewer)["target"]) == (409, "eventId")
+    assert error(fewer)["message"].endswith("differs in slots.")
     reward = {"reward": [{"slotId": "side", "value": 1}, {"slotId": "top", "value": 0.25}, {"slotId": "?", "value": 1}]}
     for _ in range(2):
         assert client.post(url.format(f"/multislot{path_of(event)}/reward"), json=reward).status_code == 204
@@ -213,7 +247,8 @@ def test_an_event_has_slots_or_it_has_none(client: TestClient) -> None:
     assert client.post(NEWEST.format("/multislot/rank"), json=many).status_code == 201
     for path, body in (("/rank", {**one, "eventId": "many"}), ("/multislot/rank", {**many, "eventId": "one"})):
         response = client.post(NEWEST.format(path), json=body)
-        assert (response.status_code, error(response)["target"]) == (400, "eventId")
+        assert (response.status_code, error(response)["target"]) == (409, "eventId")
+        assert error(response)["message"].endswith("differs in slots.")
 
 
 def test_an_event_id_that_is_another_interfaces_decision(client: TestClient, loop: Loop, event: str) -> None:
@@ -222,7 +257,7 @@ def test_an_event_id_that_is_another_interfaces_decision(client: TestClient, loo
     assert decision is not None
     loop.store.insert([decision.model_copy(update={"decision_id": f"personalizer:{event}2", "loop": "v1"})])
     response = client.post(NEWEST.format("/rank"), json={"actions": actions("a"), "eventId": event + "2"})
-    assert (response.status_code, error(response)["code"]) == (400, "InvalidRankRequest")
+    assert (response.status_code, error(response)["code"]) == (409, "EventIdConflict")
 
 
 BAD = {"id": "a", "features": [{"f": 1}]}

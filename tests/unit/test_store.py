@@ -259,7 +259,7 @@ def test_open_refuses_what_is_no_log_of_this_version(tmp_path: Path) -> None:
     for name, statement in (("newer.db", "PRAGMA user_version = 99"), ("other.db", "CREATE TABLE x (y)")):
         with sqlite3.connect(tmp_path / name) as connection:
             connection.execute(statement)
-        with pytest.raises(StoreError, match=r"expected a log of schema version 2, got version (99, 0|0, 1) tables"):
+        with pytest.raises(StoreError, match=r"expected a log of schema version 3, got version (99, 0|0, 1) tables"):
             Store.open(f"sqlite:///{tmp_path}/{name}")
         with sqlite3.connect(tmp_path / name) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # left as it was
