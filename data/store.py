@@ -57,6 +57,8 @@ class Store(Database):
         which received it then. Raises StoreUnavailable if the database cannot commit now, StoreError
         (or the driver's ValueError or OverflowError) if a record does not fit a row; then nothing is written.
         """
+        if not records:
+            return []
         answers: dict[int, Stored] = {}
         with self.writing() as connection:
             # Read with the write lock held, so that received_at grows with seq (as far as the clock itself grows).

@@ -63,7 +63,7 @@ class Learner:
         os.nice(_COURTESY)
         threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
         settings = config.settings
-        store = Store.open(settings.store_url)
+        store = self._store = Store.open(settings.store_url)
         sources: list[PlanSource] = [Configured(config, settings, store), PersonalizerSource(settings, store)]
         self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
         self._node = ray.get_runtime_context().get_node_id()
@@ -97,8 +97,9 @@ class Learner:
         return news, len(self._followers)
 
     def check_health(self) -> None:
-        """Let Serve replace this replica if it no longer follows the log."""
+        """Let Serve replace this replica if it no longer follows the log, or another log is in its place."""
         _check(self._tasks, "the learner has stopped following the log")
+        _check_log(self._store)
 
 
 class Gateway:
@@ -176,8 +177,9 @@ class Gateway:
                 await asyncio.sleep(1.0)
 
     def check_health(self) -> None:
-        """Let Serve replace this replica if it no longer follows the learner."""
+        """Let Serve replace this replica if it no longer follows the learner, or another log is in the log's place."""
         _check(self._tasks, "the replica has stopped following the learner")
+        _check_log(self._service.store)
 
 
 async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], Awaitable[None]] | None = None) -> None:
@@ -197,6 +199,11 @@ def _check(tasks: Sequence[asyncio.Task[None]], otherwise: str) -> None:
     for task in tasks:
         if task.done():
             raise RuntimeError(f"{otherwise}: {task.exception()}")
+
+
+def _check_log(store: Store) -> None:
+    if store.replaced:  # not where there is none: a new one would be empty
+        raise RuntimeError("another file is where the log was: this process begins anew with it")
 
 
 def build(config: ServiceConfig) -> serve.Application:

@@ -73,7 +73,7 @@ _TABLE = (
     Kind("rate_limited", 429, "more requests than this key or address may send", "wait for `Retry-After`", 1),
     Kind("busy", 503, "as many requests as the replica takes are being answered", "wait for `Retry-After`", 1),
     Kind("timeout", 503, "the request's own `timeout_s` has passed", "a longer one, or again", 1),
-    Kind("store_unavailable", 503, "the log cannot commit now; nothing was stored", "again: nothing counts twice", 1),
+    Kind("store_unavailable", 503, "the log cannot commit now, as `message` says", "again: nothing counts twice", 1),
     Kind("not_ready", 503, "the replica has no policy yet", "wait for `Retry-After`", 1),
     Kind("internal", 500, "a fault of ours", "report the `request_id`; the log says why"),
 )
@@ -182,8 +182,10 @@ def failure_of(error: Exception) -> Failure:
             return Failure("unanswerable", str(error))
         case FeatureError():
             return Failure("invalid_request", str(error), error.where or None)
-        case StoreBusy() | StoreUnavailable():
-            return Failure("store_unavailable", "the log cannot commit now; nothing was stored, try again")
+        case StoreUnavailable():
+            return Failure("store_unavailable", error.told)
+        case StoreBusy():
+            return Failure("store_unavailable", StoreUnavailable.told)
         case HTTPException() if error.status_code in _BY_STATUS:
             return Failure(_BY_STATUS[error.status_code], str(error.detail), headers=error.headers or {})
     return Failure("internal", "the request failed on our side; the log says why")
