@@ -38,7 +38,8 @@ def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
         The number of rows by table.
 
     Raises:
-        StoreUnavailable: nothing was deleted, or all was and its bytes are still there. Run it again.
+        NotScrubbed: the rows are deleted, and their bytes are still there. Run it again.
+        StoreUnavailable: nothing was deleted.
     """
     decisions, feedback, events, rejects = DECISIONS.table, FEEDBACK.table, EVENTS.table, REJECTS.table
     with store.writing() as connection:

@@ -5,18 +5,36 @@ before. And when SQLite divides a full page, the half that moves leaves its byte
 them. Only writing the file anew removes those.
 """
 
-import mmap
+import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pydantic_core import to_json
 
-from data.database import BUSY_TIMEOUT_S, StoreUnavailable
+from data.database import StoreUnavailable
+from data.store_file import Identity
 
-EMPTYING_TIMEOUT_S = 2.0
-"""How long to wait for readers of the write-ahead log: nobody can write meanwhile."""
+EMPTYING_TIMEOUT_S = 30.0
+"""How long to try; others read, write and move pages to the file all the time."""
+_ATTEMPT_S = 0.5
+"""How long one attempt waits for readers of the write-ahead log: nobody can write meanwhile."""
+_PAUSE_S = 0.05
+_READ_BYTES = 1 << 22
+_DESCRIPTORS: dict[Identity, int] = {}
+"""Of files that were looked through. They stay open: by closing any descriptor of a file, a process gives up all locks
+that SQLite has on it, and the next one to close the database elsewhere deletes the write-ahead log that is in use."""
+
+
+class NotScrubbed(StoreUnavailable):
+    """The rows are deleted, and their bytes may still be in the file."""
+
+    told = (
+        "the rows are deleted, but copies of their bytes may still be in the log's file, which was in use all the "
+        "time: ask for it again, it then goes on from there"
+    )
 
 
 def scrub(path: Path, text: str) -> None:
@@ -26,33 +44,68 @@ def scrub(path: Path, text: str) -> None:
     too, such as a short number, is always found.
 
     Raises:
-        StoreUnavailable: somebody was reading or writing all the time, or the disk is full.
+        NotScrubbed: somebody was reading or writing all the time, or the disk is full.
     """
+    deadline = time.monotonic() + EMPTYING_TIMEOUT_S
     with _opened(path) as connection:
-        _empty_wal(connection)
+        _repeat(lambda: _empty_wal(connection), deadline)
         if _holds(path, text):
-            connection.execute("VACUUM")
-            _empty_wal(connection)
+            _repeat(lambda: _rewrite(connection), deadline)
+            _repeat(lambda: _empty_wal(connection), time.monotonic() + EMPTYING_TIMEOUT_S)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    attempt_s = min(_ATTEMPT_S, EMPTYING_TIMEOUT_S)
     try:
-        with closing(sqlite3.connect(path, BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(path, attempt_s, isolation_level=None)) as connection:
             yield connection
     except sqlite3.OperationalError as error:
-        raise StoreUnavailable(f"the log's database cannot answer now: {error}") from error
+        raise NotScrubbed(f"the rows are deleted, but the file could not be written anew: {error}") from error
 
 
-def _empty_wal(connection: sqlite3.Connection) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {int(1000 * EMPTYING_TIMEOUT_S)}")
+def _repeat(attempt: Callable[[], bool], deadline: float) -> None:
+    """Attempt again and again until it succeeds or the time is over."""
+    while not attempt():
+        if time.monotonic() > deadline:
+            raise NotScrubbed(f"the rows are deleted, but the log's file was in use for {EMPTYING_TIMEOUT_S:g} s")
+        time.sleep(_PAUSE_S)
+
+
+def _empty_wal(connection: sqlite3.Connection) -> bool:
+    # Busy at once, without waiting, while another process moves pages to the file.
     (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise StoreUnavailable(f"the write-ahead log was in use for {EMPTYING_TIMEOUT_S:g} s and is not empty yet")
-    connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_S)}")
+    return not busy
+
+
+def _rewrite(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return False
+        raise
+    return True
 
 
 def _holds(path: Path, text: str) -> bool:
     """Return whether the file has a text, as it is or as JSON spells it."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(spelt) >= 0 for spelt in {text.encode(), to_json(text)[1:-1]})
+    wanted = {text.encode(), to_json(text)[1:-1]}
+    overlap = max(map(len, wanted)) - 1
+    descriptor = _descriptor(path)
+    offset, before = 0, b""
+    while data := os.pread(descriptor, _READ_BYTES, offset):
+        offset += len(data)
+        data = before + data
+        if any(one in data for one in wanted):
+            return True
+        before = data[-overlap:] if overlap else b""
+    return False
+
+
+def _descriptor(path: Path) -> int:
+    found = os.stat(path)
+    key = found.st_dev, found.st_ino
+    if key not in _DESCRIPTORS:
+        _DESCRIPTORS[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return _DESCRIPTORS[key]

@@ -1,10 +1,12 @@
 """Users over HTTP: what is kept of them, what happened to them, and forgetting them. FastAPI, no Ray."""
 
 import asyncio
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
+from data.database import StoreUnavailable
 from data.errors import DataError
 from data.schema import Decision
 from data.users import Entry, get_user, history, upsert_user
@@ -13,9 +15,10 @@ from serve.body import JsonRoute
 from serve.catalogue_schemas import Forgotten, HistoryEntry, KeptUser, LoggedEvent, UserRequest, UserResponse
 from serve.edge import Allow
 from serve.errors import Refused
-from serve.forgetting import forget
+from serve.forgetting import Incomplete, forget
 from serve.service import Service
 
+log = logging.getLogger("raycommend.users")
 UserId = Annotated[str, Path(min_length=1, max_length=256)]
 
 
@@ -43,9 +46,14 @@ def router(service: Service) -> APIRouter:
         """Forget a user: in the log, the archive, trained policies and what was derived. For keys of admins."""
         try:
             removed = await asyncio.to_thread(forget, service.store, service.config.settings, user_id)
-        except DataError:
-            message = "a node is being ingested into the archive: forget the user again when that has ended"
-            raise Refused("conflict", message) from None
+        except Incomplete as incomplete:
+            causes = incomplete.failures.values()
+            log.warning("a user is not forgotten everywhere yet: %s", incomplete)
+            if any(isinstance(cause, StoreUnavailable) for cause in causes):
+                raise Refused("store_unavailable", incomplete.told) from None
+            if any(isinstance(cause, DataError) for cause in causes):
+                raise Refused("conflict", incomplete.told) from None
+            raise  # a damaged policy is a fault of ours
         return Forgotten(removed=removed)
 
     return routes

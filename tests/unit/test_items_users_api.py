@@ -9,9 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.archive import Archive
-from data.database import StoreUnavailable
 from data.node import load_node
 from data.schema import Event
+from data.scrub import NotScrubbed
 from data.store import Store
 from serve.api.v1 import create_api
 from serve.config import ServiceConfig
@@ -123,20 +123,27 @@ def test_an_ingestion_in_the_way_is_a_conflict_that_passes(client: TestClient, s
     with archive.lock("online_retail"):
         error = client.delete(f"/v1/users/{HIM}")
     assert (error.status_code, error.json()["error"]["code"]) == (409, "conflict")
-    assert str(tmp_path) not in error.text
+    assert error.json()["error"]["message"] == (
+        "forgotten in the trained policies and the log; not finished in the archive: a node is being ingested, ask "
+        "again when that has ended"
+    )
     assert store.counts()["events"] == 0  # the other places are done
     assert client.delete(f"/v1/users/{HIM}").status_code == 200
 
 
 def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path, text: str) -> None:
-        raise StoreUnavailable("in use")
+        raise NotScrubbed("in use")
 
     store.insert([Event(node_id="online_retail", event_id="e", user_id=HIM)])
     with monkeypatch.context() as patch:
         patch.setattr("data.erasure.scrub", fail)
         error = client.delete(f"/v1/users/{HIM}")
     assert (error.status_code, error.json()["error"]["code"]) == (503, "store_unavailable")
+    assert error.headers["Retry-After"] == "1"
+    message = error.json()["error"]["message"]
+    assert message.startswith("forgotten in the trained policies and the archive; not finished in the log: the rows ")
+    assert "nothing was stored" not in message
     assert client.delete(f"/v1/users/{HIM}").json()["removed"]["events"] == 0
 
 
