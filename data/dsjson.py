@@ -17,6 +17,7 @@ from pydantic_core import to_json
 from data.attribution import attribute
 from data.database import StoreError
 from data.errors import DataError
+from data.private import keep_private
 from data.schema import Decision, Feedback, RewardSpec
 from data.settings import Settings
 from data.sources.dsjson import REWARD, from_line, to_line
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "export":
             command.add_argument("--reward", type=Path, help="JSON file of a reward specification")
     options = parser.parse_args(arguments)
+    keep_private(Settings().home)
     try:
         store = Store.open(options.store)
         try:

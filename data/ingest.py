@@ -23,6 +23,7 @@ from data.archive import Archive, sync
 from data.errors import DataError
 from data.files import InputFile, find_files
 from data.node import NodeSpec, load_node
+from data.private import keep_private
 from data.reading import Piece, divide, task_rows
 from data.scaler import Moments, Scaler, merge_moments
 from data.settings import Settings
@@ -251,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", default=Settings().archive_uri, help="default: %(default)s")
     parser.add_argument("--refit-scaler", action="store_true", help="fit the next version of the scaler on this input")
     options = parser.parse_args(arguments)
+    keep_private(Settings().home)
     try:
         node = load_node(options.node)
         summary = ingest(

@@ -16,11 +16,14 @@ def keep_private(home: Path) -> None:
     Called where a process begins, before it writes. A folder that everybody may write to, such as /tmp, stays as it
     is, and only what is in it is taken back.
     """
-    os.umask(_OTHERS)
-    if not home.exists():
-        home.mkdir(mode=stat.S_IRWXU, parents=True)
-    elif mended := make_private(*_within(home)):
+    create_private()
+    if mended := make_private(*_within(home)):
         log.warning("%d files and folders in %s were open to others, and are no longer", mended, home)
+
+
+def create_private() -> None:
+    """Let what this process and its children create be for their owner only; for tasks of a Ray that others started."""
+    os.umask(_OTHERS)
 
 
 def make_private(*paths: Path) -> int:

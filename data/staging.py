@@ -20,6 +20,7 @@ from data.archive import Archive, Kind, sync
 from data.clean import clean, finish_events, finish_rejects
 from data.digest import raw_bytes
 from data.node import NodeSpec
+from data.private import create_private
 from data.reading import Block, Piece, read_piece
 from data.scaler import Moments, Scaler
 
@@ -57,6 +58,7 @@ def stage_piece(piece: Piece, job: Job) -> Iterator[pa.Table]:
     Raises:
         DataError: the file turned out to be damaged.
     """
+    create_private()
     for block in read_piece(piece, job.node):
         if block.table.num_rows:
             yield stage_block(block, piece, job)
@@ -128,6 +130,7 @@ def merge_partitions(partitions: Sequence[int], job: Job, staged: Sequence[str],
         One row for each partition and kind: kind, path of the Parquet file in the staging folder (null where nothing
         is new), prefix, and the numbers of new, duplicate and already known rows.
     """
+    create_private()
     finish: dict[Kind, Finish] = {
         "events": lambda table: finish_events(table, job.node, scaler, encoded_text=True),
         "rejects": lambda table: finish_rejects(table, job.node, encoded_text=True),

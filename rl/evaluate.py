@@ -19,6 +19,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
+from data.private import keep_private
 from data.purchases import purchase_lines
 from data.settings import Settings
 from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load_any
@@ -200,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     playing.add_argument("--seed", type=int, default=1_000_000, help="of the simulator (default: 1000000)")
     parser.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
     options, settings = parser.parse_args(arguments), Settings()
+    keep_private(settings.home)
     try:
         with threadpool_limits(1, "blas"):
             rows = _rows(options, settings)

@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from data.private import keep_private
 from data.settings import Settings
 from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load, sha256_of
 from rl.policy import PolicyError
@@ -260,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pointing.add_argument("version", type=int)
     commands.add_parser("show", help="list versions and aliases")
     options, settings = parser.parse_args(arguments), Settings()
+    keep_private(settings.home)
     try:
         match options.command:
             case "register":

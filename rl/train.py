@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.errors import DataError
+from data.private import keep_private
 from data.settings import Settings
 from rl.artefact import ArtefactError
 from rl.config import TrainingConfig, load
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         module = find(kind or RETAIL)
         experiment, settings = load(module.Experiment, given), Settings()
+        keep_private(settings.home)
         report = module.run(experiment, settings)
     except (ArtefactError, DataError, PolicyError, TrainingError, UnknownKindError) as error:
         print(f"rl.train: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ is given again.
 import sys
 from collections.abc import Sequence
 
+from data.private import keep_private
 from data.settings import Settings
 from rl.config import load
 from rl.policy import PolicyError
@@ -17,6 +18,7 @@ from rl.training.search import Tuning
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command: progress on standard error, the best experiment as TOML on standard output."""
     tuning = load(Tuning, sys.argv[1:] if arguments is None else arguments)
+    keep_private(Settings().home)
     try:
         tuning.check()
         print(f"{tuning.name}: loading Ray Tune", file=sys.stderr, flush=True)

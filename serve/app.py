@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from data.archive import Archive
 from data.database import StoreError
 from data.node import load_node
+from data.private import keep_private
 from data.store import Store
 from data.writer_process import WriterProcess
 from serve import logs
@@ -63,6 +64,7 @@ class Learner:
         os.nice(_COURTESY)
         threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
         settings = config.settings
+        keep_private(settings.home)
         store = self._store = Store.open(settings.store_url)
         sources: list[PlanSource] = [Configured(config, settings, store), PersonalizerSource(settings, store)]
         self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
@@ -109,6 +111,7 @@ class Gateway:
         """Open the log; the policies come from the learner."""
         threadpool_limits(1, "blas")
         settings = config.settings
+        keep_private(settings.home)
         # Through Ray's own objects: Serve's messages may have 4 MiB, and a large catalogue's snapshot has more.
         self._learner = learner.options(_by_reference=True)
         store = Store.open(settings.store_url)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from data.database import StoreError
+from data.private import keep_private
 from data.settings import Settings
 from data.state import ERASURES
 from data.store import Store
@@ -156,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, default=None, help="default: audit/DAY.png in the home")
     options = parser.parse_args(arguments)
     settings = Settings(home=options.home, store=None, archive=None) if options.home else Settings()
+    keep_private(settings.home)
     day = options.day or datetime.now(UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC)
     try:

@@ -24,6 +24,7 @@ from data.errors import DataError
 from data.features import EncoderConfig, fit
 from data.ingest import ingest
 from data.node import load_node
+from data.private import keep_private
 from data.schema import RewardSpec
 from data.settings import Settings
 from data.store import Store
@@ -178,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     settings = Settings(home=options.home.absolute(), store=None, archive=None)
+    keep_private(settings.home)
     rng = np.random.default_rng(options.seed)
     os.environ.pop("RAYCOMMEND_API_KEY", None)  # the demo's customers have none
     os.environ.update(ray_environment(drain_s=1))

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from data.database import StoreError
+from data.private import keep_private
 from data.settings import Settings
 from data.state import KEYS
 from data.store import Store
@@ -247,9 +248,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    given = _parser().parse_args(argv)
+    given, settings = _parser().parse_args(argv), Settings()
+    keep_private(settings.home)
     try:
-        store = Store.open(given.store or Settings().store_url)
+        store = Store.open(given.store or settings.store_url)
         try:
             print(_run(given, store))
         finally:

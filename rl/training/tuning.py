@@ -14,6 +14,7 @@ import ray.tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
+from data.private import create_private
 from data.settings import Settings
 from rl.training.curve import Point
 from rl.training.errors import TrainingError
@@ -115,6 +116,7 @@ def run_trial(sampled: dict[str, Any], *, tuning: Tuning, home: Path) -> None:
     """Train one trial in a process of Ray Tune, in a home of its own, where it is continued if it was killed."""
     from rl.training.rllib import train  # torch takes seconds
 
+    create_private()
     name = ray.tune.get_context().get_trial_id()
     experiment = tuning.trial(sampled | {"name": f"trial-{name}", "track": False})
     with Display(experiment.name, experiment.env_steps) as display:

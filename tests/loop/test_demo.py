@@ -12,12 +12,14 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.modes import open_to_others
 from tests.ports import free_port
 
 
 def demo(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "serve.demo", "--exit", "--home", str(home), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, umask=0o022)
 
 
 def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
@@ -33,6 +35,7 @@ def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
     assert all(len(shares) > 500 and max(shares) <= 1 for shares in numbers["share_of_oracle"].values())
     assert (home / "rewards.png").read_bytes().startswith(b"\x89PNG")
     assert "events lost: 0 of" in done.stderr
+    assert open_to_others(home) == []
 
 
 def test_it_stays_up_until_it_is_told_to_stop_and_leaves_nothing_running(tmp_path: Path) -> None:

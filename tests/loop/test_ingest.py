@@ -23,6 +23,7 @@ from data.archive import Archive, read_events, read_rejects
 from data.errors import DataError
 from data.ingest import Summary, ingest, main
 from data.node import NodeSpec, load_node
+from tests.modes import open_to_others
 from tests.nodes import FAULTS
 
 NODE = load_node("online_retail")
@@ -63,6 +64,13 @@ def write(path: Path, records: list[dict[str, Any]]) -> Path:
     else:
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
+
+
+def test_the_archive_is_its_owners_alone_whoever_started_ray(tmp_path: Path) -> None:
+    path = write(tmp_path / "in" / "a.csv", rows(50))
+    assert main(["--node", "online_retail", str(path), "--archive", str(tmp_path / "archive")]) == 0
+    assert files(tmp_path / "archive")
+    assert open_to_others(tmp_path / "archive") == []
 
 
 def tables(archive: Path, node: NodeSpec = NODE) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

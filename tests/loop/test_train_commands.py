@@ -19,6 +19,7 @@ from rl.artefact import load, load_any
 from rl.policies import SlateTransformerConfig, TransformerConfig
 from rl.policies.q_config import QNetworkConfig
 from rl.policy import Query
+from tests.modes import open_to_others
 
 ROOT = Path(__file__).parents[2]
 SHOP = [
@@ -46,7 +47,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     arguments = [*SHOP, "--name", "killed", "--env_steps", "2048", "--evaluation.every", "512"]
     command = [sys.executable, "-m", "rl.train", *arguments, "--checkpoint_every_s", "0"]
     with (home / "first").open("w") as said:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True, umask=0o022
+        )
         try:
             deadline = time.monotonic() + 300
             while not list((home / "runs/killed").glob("checkpoint-*")):
@@ -56,7 +59,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, umask=0o022)
     assert done.returncode == 0, done.stderr
     return Killed(home, (home / "first").read_text(), done.stderr, json.loads(done.stdout))
 
@@ -68,6 +71,11 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_right_total(killed: Kil
     assert [steps for steps, _ in killed.report["curve"]] == [512, 1_024, 1_536, 2_048]
     assert not list((killed.home / "runs/killed").glob("checkpoint*"))
     assert (killed.home / "runs/killed/curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_run_writes_is_its_owners_alone(killed: Killed) -> None:
+    assert (killed.home / "mlflow.db").is_file()
+    assert open_to_others(killed.home) == []
 
 
 def test_progress_is_told_before_anything_slow_and_with_the_time_left(killed: Killed) -> None:

@@ -325,9 +325,21 @@ def test_a_home_that_was_open_to_others_is_mended(tmp_path: Path, caplog: pytest
         keep_private(home)
         assert not caplog.records
         keep_private(tmp_path / "another")
+        (tmp_path / "another").mkdir()
         assert mode(tmp_path / "another") == 0o700
     finally:
         os.umask(before)
+
+
+def test_forgetting_waits_for_who_reads(store: Store, path: Path) -> None:
+    store.insert([decision("d")])
+    with closing(sqlite3.connect(path, check_same_thread=False)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM decisions").fetchall()
+        end = threading.Timer(3.0, reader.rollback)
+        end.start()
+        assert erase_from_store(store, "u")["decisions"] == 1
+        end.join()
 
 
 def test_forgetting_succeeds_while_others_write_and_move_pages(store: Store, path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from data.database import StoreUnavailable
+from data.database import StoreUnavailable, StoreUnconfirmed
 from data.schema import Decision, Event, Features, Feedback, Reject, Rules, Slot, Version
 from data.store import Store, Stored
 from data.tables import AnyRecord
@@ -280,6 +280,67 @@ def test_a_killed_child_is_told_to_those_who_wait_and_replaced(url: str, tmp_pat
     run(url, commit)
     with closing(Store.open(url)) as store:
         assert {d.decision_id for _, d in store.decisions()} == {"before", "w0", "w1", "w2"}
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_hung_child_is_noticed_killed_and_replaced(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """Whether anybody waits for it or not: who does is told, and what was acknowledged is there."""
+    monkeypatch.setattr("data.writer_link.SILENT_BEATS", 2)
+
+    async def commit(writer: WriterProcess) -> None:
+        assert (await writer.commit([decision("before")]))[0].inserted
+        first = child_of(writer)
+        os.kill(first, signal.SIGSTOP)
+        began = time.monotonic()
+        if asked:
+            waiting = [writer.commit([decision(f"w{n}")]) for n in range(3)]
+            for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(outcome, StoreUnconfirmed)
+                assert "was silent for 3 s and was killed" in str(outcome)
+        else:
+            while _lives(first):
+                await asyncio.sleep(0.1)
+        assert time.monotonic() - began < 10
+        again = await asyncio.gather(*(writer.commit([decision(f"w{n}")]) for n in range(3)))
+        assert [rows[0].inserted for rows in again] == [True, True, True]
+        assert child_of(writer) != first
+
+    run(url, commit)
+    with closing(Store.open(url)) as store:
+        assert {d.decision_id for _, d in store.decisions()} == {"before", "w0", "w1", "w2"}
+
+
+def test_a_child_that_is_alive_and_does_not_answer_is_replaced_too(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.writer_link.UNANSWERED_BEATS", 2)
+
+    async def commit(writer: WriterProcess) -> None:
+        other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnconfirmed, match="did not answer for 3 s and was killed"):
+            await writer.commit([decision("d")])
+        other.execute("ROLLBACK")
+        other.close()
+        assert (await writer.commit([decision("d")]))[0].inserted
+
+    run(url, commit)
+
+
+def test_a_parent_that_was_stopped_itself_kills_nobody(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.writer_link.SILENT_BEATS", 2)
+
+    async def commit(writer: WriterProcess) -> None:
+        first = child_of(writer)
+        await asyncio.sleep(0.5)
+        time.sleep(5)  # as long as both are stopped, say by a machine that sleeps
+        assert (await writer.commit([decision("d")]))[0].inserted
+        await asyncio.sleep(1.5)
+        assert child_of(writer) == first
+
+    run(url, commit)
 
 
 def test_a_log_that_cannot_be_opened_is_an_error_not_a_wait(tmp_path: Path) -> None:
