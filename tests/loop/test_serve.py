@@ -221,9 +221,11 @@ def test_retries_while_a_replica_dies_count_once(server: Server, home: Path) -> 
     assert {len(reports) for reports in store.feedback_of(list(logged)).values()} == {1}
     assert len(store.feedback_of(list(logged))) == 160
     store.close()
-    for answer in answers[::20]:
-        again = insist(server, "/v1/recommend", {"k": 9, "decision_id": answer["decision_id"]})
-        assert again["items"] == answer["items"]
+    for n in range(0, 160, 20):
+        body = {"k": 2, "user_id": f"1200{n % 9}", "decision_id": f"dying {n}"}
+        assert insist(server, "/v1/recommend", body)["items"] == answers[n]["items"]
+        other = server.client.post("/v1/recommend", json={**body, "k": 9})
+        assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
 
 
 def test_restarted_it_comes_back_with_what_it_had_learned(server: Server, home: Path) -> None:

@@ -1,0 +1,107 @@
+"""What becomes of the log's file while the service runs, over real HTTP: it is said at once, and nothing is lost."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.loop.test_serve import Server, start, stop, wait_for
+from tests.modes import open_to_others
+from tests.shops import save_policies, small_market
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("home")
+    save_policies(home, small_market()[1])
+    server = start(home)
+    yield server
+    stop(server)
+
+
+def ask(server: Server, decision_id: str) -> httpx.Response:
+    return server.client.post("/v1/recommend", json={"k": 1, "decision_id": decision_id})
+
+
+def logged(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {row[0] for row in connection.execute("SELECT decision_id FROM decisions")}
+
+
+def acknowledged(server: Server, name: str, during_s: float) -> tuple[set[str], list[httpx.Response]]:
+    """Ask for some seconds; returns the ids that were acknowledged, and the refusals."""
+    ids, refused, end = set[str](), list[httpx.Response](), time.monotonic() + during_s
+    while time.monotonic() < end:
+        decision_id = f"{name}-{len(ids) + len(refused)}"
+        answer = ask(server, decision_id)
+        if answer.status_code == 200:
+            ids.add(decision_id)
+        else:
+            refused.append(answer)
+            time.sleep(0.05)
+    return ids, refused
+
+
+def test_home_and_log_are_their_owners_alone(server: Server) -> None:
+    assert ask(server, "first").status_code == 200
+    assert open_to_others(server.home) == []
+
+
+def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(server: Server) -> None:
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    writers = [process for process in family if "data.writer_process" in " ".join(process.cmdline())]
+    assert len(writers) == 2
+    for writer in writers:
+        os.kill(writer.pid, signal.SIGSTOP)
+    ids, refused = acknowledged(server, "hung", 20)
+    assert refused
+    assert {(answer.status_code, answer.headers.get("Retry-After")) for answer in refused} == {(503, "1")}
+    assert len(ids) > 10
+    assert ids <= logged(server.home / "store.db")
+    assert not any(_runs(writer) for writer in writers)
+
+
+def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_back(server: Server) -> None:
+    away = server.home.parent / f"{server.home.name}-away"
+    away.mkdir()
+    for file in server.home.glob("store.db*"):
+        file.rename(away / file.name)
+    ids, refused = acknowledged(server, "away", 5)
+    assert ids == set()
+    errors: list[dict[str, Any]] = [answer.json()["error"] for answer in refused]
+    assert {error["code"] for error in errors} == {"store_unavailable"}
+    assert all("file was deleted or replaced" in error["message"] for error in errors)
+    assert not (server.home / "store.db").exists()
+    for file in away.iterdir():
+        file.rename(server.home / file.name)
+    ids, _ = acknowledged(server, "back", 2)
+    assert len(ids) > 10
+    assert ids | {"first"} <= logged(server.home / "store.db")
+
+
+def test_another_log_in_its_place_is_begun_with_anew(server: Server) -> None:
+    path = server.home / "store.db"
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(server.home / "backup.db")) as copy:
+        source.backup(copy)
+    assert ask(server, "after the backup").status_code == 200
+    for file in server.home.glob("store.db*"):
+        file.unlink()
+    shutil.move(server.home / "backup.db", path)
+    assert ask(server, "nowhere").status_code == 503
+    wait_for(lambda: ask(server, "new").status_code == 200, 90)
+    ids, _ = acknowledged(server, "anew", 5)
+    assert {"first", "new", *ids} <= logged(path)
+    assert "after the backup" not in logged(path)
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
