@@ -63,9 +63,10 @@ def check(client: TestClient, path: str, body: Any) -> Any:
     answer = response.json()
     if response.status_code == 201:
         return answer
-    assert response.status_code == 400, (response.status_code, response.text)
+    assert response.status_code in (400, 409), (response.status_code, response.text)
     assert set(answer) == {"error"}
     assert answer["error"]["message"]
+    assert (response.status_code == 409) == (answer["error"]["code"] == "EventIdConflict")
     return None
 
 
