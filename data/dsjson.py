@@ -1,15 +1,19 @@
 """Export the log as DSJSON lines, import such lines: `python -m data.dsjson export|import --help`. No Ray.
 
-The last line that it prints is a JSON object of counts; lines that cannot be imported are named on stderr with what is
-wrong with them, and left out.
+The last line that it prints is a JSON object of counts. Lines that cannot be imported are left out and counted; the
+first of them are named on stderr with what is wrong with them.
 """
 
 import argparse
+import io
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO, TypeAlias, cast
 
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -20,11 +24,17 @@ from data.errors import DataError
 from data.private import keep_private
 from data.schema import Decision, Feedback, RewardSpec
 from data.settings import Settings
-from data.sources.dsjson import REWARD, from_line, to_line
+from data.sources.compressed import lines_of
+from data.sources.dsjson import from_line, to_line
+from data.sources.dsjson_others import REWARD
 from data.store import Store
 
 PERSONALIZER = "personalizer"
+LISTED = 20
+"""Rejected lines that are named."""
 _AT_ONCE = 1_000
+
+_Rejected: TypeAlias = list[tuple[int, str]]
 
 
 def default_spec(loop: str) -> RewardSpec:
@@ -32,53 +42,108 @@ def default_spec(loop: str) -> RewardSpec:
     return RewardSpec(weights={REWARD: 1.0}, aggregation="first") if loop == PERSONALIZER else RewardSpec()
 
 
-def export(store: Store, loop: str, spec: RewardSpec, counts: Counter[str]) -> Iterator[str]:
+def spec_of(store: Store, loop: str, objective: str) -> RewardSpec:
+    """Return what feedback is worth under which the loop learns an objective: that of its last fold, if there is one.
+
+    Raises:
+        StoreError: the log cannot be read.
+    """
+    for version in store.begun(loop, objective):
+        spec = (version.begins or {}).get("spec")
+        if isinstance(spec, dict) and "reward" in spec:
+            return RewardSpec.model_validate(spec["reward"])
+    return default_spec(loop)
+
+
+def export(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str]) -> Iterator[str]:
     """Yield a line for each decision of a loop that is due to be learned, in log order.
+
+    A reward is that of `spec`; None: that of the decision's objective, see `spec_of`.
 
     `counts` gets how many were exported, how many are pending (their windows are open and nothing was observed, or they
     wait to be activated), and how many are empty.
     """
-    last = 0
+    last, learned = 0, cache(lambda objective: spec_of(store, loop, objective))
     while rows := store.decisions(last, _AT_ONCE, loop=loop):
         last, now = rows[-1][0], store.now()
         feedback_of = store.feedback_of([decision.decision_id for _, decision in rows])
         for _, decision in rows:
             feedback = feedback_of.get(decision.decision_id, [])
-            outcome = attribute(decision, feedback, spec, now)
+            outcome = attribute(decision, feedback, spec or learned(decision.objective), now)
             state = "empty" if not decision.slate else "exported" if outcome.due else "pending"
             counts[state] += 1
             if state == "exported":
                 yield to_line(outcome, feedback)
 
 
-def load(store: Store, lines: Iterable[bytes], loop: str) -> tuple[Counter[str], list[tuple[int, str]]]:
+def load(
+    store: Store, lines: Iterable[bytes | DataError], loop: str, time: datetime | None = None
+) -> tuple[Counter[str], _Rejected]:
     """Put lines into the log; what is in it already, by its id, stays as it is.
 
+    Args:
+        store: the log.
+        lines: see `lines_of`.
+        loop: which loop the lines of others are to belong to.
+        time: when it was, of lines that do not say so.
+
     Returns:
-        Counts of decisions and of feedback that were new, of what was known, and of rejected lines; and for each of
-        these its number, from 1, and what is wrong with it.
+        Counts of decisions and of feedback that were new, how many of the feedback are `orphans` of no decision that
+        the log has, of records that were known, of lines `passed_over` as they say nothing, and of rejected lines; and
+        of the first `LISTED` of these the number, from 1, and what is wrong with it.
+
+    Raises:
+        DataError: the lines end before their end.
     """
-    counts, rejected = Counter({"decisions": 0, "feedback": 0, "known": 0, "rejected": 0}), list[tuple[int, str]]()
-    batch: list[Decision | Feedback] = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
+    names = ("decisions", "feedback", "orphans", "known", "passed_over", "rejected")
+    counts, rejected = Counter(dict.fromkeys(names, 0)), list[tuple[int, str]]()
+    batch: list[tuple[int, Decision | Feedback]] = []
+    equal: Counter[int] = Counter()  # by a hash: how many lines were the same
+    try:
+        for number, line in enumerate(lines, start=1):
+            if line == b"":
+                continue
             try:
-                found = from_line(line, loop)
-                batch += [found.decision, *found.feedback]
+                if isinstance(line, DataError):
+                    raise line
+                key = int.from_bytes(blake2b(line, digest_size=8).digest())
+                found = from_line(line, loop, time, equal[key])
+                equal[key] += 1
             except DataError as error:
-                rejected.append((number, str(error)))
-        if len(batch) >= _AT_ONCE:
-            _put(store, batch, counts)
-            batch = []
-    _put(store, batch, counts)
-    counts["rejected"] = len(rejected)
+                _reject(number, str(error), counts, rejected)
+                continue
+            if found is None:
+                counts["passed_over"] += 1
+                continue
+            batch += [(number, record) for record in (found.decision, *found.feedback) if record is not None]
+            if len(batch) >= _AT_ONCE:
+                _put(store, batch, counts, rejected)
+                batch = []
+    finally:
+        _put(store, batch, counts, rejected)
     return counts, rejected
 
 
-def _put(store: Store, batch: Sequence[Decision | Feedback], counts: Counter[str]) -> None:
-    for stored in store.insert(batch, received=True) if batch else []:
-        name = "decisions" if isinstance(stored.record, Decision) else "feedback"
-        counts[name if stored.inserted else "known"] += 1
+def _reject(number: int, reason: str, counts: Counter[str], rejected: _Rejected) -> None:
+    counts["rejected"] += 1
+    if len(rejected) < LISTED:
+        rejected.append((number, reason))
+
+
+def _put(
+    store: Store, batch: Sequence[tuple[int, Decision | Feedback]], counts: Counter[str], rejected: _Rejected
+) -> None:
+    for (number, record), stored in zip(
+        batch, store.insert([record for _, record in batch], received=True), strict=True
+    ):
+        if stored.inserted:
+            counts["decisions" if isinstance(record, Decision) else "feedback"] += 1
+            counts["orphans"] += stored.orphan
+        elif stored.record == record:
+            counts["known"] += 1
+        else:
+            what = "decision" if isinstance(record, Decision) else "feedback"
+            _reject(number, f"the log has another {what} of this id, which stays as it is", counts, rejected)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--store", default=Settings().store_url, help="the log; default: %(default)s")
         command.add_argument("--loop", default=PERSONALIZER, help="which learning loop; default: %(default)s")
         if name == "export":
-            command.add_argument("--reward", type=Path, help="JSON file of a reward specification")
+            command.add_argument("--reward", type=Path, help="JSON file of a reward specification; default: the loop's")
+        else:
+            command.add_argument("--time", type=_time, help="when it was, of lines that do not say so; ISO 8601, UTC")
     options = parser.parse_args(arguments)
     keep_private(Settings().home)
     try:
@@ -108,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(store: Store, options: argparse.Namespace) -> Counter[str]:
-    spec, counts = default_spec(options.loop), Counter({"exported": 0, "pending": 0, "empty": 0})
+    spec, counts = None, Counter({"exported": 0, "pending": 0, "empty": 0})
     if options.reward is not None:
         try:
             spec = RewardSpec.model_validate_json(options.reward.read_bytes())
@@ -127,17 +194,32 @@ def _write(lines: Iterable[str], file: TextIO) -> None:
     file.writelines(f"{line}\n" for line in lines)
 
 
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 def _import(store: Store, options: argparse.Namespace) -> Counter[str]:
     if str(options.path) == "-":
-        return _load(store, sys.stdin.buffer, options.loop)
+        return _load(store, cast(io.BufferedReader, sys.stdin.buffer), options)
     with options.path.open("rb") as file:
-        return _load(store, file, options.loop)
+        return _load(store, file, options)
 
 
-def _load(store: Store, file: BinaryIO, loop: str) -> Counter[str]:
-    counts, rejected = load(store, file, loop)
+def _load(store: Store, file: io.BufferedReader, options: argparse.Namespace) -> Counter[str]:
+    try:
+        counts, rejected = load(store, lines_of(file), options.loop, options.time)
+    except DataError as error:
+        raise DataError(f"{options.path}: {error}; the lines before are in the log") from error
+    if not any(counts[name] for name in ("decisions", "feedback", "known")):
+        why = "it has no line of DSJSON"
+        if rejected:
+            why = f"rejected lines: {counts['rejected']:,}, the first, line {rejected[0][0]}: {rejected[0][1]}"
+        raise DataError(f"nothing of {options.path} could be imported: {why}")
     for number, reason in rejected:
         print(f"line {number}: {reason}", file=sys.stderr)
+    if more := counts["rejected"] - len(rejected):
+        print(f"and {more:,} more", file=sys.stderr)
     return counts
 
 
