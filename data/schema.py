@@ -141,6 +141,9 @@ class Decision(Record):
     """Which reward specification the policy was asked to earn most under."""
     deferred: bool = False
     """It was not certain that it would be shown: nothing is learned from it before feedback of kind `ACTIVATE`."""
+    weight: Annotated[FiniteFloat, Field(ge=1, le=1e6)] = 1.0
+    """How many decisions like it it stands for in what is learned: more than 1 where others were left out of a log that
+    was imported."""
     probabilities: tuple[float, ...] = ()
     """Of each candidate: the distribution of the first slot, where the client is told it."""
     features: Features | None = None

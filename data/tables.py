@@ -138,6 +138,7 @@ DECISIONS = _log(
     *(_text(name) for name in ("policy", "policy_version", "mode")),
     _text("objective", "default"),
     sa.Column("deferred", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("weight", sa.Double, nullable=False, server_default=sa.text("1")),
     sa.Column("probabilities", _JsonTuple, nullable=False, server_default="[]"),
     sa.Column("features", _JsonModel(Features)),
     sa.Column("rules", _JsonModel(Rules)),

@@ -13,14 +13,14 @@ from data.attribution import Outcome
 from data.schema import Decision
 from rl.encoding import Visit, VisitEncoder
 from rl.json_features import for_slot
-from rl.policy import Observations, Slates
+from rl.policy import WEIGHTED, Observations, Slates
 
 
 def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Observations:
     """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
     decisions = [outcome.decision for outcome in outcomes]
     rewards = np.array([reward for outcome in outcomes for reward in outcome.rewards], dtype=np.float64)
-    return _shown(decisions, rewards, np.ones(len(rewards)), encoder)
+    return _weighted(decisions, _shown(decisions, rewards, np.ones(len(rewards)), encoder))
 
 
 def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Observations:
@@ -29,7 +29,15 @@ def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Visi
     now = [reward for outcome, _ in outcomes for reward in outcome.rewards]
     before = [reward for _, rewards in outcomes for reward in rewards]
     difference = np.array(now, dtype=np.float64) - np.array(before, dtype=np.float64)
-    return _shown(decisions, difference, np.zeros(len(difference)), encoder)
+    return _weighted(decisions, _shown(decisions, difference, np.zeros(len(difference)), encoder))
+
+
+def _weighted(decisions: Sequence[Decision], observed: Observations) -> Observations:
+    """Return observations of every slot of decisions, each as what a decision stands for would have given together."""
+    if all(decision.weight == 1.0 for decision in decisions):
+        return observed
+    weights = np.array([decision.weight for decision in decisions for _ in decision.slate], dtype=np.float64)
+    return replace(observed, **{name: getattr(observed, name) * weights for name in WEIGHTED})
 
 
 def _shown(

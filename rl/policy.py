@@ -97,7 +97,7 @@ class Observations:
     rewards: FloatArray
     """[N] reward, or the difference to the reward observed before."""
     counts: FloatArray
-    """[N] 1 for a new observation, 0 for a correction."""
+    """[N] 1 for a new observation, or more if it stands for others like it; 0 for a correction."""
     sparse: Sparse | None = None
     """Features by id, of N contexts and the one item shown in each. None: there are none."""
 
@@ -130,6 +130,9 @@ class Observations:
             sparse=None if query.sparse is None else query.sparse.shown(slates.positions),
         )
 
+
+WEIGHTED = ("rewards", "counts")
+"""The fields that are sums over all that an observation stands for."""
 
 DENSE = ("features", "state", "items", "rewards", "counts")
 """The fields of observations that are arrays of N rows."""

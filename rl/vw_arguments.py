@@ -84,9 +84,9 @@ _FILES = {
     *("--cache_file", "--readable_model", "--invert_hash", "--feature_mask", "--daemon", "--port"),
 }
 _KNOWN = (
-    "--epsilon, --squarecb with --gamma_scale, --softmax with --lambda, --bag, --cover, --regcb and --regcbopt of how to "
-    "explore; -q, --quadratic, --cubic, --interactions, --ignore_linear, --ignore, --keep and --noconstant of what to "
-    "learn from; how Vowpal Wabbit itself learns, such as -l, --power_t or --cb_type, is accepted and has no effect"
+    "--epsilon, --squarecb with --gamma_scale, --softmax with --lambda, --bag, --cover, --regcb and --regcbopt of how "
+    "to explore; -q, --quadratic, --cubic, --interactions, --ignore_linear, --ignore, --keep and --noconstant of what "
+    "to learn from; how Vowpal Wabbit itself learns, such as -l, --power_t or --cb_type, is accepted and has no effect"
 )
 
 

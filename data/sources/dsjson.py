@@ -63,6 +63,8 @@ def to_line(outcome: Outcome, feedback: Sequence[Feedback]) -> str:
     else:
         row |= _chosen(decision, positions[0], outcome.reward) | {"o": observed}
         row["c"] = _described(_context(decision), CONTEXT) | actions
+    if decision.weight != 1.0:
+        row["pdrop"] = 1.0 - 1.0 / decision.weight
     row["VWState"] = {"m": decision.policy_version}
     row[_OWN] = _as_said(decision) | {
         "decision": decision.model_dump(mode="json", exclude={"features"}, exclude_defaults=True),

@@ -68,6 +68,7 @@ def decision_of(row: Json, raw: bytes, loop: str, time: datetime | None, nth: in
         policy=_POLICY,
         policy_version=_version(row),
         deferred=_deferred(row, outcomes),
+        weight=_weight(row),
         probabilities=() if "_slots" in c else distribution_of(row, len(actions), shown[0], propensities[0]),
         features=Features(context=objects_of(c), items=tuple(objects_of(action) for action in actions)),
         slots=_slots(row, c, outcomes, candidates),
@@ -178,6 +179,16 @@ def _decision_id(event: str, loop: str) -> str:
 def _version(row: Json) -> str:
     state = row.get("VWState")
     return (id_of(state.get("m")) if isinstance(state, dict) else None) or _POLICY
+
+
+def _weight(row: Json) -> float:
+    """Return how many lines a line stands for, as its `pdrop` is the share of those like it that was left out."""
+    left_out = number_of(row.get("pdrop", 0.0), "pdrop")
+    if left_out == 1.0:
+        raise DataError("its pdrop is 1: all such lines were left out, so it has no weight")
+    if not 0.0 <= left_out < 1.0:
+        raise DataError(f"pdrop must be in [0, 1), got {left_out}")
+    return 1.0 / (1.0 - left_out)
 
 
 def _deferred(row: Json, outcomes: Sequence[Json]) -> bool:

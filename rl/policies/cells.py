@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from rl.policy import FloatArray, IntArray, PolicyError, checked
 
+_AGAIN = 2.0  # observations from which on a cell is one that was seen again
+
 
 @dataclass(slots=True, eq=False)
 class Cell:
@@ -43,21 +45,21 @@ class Cells:
         """Return the cell of a key, if there is one."""
         return self._often.get(key) or self._once.get(key)
 
-    def observe(self, key: int) -> Cell:
-        """Return the cell that an observation belongs to, and count it there.
+    def observe(self, key: int, count: float) -> Cell:
+        """Return the cell that an observation belongs to, and count it there as often as it says.
 
         The sums of b and s are the caller's to add. A cell that there is no more room for is not kept.
         """
         cell = self._often.get(key)
         if cell is None:
-            cell = self._once.pop(key, None)
-            if cell is None:
-                cell = self._once[key] = Cell()
+            cell = self._once.pop(key, None) or Cell()
+            if cell.n + count < _AGAIN:
+                self._once[key] = cell
                 if len(self._once) > self._limit:
                     del self._once[next(iter(self._once))]
             elif len(self._often) < self._limit:
                 self._often[key] = cell
-        cell.n += 1
+        cell.n += count
         return cell
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
@@ -88,7 +90,7 @@ class Cells:
         loaded, ends = Cells(self._limit), np.cumsum(entries).astype(np.int64)
         for key, end, count, own_n, own_b in zip(keys, ends, entries, n, b, strict=True):
             own = slice(end - int(count), end)
-            there = loaded._once if own_n == 1 else loaded._often
+            there = loaded._once if own_n < _AGAIN else loaded._often
             there[int(key)] = Cell(float(own_n), float(own_b), at[own], s[own])
         if max(len(loaded._once), len(loaded._often)) > self._limit:
             raise PolicyError(f"the saved policy has more than the {self._limit} cells that this one can have")

@@ -202,9 +202,9 @@ class Described(Policy):
         touched: dict[int, tuple[Cell, float, float, list[int]]] = {}  # the cell, its n and b before, and the rows
         for row in np.flatnonzero(keys >= 0):
             key = int(keys[row])
-            cell = self._cells.observe(key) if new[row] else self._cells.get(key)
+            cell = self._cells.observe(key, float(o.counts[row])) if new[row] else self._cells.get(key)
             if cell is not None:
-                touched.setdefault(id(cell), (cell, cell.n - new[row], cell.b, []))[3].append(int(row))
+                touched.setdefault(id(cell), (cell, cell.n - o.counts[row], cell.b, []))[3].append(int(row))
         for cell, n, b, rows in touched.values():
             before = np.zeros(phi.shape[1])
             before[cell.at] = cell.s

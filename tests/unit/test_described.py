@@ -331,9 +331,18 @@ def test_a_dictionary_grows_in_order_and_then_shares_places() -> None:
 def test_cells_seen_once_give_way_and_those_seen_again_stay() -> None:
     cells = Cells(2)
     for key in (1, 1, 2, 3, 4):
-        cells.observe(key)
+        cells.observe(key, 1.0)
     assert [key for key in (1, 2, 3, 4) if cells.get(key)] == [1, 3, 4]
-    assert cells.observe(1).n == 3
+    assert cells.observe(1, 1.0).n == 3
+
+
+def test_a_cell_of_two_observations_in_one_has_been_seen_again() -> None:
+    cells = Cells(2)
+    cells.observe(1, 10.0)
+    for key in (2, 3, 4):
+        cells.observe(key, 1.25)
+    assert [key for key in (1, 2, 3, 4) if cells.get(key)] == [1, 3, 4]
+    assert cells.observe(3, 1.25).n == 2.5
 
 
 def test_recurrence_is_the_share_of_what_came_again() -> None:

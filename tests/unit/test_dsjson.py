@@ -376,6 +376,31 @@ def test_a_line_without_a_time_is_imported_with_one_that_is_given(tmp_path: Path
     store.close()
 
 
+def test_a_line_stands_for_those_like_it_that_were_left_out(empty: Store, tmp_path: Path) -> None:
+    """Vowpal Wabbit gives a line a weight of 1 / (1 - pdrop), and one with a pdrop of 1 none."""
+    counts, rejected = load(empty, (FAULTS / "12-pdrop.dsjson").read_bytes().splitlines(), "personalizer")
+    assert counts == Counter({"decisions": 1, "feedback": 1, "rejected": 1})
+    assert rejected == [(2, "its pdrop is 1: all such lines were left out, so it has no weight")]
+    [(_, kept)] = empty.decisions()
+    assert kept.weight == pytest.approx(10.0, rel=1e-12)
+    [line] = exported(empty)[0]
+    assert json.loads(line)["pdrop"] == pytest.approx(0.9, rel=1e-12)
+    without_ours = {name: value for name, value in json.loads(line).items() if name != "raycommend"}
+    for row in (json.loads(line), without_ours):
+        assert read(row)[0].weight == pytest.approx(10.0, rel=1e-12)
+    path = tmp_path / "log.dsjson"
+    path.write_text(line + "\n")
+    vw = vowpalwabbit.Workspace(f"--dsjson --cb_explore_adf -d {path} --quiet")
+    assert vw.get_weighted_examples() == pytest.approx(10.0, rel=1e-6)
+    vw.finish()
+
+
+@pytest.mark.parametrize("pdrop", [-0.1, 1.5, "NaN", True, 10**400])
+def test_what_is_no_share_of_lines_left_out_is_refused(pdrop: object) -> None:
+    with pytest.raises(DataError, match="pdrop must be"):
+        from_line(json.dumps(VW_LINE | {"pdrop": pdrop}))
+
+
 def test_a_reward_without_its_decision_is_an_orphan_until_that_comes(empty: Store) -> None:
     counts, rejected = load(empty, (FAULTS / "11-dangling.dsjson").read_bytes().splitlines(), "personalizer")
     assert (counts, rejected) == (Counter({"decisions": 1, "feedback": 2, "orphans": 1, "passed_over": 1}), [])

@@ -1,5 +1,6 @@
 """From outcomes to observations, on outcomes made by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,9 +10,10 @@ from pydantic import ValidationError
 from data.attribution import Outcome
 from data.rfm import N_STATES
 from data.schema import Decision, Scalar
-from rl.encoding import Visit
+from rl.encoding import Visit, VisitEncoder
 from rl.fold import correct, observe
-from rl.policies import PolicyConfig, RFMBanditConfig, RidgeConfig, build
+from rl.json_features import DescribedEncoder
+from rl.policies import DescribedConfig, PolicyConfig, RFMBanditConfig, RidgeConfig, build
 from tests.markets import MONDAY, random_encoder
 
 ENCODER = random_encoder(n_users=3, n_items=4, rank=2, rng=np.random.default_rng(0), bought={(2, 3): 4.0})
@@ -77,6 +79,38 @@ def test_observing_and_correcting_is_as_observing_the_end(config: PolicyConfig) 
     for name, array in at_once.state_dict().items():
         assert array.any()
         np.testing.assert_allclose(in_steps.state_dict()[name], array, rtol=0, atol=1e-9)
+
+
+SEVERAL: dict[str, tuple[PolicyConfig, VisitEncoder]] = {
+    "ridge": (RidgeConfig(), ENCODER),
+    "rfm_bandit": (RFMBanditConfig(), ENCODER),
+    "described": (DescribedConfig(), DescribedEncoder(())),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_a_decision_of_weight_3_is_learned_as_three_of_them(kind: str) -> None:
+    """And in two steps, the second of which corrects the first, as at once."""
+    config, encoder = SEVERAL[kind]
+    context: dict[str, Scalar] = {"page": "home"}
+    now, before = outcome("u1", ("i1", "i2"), (5.0, 1.0), context), outcome("u1", ("i1", "i2"), (1.0, 0.0), context)
+    heavy = [replace(o, decision=o.decision.model_copy(update={"weight": 3.0})) for o in (now, before)]
+    once, thrice, weighted, in_steps = (
+        build(config, encoder.n_features, N_STATES, encoder.popularity) for _ in range(4)
+    )
+    once.update(observe([now], encoder))
+    thrice.update(observe([now] * 3, encoder))
+    weighted.update(observe([heavy[0]], encoder))
+    in_steps.update(observe([heavy[1]], encoder))
+    in_steps.update(correct([(heavy[0], before.rewards)], encoder))
+    query = encoder.query([Visit("u1", MONDAY, ("i1", "i2"), context)])
+    expected = thrice.expected(query)
+    assert np.abs(once.expected(query) - expected).max() > 0.01
+    for policy in (weighted, in_steps):
+        np.testing.assert_allclose(policy.expected(query), expected, rtol=0, atol=1e-9)
+        restored = build(config, encoder.n_features, N_STATES, encoder.popularity)
+        restored.load_state_dict(policy.state_dict())
+        np.testing.assert_allclose(restored.expected(query), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

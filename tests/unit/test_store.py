@@ -293,6 +293,7 @@ def test_a_log_of_the_first_version_is_upgraded_in_place(tmp_path: Path) -> None
     store = Store.open(f"sqlite:///{tmp_path}/old.db")
     [(seq, old)] = store.decisions(loop="v1")
     assert (seq, old.decision_id, old.slate, old.objective, old.deferred) == (7, "d", ("x",), "default", False)
+    assert old.weight == 1.0
     assert (old.probabilities, old.features, old.slots) == ((), None, ())
     assert [(seq, item.loop) for seq, item in store.feedback()] == [(3, "v1")]
     [stored] = store.insert([decision("new", features={"context": [{"a": [1.5, None]}], "items": [[], [{}], []]})])
