@@ -26,7 +26,7 @@ from data.schema import Decision, Feedback, RewardSpec
 from data.settings import Settings
 from data.sources.compressed import lines_of
 from data.sources.dsjson import from_line, to_line
-from data.sources.dsjson_others import REWARD
+from data.sources.dsjson_others import REWARD, Repeats
 from data.store import Store
 
 PERSONALIZER = "personalizer"
@@ -98,7 +98,7 @@ def load(
     names = ("decisions", "feedback", "orphans", "known", "passed_over", "rejected")
     counts, rejected = Counter(dict.fromkeys(names, 0)), list[tuple[int, str]]()
     batch: list[tuple[int, Decision | Feedback]] = []
-    equal: Counter[int] = Counter()  # by a hash: how many lines were the same
+    repeats = _repeats()
     try:
         for number, line in enumerate(lines, start=1):
             if line == b"":
@@ -106,9 +106,7 @@ def load(
             try:
                 if isinstance(line, DataError):
                     raise line
-                key = int.from_bytes(blake2b(line, digest_size=8).digest())
-                found = from_line(line, loop, time, equal[key])
-                equal[key] += 1
+                found = from_line(line, loop, time, repeats)
             except DataError as error:
                 _reject(number, str(error), counts, rejected)
                 continue
@@ -122,6 +120,17 @@ def load(
     finally:
         _put(store, batch, counts, rejected)
     return counts, rejected
+
+
+def _repeats() -> Repeats:
+    seen: Counter[int] = Counter()  # by a hash, of the lines that have no other name
+
+    def repeats(line: bytes) -> int:
+        key = int.from_bytes(blake2b(line, digest_size=8).digest())
+        seen[key] += 1
+        return seen[key] - 1
+
+    return repeats
 
 
 def _reject(number: int, reason: str, counts: Counter[str], rejected: _Rejected) -> None:

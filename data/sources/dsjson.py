@@ -19,7 +19,7 @@ from data.attribution import Outcome
 from data.errors import DataError
 from data.schema import CONTEXT_TIME, Decision, Feedback
 from data.sources.dsjson_features import check_features, readable
-from data.sources.dsjson_others import decision_of, observation_of
+from data.sources.dsjson_others import Repeats, decision_of, observation_of
 from data.sources.dsjson_values import CONTEXT, FEATURES, ITEM, Json
 
 _OWN = "raycommend"
@@ -120,7 +120,9 @@ def _described(described: Sequence[Mapping[str, JsonValue]], namespace: str = FE
     return {namespace: readable(described)} if described else {}
 
 
-def from_line(text: str | bytes, loop: str = "personalizer", time: datetime | None = None, nth: int = 0) -> Line | None:
+def from_line(
+    text: str | bytes, loop: str = "personalizer", time: datetime | None = None, repeats: Repeats = lambda _: 0
+) -> Line | None:
     """Read a line that this, Personalizer or VW has written; None if it is a checkpoint, which says nothing.
 
     Of others' lines the actions' ids are `i.id`, or their tags, or else their numbers from 1; a cost is feedback of
@@ -130,7 +132,7 @@ def from_line(text: str | bytes, loop: str = "personalizer", time: datetime | No
         text: the line.
         loop: which loop others' lines are to belong to.
         time: when it was, if the line does not say so.
-        nth: how many equal lines came before: those without an event id get one from their content and this.
+        repeats: lines without an event id get one from their content and from how many equal ones came before.
 
     Raises:
         DataError: it is no such line; says what is wrong.
@@ -143,7 +145,7 @@ def from_line(text: str | bytes, loop: str = "personalizer", time: datetime | No
     except ValueError as error:
         raise DataError(f"not JSON: {error}") from error
     try:
-        return _read(row, raw, loop, time, nth)
+        return _read(row, raw, loop, time, repeats)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'decision'}: {fault['msg']}" for fault in error.errors()]
         raise DataError("; ".join(faults)) from error
@@ -151,7 +153,7 @@ def from_line(text: str | bytes, loop: str = "personalizer", time: datetime | No
         raise DataError(f"a part is missing or of another type: {type(error).__name__} {error}") from error
 
 
-def _read(row: Any, raw: bytes, loop: str, time: datetime | None, nth: int) -> Line | None:
+def _read(row: Any, raw: bytes, loop: str, time: datetime | None, repeats: Repeats) -> Line | None:
     if isinstance(row, dict) and not isinstance(row.get("c"), dict):
         if "RewardValue" in row or "Observations" in row:
             return Line(None, tuple(observation_of(row, loop, time)))
@@ -159,20 +161,17 @@ def _read(row: Any, raw: bytes, loop: str, time: datetime | None, nth: int) -> L
             return None
     if not isinstance(row, dict) or not isinstance(row.get("c"), dict):
         raise DataError("not DSJSON: a line is an object with the decision's features in an object 'c'")
-    if isinstance(row.get(_OWN), dict):
-        line = _own(row)
-        check_features(line.decision)
-        return line
-    decision, feedback = decision_of(row, raw, loop, time, nth)
+    own = isinstance(row.get(_OWN), dict)
+    decision, feedback = _own(row) if own else decision_of(row, raw, loop, time, repeats)
     check_features(decision)
     return Line(decision, tuple(feedback))
 
 
-def _own(row: Json) -> Line:
+def _own(row: Json) -> tuple[Decision, list[Feedback]]:
     kept, c = row[_OWN], row["c"]
     features: Json | None = kept.get("features")
     if features is None and kept["described"] is not None:
         items = [action.get(FEATURES, []) for action in c["_multi"]] if kept["described"] else []
         features = {"context": c.get(CONTEXT, []), "items": items}
     decision = Decision.model_validate(kept["decision"] | {"features": features})
-    return Line(decision, tuple(Feedback.model_validate(item) for item in kept["feedback"]))
+    return decision, [Feedback.model_validate(item) for item in kept["feedback"]]

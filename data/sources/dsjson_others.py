@@ -6,9 +6,9 @@ features, `pdrop` is the share of such lines that was left out. What this log ha
 Source: github.com/VowpalWabbit/vowpal_wabbit, vowpalwabbit/json_parser, and its wiki's page on DSJSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic_core import to_json
 
@@ -31,10 +31,15 @@ from data.sources.dsjson_values import (
 REWARD = "reward"
 """The kind of feedback that a line's cost becomes; its value is the reward."""
 
+Repeats: TypeAlias = Callable[[bytes], int]
+"""Says how many lines equal to one there were before it."""
+
 _POLICY = "dsjson"
 
 
-def decision_of(row: Json, raw: bytes, loop: str, time: datetime | None, nth: int) -> tuple[Decision, list[Feedback]]:
+def decision_of(
+    row: Json, raw: bytes, loop: str, time: datetime | None, repeats: Repeats
+) -> tuple[Decision, list[Feedback]]:
     """Read a line that says what was decided.
 
     Args:
@@ -42,7 +47,7 @@ def decision_of(row: Json, raw: bytes, loop: str, time: datetime | None, nth: in
         raw: its bytes, of which a line without an event id gets one.
         loop: which loop the decision is to belong to.
         time: when it was made, if the line does not say so.
-        nth: how many equal lines came before; with the bytes it tells lines without an event id apart.
+        repeats: with the bytes it tells lines without an event id apart.
 
     Raises:
         DataError: it is none that can be read; says why. A ValidationError or a LookupError says the same of a part.
@@ -58,7 +63,7 @@ def decision_of(row: Json, raw: bytes, loop: str, time: datetime | None, nth: in
     made = time_of(row, "Timestamp", time)
     propensities = tuple(probability_of(outcome["_p"], "the probability of what was chosen") for outcome in outcomes)
     decision = Decision(
-        decision_id=_decision_id(_event(row, outcomes) or digest(raw if nth == 0 else b"%d:%b" % (nth, raw)), loop),
+        decision_id=_decision_id(_event(row, outcomes) or _content(raw, repeats(raw)), loop),
         time=made,
         loop=loop,
         candidates=tuple(candidates),
@@ -170,6 +175,10 @@ def _event(row: Json, outcomes: Sequence[Json]) -> str | None:
     observed = [part for outcome in outcomes for part in outcome.get("_o") or () if isinstance(part, dict)]
     named = {id_of(part.get("EventId")) for part in observed}
     return named.pop() if len(named) == 1 else None
+
+
+def _content(raw: bytes, nth: int) -> str:
+    return digest(raw if nth == 0 else b"%d:%b" % (nth, raw))
 
 
 def _decision_id(event: str, loop: str) -> str:

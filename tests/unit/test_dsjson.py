@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import vowpalwabbit
@@ -295,6 +296,48 @@ def test_a_line_of_another_content_under_a_known_id_is_rejected_and_the_log_stay
     assert rejected == [(2, "the log has another decision of this id, which stays as it is")]
     [(_, kept)] = empty.decisions()
     assert kept.propensities == (0.8,)
+
+
+HOSTILE: list[Any] = [
+    *(None, True, "", "x", "NaN", "2021-02-04", 0, -1, 2, 0.5, -0.0, 1e308, 10**400, float("nan"), float("inf")),
+    *([], [[]], [1], [{}], {}, {"": 1}, {"_id": {}}, "\n", "\ud800", "é" * 400, {"a": {"b": [{"c": [1, "x"]}]}}),
+]
+
+
+def mutated(value: Any, rng: np.random.Generator) -> Any:
+    """Return a value with one part of it replaced or removed."""
+    if not isinstance(value, dict | list) or not value or rng.random() < 0.1:
+        return HOSTILE[rng.integers(len(HOSTILE))]
+    copy = value.copy()
+    places = list(copy) if isinstance(copy, dict) else range(len(copy))
+    place = places[rng.integers(len(places))]
+    if rng.random() < 0.15:
+        del copy[place]
+    else:
+        copy[place] = mutated(copy[place], rng)
+    return copy
+
+
+def test_whatever_is_in_a_line_it_is_read_or_refused_and_what_is_read_is_exported(empty: Store, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    extra = {"pdrop": 0.5, "_skipLearn": False, "_ba": [0, 1], "_type": "cb"}
+    dangling = {"RewardValue": 1, "EnqueuedTimeUtc": "2021-02-04", "EventId": "d", "Observations": [{"v": 1}]}
+    given = [VW_LINE | extra, SLOTS | extra, dangling]
+    named = [given[n % 3] | {"EventId": f"e-{n}"} for n in range(3_000)]
+    lines = [json.dumps(mutated(mutated(row, rng), rng)).encode() for row in named]
+    counts, rejected = load(empty, lines, "personalizer")
+    assert counts["rejected"] > 300
+    assert counts["decisions"] > 300
+    assert counts["feedback"] > 300
+    assert all(reason for _, reason in rejected)
+    export_counts: Counter[str] = Counter()
+    texts = list(export(empty, "personalizer", None, export_counts))
+    assert export_counts["exported"] + export_counts["pending"] == counts["decisions"]
+    for text in texts:
+        json.loads(text, parse_constant=pytest.fail)
+    again = Store.open(f"sqlite:///{tmp_path / 'again.db'}")
+    assert load(again, [text.encode() for text in texts], "personalizer")[0]["decisions"] == len(texts)
+    again.close()
 
 
 def test_of_many_rejected_lines_the_first_are_named_and_all_are_counted(
