@@ -297,7 +297,8 @@ def _identities(items: IntArray) -> Mixed:
     own = items[..., 0]
     if own.all():
         return mixed_items(own)
-    return np.where(categorical(items), mixed_items(items), np.uint64(0)).sum(axis=2, dtype=np.uint64)
+    categories: Mixed = np.where(categorical(items), mixed_items(items), np.uint64(0)).sum(axis=2, dtype=np.uint64)
+    return categories
 
 
 def _codes_seen(features: Mixed, ids: IntArray) -> IntArray:

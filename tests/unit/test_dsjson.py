@@ -469,7 +469,7 @@ TWO = "".join(json.dumps(VW_LINE | {"EventId": f"Jörg-{number}"}, ensure_ascii=
     ],
 )
 def test_a_file_is_read_however_it_is_encoded_and_compressed(content: bytes, empty: Store) -> None:
-    lines = lines_of(io.BufferedReader(io.BytesIO(content)))  # type: ignore[arg-type]
+    lines = lines_of(io.BufferedReader(io.BytesIO(content)))
     counts, rejected = load(empty, lines, "personalizer")
     assert (counts, rejected) == (Counter({"decisions": 2, "feedback": 2}), [])
     assert [decision.decision_id[-6:] for _, decision in empty.decisions()] == ["Jörg-0", "Jörg-1"]
@@ -492,7 +492,7 @@ def test_what_is_wrong_with_a_file_is_said_and_what_was_read_stays(
 
 def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.sources.compressed.LONGEST", 8)
-    found = list(lines_of(io.BufferedReader(io.BytesIO(b"1234567\n12345678\nab\n" + b"x" * 50 + b"\n\ncd"))))  # type: ignore[arg-type]
+    found = list(lines_of(io.BufferedReader(io.BytesIO(b"1234567\n12345678\nab\n" + b"x" * 50 + b"\n\ncd"))))
     assert [str(line) if isinstance(line, DataError) else line for line in found] == [
         b"1234567", "it is longer than 8 bytes", b"ab", "it is longer than 8 bytes", b"", b"cd",
     ]  # fmt: skip
