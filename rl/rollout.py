@@ -26,7 +26,7 @@ from rl.policy import BoolArray, FloatArray, IntArray, Policy, Query
 from rl.returns import play
 from rl.rollout_config import Played, environment_maker
 from rl.simulators.batched import BatchedEnv, Observation
-from rl.simulators.lookup import batch
+from rl.simulators.lookup import batch, named
 
 Columns = dict[str, np.ndarray]
 
@@ -106,8 +106,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._needs_initial_reset = True
 
     def _make(self, rows: int) -> BatchedEnv:
-        name = self.config.env if isinstance(self.config.env, str) else self.config.env.__name__
-        return batch(environment_maker(self.config.env), rows, dict(self.config.env_config), name)
+        wanted = self.config.env
+        name = wanted if isinstance(wanted, str) else named(wanted)
+        return batch(environment_maker(wanted), rows, dict(self.config.env_config), name)
 
     @overload
     def sample(self, *, num_timesteps: int | None = None, explore: bool | None = None) -> Transitions: ...

@@ -72,6 +72,11 @@ def batch(maker: Maker, num_envs: int, options: dict[str, Any], name: str) -> Ba
         raise EnvironmentContractError(f"environment {name}: {error}") from error
 
 
+def named(maker: Maker) -> str:
+    """Return what errors call an environment that has no name of its own."""
+    return str(getattr(maker, "__name__", maker))
+
+
 def _arguments(maker: Maker, options: dict[str, Any]) -> dict[str, Any]:
     """Return options as arguments: by name, or all in one dictionary where RLlib's way is followed."""
     named = [name for name in _parameters(maker) if name in _CONFIGS]

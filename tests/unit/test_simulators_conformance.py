@@ -1,6 +1,8 @@
 """What holds for every simulator, whatever it simulates."""
 
 import re
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -12,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from rl.policy import Query
 from rl.simulators.batched import BatchedEnv, Observation, SingleEnv
 from rl.simulators.registry import SIMULATORS, make, register
+from rl.simulators.spaces import ActionError, SlateSpace, batched
 from rl.training.environments import ceilings
 
 STEPS = 45  # more than two episodes of the shop
@@ -146,9 +149,91 @@ def same_rows(before: Observation, after: Observation, rows: list[int]) -> bool:
 
 
 @every
-def test_a_reset_takes_one_seed(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="takes one seed, got a list of 2"):
-        make(name, 2, **options).reset(seed=[1, 2])
+def test_a_reset_takes_a_seed_for_each_row(name: str, options: dict[str, Any]) -> None:
+    one, other = make(name, 2, **options), make(name, 2, **options)
+    first = flat(one.reset(seed=[1, 2]))
+    assert same(first, flat(other.reset(seed=[1, 2])))
+    actions = one.action_space.sample()
+    assert same(flat(one.step(actions)), flat(other.step(actions)))
+    assert one.reset(seed=[None, 2])[0].keys() == one.observation_space.spaces.keys()
+    with pytest.raises(ValueError, match="one for each of 2 episodes, got 3"):
+        one.reset(seed=[1, 2, 3])
+
+
+def outside(env: BatchedEnv) -> list[tuple[Any, str]]:
+    """Actions of two episodes that are not in the space, the second of which is at fault, with what is said of them."""
+    good = env.action_space.sample()
+    n = env.observation_space["items"].shape[1]  # type: ignore[index]
+    beyond, below, huge = good.copy(), good.copy(), good.copy()
+    beyond[1], below[1], huge[1] = n, -1, 10**6
+    wrong = r"episode 1: action \[?{}\b.* is not in {}"
+    space = re.escape(str(env.single_action_space))
+    cases: list[tuple[Any, str]] = [
+        (beyond, wrong.format(n, space)),
+        (below, wrong.format(-1, space)),
+        (huge, wrong.format(10**6, space)),
+        (good + 0.7, f"is not in {space}: not a whole number .float64"),
+        (good.astype(np.float64), "not a whole number"),
+        (good.astype(np.bool_), "not a whole number .bool"),
+        (good.astype(str), "not a whole number"),
+        (good[:1], f"actions of 2 episodes in {space} must have the shape"),
+        (good[..., None], "must have the shape"),
+        ([[0], [0, 0]], "must be an array|must have the shape"),
+        (None, "must have the shape"),
+    ]
+    if isinstance(env.single_action_space, SlateSpace):
+        twice = good.copy()
+        twice[1, 1] = twice[1, 0]
+        cases.append((twice, f"episode 1: action .* is not in {space}: a position is there twice"))
+    return cases
+
+
+@every
+def test_actions_outside_the_space_are_refused_and_nobody_has_moved(name: str, options: dict[str, Any]) -> None:
+    env, spared = make(name, 2, **options), make(name, 2, **options)
+    for one in (env, spared):
+        one.reset(seed=0)
+        one.action_space.seed(0)
+    for actions, said in outside(env):
+        with pytest.raises(ActionError, match=said):
+            env.step(actions)
+    spared.action_space.sample()
+    actions = env.action_space.sample()
+    assert same(flat(env.step(actions)), flat(spared.step(actions)))
+
+
+@every
+def test_a_single_environment_refuses_them_too(name: str, options: dict[str, Any]) -> None:
+    env = gym.make(f"rl.simulators.registry:{name}", **options)
+    env.reset(seed=0)
+    for action in (10**6, -1, 2.7, True):
+        slate = np.full(env.action_space.shape or (), action)
+        with pytest.raises(ActionError, match=f"episode 0: action .* is not in {re.escape(str(env.action_space))}"):
+            env.step(slate)
+
+
+def test_slates_are_drawn_without_repeats_where_they_may_have_none() -> None:
+    space = SlateSpace(4, 3)
+    space.seed(0)
+    drawn = [tuple(space.sample().tolist()) for _ in range(500)]
+    assert len(set(drawn)) == 24  # all orders of all sets
+    assert all(space.contains(np.array(slate)) for slate in drawn)
+    assert not space.contains(np.array([1, 2, 1]))
+    assert batched(space, 5).contains(batched(space, 5).sample())
+    with pytest.raises(ValueError, match="slots must be between 1 and the 2 candidates, got 3"):
+        SlateSpace(2, 3)
+
+
+def test_gymnasium_finds_them_by_module_without_registering() -> None:
+    code = (
+        "import gymnasium as gym\n"
+        "print(gym.make('rl.simulators.registry:raycommend/Shop-v0').reset(seed=0)[0]['items'].shape)\n"
+        "for mode in ('vector_entry_point', 'sync'):\n"
+        "    env = gym.make_vec('rl.simulators.registry:raycommend/Shop-v0', num_envs=2, vectorization_mode=mode)\n"
+        "    print(env.reset(seed=[1, 2])[0]['items'].shape)\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split("\n")[:3] == ["(10,)", "(2, 10)", "(2, 10)"]
 
 
 @every
