@@ -249,16 +249,17 @@ def transitions(window: list[_Step], gamma: float) -> Transitions:
     """
     first = window[0]
     rewards, discounts = np.zeros(len(first.rewards)), np.ones(len(first.rewards))
-    going = np.ones(len(first.rewards), dtype=np.bool_)
-    after = first.after
+    going, last = np.ones(len(first.rewards), dtype=np.bool_), np.zeros(len(first.rewards), dtype=np.int64)
     for number, step in enumerate(window):
         if not going.any():  # long windows outlast the episodes that they begin in
             break
         rewards = rewards + discounts * going * step.rewards
         discounts = np.where(going, discounts * gamma * ~step.terminated, discounts)
-        if number:
-            after = {name: _where(going, step.after[name], after[name]) for name in after}
+        last[going] = number
         going = going & ~step.ended
+    after = window[last.max()].after
+    for number in np.unique(last)[:-1]:
+        after = {name: _where(last == number, window[number].after[name], after[name]) for name in after}
     return Transitions(
         first.observation, first.actions, first.propensities, rewards, discounts, after, first.logged, gamma > 0
     )
