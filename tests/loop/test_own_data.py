@@ -1,6 +1,7 @@
 """From a shop's own file to a served policy: a declaration, an ingestion, a training, and requests over HTTP."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,43 +25,9 @@ from tests.writers import StoreWriter
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 PRODUCTS, HOUSEHOLDS = 12, 40
-# Of a grocer: what was paid for a line, and not a price. No column is called as in another shop's file.
-JOURNEY = """
-name = "journey"
-[[columns]]
-name = "household"
-source = "household_id"
-type = "int"
-role = "user"
-missing = "reject"
-[[columns]]
-name = "basket"
-source = "basket_id"
-type = "int"
-role = "session"
-[[columns]]
-name = "product"
-source = "product_id"
-type = "int"
-role = "item"
-missing = "reject"
-[[columns]]
-name = "pieces"
-source = "quantity"
-type = "int"
-role = "outcome"
-missing = "reject"
-[[columns]]
-name = "sales_value"
-type = "float"
-role = "amount"
-[[columns]]
-name = "at"
-source = "transaction_timestamp"
-type = "timestamp"
-role = "time"
-missing = "reject"
-"""
+# Of a grocer, as the README declares it: what was paid for a line, and not a price.
+README = (Path(__file__).parents[2] / "README.md").read_text()
+JOURNEY = re.search(r"### Your own data.*?```toml\n(.*?)```", README, re.DOTALL)[1]  # type: ignore[index]
 # Of a radio: who played what when, and nothing else.
 PLAYS = """
 name = "plays"

@@ -1,5 +1,6 @@
 """Files as shops and public data sets have them: each row of the README's table of formats, declared and read."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,12 @@ def test_a_declared_format_is_read(name: str, tmp_path: Path) -> None:
     assert found.rejects == []
     [event] = found.events
     assert {key: event[key] for key in expected} == expected
+
+
+def test_the_readme_lists_the_formats() -> None:
+    table = re.search(r"\| file \| of \|.*?\n\n", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    assert table is not None
+    assert re.findall(r"^\| `(.*?)` \|", table[0], re.MULTILINE) == list(FORMATS)
 
 
 def test_the_csv_of_online_retail_is_the_same_node() -> None:
