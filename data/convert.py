@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from data.dialect import Text
 from data.node import EPOCHS, IDENTIFIERS, Column
-from data.numeric import LARGEST_EXACT, is_number, only, parse_number, parse_whole, whole
+from data.numeric import LARGEST_EXACT, between, is_number, only, parse_number, parse_whole, whole
 from data.times import TIMESTAMP, from_epoch, parse_times, within
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -118,10 +118,8 @@ def _convert_flat(raw: pa.Array, column: Column, written: Text) -> tuple[pa.Arra
         values = _read(pc.utf8_trim_whitespace(given.cast(pa.string())), column, written)
     else:
         values = _cast(given, column)
-    if column.type == "timestamp":
-        values = only(within(values, "us"), values)
-    elif column.type == "float":
-        values = only(pc.less_equal(pc.abs(values), LARGEST_FLOAT), values)
+    if column.type == "float":
+        values = between(values, -LARGEST_FLOAT, LARGEST_FLOAT)
     return values, pc.and_not(pc.is_null(values), missing)
 
 
@@ -142,8 +140,7 @@ def _cast(values: pa.Array, column: Column) -> pa.Array:
         if pa.types.is_date(values.type):  # days or milliseconds
             values = values.cast(pa.timestamp("s" if pa.types.is_date32(values.type) else "ms"))
         if pa.types.is_timestamp(values.type):
-            known = only(within(values, values.type.unit), values)
-            return known.cast(TIMESTAMP, safe=False)  # to microseconds: finer digits are cut off
+            return within(values).cast(TIMESTAMP, safe=False)  # to microseconds: finer digits are cut off
         return from_epoch(values, column.format) if is_number(values.type) else pa.nulls(len(values), TIMESTAMP)
     if column.type == "bool":
         if pa.types.is_boolean(values.type):

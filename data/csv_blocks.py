@@ -190,7 +190,7 @@ class _Parsed:
 
     @property
     def count(self) -> int:
-        return self.table.num_rows + len(self.invalid)
+        return int(self.table.num_rows) + len(self.invalid)
 
 
 def _parse(lexer: Lexer, data: bytes, wanted: Sequence[int], width: int) -> _Parsed:

@@ -16,6 +16,17 @@ def only(keep: pa.Array, values: pa.Array) -> pa.Array:
     return pc.if_else(keep.fill_null(False), values, pa.scalar(None, values.type))
 
 
+def between(values: pa.Array, low: float, high: float) -> pa.Array:
+    """Return [N] numbers or times, null where one is not between the bounds, inclusive."""
+    numbers = values.cast(pa.int64()) if pa.types.is_timestamp(values.type) else values
+    found = pc.min_max(numbers)
+    lowest, highest = found["min"].as_py(), found["max"].as_py()
+    if lowest is None or (low <= lowest and highest <= high):  # as a rule, and found in one pass
+        return values
+    low, high = (pa.scalar(bound).cast(numbers.type, safe=False) for bound in (low, high))
+    return only(pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high)), values)
+
+
 def whole(values: pa.Array) -> pa.Array:
     """Convert numbers and bools to int64; null where the value is not whole, or not exactly known."""
     if pa.types.is_signed_integer(values.type) or pa.types.is_boolean(values.type):

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.node import EPOCHS
-from data.numeric import only, whole
+from data.numeric import between, only, whole
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-FIRST_S, LAST_S = (int(datetime(*day, tzinfo=UTC).timestamp()) for day in ((1, 1, 1), (9999, 12, 31, 23, 59, 59)))
+FIRST_S, LAST_S = (int(time.replace(microsecond=0, tzinfo=UTC).timestamp()) for time in (datetime.min, datetime.max))
 """Seconds since 1970 of the first and the last second that Python has."""
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 PLAIN = re.compile(r"(?:[^%]|%[YmdHMSyBbpI%])*")
@@ -24,7 +24,7 @@ FRACTION = re.compile(r"(.*[^%])([.,:])%f", re.DOTALL)
 
 def parse_times(values: pa.Array, form: str | None) -> pa.Array:
     """Convert [N] strings by a strptime format, or by ISO 8601."""
-    return _parse_format(values, form) if form else _parse_iso(values)
+    return within(_parse_format(values, form) if form else _parse_iso(values))
 
 
 def _parse_iso(values: pa.Array) -> pa.Array:
@@ -79,15 +79,12 @@ def from_epoch(numbers: pa.Array, form: str | None) -> pa.Array:
         numbers = whole(numbers)
     else:
         numbers, factor = pc.round(pc.multiply(numbers.cast(pa.float64(), safe=False), float(factor))), 1
-    low, high = (
-        pa.scalar(second * UNITS["us"] // factor).cast(numbers.type, safe=False) for second in (FIRST_S, LAST_S)
-    )
-    known = pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high))
-    return pc.multiply(only(known, numbers).cast(pa.int64()), factor).cast(TIMESTAMP)
+    per_second = UNITS["us"] // factor
+    known = between(numbers, FIRST_S * per_second, LAST_S * per_second)
+    return pc.multiply(known.cast(pa.int64()), factor).cast(TIMESTAMP)
 
 
-def within(times: pa.Array, unit: str) -> pa.Array:
-    """Return [N] bool: the time is within the years 1 to 9999."""
-    ticks = times.cast(pa.timestamp(unit)).cast(pa.int64())
-    low, high = max(FIRST_S * UNITS[unit], -(2**63)), min((LAST_S + 1) * UNITS[unit], 2**63) - 1
-    return pc.and_(pc.greater_equal(ticks, low), pc.less_equal(ticks, high))
+def within(times: pa.Array) -> pa.Array:
+    """Return [N] times, null where one is not within the years 1 to 9999."""
+    ticks = UNITS[times.type.unit]
+    return between(times, FIRST_S * ticks, (LAST_S + 1) * ticks - 1)

@@ -176,12 +176,12 @@ def test_times_are_utc() -> None:
         ("%Y-%m-%d", ["0000-01-01", "0001-01-01", "9999-12-31", "10000-01-01"], [(1, 1, 1), (9999, 12, 31)], [0, 3]),
     ],
 )
-def test_formats_of_times(form: str, raw: list[Any], accepted: list[tuple[int, ...]], rejected: list[int]) -> None:
+def test_formats_of_times(form: str, raw: list[Any], accepted: list[tuple[Any, ...]], rejected: list[int]) -> None:
     texts = [value if isinstance(value, float) else str(value) for value in raw]
     found, wrong = values(one(type="timestamp", format=form), texts)
     assert wrong == rejected
     assert len(found) == len(raw) - len(rejected)
-    assert [dt.datetime(*parts, tzinfo=dt.UTC) for parts in accepted] == found[: len(accepted)]
+    assert [dt.datetime(*parts).replace(tzinfo=dt.UTC) for parts in accepted] == found[: len(accepted)]
 
 
 def test_a_decimal_comma_is_declared() -> None:
