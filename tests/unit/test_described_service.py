@@ -1,5 +1,6 @@
 """A shop with nothing but a catalogue: a policy that learns from what is said of visits, users and items, over v1."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from data.items import Item, upsert
 from data.settings import Settings
 from data.store import Store
 from rl import train
@@ -26,6 +28,10 @@ ITEMS = [
     *({"item_id": f"mug{n}", "features": {"kind": "mug"}} for n in range(4)),
     *({"item_id": f"hat{n}", "features": {"kind": "hat"}} for n in range(4)),
 ]
+
+
+def fault(name: str) -> Any:
+    return json.loads((Path(__file__).parents[1] / "faults" / name).read_bytes())
 
 
 class Shop:
@@ -111,6 +117,91 @@ def test_it_can_be_trained_from_the_log(shop: Shop, home: Path, monkeypatch: pyt
     logged = load(home / "policies" / "logged")
     assert logged.learned_until is not None
     assert any(array.any() for array in logged.policy.state_dict().values())
+
+
+def test_tags_are_learned_and_never_stop_recommendations(shop: Shop, store: Store, home: Path) -> None:
+    client = shop.client
+    assert client.post("/v1/items", json=fault("01-item-with-tags.json")).json()["results"][0]["status"] == "created"
+    assert client.put("/v1/users/u-1", json=fault("01-user-with-likes.json")).status_code == 200
+    assert client.post("/v1/recommend", json=fault("01-recommend.json")).status_code == 200
+    tagged = [
+        {"item_id": f"{tag}{n}", "features": {"tags": [f"of {n}", tag], "stock": [{"shop": "Ulm"}, None, True]}}
+        for n in range(4)
+        for tag in ("outdoor", "indoor")
+    ]
+    assert client.post("/v1/items", json={"items": tagged}).status_code == 200
+    for n in range(60):
+        asked = client.post("/v1/recommend", json={"user_id": "u-1", "k": 1, "decision_id": f"d{n}"}).json()
+        [shown] = asked["items"]
+        if shown["item_id"].startswith("outdoor"):
+            client.post("/v1/feedback", json={"decision_id": f"d{n}", "kind": "click"})
+        else:
+            client.post("/v1/feedback", json={"decision_id": f"d{n}", "kind": "view"})
+        if n % 10 == 9:
+            shop.learn()
+    new = [{"item_id": f"new {tag}", "features": {"tags": [tag, "of 9"]}} for tag in ("outdoor", "indoor")]
+    client.post("/v1/items", json={"items": new})
+    outdoor, indoor = shop.scores("u-1", ["new outdoor", "new indoor"])
+    assert outdoor > indoor + 0.3
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [("1" + "0" * 400, "an integer that no float holds"), ("1.7e308", "1.7e+308")]
+)
+def test_a_number_beyond_the_bound_is_refused_and_the_largest_within_is_learned(
+    shop: Shop, home: Path, number: str, shown: str
+) -> None:
+    client = shop.client
+    refused = client.post(
+        "/v1/recommend",
+        content=f'{{"k": 1, "candidates": ["a"], "context": {{"page": "home", "x": {number}}}}}',
+        headers={"content-type": "application/json"},
+    )
+    assert refused.status_code == 422
+    error = refused.json()["error"]
+    assert (error["code"], error["where"]) == ("invalid_request", "context")
+    assert error["message"] == f"Value error, x must be a number from -1e+15 to 1e+15, got {shown}"
+    for n in range(3):
+        ask = {"k": 1, "candidates": ["a", "b"], "context": {"x": 1e15, "y": -(10**15)}, "decision_id": f"d{n}"}
+        assert client.post("/v1/recommend", json=ask).status_code == 200
+        told = client.post("/v1/feedback", json={"decision_id": f"d{n}", "kind": "click"}).json()["results"][0]
+        shop.learn()
+        after = client.post("/v1/recommend", json={"k": 1, "candidates": ["a"]}).json()
+        assert after["learned_through"] == told["position"]
+
+
+def test_rows_from_before_there_were_bounds_are_served_and_learned(shop: Shop, store: Store) -> None:
+    deep: Any = {"x": 1}
+    for _ in range(90):
+        deep = {"n": [deep]}
+    old = Item.model_construct(
+        item_id="old", features={"x": 10**400, "y": 1.7e308, "deep": deep, "many": {str(n): n for n in range(3000)}},
+        categories=(), available=True, expires_at=None,
+    )  # fmt: skip
+    upsert(store, [old])
+    ask = {"k": 1, "candidates": ["old", "new"], "decision_id": "d"}
+    assert shop.client.get("/v1/items/old").status_code == 200
+    shop.client.post("/v1/items", json={"items": [{"item_id": "new"}]})
+    assert shop.client.post("/v1/recommend", json=ask).status_code == 200
+    told = shop.client.post("/v1/feedback", json={"decision_id": "d", "kind": "click"}).json()["results"][0]
+    shop.learn()
+    assert shop.client.post("/v1/recommend", json={"k": 1}).json()["learned_through"] == told["position"]
+
+
+def test_a_slate_on_which_nothing_may_be_is_learned_as_nothing(shop: Shop) -> None:
+    client = shop.client
+    client.post("/v1/items", json={"items": [{"item_id": "a", "categories": ["red"]}]})
+    empty = client.post("/v1/recommend", json={"k": 1, "candidates": ["a"], "rules": {"caps": {"red": 0}}}).json()
+    assert empty["items"] == []
+    report = {"decision_id": empty["decision_id"], "kind": "click"}
+    client.post("/v1/feedback", json=report)
+    shop.learn()
+    one = client.post("/v1/recommend", json={"k": 1, "candidates": ["b"]}).json()
+    told = client.post("/v1/feedback", json={"decision_id": one["decision_id"], "kind": "click"}).json()["results"][0]
+    shop.learn()
+    assert (
+        client.post("/v1/recommend", json={"k": 1, "candidates": ["b"]}).json()["learned_through"] == told["position"]
+    )
 
 
 def test_a_simulator_says_nothing_of_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
