@@ -74,8 +74,11 @@ class Outcome:
 
     @property
     def due(self) -> bool:
-        """Whether to learn from it now. Before it is closed, further feedback may still change the rewards."""
-        return self.active and (self.observed or self.closed)
+        """Whether to learn from it now. Before it is closed, further feedback may still change the rewards.
+
+        Of a slate on which the rules left nothing there is nothing to learn.
+        """
+        return self.active and bool(self.rewards) and (self.observed or self.closed)
 
 
 def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec, now: datetime) -> Outcome:

@@ -90,6 +90,12 @@ def test_the_wait_window_goes_by_received_at_and_includes_its_end() -> None:
     assert (only_late.late, only_late.observed, only_late.reward) == (1, False, -1.5)
 
 
+def test_of_an_empty_slate_there_is_nothing_to_learn() -> None:
+    nothing = decision().model_copy(update={"slate": (), "propensities": (), "scores": ()})
+    outcome = attribute(nothing, [], SPEC, at(61))
+    assert (outcome.closed, outcome.rewards, outcome.due) == (True, (), False)
+
+
 def test_due_is_observed_or_closed() -> None:
     click = [feedback("1", "click", "a")]
     assert not attribute(decision(), [], SPEC, at(60)).due

@@ -188,22 +188,6 @@ def test_rows_from_before_there_were_bounds_are_served_and_learned(shop: Shop, s
     assert shop.client.post("/v1/recommend", json={"k": 1}).json()["learned_through"] == told["position"]
 
 
-def test_a_slate_on_which_nothing_may_be_is_learned_as_nothing(shop: Shop) -> None:
-    client = shop.client
-    client.post("/v1/items", json={"items": [{"item_id": "a", "categories": ["red"]}]})
-    empty = client.post("/v1/recommend", json={"k": 1, "candidates": ["a"], "rules": {"caps": {"red": 0}}}).json()
-    assert empty["items"] == []
-    report = {"decision_id": empty["decision_id"], "kind": "click"}
-    client.post("/v1/feedback", json=report)
-    shop.learn()
-    one = client.post("/v1/recommend", json={"k": 1, "candidates": ["b"]}).json()
-    told = client.post("/v1/feedback", json={"decision_id": one["decision_id"], "kind": "click"}).json()["results"][0]
-    shop.learn()
-    assert (
-        client.post("/v1/recommend", json={"k": 1, "candidates": ["b"]}).json()["learned_through"] == told["position"]
-    )
-
-
 def test_a_simulator_says_nothing_of_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--policy.kind", "described", "--out", str(tmp_path), "--no-track"]
     assert train.main(arguments) == 2

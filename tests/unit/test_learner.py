@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.attribution import join
-from data.schema import Decision, Feedback, RewardSpec
+from data.schema import Decision, Feedback, RewardSpec, Rules
 from data.store import Store
 from rl.artefact import Artefact
 from rl.encoding import CustomerEncoder
@@ -326,3 +326,18 @@ def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -
     assert most < 60 < len(log.store.decisions())
     for name in LEARNING:
         assert_same_state(state(learner, name), batch_state(log, name))
+
+
+def test_a_slate_on_which_the_rules_left_nothing_stops_nothing(log: Log) -> None:
+    learner, ask = log.learner(), Ask("empty", log.clock.now, k=4, candidates=["20001"], policy=LEARNING[0])
+    left = make(log.artefacts(), {LEARNING[0]: 1.0}).decide(
+        replace(ask, rules=Rules(caps={"red": 0}, categories={"20001": ("red",)}))
+    )
+    assert left.slate == ()
+    log.store.insert([left])
+    log.clock.advance(61)
+    learner.catch_up()
+    [decision] = log.decide(1, seed=1)
+    log.report(decision, "click")
+    learner.catch_up()
+    assert_same_state(state(learner, decision.policy), batch_state(log, decision.policy))
