@@ -71,7 +71,8 @@ def _entries(
             case int() | float():
                 yield {f"{at}[{place}]": value}
             case dict():
-                yield from ({name: piece} for piece in _pieces(value))
+                for piece in _pieces(value):
+                    yield {name: piece}
             case list():
                 yield from _entries(value, name, f"{at}[{place}]", seen)
             case _:

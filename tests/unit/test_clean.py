@@ -336,6 +336,11 @@ def test_scaling_is_by_the_fitted_values_not_by_the_batch() -> None:
     assert constant.apply("x", pa.array([3.0])).to_pylist() == [0.0]
 
 
+def test_what_is_scaled_beyond_every_float_is_missing() -> None:
+    narrow = Scaler.fit(one(type="float", scale="minmax"), {"x": Moments.of(pa.array([0.0, 1e-300]))}, 1)
+    assert narrow.apply("x", pa.array([1e-300, 1e15, -1e15, None])).to_pylist() == [1.0, None, None, None]
+
+
 def test_one_record_gets_the_id_and_the_scaled_value_it_gets_in_a_file() -> None:
     typed = pa.table(
         {

@@ -108,7 +108,11 @@ def test_without_what_is_ours_the_features_are_still_the_same(store: Store, empt
 
 
 def test_what_vowpal_wabbit_reads_is_written_as_it_was_said() -> None:
-    as_said = [{"a": 1, "b": "x", "c": None, "d": {"e": [1, 2.5, None], "f": [{"g": 1}, {"g": True}]}}, {}, {"h": []}]
+    as_said: list[dict[str, Any]] = [
+        {"a": 1, "b": "x", "c": None, "d": {"e": [1, 2.5, None], "f": [{"g": 1}, {"g": True}]}},
+        {},
+        {"h": []},
+    ]
     assert readable(as_said) == as_said
     assert readable([{"m": [7, "a", [True]], "n": {"t": ["b", "b"]}}]) == [
         {"n": {"t": "b"}}, {"m[0]": 7}, {"m": "a"}, {"m": True}

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI
 from starlette.responses import JSONResponse, Response
 
 from data.database import StoreUnavailable
+from data.described import FeatureError
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve import errors, limits
@@ -186,3 +187,10 @@ def test_the_table_has_each_code_once_and_no_status_by_chance() -> None:
         assert sum(f"`{kind.code}`" in line for line in lines) == 1
         assert kind.retry_after_s is None or kind.status in (429, 503)
         assert kind.status not in (429, 503) or kind.retry_after_s is not None
+
+
+def test_features_that_cannot_be_encoded_are_the_clients() -> None:
+    failure = errors.failure_of(FeatureError("must be a number", "a.b[0]"))
+    assert (failure.code, failure.kind.status, failure.where) == ("invalid_request", 422, "a.b[0]")
+    assert failure.message == "a.b[0] must be a number"
+    assert FeatureError in errors.HANDLED

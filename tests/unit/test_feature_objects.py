@@ -75,7 +75,7 @@ def test_a_list_of_objects_is_one_description() -> None:
 
 
 def test_a_record_of_the_log_holds_a_context_and_a_user() -> None:
-    most = {"v": [0] * (MAX_VALUES - 1)}
+    most: dict[str, Any] = {"v": [0] * (MAX_VALUES - 1)}
     check_logged([{"context": checked(most), "user": checked(nested(MAX_DEPTH))}])
     with pytest.raises(FeatureError, match=r"\[1\]\.a must be a number"):
         check_logged([{}, {"a": 1e16}])

@@ -100,15 +100,11 @@ def learn(policy: Policy, encoder: VisitEncoder, features: Features, slots: tupl
             assert np.isfinite(policy.expected(query)).all()
         if not policy.learns:
             return
-        decision = Decision.model_construct(
-            user_id="u",
-            time=TIME,
-            context={},
-            candidates=ITEMS,
-            slate=ITEMS[: len(asked)],
-            features=features,
-            slots=slots,
-        )
+        bare = Decision.model_construct(
+            decision_id="d", user_id="u", time=TIME, candidates=ITEMS, slate=ITEMS[: len(asked)], propensities=(),
+            scores=(), policy="p", policy_version="1",
+        )  # fmt: skip
+        decision = bare.model_copy(update={"features": features, "slots": slots})
         rewards = tuple(1.0 for _ in asked)
         outcome = Outcome(decision, rewards, sum(rewards), True, True, 0, 0, 0)
         policy.update(observe([outcome], encoder))

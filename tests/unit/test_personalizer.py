@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.database import StoreUnavailable
+from data.described import FeatureError
 from data.schema import Features
 from data.writer import StoreBusy
 from serve.followers import Served
@@ -340,6 +341,19 @@ def test_what_is_wrong_is_said_in_the_documented_words(
         assert message in (None, found["message"])
         assert target in (None, found.get("target"))
     assert loop.store.counts() == before
+
+
+def test_what_a_policy_cannot_encode_is_no_fault_of_ours(
+    client: TestClient, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise FeatureError("must be a number", "a.b")
+
+    monkeypatch.setattr("serve.recommender.Recommender.decide", fail)
+    response = client.post(NEWEST.format("/rank"), json={"actions": [BAD]})
+    found = error(response)
+    assert (response.status_code, found["code"]) == (400, "InvalidRankRequest")
+    assert found["message"] == "a.b must be a number"
 
 
 def test_lists_of_anything_are_features(client: TestClient, loop: Loop) -> None:
