@@ -101,12 +101,12 @@ def load(
     repeats = _repeats()
     try:
         for number, line in enumerate(lines, start=1):
-            if line == b"":
-                continue
             try:
                 if isinstance(line, DataError):
                     raise line
-                found = from_line(line, loop, time, repeats)
+                if not (text := line.strip()):
+                    continue
+                found = from_line(text, loop, time, repeats)
             except DataError as error:
                 _reject(number, str(error), counts, rejected)
                 continue

@@ -1,5 +1,6 @@
 """The learning policy: from Vowpal Wabbit's arguments and an exploration percentage to a policy of ours, and back."""
 
+import logging
 import re
 
 from data.schema import RewardSpec
@@ -13,16 +14,22 @@ from serve.personalizer.errors import Refusal
 DEFAULT_POLICY = PolicySettings(name="default", arguments="--cb_explore_adf --bag 4 --epsilon 0.2 -q ::")
 """Explores where it is not sure, and with the exploration percentage everywhere; Personalizer's own did the latter."""
 
+log = logging.getLogger("raycommend.personalizer")
+
 _EPSILON = re.compile(r"(?<!\S)--epsilon[=\s]\s*(\S+)")
 
 
 def untrained(now: Configuration) -> Artefact:
     """Return the policy that a configuration asks for, without anything learned.
 
-    Raises:
-        ArgumentsError: the learning policy is one that another version of this service took.
+    If it is one that only another version of this service took, the default one answers: the service starts.
     """
-    config = config_of((now.policy or DEFAULT_POLICY).arguments)
+    policy = now.policy or DEFAULT_POLICY
+    try:
+        config = config_of(policy.arguments)
+    except ArgumentsError as error:
+        log.error("the learning policy %r cannot be followed, so the default one answers: %s", policy.name, error)
+        config = config_of(DEFAULT_POLICY.arguments)
     config = config.model_copy(update={"epsilon": now.service.exploration_percentage})
     encoder = DescribedEncoder(())
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)

@@ -14,6 +14,7 @@ from rl.vw_arguments import config_of
 from serve.keys import Role, create
 from serve.personalizer import durations
 from serve.personalizer.memory import Memory
+from serve.settings import append
 from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "?api-version=2022-09-01-preview"
@@ -267,6 +268,22 @@ def test_what_is_no_learning_policy(client: TestClient, policy: Any, code: str, 
     assert message in said
     assert not re.search(r"\b(rl|serve|data)\.", said), "a caller has HTTP, not our modules"
     assert client.get(POLICY).json() == before
+
+
+def test_a_policy_that_an_earlier_version_took_does_not_stop_the_service(
+    client: TestClient, loop: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = {"name": "old", "arguments": "--cb_explore_adf --bag 1000000 --epsilon 0.2"}
+    with loop.store.writing() as connection:
+        append(connection, "personalizer.policy", kept, loop.store.now())
+    with personalizer_loop(tmp_path) as again:
+        config = again.served.at("personalizer").artefact("personalizer").config
+        assert config == config_of(DEFAULT.format(0.2))
+        assert "'old' cannot be followed" in caplog.text
+        restarted = TestClient(again.app, headers=HEADERS)
+        assert restarted.post("/personalizer/v1.0/rank", json={"actions": actions("a", "b")}).status_code == 201
+        assert restarted.get(POLICY).json() == kept
+        assert restarted.put(POLICY, json={**kept, "arguments": DEFAULT.format(0.2)}).status_code == 200
 
 
 def test_a_decision_is_shown_with_what_it_earns_in_its_own_loop(client: TestClient) -> None:
