@@ -122,7 +122,7 @@ class Database:
             raise StoreError(f"the log is kept in SQLite, expected sqlite:///path, got {location.get_backend_name()}")
         if location.database:
             path = Path(location.database)
-            if expected is not None and identity(path) != expected:
+            if expected is not None and identity(path) != expected:  # before SQLite makes a new one
                 raise StoreLost(f"{path} is not the file that was opened first")
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # isolation_level None: Python's driver must not begin transactions of its own; _begin below does.
@@ -131,25 +131,27 @@ class Database:
         sa.event.listen(engine, "begin", _begin)
         database = cls(engine, clock)
         try:
-            database._prepare()
+            database._prepare(expected)
         except Exception:
             database.close()
             raise
         return database
 
-    def _prepare(self) -> None:
+    def _prepare(self, expected: Identity | None) -> None:
         try:
             with closing(self._engine.raw_connection()) as pooled:
                 driver = cast(sqlite3.Connection, pooled.driver_connection)
                 version = _check_version(driver)
                 _enable_wal(driver)
-                make_private(*self._file.paths)  # what SQLite makes beside it from now on is like it
+                self._file.watch()
+                make_private(*self._file.paths)
                 if version:
                     self._damage = damage(driver, _CHECK_S)
         except (sqlite3.DatabaseError, SQLAlchemyError) as error:
             raise StoreError(f"cannot open {self.path} as a log: {error}") from error
+        if expected is not None and self.file != expected:
+            raise StoreLost(f"{self.path} is not the file that was opened first")
         if self._damage and version == SCHEMA_VERSION:
-            self._file.watch()
             log.error("%s is damaged and only read: %s; %s", self.path, self._damage, self._remedy)
             return
         # Again under the write lock: of several processes that open a new file at once, one creates the tables.
@@ -168,7 +170,6 @@ class Database:
                     )
                 log.info("%s was upgraded: added were %s", self.path, ", ".join(missing))
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._file.watch()
 
     @property
     def path(self) -> Path:
@@ -285,3 +286,4 @@ def _enable_wal(driver: sqlite3.Connection) -> None:
             time.sleep(0.01)
     if mode != "wal":
         raise StoreError(f"the log needs a file on a local disk that can be kept in WAL mode, got mode {mode}")
+    driver.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first to read opens the write-ahead log
