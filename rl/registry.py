@@ -25,7 +25,7 @@ from data.settings import Settings
 from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load, sha256_of
 from rl.policy import PolicyError
 from rl.training.tracking import experiment_id
-from rl.training.tracking_client import NoAnswerError, shown, tracking_client, waiting
+from rl.training.tracking_client import shown, tracking_client, waiting
 
 MODEL, CHAMPION = "raycommend", "champion"
 
@@ -185,8 +185,6 @@ def _asking(settings: Settings) -> Iterator[None]:
     try:
         with waiting(settings.tracking_uri):
             yield
-    except NoAnswerError as error:
-        raise RegistryError(str(error)) from None
     except (MlflowException, SQLAlchemyError, OSError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         uri = settings.tracking_uri

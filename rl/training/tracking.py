@@ -117,7 +117,7 @@ class Tracker:
             self._try(self._open)
         self._opened.set()
         if self.failures:
-            _say(f"this run is not tracked: {self.error}")
+            _say(f"{shown(self._settings.tracking_uri)}: this run is not tracked: {self.error}")
         ended = False
         while not ended:
             jobs = [self._jobs.get()]

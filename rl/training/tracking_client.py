@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class NoAnswerError(OSError):
-    """Nobody answers at a tracking URI; says where, and what was tried."""
+    """Nobody answers at a tracking URI."""
 
 
 def tracking_client(uri: str) -> Any:

@@ -1,6 +1,7 @@
 """From records to tensors: ids, numbers and targets worked out by hand, from every kind of table."""
 
 import zlib
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from rl.networks import NetworkDescription, NetworkError, Records, encode_inputs, encode_targets, parse
-from rl.networks.inputs import CategoricalInput, Embedding
-from rl.networks.values import value_reader
+from rl.networks.inputs import CategoricalInput, Embedding, TextInput
+from rl.networks.values import value_reader, words
 
 NAN = float("nan")
 DESCRIPTION = parse(
@@ -91,7 +92,8 @@ TARGETS: dict[str, list[Any]] = {
 
 
 def tables(records: list[dict[str, Any]]) -> list[Records]:
-    return [records, pd.DataFrame(records), pa.Table.from_pylist(records)]
+    columns = {name: [record[name] for record in records] for name in (records[0] if records else ())}
+    return [records, pd.DataFrame(records), pa.Table.from_pylist(records), columns]
 
 
 def assert_tensors(given: dict[str, Tensor], wanted: dict[str, list[Any]]) -> None:
@@ -100,13 +102,13 @@ def assert_tensors(given: dict[str, Tensor], wanted: dict[str, list[Any]]) -> No
         torch.testing.assert_close(given[name], torch.tensor(values), rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("records", tables(RECORDS), ids=["dictionaries", "pandas", "pyarrow"])
+@pytest.mark.parametrize("records", tables(RECORDS), ids=["dictionaries", "pandas", "pyarrow", "columns"])
 def test_every_table_gives_the_same_tensors(records: Records) -> None:
     assert_tensors(encode_inputs(DESCRIPTION, records), INPUTS)
     assert_tensors(encode_targets(DESCRIPTION, records), TARGETS)
 
 
-@pytest.mark.parametrize("records", tables([]), ids=["dictionaries", "pandas", "pyarrow"])
+@pytest.mark.parametrize("records", tables([]), ids=["dictionaries", "pandas", "pyarrow", "columns"])
 def test_no_records_give_tensors_without_rows(records: Records) -> None:
     assert {name: tuple(t.shape) for name, t in encode_inputs(DESCRIPTION, records).items()} == {
         "title": (0, 3),
@@ -130,6 +132,37 @@ def test_what_numpy_and_pandas_hold_is_read() -> None:
     assert encode_inputs(DESCRIPTION, with_gaps)["place"].tolist() == [4, 0]
 
 
+def test_numbers_of_numpy_and_decimals_are_numbers() -> None:
+    numbers: dict[str, Any] = {
+        "price": np.array(2.5),
+        "rfm": (Decimal("1.0"), np.float16(2)),
+        "place": np.uint8(4),
+        "past": np.array(["tea", "cup", "pot", "cup"]),
+        "value": Decimal("3"),
+        "value.action": np.str_("buy"),
+        "click": np.bool_(True),
+        "topic": np.array(2),
+        "rating": np.float32(-1.0),
+    }
+    assert_tensors(encode_inputs(DESCRIPTION, [RECORDS[0] | numbers, RECORDS[1]]), INPUTS)
+    assert_tensors(encode_targets(DESCRIPTION, [RECORDS[0] | numbers, RECORDS[1]]), TARGETS)
+    missing = encode_inputs(DESCRIPTION, [RECORDS[0] | {"price": Decimal("NaN"), "place": np.float32("nan")}])
+    assert missing["price"].isnan().all()
+    assert missing["place"].tolist() == [0]
+    with pytest.raises(NetworkError, match=r"row 0: needs a number up to .*, got 1e\+40"):
+        encode_inputs(DESCRIPTION, [RECORDS[0] | {"price": Decimal("1e40")}])
+
+
+def test_columns_are_arrays_too_and_of_one_length() -> None:
+    columns = {name: [value] * 2 for name, value in RECORDS[0].items()}
+    read = encode_inputs(DESCRIPTION, columns | {"price": np.array([1.5, 2.5]), "place": pd.Series([4, 3])})
+    assert (read["price"].tolist(), read["place"].tolist()) == ([[1.5], [2.5]], [4, 3])
+    with pytest.raises(NetworkError, match=r"columns must be of one length, got .*price 1"):
+        encode_inputs(DESCRIPTION, columns | {"price": [1.0]})
+    with pytest.raises(NetworkError, match=r"'title' needs a list, got 'Tea.*'; a single record is a list of one"):
+        encode_inputs(DESCRIPTION, RECORDS[0])
+
+
 def test_a_key_that_only_some_records_have_is_missing_in_the_others() -> None:
     assert (
         encode_inputs(DESCRIPTION, [RECORDS[0], RECORDS[0] | {"price": 1}, {"title": "x"}])["price"].isnan().sum() == 1
@@ -145,7 +178,34 @@ def test_tags_do_not_depend_on_order_and_a_set_is_taken() -> None:
 
 def test_words_are_those_of_any_language() -> None:
     given = encode_inputs(DESCRIPTION, [RECORDS[0] | {"title": "Straße_7 – ÉTÉ 紅茶"}])["title"].tolist()
-    assert given == [[word("straße_7"), word("été"), word("紅茶")]]
+    assert given == [[word("straße_7"), word("été"), word("紅")]]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("我想退货", "我 想 退 货"),
+        ("iPhone手机 2台", "iphone 手 机 2 台"),
+        ("コーヒーを飲む日々", "コ ー ヒ ー を 飲 む 日 々"),
+        ("ﾄﾞ𠮷豈", "ﾄ ﾞ 𠮷 豈"),
+        ("한국어 텍스트", "한국어 텍스트"),
+        ("Straße_7 – ÉTÉ", "straße_7 été"),
+    ],
+)
+def test_chinese_and_japanese_are_read_by_characters_and_others_by_words(text: str, wanted: str) -> None:
+    assert words(text) == wanted.split()
+
+
+def test_texts_that_differ_in_a_character_share_the_others() -> None:
+    read = value_reader(TextInput(embedding="t", length=6), {"t": Embedding(values=10**6, width=1)})
+    one, other = read("我想退货"), read("我想换货")
+    assert [a == b for a, b in zip(one, other, strict=True)] == [True, True, False, True, True, True]
+    assert one[:4] == [1 + zlib.crc32(sign.encode()) % (10**6 - 1) for sign in "我想退货"]
+
+
+def test_a_declared_word_is_read_whole() -> None:
+    read = value_reader(TextInput(embedding="t", length=3), {"t": Embedding(values=("紅茶", "茶"), width=1)})
+    assert read("紅茶 緑茶") == [1, 0, 2]
 
 
 def test_a_hash_is_the_same_in_every_process() -> None:
@@ -202,7 +262,7 @@ def test_minus_one_is_no_answer_but_a_rating() -> None:
     assert given["click"].isnan().all()
 
 
-@pytest.mark.parametrize("records", tables(RECORDS), ids=["dictionaries", "pandas", "pyarrow"])
+@pytest.mark.parametrize("records", tables(RECORDS), ids=["dictionaries", "pandas", "pyarrow", "columns"])
 def test_a_missing_column_is_named(records: Records) -> None:
     other = DESCRIPTION.model_dump(mode="json")
     other["inputs"]["cost"] = other["inputs"].pop("price")

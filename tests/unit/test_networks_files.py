@@ -25,6 +25,7 @@ from rl.networks import (
     fit,
     load,
     parse,
+    read,
     save,
     storage,
 )
@@ -223,6 +224,35 @@ def test_onnxruntime_computes_what_torch_does(exported: tuple[Network, Path, flo
         for name, got in zip(wanted, given, strict=True):
             np.testing.assert_allclose(got, wanted[name].numpy(), atol=1e-4, rtol=0)
     network.train()
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(None, 8), (18, 8), (20, 9), (22, 10)])
+def test_operators_are_those_asked_for_and_the_ir_version_is_their_lowest(
+    opset: int | None, ir: int, tmp_path: Path
+) -> None:
+    """By the table of ONNX's releases: opset 18 came with IR 8, which runtimes from 1.14 on take."""
+    path, asked = str(tmp_path / "net.onnx"), {} if opset is None else {"opset": opset}
+    export_onnx(build(parse(EVERYTHING)), path, **asked)
+    model = onnx.load(path)
+    assert (model.ir_version, [(entry.domain, entry.version) for entry in model.opset_import]) == (
+        ir,
+        [("", opset or 18)],
+    )
+
+
+@pytest.mark.parametrize("opset", [9, 17, 23, 99])
+def test_operators_that_cannot_be_had_are_refused(opset: int, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=f"opset must be between 18 and 22, got {opset}"):
+        export_onnx(build(parse(SMALL)), tmp_path / "net.onnx", opset=opset)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    network = build(parse(SMALL))
+    assert save(network, str(tmp_path / "net")) == save(network, tmp_path / "other")
+    assert load(str(tmp_path / "net")).description == network.description
+    (tmp_path / "small.toml").write_text("[inputs.x]\nkind = 'numeric'\n[outputs.y]\nkind = 'binary'\ninput = 'x'\n")
+    assert read(str(tmp_path / "small.toml")).inputs["x"].kind == "numeric"
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

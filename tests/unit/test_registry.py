@@ -169,11 +169,10 @@ def test_versions_that_others_made_are_refused(
         champion(settings, model)
 
 
-@pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:9/", "sqlite://me:secret@host/x.db"])
-def test_a_registry_that_does_not_answer_is_named_without_its_password(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+@pytest.mark.parametrize(
+    "uri", ["http://me:secret@127.0.0.1:9/", "postgresql://me:secret@127.0.0.1:9/x", "sqlite://me:secret@host/x.db"]
+)
+def test_a_registry_that_does_not_answer_is_named_without_its_password(uri: str, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"the registry at .*://(127.0.0.1:9|host)/") as error:
         champion(Settings(home=tmp_path, tracking=uri))
     assert "secret" not in str(error.value)

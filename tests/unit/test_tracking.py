@@ -1,5 +1,7 @@
 """MLflow: what is logged is there, once, and a tracker that fails is not the training's problem."""
 
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 import pytest
 
 from data.settings import Settings
+from rl.registry import RegistryError, champion
+from rl.training import tracking_client
 from rl.training.curve import draw
 from rl.training.progress import told
 from rl.training.tracking import Tracker
@@ -120,3 +124,67 @@ def test_progress_is_told_in_one_line() -> None:
         "12,800/200,000 env steps  return 5.123  evaluated 7.900  epsilon 0.812  2,310 env steps/s  ETA 0:01:21"
     )
     assert told(0, 10, {"return": float("nan")}) == "0/10 env steps"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://me:secret@127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking_client, "ANSWER_WITHIN_S", 0.3)
+    monkeypatch.setattr(tracking_client, "_SAID_AFTER_S", 0.05)
+
+
+def test_who_is_waited_for_is_said_and_given_up(
+    silent: str, impatient: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(RegistryError, match=r"nobody answers there within 0.3 s \(no answer in time\)") as error:
+        champion(Settings(home=tmp_path, tracking=silent))
+    assert caplog.messages == [f"waiting for MLflow at {silent.replace('me:secret@', '')}"]
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("down", ["http://127.0.0.1:9", "silent"])
+def test_a_run_that_nobody_tracks_is_told_at_once_and_holds_nothing_up(
+    down: str, silent: str, impatient: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = time.monotonic()
+    with Tracker(Settings(home=tmp_path, tracking=silent if down == "silent" else down), "shop", RESOLVED) as tracker:
+        tracker.log(64, {"return": 3.0})
+        tracker.files(tmp_path)
+    assert time.monotonic() - start < 30  # most of it is the import of mlflow
+    assert (tracker.failures, tracker.run_id) == (1, None)
+    told = capsys.readouterr().err.splitlines()
+    assert any("this run is not tracked: NoAnswerError: nobody answers there" in line for line in told)
+    assert not any("secret" in line for line in told)
+
+
+def test_a_server_that_is_gone_is_asked_before_it_is_given_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes after the run was opened: the first write fails in its own time, the others at once."""
+    calls: list[str] = []
+
+    def gone(*_: Any, **__: Any) -> None:
+        calls.append("write")
+        raise ConnectionError("refused")
+
+    def nobody(uri: str) -> None:
+        calls.append("asked")
+        raise tracking_client.NoAnswerError("nobody answers there")
+
+    with Tracker(settings, "shop", RESOLVED) as tracker:
+        assert tracker._opened.wait(60)
+        monkeypatch.setattr(tracker._client, "log_batch", gone)
+        monkeypatch.setattr("rl.training.tracking.check_answers", nobody)
+        tracker.log(64, {"return": 3.0})
+        while not tracker.failures:
+            time.sleep(0.01)
+        tracker.files(settings.home / "none")
+    assert calls == ["write", "asked", "asked"]  # a metric, the files, the end of the run
+    assert tracker.failures == 3
+    assert tracker.error == "ConnectionError: refused"
