@@ -24,7 +24,9 @@ class Section(BaseModel):
 class Environment(Section):
     """Which simulator."""
 
-    name: Annotated[str, Field(description="of `rl.simulators.registry`")] = "raycommend/Shop-v0"
+    name: Annotated[str, Field(description="of `rl.simulators.registry`, or your own as module:Class")] = (
+        "raycommend/Shop-v0"
+    )
     options: Annotated[dict[str, Any], Field(description="of the simulator, by name")] = {}
 
 

@@ -250,3 +250,46 @@ def test_an_experiment_without_its_simulator_is_refused(
     monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path))
     assert train.main([*SHOP, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+OWN = """
+kind = "dqn"
+name = "corridor"
+env_steps = 4000
+envs_per_runner = 16
+[environment]
+name = "tests.own:Corridor"
+options = {limit = 30}
+[dqn]
+network = {width = 16, layers = 0}
+lr = 3e-3
+tau = 0.05
+env_steps_per_update = 8
+[evaluation]
+every = 4000
+episodes = 4
+envs = 4
+"""
+
+
+def test_an_environment_of_ones_own_is_trained_evaluated_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best walk costs .1 twice and then pays 1. Nobody answers where it should be registered: that loses nothing."""
+    monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path))
+    (tmp_path / "own.toml").write_text(OWN)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert train.main([str(tmp_path / "own.toml"), "--register_as", "challenger"]) == 3
+    answer = capsys.readouterr()
+    report, folder = json.loads(answer.out), tmp_path / "policies/corridor"
+    assert report["evaluation_return"] == pytest.approx(0.8)
+    assert (report["registered"], report["mlflow_failures"]) == (None, 1)
+    assert f"trained, the policy lies in {folder}; not registered: the registry at http://127.0.0.1:9: " in answer.err
+    assert f"later: python -m rl.registry register {folder} --alias challenger" in answer.err
+    assert evaluate.main([str(folder), "--episodes", "20", "--no-track"]) == 0
+    row = json.loads(capsys.readouterr().out)["corridor"]
+    assert (row["environment"], row["return"]) == ("tests.own:Corridor", pytest.approx(0.8))
+    assert export.main([str(folder), "--out", str(tmp_path / "out"), "--opset", "20"]) == 0
+    assert json.loads(capsys.readouterr().out)["opset"] == 20
+    assert export.main([str(folder), "--out", str(tmp_path / "out"), "--opset", "9"]) == 2
+    assert "opset must be between 18 and 22, got 9" in capsys.readouterr().err
