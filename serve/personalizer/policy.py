@@ -24,11 +24,11 @@ def untrained(now: Configuration) -> Artefact:
 
     If it is one that only another version of this service took, the default one answers: the service starts.
     """
-    policy = now.policy or DEFAULT_POLICY
+    wanted = now.policy or DEFAULT_POLICY
     try:
-        config = config_of(policy.arguments)
+        config = config_of(wanted.arguments)
     except ArgumentsError as error:
-        log.error("the learning policy %r cannot be followed, so the default one answers: %s", policy.name, error)
+        log.error("the learning policy %r cannot be followed, so the default one answers: %s", wanted.name, error)
         config = config_of(DEFAULT_POLICY.arguments)
     config = config.model_copy(update={"epsilon": now.service.exploration_percentage})
     encoder = DescribedEncoder(())

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import JsonValue
 
 from rl.vw_arguments import config_of
 from serve.keys import Role, create
@@ -273,7 +274,7 @@ def test_what_is_no_learning_policy(client: TestClient, policy: Any, code: str, 
 def test_a_policy_that_an_earlier_version_took_does_not_stop_the_service(
     client: TestClient, loop: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = {"name": "old", "arguments": "--cb_explore_adf --bag 1000000 --epsilon 0.2"}
+    kept: dict[str, JsonValue] = {"name": "old", "arguments": "--cb_explore_adf --bag 1000000 --epsilon 0.2"}
     with loop.store.writing() as connection:
         append(connection, "personalizer.policy", kept, loop.store.now())
     with personalizer_loop(tmp_path) as again:
