@@ -10,7 +10,7 @@ Identity: TypeAlias = tuple[int, int]
 """Device and inode."""
 
 
-def identity(path: Path) -> Identity | None:
+def identity(path: Path | str) -> Identity | None:
     """Return which file a path is now; None: there is none."""
     try:
         found = os.stat(path)
@@ -28,7 +28,7 @@ class WatchedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._own: tuple[tuple[Path, Identity | None], ...] = ()
+        self._own: tuple[tuple[str, Identity | None], ...] = ()
         self.paths = tuple(Path(f"{path}{end}") for end in ("", "-wal", "-shm"))
 
     @property
@@ -38,7 +38,7 @@ class WatchedFile:
 
     def watch(self) -> None:
         """Take the files as they are now for those that are open."""
-        self._own = tuple((path, identity(path)) for path in self.paths[:2])
+        self._own = tuple((str(path), identity(path)) for path in self.paths[:2])
 
     def fault(self) -> str | None:
         """Say what has become of the files since; None: they are there."""
