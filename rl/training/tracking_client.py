@@ -61,9 +61,7 @@ def check_answers(uri: str) -> None:
             socket.create_connection(address, ANSWER_WITHIN_S).close()
     except OSError as error:  # which those of requests are
         reason = "no answer in time" if "timed out" in str(error) else type(error).__name__
-        raise NoAnswerError(
-            f"MLflow at {shown(uri)} does not answer within {ANSWER_WITHIN_S:g} s ({reason})"
-        ) from error
+        raise NoAnswerError(f"nobody answers there within {ANSWER_WITHIN_S:g} s ({reason})") from error
 
 
 def _ask(uri: str) -> None:

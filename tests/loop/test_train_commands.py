@@ -275,7 +275,7 @@ envs = 4
 def test_an_environment_of_ones_own_is_trained_evaluated_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The best walk costs .1 twice and then pays 1. Nobody answers where it should be registered: that loses nothing."""
+    """The best walk costs .1 twice and then pays 1. That nobody answers where it is to be registered loses nothing."""
     monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path))
     (tmp_path / "own.toml").write_text(OWN)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -284,7 +284,7 @@ def test_an_environment_of_ones_own_is_trained_evaluated_and_exported(
     report, folder = json.loads(answer.out), tmp_path / "policies/corridor"
     assert report["evaluation_return"] == pytest.approx(0.8)
     assert (report["registered"], report["mlflow_failures"]) == (None, 1)
-    assert f"trained, the policy lies in {folder}; not registered: the registry at http://127.0.0.1:9: " in answer.err
+    assert f"trained, the policy lies in {folder}; not registered: " in answer.err
     assert f"later: python -m rl.registry register {folder} --alias challenger" in answer.err
     assert evaluate.main([str(folder), "--episodes", "20", "--no-track"]) == 0
     row = json.loads(capsys.readouterr().out)["corridor"]
