@@ -12,6 +12,7 @@ from functools import cached_property
 from data.dialect import Csv
 
 LINE_END = re.compile(rb"\r\n|\n|\r")
+_OF_ONE_LINE = b"%(q)b%(quoted_line)b%(q)b%(plain)b|(?!%(q)b)%(plain)b"
 _ONE_CHARACTER = b"\x1f"  # stands for a delimiter of several
 
 
@@ -34,21 +35,41 @@ class Lexer:
     @cached_property
     def value(self) -> re.Pattern[bytes]:
         """A value; groups: what is quoted, and what goes on after the closing quote or, without quotes, all of it."""
-        return re.compile(self._value(b"("))
+        if not self.quote:
+            return re.compile(b"()(%(plain)b)" % self._parts)
+        return re.compile(b"(?:%(q)b(%(quoted)b)%(q)b|(?!%(q)b))(%(plain)b)" % self._parts)
 
     @cached_property
     def row(self) -> re.Pattern[bytes]:
         """A row with its line end; it does not match one whose quotes do not close."""
-        value = self._value(b"(?:")
-        return re.compile(b"(?:%b)(?:%b(?:%b))*+(?:\r\n|\n|\r|\\Z)" % (value, re.escape(self.delimiter), value))
+        value = b"%(q)b%(quoted)b%(q)b%(plain)b|(?!%(q)b)%(plain)b" if self.quote else b"%(plain)b"
+        return self._row_of(value)
 
-    def _value(self, group: bytes) -> bytes:
-        plain = b"[^%b\r\n]*+" % re.escape(self.delimiter)
-        if not self.quote:
-            return b"%b)%b%b)" % (group, group, plain)
-        q = re.escape(self.quote)
-        inner = b"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q)
-        return b"(?:%b%b%b)%b|(?!%b))%b%b)" % (q, group, inner, q, q, group, plain)
+    @cached_property
+    def proper_row(self) -> re.Pattern[bytes]:
+        """The same, of which no value of several lines goes on after its closing quote."""
+        return self._row_of(_OF_ONE_LINE + b"|%(q)b%(quoted)b%(q)b(?=%(d)b|[\r\n]|\\Z)")
+
+    @cached_property
+    def lines(self) -> re.Pattern[bytes]:
+        """As many rows of one line each as there are."""
+        value = _OF_ONE_LINE % self._parts
+        return re.compile(b"(?:(?:%b)(?:%b(?:%b))*+(?:\r\n|\n|\r))*+" % (value, self._parts[b"d"], value))
+
+    @cached_property
+    def _parts(self) -> dict[bytes, bytes]:
+        q, d = re.escape(self.quote), re.escape(self.delimiter)
+        return {
+            b"q": q,
+            b"d": d,
+            b"plain": b"[^%b\r\n]*+" % d,
+            b"quoted": b"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q),
+            b"quoted_line": b"[^%b\r\n]*+(?:%b%b[^%b\r\n]*+)*+" % (q, q, q, q),
+        }
+
+    def _row_of(self, value: bytes) -> re.Pattern[bytes]:
+        value %= self._parts
+        return re.compile(b"(?:%b)(?:%b(?:%b))*+(?:\r\n|\n|\r|\\Z)" % (value, self._parts[b"d"], value))
 
     def values(self, row: bytes) -> list[bytes]:
         """Return the values of one row."""
@@ -98,6 +119,21 @@ class Split:
     """Of a row that goes on in the next block."""
 
 
+def _pass_over(lexer: Lexer, data: bytes, at: int) -> tuple[int, int]:
+    """Return where the next row begins that has to be looked at, and how many rows are before it: the common case."""
+    count = 0
+    while True:
+        if match := lexer.lines.match(data, at):
+            count += sum(map(bool, match[0].splitlines()))
+            at = match.end()
+        row = lexer.proper_row.match(data, at) if at < len(data) else None
+        is_short = row and row.end() - at <= lexer.csv.max_value_bytes
+        if not row or not is_short or len(row[0].splitlines()) > lexer.csv.max_value_lines:
+            return at, count
+        count += 1
+        at = row.end()
+
+
 def split(lexer: Lexer, data: bytes, is_last: bool) -> Split:
     """Cut a block into rows, one after the other; of one with a stray quote the first line is cut out alone.
 
@@ -107,7 +143,13 @@ def split(lexer: Lexer, data: bytes, is_last: bool) -> Split:
         is_last: nothing comes after them.
     """
     found, start, at = Split(), 0, 0
+    has_long = max(map(len, data.splitlines()), default=0) > lexer.csv.max_value_bytes
     while at < len(data):
+        if not has_long:
+            at, count = _pass_over(lexer, data, at)
+            found.count += count
+            if at == len(data):
+                break
         match = lexer.row.match(data, at)
         line = LINE_END.search(data, at)
         line_end = line.end() if line else len(data)

@@ -116,7 +116,7 @@ def _read_parquet(piece: Piece, node: NodeSpec) -> Iterator[Block]:
         for batch in parquet.iter_batches(
             max(size, 1), row_groups=list(piece.groups), columns=headers, use_threads=False
         ):
-            yield Block(pa.Table.from_batches([batch]).select(headers), _positions(position, len(batch)))
+            yield Block(pa.Table.from_batches([batch]), _positions(position, len(batch)))
             position += len(batch)
     if position - piece.first_row != rows:
         raise UnreadableError(f"{position - piece.first_row} rows were read of {rows}")

@@ -25,8 +25,8 @@ def purchase_events(
 ) -> pa.Table:
     """Return a node's events as `data.features.fit` takes them, those ingested from files and over HTTP read as one.
 
-    They are ordered by event id, so that equal content gives equal features. Times beyond
-    the years 1 to 9999, which archives from before such rows were rejected may have, are left out.
+    They are ordered by event id, so that equal content gives equal features. Events beyond the years 1 to 9999 are left
+    out: archives from before such rows were rejected may have some.
 
     Args:
         settings: where archive and log are.
@@ -60,10 +60,9 @@ def purchase_events(
 def _logged_events(settings: Settings, node: str) -> list[dict[str, Any]]:
     store = Store.open(settings.store_url)
     try:
-        logged = [{**event.record, **event.model_dump(exclude={"record"})} for _, event in store.events(node)]
+        return [{**event.record, **event.model_dump(exclude={"record"})} for _, event in store.events(node)]
     finally:
         store.close()
-    return logged
 
 
 def generated_events(market: Market, invoices: int, rng: np.random.Generator) -> pa.Table:

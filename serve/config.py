@@ -64,7 +64,10 @@ class ServiceConfig(BaseModel):
         default=BusinessRules(), description="of every slate for which a request gives no others"
     )
     memory: Memory = Memory()
-    nodes: tuple[str, ...] = Field(default=("online_retail",), description="nodes whose events are taken over HTTP")
+    nodes: tuple[str, ...] = Field(
+        default=("online_retail",),
+        description="nodes whose events are taken over HTTP: shipped ones, or paths of TOML files",
+    )
     limits: Limits = Limits()
     access_log: bool = Field(default=True, description="log a line for each request")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")

@@ -56,7 +56,10 @@ class Training(TrainingConfig):
     market: MarketConfig = Field(
         default=FittedMarketConfig(), description="the simulator's customers: fitted to the node's events, or generated"
     )
-    node: str = Field(default="online_retail", description="the node whose ingested purchases customers are known by")
+    node: str = Field(
+        default="online_retail",
+        description="the node whose events customers are known by: a shipped one, or the path of a TOML file",
+    )
     before: AwareDatetime | None = Field(default=None, description="use only events before this time")
     decisions: int = Field(default=20_000, ge=1, description="simulated visits")
     batch: int = Field(default=20, ge=1, description="visits answered between two updates")
