@@ -8,7 +8,7 @@ COLUMN=VALUE.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
@@ -18,9 +18,9 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from data.convert import readable
 from data.csv_blocks import read_names
 from data.errors import DataError, UnreadableError
+from data.headers import HEAD_LINES, advice, check_columns, check_keys, check_types
 from data.lines import parse_line
 from data.node import NodeSpec
 
@@ -32,11 +32,6 @@ FORMATS: dict[str, Format] = {
     ".ndjson": "jsonl",
 }
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
-HEAD_LINES = 100
-"""Lines of a JSON Lines file that are looked at before it is read."""
-MOST_NAMES = 30
-"""Of columns that a message lists."""
-DELIMITERS = ("::", "\t", ";", "|", ",")
 BYTES_PER_ROW = 50
 """Used to guess the number of rows of a text file; only the number of partitions depends on it."""
 
@@ -188,9 +183,9 @@ def _checked(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> InputFile:
             names = read_names(stream, node.csv) if form == "csv" else _json_keys(stream)
         given = _partition(path, names or () if form == "csv" else (), node)  # a line may lack what others have
         if names is not None and form == "csv":
-            _check_columns([*names, *given], node, uri)
+            check_columns([*names, *given], node, uri, advice(names, node))
         elif names is not None:
-            _check_keys({*names, *given}, node, uri)
+            check_keys({*names, *given}, node, uri)
         return replace(guess, partition=tuple(given.items()))
     except (OSError, UnicodeError, pa.ArrowException, UnreadableError) as error:
         raise DataError(f"cannot read {uri} as {form}: {_one_line(error)}") from error
@@ -201,8 +196,8 @@ def _checked_parquet(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> Inp
         footer = pq.ParquetFile(stream)
         schema, metadata = footer.schema_arrow, footer.metadata
     given = _partition(path, schema.names, node)
-    _check_columns([*schema.names, *given], node, uri)
-    _check_types(schema, node, uri)
+    check_columns([*schema.names, *given], node, uri)
+    check_types(schema, node, uri)
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     sizes = tuple(RowGroup(group.num_rows, group.total_byte_size) for group in groups)
     return InputFile(fs, path, uri, "parquet", metadata.num_rows, sizes, tuple(given.items()))
@@ -217,44 +212,6 @@ def _partition(path: str, names: Iterable[str], node: NodeSpec) -> dict[str, str
     return given
 
 
-def _check_columns(names: Sequence[str], node: NodeSpec, uri: str) -> None:
-    absent = [column.header for column in node.columns if column.header not in names]
-    if absent:
-        raise DataError(
-            f"{uri} lacks {'columns' if len(absent) > 1 else 'column'} {_quoted(absent)} of node {node.name}; "
-            f"it has {_quoted(names)}{_advice(names, node)}"
-        )
-    twice = [column.header for column in node.columns if names.count(column.header) > 1]
-    if twice:
-        raise DataError(f"{uri} has more than one column {_quoted(twice)}; node {node.name} needs exactly one")
-
-
-def _advice(names: Sequence[str], node: NodeSpec) -> str:
-    """Return which setting would probably let a header be read."""
-    headers = {column.header for column in node.columns}
-    if any("\0" in name for name in names):
-        return '; it looks like UTF-16: set encoding = "utf-16-le" (or -be) in [csv] of the node'
-    if headers <= {name.strip() for name in names}:
-        return "; set trim = true in [csv] of the node: there are blanks around its names"
-    for sign in DELIMITERS:
-        parts = [part for name in names for part in name.split(sign)]
-        if sign != node.csv.delimiter and len(parts) > max(len(names), 1) and len(names) <= len(parts) // 2:
-            written = sign.encode("unicode_escape").decode()
-            return f'; it looks separated by "{written}": set delimiter = "{written}" in [csv] of the node' + (
-                "" if headers & set(parts) else ", and header where its first line has no names"
-            )
-    if not headers & set(names) and any(re.fullmatch(r"[\d.,:TZ+ -]+", name) for name in names):
-        return "; if that is a row, name the columns as header in [csv] of the node"
-    return ""
-
-
-def _check_types(schema: pa.Schema, node: NodeSpec, uri: str) -> None:
-    for column in node.columns:
-        kind = schema.field(column.header).type if column.header in schema.names else pa.string()
-        if not readable(kind):
-            raise DataError(f"column {column.header!r} of {uri} is a {kind}; expected text, a number, a bool or a time")
-
-
 def _json_keys(stream: Any) -> set[str] | None:
     """Return the keys of the first lines, None where there is no line at all."""
     lines = [line for line in stream.read(1 << 20).split(b"\n")[:HEAD_LINES] if line.strip()]
@@ -262,24 +219,6 @@ def _json_keys(stream: Any) -> set[str] | None:
     if lines and not records:
         raise UnreadableError(f"none of its first {len(lines)} lines is a JSON object")
     return {key for record in records for key in record} if records else None
-
-
-def _check_keys(keys: Set[str], node: NodeSpec, uri: str) -> None:
-    """Raise DataError if no row of a file can be an event: a key may come late or never, but not one that must be."""
-    needed = [column.header for column in node.columns if column.missing in ("reject", "drop")]
-    absent = [header for header in needed if header not in keys]
-    if absent or not any(column.header in keys for column in node.columns):
-        absent = absent or [column.header for column in node.columns]
-        raise DataError(
-            f"{uri} lacks {'keys' if len(absent) > 1 else 'key'} {_quoted(absent)} of node {node.name} in its first "
-            f"{HEAD_LINES} lines; they have {_quoted(sorted(keys))}"
-        )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    """Return names as they are, blanks and control characters included; of many, the first."""
-    shown = ", ".join(map(repr, names[:MOST_NAMES]))
-    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"
 
 
 def _one_line(error: Exception) -> str:

@@ -253,6 +253,9 @@ def test_optional_keys_may_come_late(tmp_path: Path) -> None:
     lines = (FAULTS / "22-optional-keys.jsonl").read_text().splitlines() * 40
     (tmp_path / "a.jsonl").write_text("\n".join([*lines, lines[0].replace("}", ', "dwellSeconds": 3}')]))
     assert read(node, tmp_path / "a.jsonl").events[-1]["dwell_s"] == 3.0
+    (tmp_path / "a.jsonl").write_text('{"id": "e", "visitor": "v", "at": 1}\n' * 100 + lines[0])
+    found = read(node, tmp_path / "a.jsonl")  # as over HTTP: what has no page is dropped
+    assert (found.dropped, len(found.events)) == (100, 1)
     (tmp_path / "b.jsonl").write_text('{"id": "e", "page": "home", "at": 1, "clicked ": 1}\n')
     assert "lacks key 'visitor' of node clickstream in its first 100 lines; they have 'at', 'clicked ', 'id'" in (
         failure(node, tmp_path / "b.jsonl")
