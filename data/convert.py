@@ -159,7 +159,8 @@ def _read(values: pa.Array, column: Column, written: Text) -> pa.Array:
     if column.words is not None:
         known = pa.array([*column.words], pa.string())
         worth = pa.array([*column.words.values()], pa.float64()).cast(ARROW[column.type])
-        return worth.take(pc.index_in(values, known))
+        numbers = _read(values, column.model_copy(update={"words": None}), written)
+        return pc.coalesce(worth.take(pc.index_in(values, known)), numbers)
     if column.type == "bool":
         lower = pc.utf8_lower(values)
         flag = pc.is_in(lower, pa.array(["true", "1"]))

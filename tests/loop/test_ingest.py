@@ -411,3 +411,25 @@ def test_online_retail_gives_its_exact_numbers(tmp_path: Path) -> None:
         18_402,
     ]
     assert read_rejects(str(tmp_path), NODE).count_rows() == 145_572
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not REAL.exists(), reason=f"Online Retail is not at {REAL}; set RAYCOMMEND_TEST_DATA")
+def test_online_retail_as_people_have_it_gives_the_same_events(tmp_path: Path) -> None:
+    """The CSV in latin-1, with dates as Excel shows them and quotes where they are needed."""
+    table = pq.read_table(REAL).to_pandas()
+    date = table["InvoiceDate"].dt
+    hours = date.hour.astype(str) + ":" + date.minute.map("{:02d}".format)
+    table["InvoiceDate"] = (
+        date.month.astype(str) + "/" + date.day.astype(str) + "/" + date.year.astype(str) + " " + hours
+    )
+    table["CustomerID"] = table["CustomerID"].astype("Int64")
+    table.to_csv(tmp_path / "data.csv", index=False, encoding="latin-1")
+    as_csv = ingest([str(tmp_path / "data.csv")], load_node("online_retail_csv"), str(tmp_path / "csv"))
+    expected = ingest([str(REAL)], NODE, str(tmp_path / "parquet"))
+    assert as_csv.rejected == expected.rejected
+    ids = [
+        set(read_events(str(tmp_path / name), NODE).to_table(columns=["event_id"])["event_id"].to_pylist())
+        for name in ("csv", "parquet")
+    ]
+    assert ids[0] == ids[1]

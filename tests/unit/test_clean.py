@@ -127,7 +127,7 @@ def test_a_dropped_row_is_counted() -> None:
         ({"type": "float"}, ["1e15", "-1e15", "1.1e15", "1e300"], [1e15, -1e15], [2, 3]),
         ({"type": "float"}, [1e15, 1e300], [1e15], [1]),
         ({"type": "float"}, pa.array([1.5, None], pa.float16()), [1.5, None], []),
-        ({"type": "float", "words": {"view": 1, "buy": 5}}, ["view", " buy", "Buy", "", "1"], [1, 5, None], [2, 4]),
+        ({"type": "float", "words": {"view": 1, "buy": 5}}, ["view", " buy", "Buy", "", "2"], [1, 5, None, 2], [2]),
         ({"type": "int", "words": {"view": 1, "buy": 5}}, [3, None], [3, None], []),
         ({"type": "string"}, [17850.0, 2.5, None], ["17850", "2.5", None], []),
         ({"type": "string"}, ["", "  ", " a "], [None, None, " a "], []),
