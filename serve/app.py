@@ -187,12 +187,15 @@ class Gateway:
 
 async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], Awaitable[None]] | None = None) -> None:
     """Do work in a thread again and again; a log that does not answer is asked again."""
+    said = ""
     while True:
         try:
             result = await asyncio.to_thread(work)
         except StoreError as error:
-            log.warning("the log did not answer, trying again: %s", error)
+            if said != (said := str(error)):  # once, however long it lasts
+                log.warning("the log did not answer, trying again: %s", error)
         else:
+            said = ""
             if then:
                 await then(result)
         await asyncio.sleep(every_s)
