@@ -156,6 +156,7 @@ def test_environments_that_there_are_not_are_refused(made: Any) -> None:
         ("tests.own:Nobody", "there is no simulator 'tests.own:Nobody'"),
         ("nothing", "environment nothing: needs a gymnasium.Env, .* got nothing"),
         ("Pendulum-v1", "action: needs a Discrete space"),
+        *([("raycommend/Shop-v0", "linear_thompson learns from features")] if made is BanditConfig else []),
     ):
         with pytest.raises(ValueError, match=said):
             (made() if env is None else made().environment(env)).build_algo()
