@@ -77,7 +77,7 @@ class Coins(BatchedEnv):
         """Nothing is kept."""
 
     def advance(self, actions: IntArray) -> tuple[FloatArray, BoolArray, Info]:
-        return actions * self.pays, np.ones(self.num_envs, dtype=np.bool_), {}
+        return (actions * self.pays).astype(np.float64), np.ones(self.num_envs, dtype=np.bool_), {}
 
     def observe(self) -> Observation:
         items, mask = np.tile([1, 2], (self.num_envs, 1)), np.ones((self.num_envs, 2), dtype=np.int8)

@@ -1,5 +1,6 @@
 """Any table with a class column as a bandit: name the class, learn only whether it was. Needs gymnasium, pandas."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ class Classification(ContextualBandit):
         super().__init__(num_envs, self._means.shape[1], low, high)
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, Info]:
         """See `BatchedEnv.reset`."""
         if seed is None and self._laps >= 0:

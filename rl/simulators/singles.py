@@ -57,7 +57,7 @@ class Singles(BatchedEnv):
         if isinstance(space, gym.spaces.Dict):
             self._described = gym.spaces.Dict({name: part for name, part in space.items() if name != MASK})
         try:
-            flat = flatten_space(self._described)
+            flat: gym.Space[Any] = flatten_space(self._described)
         except NotImplementedError:
             flat = self._described
         if not isinstance(flat, gym.spaces.Box):
@@ -111,4 +111,4 @@ class Singles(BatchedEnv):
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environments; see `gymnasium.vector.VectorEnv.close`."""
         for env in self._envs:
-            env.close()
+            env.close()  # type: ignore[no-untyped-call]

@@ -92,10 +92,10 @@ def checked(actions: Any, space: gym.Space[Any], rows: int) -> IntArray:
 def _bounds(space: gym.Space[Any]) -> tuple[Any, Any]:
     """Return the lowest action, and what all are below."""
     if isinstance(space, gym.spaces.Discrete):
-        return space.start, space.start + space.n
+        return int(space.start), int(space.start) + int(space.n)
     assert isinstance(space, gym.spaces.MultiDiscrete), f"actions are positions on the candidate axis, got {space}"
-    start: IntArray = np.asarray(space.start, dtype=np.int64)
-    return start, start + np.asarray(space.nvec, dtype=np.int64)
+    start: IntArray = space.start.astype(np.int64)
+    return start, start + space.nvec.astype(np.int64)
 
 
 def entropy(seed: int | Sequence[int | None], rows: int) -> int | list[int]:
