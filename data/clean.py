@@ -17,7 +17,7 @@ MALFORMED = "malformed row"
 RECORD = "record."
 """Begins the names of the columns, among the rejects, that hold the row as it was read."""
 ID_LENGTH = 256
-"""Characters of an id, at most: as in `schema.Id`."""
+"""Characters of an id, at most; none of them is a control character: as in `schema.Id`."""
 COMPARE = {"gt": pc.greater, "ge": pc.greater_equal, "lt": pc.less, "le": pc.less_equal}
 
 
@@ -68,7 +68,7 @@ def clean(
         checks.append(_Check(MALFORMED, None, _mask(pc.is_valid(malformed))))
     for column in node.columns:
         values[column.name], wrong = convert(given[column.name], column, node.text)
-        failed = _mask(wrong) | _too_long(values[column.name], column)
+        failed = _mask(wrong) | _no_id(values[column.name], column)
         checks.append(_Check(f"type of {column.name}", column, failed))
     for column in node.columns:
         if isinstance(column.missing, Fill):
@@ -186,14 +186,15 @@ def _broken(values: pa.Array, rule: Rule) -> npt.NDArray[np.bool_]:
     return _mask(pc.and_not(pc.is_valid(values), holds.fill_null(True)))
 
 
-def _too_long(values: pa.Array, column: Column) -> npt.NDArray[np.bool_] | np.bool_:
-    """Return [N] where an id is longer than the records' contract allows."""
+def _no_id(values: pa.Array, column: Column) -> npt.NDArray[np.bool_] | np.bool_:
+    """Return [N] where an id is longer than the contract allows, or has characters that it does not."""
     if column.role not in IDENTIFIERS or not pa.types.is_dictionary(values.type):
         return np.False_
     long = pc.greater(pc.utf8_length(values.dictionary), ID_LENGTH)
-    if not pc.any(long, min_count=0).as_py():
+    wrong = pc.or_(long, pc.match_substring_regex(values.dictionary, r"\p{Cc}"))
+    if not pc.any(wrong, min_count=0).as_py():
         return np.False_
-    return _mask(long.take(values.indices).fill_null(False))
+    return _mask(wrong.take(values.indices).fill_null(False))
 
 
 def _filled(values: pa.Array, missing: Fill) -> pa.Array:

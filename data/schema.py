@@ -4,8 +4,10 @@ A *node* reports *events*; the service logs *decisions*; an outcome reported for
 breaks a rule is a *reject* and is kept with its reason. All times are timezone-aware and stored in UTC.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
+from unicodedata import category
 
 from pydantic import (
     AfterValidator,
@@ -14,17 +16,42 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    GetCoreSchemaHandler,
     JsonValue,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
-Scalar: TypeAlias = str | int | FiniteFloat | bool | None
+
+@dataclass(frozen=True)
+class _Says:
+    """In an `Annotated`: one message, in the words of this project, whatever is wrong with the value."""
+
+    message: str
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(handler(source), "contract", custom_error_message=self.message)
+
+
+Scalar: TypeAlias = Annotated[
+    str | int | FiniteFloat | bool | None, _Says("a value here is a text, a finite number, true, false or null")
+]
 """A value in a context or a record: what JSON, Arrow and SQL all hold without loss."""
 
+ID_PATTERN: Final = r"^\P{Cc}+$"
+"""No line breaks or other control characters: an id stands in paths, headers, files and lines of logs."""
+ID_LENGTH: Final = 256
 
-Id = Annotated[str, Field(min_length=1, max_length=256)]
-"""An identifier given by a client or by us."""
+Id = Annotated[
+    str,
+    Field(min_length=1, max_length=ID_LENGTH, pattern=ID_PATTERN),
+    _Says("an id is a text of 1 to 256 characters, none of them a line break or another control character"),
+]
+"""An identifier that somebody gives."""
+
+LoggedId = Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
+"""An identifier of a record. Rows of earlier logs may have some that nobody could give today."""
 
 DecisionId = Annotated[str, Field(min_length=1, max_length=320)]
 """The same of a decision: longer, as those of other loops than v1 begin with the loop's name."""
@@ -91,23 +118,23 @@ class Features(Record):
 class Rules(Record):
     """What a shop wants of a slate whatever the policy thinks. Probabilities are computed after them."""
 
-    pins: dict[Id, int] = {}
+    pins: dict[LoggedId, int] = {}
     """Slots (0 is the first) of items that are shown there with probability 1."""
-    boosts: dict[Id, FiniteFloat] = {}
+    boosts: dict[LoggedId, FiniteFloat] = {}
     """What is added to an item's expected reward before it is chosen."""
     caps: dict[str, int] = {}
     """The most items of a category."""
-    categories: dict[Id, tuple[str, ...]] = {}
+    categories: dict[LoggedId, tuple[str, ...]] = {}
     """Categories of candidates, where a cap concerns them."""
 
 
 class Slot(Record):
     """A place of its own on a page, with features, forbidden items and a default of its own."""
 
-    slot_id: Id
+    slot_id: LoggedId
     features: Described = ()
-    exclude: tuple[Id, ...] = ()
-    baseline: Id | None = None
+    exclude: tuple[LoggedId, ...] = ()
+    baseline: LoggedId | None = None
 
 
 Mode = Literal["explore", "exploit", "apprentice", "log"]
@@ -120,24 +147,24 @@ class Decision(Record):
 
     decision_id: DecisionId
     time: UtcTime
-    loop: Id = "v1"
+    loop: LoggedId = "v1"
     """Which of the service's learning loops it belongs to: each has policies and a reward specification of its own."""
-    user_id: Id | None = None
-    node_id: Id | None = None
+    user_id: LoggedId | None = None
+    node_id: LoggedId | None = None
     """The output node that shows it."""
     context: dict[str, Scalar] = {}
-    candidates: tuple[Id, ...]
+    candidates: tuple[LoggedId, ...]
     """The items that could have been shown: after exclusions, in the order in which they were scored."""
-    slate: tuple[Id, ...]
+    slate: tuple[LoggedId, ...]
     """The items shown, best slot first."""
     propensities: tuple[float, ...]
     """Of each slot: the probability of its item given the items in the slots before it, in (0, 1]."""
     scores: tuple[float, ...]
     """Of each slot: the policy's expected reward of its item."""
-    policy: Id
+    policy: LoggedId
     policy_version: str
     mode: Mode = "explore"
-    objective: Id = "default"
+    objective: LoggedId = "default"
     """Which reward specification the policy was asked to earn most under."""
     deferred: bool = False
     """It was not certain that it would be shown: nothing is learned from it before feedback of kind `ACTIVATE`."""
@@ -192,10 +219,10 @@ class Feedback(Record):
 
     feedback_id: DecisionId
     decision_id: DecisionId
-    loop: Id = "v1"
-    item_id: Id | None = None
+    loop: LoggedId = "v1"
+    item_id: LoggedId | None = None
     """The item of the slate that it is about, or of a decision with slots of its own the slot; None: the first slot."""
-    kind: Id
+    kind: LoggedId
     """view, click, purchase, rating, ...: the reward specification gives each kind its weight."""
     value: Amount = 1.0
     time: UtcTime | None = None
@@ -207,10 +234,10 @@ class Feedback(Record):
 class Event(Record):
     """What an input node reported, after its declaration's rules."""
 
-    node_id: Id
-    event_id: Id
-    user_id: Id | None = None
-    item_id: Id | None = None
+    node_id: LoggedId
+    event_id: LoggedId
+    user_id: LoggedId | None = None
+    item_id: LoggedId | None = None
     time: UtcTime | None = None
     outcome: FiniteFloat | None = None
     record: dict[str, Scalar] = {}
@@ -221,8 +248,8 @@ class Event(Record):
 class Reject(Record):
     """A row that broke a rule: kept whole, so that nothing that was sent is lost."""
 
-    node_id: Id
-    reject_id: Id
+    node_id: LoggedId
+    reject_id: LoggedId
     source: str
     """Where it came from: a file's URI, or `http`."""
     row: int
@@ -243,11 +270,11 @@ class Version(Record):
     A decision's `policy_version` is the policy artefact's digest, the fold's id and the step's number, joined by dots.
     """
 
-    version_id: Id
+    version_id: LoggedId
     """The fold's id and the number, joined by a dot."""
-    loop: Id
-    objective: Id
-    fold_id: Id
+    loop: LoggedId
+    objective: LoggedId
+    fold_id: LoggedId
     number: int
     """From 0, which is before anything was folded."""
     decision_seq: int
@@ -261,6 +288,28 @@ class Version(Record):
     begins: dict[str, JsonValue] | None = None
     """Of number 0: what the fold began with; see `serve.learner`."""
     received_at: UtcTime | None = None
+
+
+def check_ids(record: Decision | Feedback) -> None:
+    """Check the ids of a record that was made elsewhere, as an `Id` is checked.
+
+    Raises:
+        ValueError: one has a line break or another control character.
+    """
+    if isinstance(record, Decision):
+        ids = {"decision": record.decision_id, "user": record.user_id, "node": record.node_id}
+        ids |= {f"candidate {place}": item for place, item in enumerate(record.candidates)}
+        ids |= {f"slot {place}": slot.slot_id for place, slot in enumerate(record.slots)}
+    else:
+        ids = {"decision": record.decision_id, "feedback": record.feedback_id, "item": record.item_id}
+    for name, given in ids.items():
+        if given is not None and not is_id(given):
+            raise ValueError(f"the id of {name}, {given[:80]!r}, has a line break or another control character")
+
+
+def is_id(text: str) -> bool:
+    """Say whether a text has none of the characters that an `Id` cannot have."""
+    return text.isprintable() or not any(category(character) == "Cc" for character in text)
 
 
 class RewardSpec(Record):

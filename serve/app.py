@@ -5,11 +5,9 @@ import gc
 import io
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
-from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -32,6 +30,7 @@ from serve.api.personalizer.problems import SHAPES
 from serve.api.v1 import create_api
 from serve.config import Secrets, ServiceConfig
 from serve.edge import Edge
+from serve.environment import ray_environment as ray_environment  # who runs the application needs both
 from serve.errors import Answers
 from serve.followers import Served, owned
 from serve.keys import KeyRing
@@ -126,6 +125,7 @@ class Gateway:
             redact,
             access_log=config.access_log,
             answer_id=False,
+            origins=config.origins,
         )
         archive = Archive.at(settings.archive_uri)
         nodes = {node.name: (node, archive.scaler(node.name)) for node in map(load_node, config.nodes)}
@@ -225,42 +225,6 @@ def _bind(config: ServiceConfig, **of_gateway: Any) -> serve.Application:
     options = {**of_replica, **of_gateway}
     gateway = serve.deployment(**options)(serve.ingress()(Gateway))
     return gateway.bind(config, learner.bind(config))
-
-
-def ray_environment(drain_s: float) -> dict[str, str]:
-    """Return what must be in the environment before Ray starts, for HAProxy to be the ingress.
-
-    Its ports for statistics and metrics are free ones, so that several services can run on one machine.
-
-    Args:
-        drain_s: how long a replica that is to stop still answers, in seconds; Serve's default is 30.
-    """
-    # Of replicas: two services that begin at one port take what the other's dying replicas leave, and its requests.
-    # All lie below the ports that systems give to connections: one of those can be taken before HAProxy binds it.
-    first = 20_000 + 60 * (os.getpid() % 200)
-    statistics, metrics = islice(filter(_is_free, range(first + 50, first + 60)), 2)
-    return {
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 49),
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(drain_s),
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.front:middlewares",
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),  # more than cores are in the way
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
-        # Off, the replicas count requests; on, a process does that by parsing a line of HAProxy's for each.
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-    }
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Bodies as strict JSON: UTF-8, finite numbers, bounded depth. FastAPI's own reading takes NaN and recurses freely."""
 
+import codecs
 import math
+import zlib
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
@@ -11,6 +13,8 @@ from starlette.responses import Response
 
 from serve.errors import Refused
 
+_BOMS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+_GZIP = 16 + zlib.MAX_WBITS
 _CAN_HOLD_A_FLOAT = frozenset({list, dict, float})
 
 
@@ -23,9 +27,40 @@ def parse_json(body: bytes) -> Any:
     try:
         value = from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        raise Refused("invalid_request", f"the body is not valid JSON: {error}") from None
+        raise Refused("invalid_request", f"the body is not valid JSON: {_why(body) or error}") from None
     _check_finite([value])
     return value
+
+
+def _why(body: bytes) -> str | None:
+    """Return what the parser does not see: that the text is marked as of some encoding."""
+    found = next((name for bom, name in _BOMS.items() if body.startswith(bom)), None)
+    return found and f"it begins with a byte order mark (BOM) of {found}: send UTF-8 without one"
+
+
+def decode(body: bytes, coding: str, most: int) -> bytes:
+    """Undo a body's Content-Encoding, `gzip` being the only one that is known here.
+
+    Args:
+        body: as it was sent.
+        coding: the header's value.
+        most: bytes that the result may have.
+
+    Raises:
+        Refused: the coding is another one, the body is not of it, or becomes too large.
+    """
+    if coding.strip().lower() not in ("gzip", "x-gzip"):
+        raise Refused("unsupported_media_type", f"send the body as it is, or with gzip, not as {coding[:80]!r}")
+    inflate = zlib.decompressobj(_GZIP)
+    try:
+        plain = inflate.decompress(body, most + 1)  # no more than that is ever made of it
+    except zlib.error as error:
+        raise Refused("invalid_request", f"the body is not gzip, as its Content-Encoding says: {error}") from None
+    if len(plain) > most:
+        raise Refused("body_too_large", f"the body may have {most} bytes when it is unpacked")
+    if not inflate.eof or inflate.unused_data:
+        raise Refused("invalid_request", "the body is not one whole gzip stream, as its Content-Encoding says")
+    return plain
 
 
 def _check_finite(values: Collection[Any]) -> None:

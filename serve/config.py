@@ -13,6 +13,8 @@ from serve.business import BusinessRules, Memory
 CHAMPION = "champion"
 """The name under which the registry's champion is served."""
 
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
+"""Of a page, as browsers send it: scheme, host, and a port that is not the scheme's; or all."""
 Share = Annotated[float, Field(ge=0)]
 
 
@@ -69,6 +71,9 @@ class ServiceConfig(BaseModel):
         description="nodes whose events are taken over HTTP: shipped ones, or paths of TOML files",
     )
     limits: Limits = Limits()
+    origins: tuple[Origin, ...] = Field(
+        default=(), description="whose pages may ask from a browser (CORS): https://shop.example, or * for all"
+    )
     access_log: bool = Field(default=True, description="log a line for each request")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
 

@@ -7,15 +7,21 @@ from fastapi import FastAPI, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from serve import errors, exchange
 from serve.config import Limits
 from serve.direct import Direct
 from serve.errors import Answers, Refused
+from serve.head import Head
 from serve.keys import KeyRing, Role
 from serve.limits import Gate, Rates
 from serve.logs import Recorder, Redact
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+_TOLD = ("X-Request-Id", "Retry-After", "WWW-Authenticate")
+_REMEMBERED_S = 600
 
 
 @dataclass
@@ -29,6 +35,8 @@ class Edge:
     access_log: bool = True
     answer_id: bool = True
     """Send `X-Request-Id`; not behind Ray Serve, which does so itself."""
+    origins: tuple[str, ...] = ()
+    """Whose pages may ask from a browser; "*": everybody's."""
 
     def __post_init__(self) -> None:
         self.rates = Rates(self.limits)
@@ -47,7 +55,18 @@ class Edge:
         def around() -> ASGIApp:
             short = Direct(inner(), hot, errors.handler(self.answers))
             gate = Gate(short, self.keys, self.limits, self.rates, self.answers)
-            return Recorder(gate, self.answers, self.redact, self.access_log, self.answer_id)
+            recorder = Recorder(Head(gate), self.answers, self.redact, self.access_log, self.answer_id)
+            if not self.origins:
+                return recorder
+            # Outermost: a browser asks whether it may ask without a key, and is to see errors as well.
+            return CORSMiddleware(
+                recorder,
+                allow_origins=self.origins,
+                allow_methods=_METHODS,
+                allow_headers=("*",),
+                expose_headers=_TOLD,
+                max_age=_REMEMBERED_S,
+            )
 
         # Not by `add_middleware`: that would be inside of FastAPI's own, which a hot route has no need of.
         api.build_middleware_stack = around  # type: ignore[method-assign]

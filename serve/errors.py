@@ -69,7 +69,12 @@ _TABLE = (
     Kind("body_timeout", 408, "the body did not arrive in time", "the whole body within `limits.body_timeout_s`"),
     Kind("conflict", 409, "a known name with another content, or it contradicts what is so", "as `message` says"),
     Kind("body_too_large", 413, "the body is larger than `limits.max_body_bytes`", "a smaller batch"),
-    Kind("unsupported_media_type", 415, "the body is not sent as JSON", "`Content-Type: application/json`"),
+    Kind(
+        "unsupported_media_type",
+        415,
+        "the body is no JSON, plain or in gzip",
+        "`Content-Type: application/json`",
+    ),
     Kind("rate_limited", 429, "more requests than this key or address may send", "wait for `Retry-After`", 1),
     Kind("busy", 503, "as many requests as the replica takes are being answered", "wait for `Retry-After`", 1),
     Kind("timeout", 503, "the request's own `timeout_s` has passed", "a longer one, or again", 1),

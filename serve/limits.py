@@ -6,13 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import exchange
+from serve.body import decode
 from serve.config import Limits
-from serve.errors import Answers, Failure
+from serve.errors import Answers, Failure, Refused
 from serve.exchange import Exchange
 from serve.keys import KeyRing
 
@@ -106,11 +108,11 @@ class Gate:
             return await self._app(scope, receive, send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         length = _length(headers)
-        failure = self._known(scope, current, headers) or self._room(current) or self._fits(length)
+        failure = self._known(scope, current, headers) or self._room(current) or self._fits(length) or _spelled(scope)
         if failure is not None:
             return await self._refuse(scope, receive, send, failure, length)
         if length != 0 or scope["method"] not in _BODILESS:
-            return await self._with_body(scope, receive, send, current)
+            return await self._with_body(scope, receive, send, current, _text(headers, b"content-encoding"))
         await self._counted(scope, receive, send, current)
 
     def _known(self, scope: Scope, current: Exchange, headers: dict[bytes, bytes]) -> Failure | None:
@@ -145,12 +147,18 @@ class Gate:
         most = self._limits.max_body_bytes
         return Failure("body_too_large", f"the body may have {most} bytes") if length and length > most else None
 
-    async def _with_body(self, scope: Scope, receive: Receive, send: Send, current: Exchange) -> None:
-        """Read the body, then let the request in."""
+    async def _with_body(
+        self, scope: Scope, receive: Receive, send: Send, current: Exchange, coding: str | None
+    ) -> None:
+        """Read the body, unpack it, then let the request in."""
         body = bytearray()
         try:
             if failure := await self._read(receive, body):
                 return await self._refuse(scope, receive, send, failure, None)
+            if coding and coding != "identity":
+                plain = decode(bytes(body), coding, self._limits.max_body_bytes)
+                self._buffered += len(plain) - len(body)
+                body[:] = plain
             if failure := self._room(current):
                 return await self._refuse(scope, receive, send, failure, 0)
             current.body = bytes(body)
@@ -166,6 +174,8 @@ class Gate:
             await self._counted(scope, replay, send, current)
         except ClientDisconnect:
             return  # nobody is left to answer
+        except Refused as error:  # by `decode`: those of the application it answers itself
+            await self._refuse(scope, receive, send, error.failure, 0)
         finally:
             self._buffered -= len(body)
 
@@ -221,6 +231,18 @@ class Gate:
         except TimeoutError:
             pass  # it had its moment
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _spelled(scope: Scope) -> Failure | None:
+    """Fail if path or query are not UTF-8: read with replacements, many texts would become one."""
+    for what, raw in (("path", scope["raw_path"]), ("query", scope["query_string"])):
+        if b"%" in raw or not raw.isascii():
+            try:
+                unquote_to_bytes(raw).decode()
+            except UnicodeDecodeError as error:
+                byte = error.object[error.start]
+                return Failure("invalid_request", f"the {what} is not UTF-8: it has the byte %{byte:02X}", what)
+    return None
 
 
 def _text(headers: dict[bytes, bytes], name: bytes) -> str | None:

@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 
 from data.attribution import Outcome
 from data.errors import DataError
-from data.schema import CONTEXT_TIME, Decision, Feedback
+from data.schema import CONTEXT_TIME, Decision, Feedback, check_ids
 from data.sources.dsjson_features import check_features, readable
 from data.sources.dsjson_others import Repeats, decision_of, observation_of
 from data.sources.dsjson_values import CONTEXT, FEATURES, ITEM, Json
@@ -145,12 +145,19 @@ def from_line(
     except ValueError as error:
         raise DataError(f"not JSON: {error}") from error
     try:
-        return _read(row, raw, loop, time, repeats)
+        line = _read(row, raw, loop, time, repeats)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'decision'}: {fault['msg']}" for fault in error.errors()]
         raise DataError("; ".join(faults)) from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"a part is missing or of another type: {type(error).__name__} {error}") from error
+    try:
+        for record in (line.decision, *line.feedback) if line else ():
+            if record is not None:
+                check_ids(record)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    return line
 
 
 def _read(row: Any, raw: bytes, loop: str, time: datetime | None, repeats: Repeats) -> Line | None:

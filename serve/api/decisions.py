@@ -25,7 +25,7 @@ def router(service: Service) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 
-    @routes.get("/decisions/{decision_id:path}")
+    @routes.get("/decisions/{decision_id:rest}")
     async def decision(decision_id: Annotated[str, Path(max_length=320)]) -> LoggedDecision:
         """Return a decision with its feedback and what it has earned so far."""
         return await asyncio.to_thread(_logged, service, decision_id)

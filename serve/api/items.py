@@ -4,7 +4,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Query
 
 from data import items as catalogue
 from data.items import Item, StoredItem
@@ -13,10 +13,10 @@ from serve.body import JsonRoute
 from serve.catalogue_schemas import CatalogueItem, ItemRequest, ItemResult, ItemsRequest, ItemsResponse, ItemsResult
 from serve.edge import Allow
 from serve.errors import Refused
+from serve.paths import KnownId
 from serve.service import Service
 
 _MAX_PAGE = 1_000
-ItemId = Annotated[str, Path(min_length=1, max_length=256)]
 
 
 def router(service: Service) -> APIRouter:
@@ -47,16 +47,16 @@ def router(service: Service) -> APIRouter:
         last = items[-1].revision if items else after
         return ItemsResponse(items=items, next=last, more=len(found) > limit)
 
-    @routes.get("/items/{item_id:path}", dependencies=reads)
-    async def get(item_id: ItemId) -> CatalogueItem:
+    @routes.get("/items/{item_id:rest}", dependencies=reads)
+    async def get(item_id: KnownId) -> CatalogueItem:
         """Return an item."""
         item = await asyncio.to_thread(catalogue.get, store, item_id)
         if item is None:
             raise _unknown(item_id)
         return _shown(item, store.now())
 
-    @routes.delete("/items/{item_id:path}", dependencies=writes, status_code=204)
-    async def delete(item_id: ItemId) -> None:
+    @routes.delete("/items/{item_id:rest}", dependencies=writes, status_code=204)
+    async def delete(item_id: KnownId) -> None:
         """Take an item out of the catalogue: it is shown no more, also by policies that were trained on it."""
         if not await asyncio.to_thread(catalogue.delete, store, item_id):
             raise _unknown(item_id)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from data.database import StoreUnavailable
 from data.errors import DataError
-from data.schema import Decision
+from data.schema import Decision, Id
 from data.users import Entry, get_user, history, upsert_user
 from serve.api.decisions import describe
 from serve.body import JsonRoute
@@ -16,33 +16,33 @@ from serve.catalogue_schemas import Forgotten, HistoryEntry, KeptUser, LoggedEve
 from serve.edge import Allow
 from serve.errors import Refused
 from serve.forgetting import Incomplete, forget
+from serve.paths import KnownId
 from serve.service import Service
 
 log = logging.getLogger("raycommend.users")
-UserId = Annotated[str, Path(min_length=1, max_length=256)]
 
 
 def router(service: Service) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(route_class=JsonRoute)
 
-    @routes.put("/users/{user_id:path}", dependencies=[Depends(Allow("node"))])
-    async def put(user_id: UserId, request: UserRequest) -> KeptUser:
+    @routes.put("/users/{user_id:rest}", dependencies=[Depends(Allow("node"))])
+    async def put(user_id: Annotated[Id, Path()], request: UserRequest) -> KeptUser:
         """Keep a user's features, in place of those that were kept before."""
         user = await asyncio.to_thread(upsert_user, service.store, user_id, request.features)
         return KeptUser(**user.model_dump())
 
-    @routes.get("/users/{user_id:path}", dependencies=[Depends(Allow("node", "reader"))])
+    @routes.get("/users/{user_id:rest}", dependencies=[Depends(Allow("node", "reader"))])
     async def get(
-        user_id: UserId,
+        user_id: KnownId,
         before: Annotated[str | None, Query(pattern=r"^\d{1,18}\.\d{1,18}$", description="`next` of a page")] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> UserResponse:
         """Return what is kept of a user and his history, newest first: decisions with their feedback, and events."""
         return await asyncio.to_thread(_user, service, user_id, before, limit)
 
-    @routes.delete("/users/{user_id:path}", dependencies=[Depends(Allow())])
-    async def delete(user_id: UserId) -> Forgotten:
+    @routes.delete("/users/{user_id:rest}", dependencies=[Depends(Allow())])
+    async def delete(user_id: KnownId) -> Forgotten:
         """Forget a user: in the log, the archive, trained policies and what was derived. For keys of admins."""
         try:
             removed = await asyncio.to_thread(forget, service.store, service.config.settings, user_id)

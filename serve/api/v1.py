@@ -10,13 +10,14 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
-from serve import exchange
+from serve import exchange, paths
 from serve.api import decisions, items, stream, tables, users
 from serve.api.personalizer.problems import SHAPES
 from serve.api.personalizer.router import include
 from serve.body import JsonRoute
 from serve.edge import Allow, Edge
 from serve.errors import ERRORS, Answers, Refused, described
+from serve.paths import idempotency_key
 from serve.personalizer.service import Personalizer
 from serve.retries import conflict
 from serve.schemas import (
@@ -60,6 +61,7 @@ def create_api(
         lifespan: entered before the first request, left after the last.
         personalizer: answers those of the Personalizer API; None: it is not served.
     """
+    paths.register()
     router = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
     hot = APIRouter(prefix="/v1", route_class=JsonRoute, dependencies=[Depends(Allow("node"))], responses=_ERRORS)
 
@@ -139,14 +141,12 @@ def _named(requests: Sequence[RecommendRequest], http: Request) -> tuple[Sequenc
         The requests, and whether the key names them.
 
     Raises:
-        Refused: it is too long, or some of them, and not all, have names of their own.
+        Refused: it is no id, or some of them, and not all, have names of their own.
     """
-    key = http.headers.get("idempotency-key")
+    key = idempotency_key(http)
     own = sum(request.decision_id is not None for request in requests) if key else 0
     if not key or own == len(requests):
         return requests, False
-    if len(key) > 256:
-        raise Refused("invalid_request", "an Idempotency-Key has 256 characters at most", "Idempotency-Key")
     if own:
         message = "an Idempotency-Key names all requests of a list: give each its decision_id, or none"
         raise Refused("invalid_request", message, "Idempotency-Key")

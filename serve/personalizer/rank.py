@@ -14,13 +14,14 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 
 from data.described import FeatureObjects
-from data.schema import Decision, Described, Features, Mode, Scalar, Slot
+from data.schema import Decision, Described, Features, Mode, Scalar, Slot, is_id
 from serve.personalizer.configuration import LOOP, LearningMode
 from serve.personalizer.errors import Refusal
 from serve.recommender import Ask
 
 MAX_ACTIONS: Final = 1_000
 MAX_ID: Final = 256
+NO_CONTROLS: Final = "should have no line breaks or other control characters."
 _EXCLUDED = "excluded"  # of the context: positions of the excluded actions, as JSON
 _MODES: Mapping[LearningMode, Mode] = {"Online": "explore", "Apprentice": "apprentice", "LoggingOnly": "log"}
 
@@ -202,7 +203,13 @@ def _event_id(given: str | None) -> str:
         raise Refusal("InvalidRankRequest", "EventId should be non-empty or null.", "eventId")
     if len(given) > MAX_ID:
         raise Refusal("InvalidRankRequest", f"EventId should have at most {MAX_ID} characters.", "eventId")
+    _check_characters("EventId", given, "eventId")
     return given
+
+
+def _check_characters(what: str, given: str, where: str) -> None:
+    if not is_id(given):
+        raise Refusal("InvalidRankRequest", f"{what} {NO_CONTROLS}", where)
 
 
 def _check_actions(actions: Sequence[RankableAction]) -> None:
@@ -214,6 +221,7 @@ def _check_actions(actions: Sequence[RankableAction]) -> None:
         if len(action.id) > MAX_ID:
             message = f"Action ids must have at most {MAX_ID} characters."
             raise Refusal("InvalidRankRequest", message, f"actions[{place}].id")
+        _check_characters("Action ids", action.id, f"actions[{place}].id")
         if not any(value is not None for part in action.features if part for value in part.values()):
             message = "Every action should have at least one non-null action feature."
             raise Refusal("InvalidRankRequest", message, f"actions[{place}].features")
@@ -229,6 +237,7 @@ def _check_slots(request: MultiSlotRankRequest) -> None:
         where = f"slots[{place}]"
         if not 1 <= len(slot.id) <= MAX_ID:
             raise Refusal("InvalidRankRequest", f"Slot ids must have 1 to {MAX_ID} characters.", f"{where}.id")
+        _check_characters("Slot ids", slot.id, f"{where}.id")
         if slot.baseline_action not in actions:
             raise Refusal("InvalidRankRequest", _BASELINES, f"{where}.baselineAction")
         if slot.baseline_action in (slot.excluded_actions or ()):

@@ -11,10 +11,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from data.schema import ACTIVATE, Amount, Feedback, Id
+from data.schema import ACTIVATE, Amount, Feedback, Id, is_id
 from serve.personalizer.configuration import LOOP, REWARD
 from serve.personalizer.errors import Code, Refusal
-from serve.personalizer.rank import MAX_ID, decision_id
+from serve.personalizer.rank import MAX_ID, NO_CONTROLS, decision_id
 
 _Value = Annotated[Amount, Field(strict=True)]
 
@@ -84,3 +84,5 @@ def _feedback(event_id: str, kind: str, slot: str | None, value: float) -> Feedb
 def _check(event_id: str, code: Code) -> None:
     if not 1 <= len(event_id) <= MAX_ID:
         raise Refusal(code, f"EventId should have 1 to {MAX_ID} characters.", "eventId")
+    if not is_id(event_id):
+        raise Refusal(code, f"EventId {NO_CONTROLS}", "eventId")

@@ -152,7 +152,7 @@ def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, mon
     [
         ("POST", "/v1/items", {"items": []}, "items", "at least 1"),
         ("POST", "/v1/items", {"items": [{"item_id": str(n)} for n in range(1001)]}, "items", "at most 1000"),
-        ("POST", "/v1/items", {"items": [{"item_id": ""}]}, "items.0.item_id", "at least 1"),
+        ("POST", "/v1/items", {"items": [{"item_id": ""}]}, "items.0.item_id", "1 to 256 characters"),
         ("POST", "/v1/items", {"items": [{"item_id": "a", "features": [1]}]}, "items.0.features", "dictionary"),
         ("POST", "/v1/items", {"items": [{"item_id": "a", "ttl_s": 0}]}, "items.0.ttl_s", "greater than 0"),
         ("POST", "/v1/items", {"items": [{"item_id": "a", "ttl_s": 1, "expires_at": "2030-01-01T00:00:00Z"}]},

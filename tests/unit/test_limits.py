@@ -295,4 +295,15 @@ def test_only_the_front_steers_serve() -> None:
     for wrong in ("é", "", "a" * 65, "rk_01_secret"):
         assert kept({"X-Request-Id": wrong}) == ours
     (middleware,) = middlewares()
-    assert repr(middleware) == "Middleware(Front)"
+    assert middleware.cls is Front
+
+
+def test_the_front_refuses_what_is_for_another_replica() -> None:
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("echo")(scope, receive, send)
+
+    front = Front(echo, "qk3x8a1z")
+    for headers in ({}, {"X-Serve-Server": "SERVE_REPLICA_raycommend-Gateway-qk3x8a1z"}):
+        assert asyncio.run(ask(front, headers=headers)).status == 200
+    answer = asyncio.run(ask(front, headers={"X-Serve-Server": "SERVE_REPLICA_raycommend-Gateway-other000"}))
+    assert (answer.status, answer.headers["retry-after"], answer.error["code"]) == (503, "1", "not_ready")

@@ -57,7 +57,7 @@ def test_every_route_is_in_the_table() -> None:
     routes = [route for source in sources for route in re.findall(r"@(?:router|routes)\.(\w+)\(\"(.*?)\"", source)]
     assert len(routes) > 4
     for method, path in routes:
-        assert f"`{method.upper()} /v1{path.replace(':path', '')}`" in README
+        assert f"`{method.upper()} /v1{path.replace(':rest', '')}`" in README
 
 
 def test_the_table_of_errors_is_the_one_that_is_answered_by() -> None:

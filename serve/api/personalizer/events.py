@@ -18,12 +18,12 @@ def add(routes: APIRouter, personalizer: Personalizer) -> None:
         """Choose an action to show; what is answered is in the log before."""
         return _created(await personalizer.rank(body))
 
-    @routes.post("/events/{event_id:path}/reward", status_code=204)
+    @routes.post("/events/{event_id:rest}/reward", status_code=204)
     async def reward(event_id: str, body: RewardRequest, _: AnyDialect) -> None:
         """Report what an event earned; a reward sent twice counts once."""
         await personalizer.report(rewards(event_id, [(None, body.value)]))
 
-    @routes.post("/events/{event_id:path}/activate", status_code=204)
+    @routes.post("/events/{event_id:rest}/activate", status_code=204)
     async def activate(event_id: str, _: AnyDialect) -> None:
         """Report that an event whose activation was deferred was shown."""
         await personalizer.report([activation(event_id)])
@@ -33,12 +33,12 @@ def add(routes: APIRouter, personalizer: Personalizer) -> None:
         """Choose an action for each slot, none twice; what is answered is in the log before."""
         return _created(await personalizer.rank_slots(body))
 
-    @routes.post("/multislot/events/{event_id:path}/reward", status_code=204)
+    @routes.post("/multislot/events/{event_id:rest}/reward", status_code=204)
     async def reward_slots(event_id: str, body: MultiSlotRewardRequest, _: WithSlots) -> None:
         """Report what slots of an event earned; a reward sent twice counts once."""
         await personalizer.report(rewards(event_id, [(given.slot_id, given.value) for given in body.reward]))
 
-    @routes.post("/multislot/events/{event_id:path}/activate", status_code=204)
+    @routes.post("/multislot/events/{event_id:rest}/activate", status_code=204)
     async def activate_slots(event_id: str, _: WithSlots) -> None:
         """Report that an event with slots whose activation was deferred was shown."""
         await personalizer.report([activation(event_id)])

@@ -1,0 +1,35 @@
+"""HEAD wherever there is GET: the same answer without its body. Pure ASGI, no Ray."""
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class _EnoughError(OSError):
+    """Ends an answer that goes on and on: to who writes it, it looks as if the client had gone."""
+
+
+class Head:
+    """ASGI middleware that asks for GET where it is asked for HEAD. Its routes need not know."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return await self._app(scope, receive, send)
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                if message.get("more_body", False):
+                    raise _EnoughError
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        asked = {**scope, "method": "GET"}
+        try:
+            await self._app(asked, receive, without_body)
+        except (_EnoughError, ClientDisconnect):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            scope |= {name: asked[name] for name in ("route", "path_params") if name in asked}  # for the access log

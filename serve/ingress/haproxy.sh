@@ -1,0 +1,26 @@
+#!/bin/sh
+# Ray Serve's HAProxy, made safe. Serve runs this as its HAProxy (RAY_SERVE_HAPROXY_BINARY_PATH, see serve/environment.py):
+# it rewrites the configuration that Serve has just written, by haproxy.awk, and becomes HAProxy, $RAYCOMMEND_HAPROXY.
+set -eu
+here=$(dirname "$0") configuration='' previous='' reload=''
+for argument; do
+    [ "$previous" = -f ] && configuration=$argument
+    [ "$argument" = -sf ] && reload=yes
+    previous=$argument
+done
+awk -v folder="$here" -f "$here/haproxy.awk" "$configuration" > "$configuration.new"
+mv "$configuration.new" "$configuration"
+
+# An HAProxy outlives a manager that was killed, and keeps the port: the next one of that port takes it over.
+folder=$(dirname "$(dirname "$configuration")")
+port=$(awk '/^[a-z]/ { at = $2 } at == "http_frontend" && $1 == "bind" { sub(/.*:/, ""); print $0; exit }' "$configuration")
+record=$folder/$port.pid
+if [ -z "$reload" ] && [ -r "$record" ]; then
+    read -r old manager < "$record"
+    if tr '\0' '\n' 2> /dev/null < "/proc/$old/cmdline" | grep -q "^$folder/.*/haproxy.cfg$" &&
+        ! grep -q "^PPid:[[:space:]]*$manager$" "/proc/$old/status"; then
+        set -- "$@" -sf "$old"
+    fi
+fi
+echo "$$ $PPID" > "$record"
+exec "$RAYCOMMEND_HAPROXY" "$@"
