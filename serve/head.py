@@ -32,4 +32,6 @@ class Head:
         except (_EnoughError, ClientDisconnect):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            scope |= {name: asked[name] for name in ("route", "path_params") if name in asked}  # for the access log
+            scope.update(
+                {name: asked[name] for name in ("route", "path_params") if name in asked}
+            )  # for the access log

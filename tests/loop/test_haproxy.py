@@ -98,6 +98,11 @@ def end(process: psutil.Process) -> None:
         process.kill()
 
 
+def close(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
+
+
 def check_not_ready(answer: httpx.Response) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"]["code"] == "not_ready"
@@ -149,7 +154,7 @@ def test_half_sent_requests_do_not_stop_the_others(tmp_path: Path) -> None:
     slow: list[socket.socket] = []
     with listening(replica("mine")) as port, ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        stack.callback(lambda: [one.close() for one in slow])
+        stack.callback(close, slow)
         ingress = Ingress(tmp_path / "node", free_port(), {"mine": port})
         stack.enter_context(started(ingress))
         ingress.wait(200)
