@@ -34,4 +34,4 @@ class Head:
         finally:
             scope.update(
                 {name: asked[name] for name in ("route", "path_params") if name in asked}
-            )  # for the access log
+            )  # it is logged
