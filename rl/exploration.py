@@ -6,7 +6,7 @@ Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import ceil
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,10 @@ class _Config(BaseModel, ABC):
     @abstractmethod
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
+
+    def scaled(self, unit: float) -> Self:
+        """Return the explorer for rewards in which a difference of `unit` is what 1 is to this one."""
+        return self
 
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """Return what gives the probabilities [A] of one query with scores [S, A] for a mask [A].
@@ -102,7 +106,11 @@ class Softmax(_Config):
     """Probabilities proportional to exp(score / temperature)."""
 
     kind: Literal["softmax"] = "softmax"
-    temperature: Annotated[float, Field(gt=0, description="in units of reward")] = 0.1
+    temperature: Annotated[float, Field(gt=0, description="in units of reward, or of their learned spread")] = 0.1
+
+    def scaled(self, unit: float) -> Self:
+        """See `_Config.scaled`."""
+        return self if unit == 1.0 else self.model_copy(update={"temperature": self.temperature * unit})
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""
@@ -120,7 +128,13 @@ class SquareCB(_Config):
     """
 
     kind: Literal["squarecb"] = "squarecb"
-    gamma: Annotated[float, Field(gt=0, description="how greedy; in units of 1 / reward")] = 100.0
+    gamma: Annotated[
+        float, Field(gt=0, description="how greedy; in units of 1 / reward, or 1 / their learned spread")
+    ] = 100.0
+
+    def scaled(self, unit: float) -> Self:
+        """See `_Config.scaled`."""
+        return self if unit == 1.0 else self.model_copy(update={"gamma": self.gamma / unit})
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.Explorer`."""

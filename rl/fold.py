@@ -13,23 +13,24 @@ from data.attribution import Outcome
 from data.schema import Decision
 from rl.encoding import Visit, VisitEncoder
 from rl.json_features import for_slot
-from rl.policy import WEIGHTED, Observations, Slates
+from rl.policy import WEIGHTED, FloatArray, Observations, Slates, bounded
 
 
 def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Observations:
     """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
     decisions = [outcome.decision for outcome in outcomes]
-    rewards = np.array([reward for outcome in outcomes for reward in outcome.rewards], dtype=np.float64)
-    return _weighted(decisions, _shown(decisions, rewards, np.ones(len(rewards)), encoder))
+    rewards = _bounded([reward for outcome in outcomes for reward in outcome.rewards])
+    return _weighted(decisions, _shown(decisions, rewards, encoder))
 
 
 def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Observations:
     """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before."""
     decisions = [outcome.decision for outcome, _ in outcomes]
-    now = [reward for outcome, _ in outcomes for reward in outcome.rewards]
-    before = [reward for _, rewards in outcomes for reward in rewards]
-    difference = np.array(now, dtype=np.float64) - np.array(before, dtype=np.float64)
-    return _weighted(decisions, _shown(decisions, difference, np.zeros(len(difference)), encoder))
+    now = _bounded([reward for outcome, _ in outcomes for reward in outcome.rewards])
+    before = _bounded([reward for _, rewards in outcomes for reward in rewards])
+    observed = _shown(decisions, now, encoder)
+    corrections = replace(observed, rewards=now - before, counts=np.zeros(len(now)), squares=now**2 - before**2)
+    return _weighted(decisions, corrections)
 
 
 def _weighted(decisions: Sequence[Decision], observed: Observations) -> Observations:
@@ -40,9 +41,12 @@ def _weighted(decisions: Sequence[Decision], observed: Observations) -> Observat
     return replace(observed, **{name: getattr(observed, name) * weights for name in WEIGHTED})
 
 
-def _shown(
-    decisions: Sequence[Decision], rewards: np.ndarray, counts: np.ndarray, encoder: VisitEncoder
-) -> Observations:
+def _bounded(rewards: Sequence[float]) -> FloatArray:
+    """Return rewards as an array [N]; a log written before rewards had a bound may hold any."""
+    return bounded(np.array(rewards, dtype=np.float64))
+
+
+def _shown(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEncoder) -> Observations:
     """Observe every slot of every decision, in order."""
     lengths = {len(decision.slate) for decision in decisions}
     if len(lengths) == 1 and not any(decision.slots for decision in decisions):  # most often: one visit for each slate
@@ -52,8 +56,7 @@ def _shown(
     query = encoder.query(visits)
     positions = np.broadcast_to(np.arange(k), (len(visits), k))
     unused = np.ones(positions.shape)
-    observed = Observations.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
-    return replace(observed, counts=counts)
+    return Observations.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
 
 
 def _visit(decision: Decision) -> Visit:

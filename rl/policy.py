@@ -7,7 +7,7 @@ history, N observations.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,6 +20,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+
+LARGEST = 1e15
+"""What a feature's or a reward's absolute value is taken to be at most: the doors refuse more, old logs may hold it."""
 
 ITEM, OUTCOME, AGE = 0, 1, 2
 """Columns of a history entry."""
@@ -85,7 +88,10 @@ class Observations:
     """N shown items with what they earned: the sums over these are all that a policy here learns from.
 
     A correction of an earlier observation (a click that became a purchase) has count 0 and the *difference* of the
-    rewards, so that adding it gives what one observation with the final reward would have given.
+    rewards, and of their squares, so that adding it gives what one observation with the final reward would have given.
+
+    Raises:
+        PolicyError: there are corrections, and no squares.
     """
 
     features: FloatArray
@@ -100,6 +106,16 @@ class Observations:
     """[N] 1 for a new observation, or more if it stands for others like it; 0 for a correction."""
     sparse: Sparse | None = None
     """Features by id, of N contexts and the one item shown in each. None: there are none."""
+    squares: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """[N] the reward's square, or the difference to the square observed before; may be left out without corrections."""
+
+    def __post_init__(self) -> None:
+        if len(self.squares) < len(self.rewards):
+            if not np.asarray(self.counts).all():
+                raise PolicyError(
+                    "a correction (count 0) needs squares: the reward's square less that of the reward observed before"
+                )
+            object.__setattr__(self, "squares", self.rewards**2)
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -111,7 +127,7 @@ class Observations:
         dense: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in DENSE}
         return cls(**dense, sparse=Sparse.concatenate(sparse) if sparse else None)
 
-    def rows(self, rows: slice) -> "Observations":
+    def rows(self, rows: slice | BoolArray) -> "Observations":
         """Take some of the N."""
         dense: dict[str, Any] = {name: getattr(self, name)[rows] for name in DENSE}
         return Observations(**dense, sparse=None if self.sparse is None else self.sparse.rows(rows))
@@ -131,10 +147,10 @@ class Observations:
         )
 
 
-WEIGHTED = ("rewards", "counts")
+WEIGHTED = ("rewards", "counts", "squares")
 """The fields that are sums over all that an observation stands for."""
 
-DENSE = ("features", "state", "items", "rewards", "counts")
+DENSE = ("features", "state", "items", "rewards", "counts", "squares")
 """The fields of observations that are arrays of N rows."""
 
 
@@ -276,6 +292,11 @@ class Policy(ABC):
         Raises:
             PolicyError: an array is missing or has another shape than this policy's.
         """
+
+
+def bounded(values: FloatArray) -> FloatArray:
+    """Return values, those beyond `LARGEST` as that: products and sums of them stay finite."""
+    return np.minimum(np.maximum(values, -LARGEST), LARGEST)
 
 
 def checked(state: dict[str, NDArray[np.float64]], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

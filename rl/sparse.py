@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Sparse:
             values.reshape(-1, 1, values.shape[2]),
         )
 
-    def rows(self, rows: slice) -> "Sparse":
+    def rows(self, rows: slice | BoolArray) -> "Sparse":
         """Take some of the B."""
         return Sparse(self.context[rows], self.context_values[rows], self.items[rows], self.item_values[rows])
 

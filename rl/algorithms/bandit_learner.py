@@ -41,7 +41,7 @@ class BanditLearner(TorchLearner):
             training_data.solve_refs()
             batch = training_data.batch
         assert batch is not None, "a bandit learns from batches only"
-        observations = Observations(*(batch[DEFAULT_MODULE_ID][name] for name in DENSE))
+        observations = Observations(**{name: batch[DEFAULT_MODULE_ID][name] for name in DENSE})
         self.module[DEFAULT_MODULE_ID].learn(observations)
         self._weights_seq_no += 1
         self._count(len(observations), batch.env_steps())

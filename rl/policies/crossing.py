@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.json_features import categorical, letters
-from rl.policy import FloatArray, IntArray, PolicyError
+from rl.policy import FloatArray, IntArray, PolicyError, bounded
 from rl.sparse import Sparse
 
 CODES = 1 << 20
@@ -100,7 +100,18 @@ def weighted_items(sparse: Sparse) -> FloatArray:
 
 
 def _squashed(ids: IntArray, values: FloatArray) -> FloatArray:
+    values = bounded(values)
     return np.where(categorical(ids), values, np.arcsinh(values))
+
+
+def _flattened(products: FloatArray) -> FloatArray:
+    """Return products with what is above 1 in them as 1 + its logarithm.
+
+    Products of large numbers stay small beside those of categories, which are at most 1: three times in milliseconds,
+    multiplied, are 25,000 as they are.
+    """
+    size = np.abs(products)
+    return np.where(size > 1.0, np.copysign(1.0 + np.log(np.maximum(size, 1.0)), products), products)
 
 
 def products(term: Term, ids: IntArray, mix: Mixed, values: FloatArray) -> tuple[Mixed, FloatArray]:
@@ -181,9 +192,11 @@ class Crossing:
         interactions: see `blocks`.
         ignore_linear: letters of namespaces whose features only interact.
         constant: whether there is one feature that all have.
+        flat: whether products of large numbers are flattened.
     """
 
-    def __init__(self, interactions: tuple[str, ...], ignore_linear: str, constant: bool) -> None:
+    def __init__(self, interactions: tuple[str, ...], ignore_linear: str, constant: bool, flat: bool = False) -> None:
+        self._flat = flat
         self._blocks = [("", "")] * constant + [("", WILDCARD), (WILDCARD, ""), *blocks(interactions)]
         self._ignored = [ord(letter) & 0xFF for letter in ignore_linear]
 
@@ -207,10 +220,11 @@ class Crossing:
         for of_context, of_item in self._blocks:
             single = len(of_context) + len(of_item) == 1
             left, right = (self._single(sparse, context, items)) if single else (context, items)
-            yield Factors(
-                *products(of_context, sparse.context, mixed_context, left),
-                *products(of_item, sparse.items, mixed_item, right),
-            )
+            context_sums, of_contexts = products(of_context, sparse.context, mixed_context, left)
+            item_sums, of_items = products(of_item, sparse.items, mixed_item, right)
+            if self._flat:
+                of_contexts, of_items = _flattened(of_contexts), _flattened(of_items)
+            yield Factors(context_sums, of_contexts, item_sums, of_items)
 
     def __call__(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return codes and values [B, A, K] of all blocks multiplied out; see `factors`."""

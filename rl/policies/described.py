@@ -2,19 +2,23 @@
 
 The reward of an item in a context is φᵀw + u_c + noise. φ are the item's features, the context's, and products of both
 (`rl.policies.crossing`); u_c belongs to the cell, the item in the whole categorical context (`rl.policies.cells`). So
-it generalises from single features and pairs, and becomes exact wherever a context comes again. The noise is given, as
-in `rl.policies.gaussian`. All rests on sums, and all else follows from them: adding observations in one call or in many
-gives the same up to rounding, if their order is the same (new features get their places in it).
+it generalises from single features and pairs, and becomes exact wherever a context comes again. All rests on sums, and
+all else follows from them: adding observations in one call or in many gives the same up to rounding, if their order is
+the same (new features get their places in it).
+
+Where the noise is not given it is learned: rewards are taken as differences from their mean, prior_sd and cell_sd are
+in units of twice their standard deviation, and their ratios to the noise, which the sums need, are those to σ = .3
+of such a unit. Given these ratios the evidence for σ² is largest at what they leave of Σ (r - m)², see `_scale`.
 
 Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N observations.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 from scipy.sparse import csr_array
 
 from rl.exploration import Votes, WithUniform
@@ -37,6 +41,8 @@ from rl.policies.crossing import (
 )
 from rl.policies.described_config import DescribedConfig
 from rl.policies.dictionary import Dictionary
+from rl.policies.evidence import mean_and_spread
+from rl.policies.gaussian import check_precision, factor
 from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query, checked
 from rl.sparse import Sparse, widths
 
@@ -44,6 +50,7 @@ _SEEN = 1 << 18  # codes of contexts and of features, for counting
 _ROWS = 256  # observations that are added at once
 _PRODUCTS = 1 << 25  # crossed features that are added at once
 _LOOKED_UP = 1 << 22  # and looked up at once
+_NOISE = 0.3  # σ, in units of the spread of rewards, that the ratios of learned sums are of
 _SIGHTINGS = ("contexts", "context_features", "item_features")
 
 
@@ -52,17 +59,25 @@ class Described(Policy):
 
     def __init__(self, config: DescribedConfig) -> None:
         self.config = config
-        self.explorer = WithUniform(config.explorer, config.epsilon)
-        self._noise = config.noise_sd**2
+        self._learned = config.noise_sd is None
+        self._noise = (config.noise_sd or _NOISE) ** 2
         self._own = self._noise / config.cell_sd**2 if config.cell_sd else np.inf  # κ
-        self._crossing = Crossing(config.interactions, config.ignore_linear, config.constant)
+        self._crossing = Crossing(config.interactions, config.ignore_linear, config.constant, flat=self._learned)
         self._left_out = left_out(config.ignore, config.keep)
         self._dictionary = Dictionary(config.max_features, CODES)
         self._S, self._h = np.zeros((0, 0)), np.zeros(0)  # σ² times the precision and precision-weighted mean of w
+        self._g = np.zeros(0)  # h of rewards that are all 1
+        self._rewards = np.zeros(3)  # Σ1, Σr and Σr²
+        self._by_cell = np.zeros(3)  # Σ n²/(n + κ), Σ nb/(n + κ) and Σ b²/(n + κ) over the cells
         self._count = 0.0
         self._cells = Cells(config.max_cells)
         self._contexts, self._context_features, self._item_features = (Sightings(_SEEN) for _ in _SIGHTINGS)
         self._solved: _Solved | None = None  # None after a change
+
+    @property
+    def explorer(self) -> WithUniform:  # type: ignore[override]  # it follows from what was learned
+        """The configured one, in units of the spread of rewards where that is learned, with uniform draws."""
+        return WithUniform(self.config.explorer.scaled(self._solve().scale.unit), self.config.epsilon)
 
     def expected(self, query: Query) -> FloatArray:
         """Return the posterior mean of each candidate's reward, [B, A]."""
@@ -95,18 +110,20 @@ class Described(Policy):
 
         In a cell that was seen φ is what the cell leaves to the linear model.
         """
+        scale = self._solve().scale
         phi, variance = self._features(sparse)
-        offset = np.zeros(variance.shape)
+        variance *= scale.unit**2
+        offset = np.full(variance.shape, scale.centre)
         if not np.isfinite(self._own):
             return phi, offset, np.sqrt(variance)
         contexts, keys = _keys(sparse)
-        own = np.full(variance.shape, self._noise / self._own)
+        own = np.full(variance.shape, (self.config.cell_sd * scale.unit) ** 2)
         for row, column in np.argwhere(keys >= 0):
             if (cell := self._cells.get(int(keys[row, column]))) is not None:
                 share = 1.0 / (cell.n + self._own)
                 phi[row, column, cell.at] -= share * cell.s
-                offset[row, column] = share * cell.b
-                own[row, column] = share * self._noise
+                offset[row, column] += share * (cell.b - scale.centre * cell.n)
+                own[row, column] = share * scale.noise**2
         # A cell is worth exploring if it comes again: the context has as often as there are items, the item at all.
         worth = np.minimum(self._contexts.of(codes_of(contexts, _SEEN)) / phi.shape[1], 1.0)  # [B]
         item_seen = self._seen(sparse.items)
@@ -165,12 +182,24 @@ class Described(Policy):
     def _solve(self) -> "_Solved":
         if self._solved is None:
             recurrence = self._context_features.recurrence(), self._item_features.recurrence()
-            if not len(self._h):
-                return _Solved(np.zeros((0, 0)), np.zeros(0), recurrence)
-            lower = cholesky(self._S, lower=True, check_finite=False)
-            mean: FloatArray = cho_solve((lower, True), self._h, check_finite=False)
-            self._solved = _Solved(lower, mean, recurrence)
+            lower, of_h, of_g = self._S, self._h, self._g
+            if len(of_h):
+                lower = factor(self._S)
+                of_h, of_g = cho_solve((lower, True), np.stack([of_h, of_g], axis=1), check_finite=False).T
+            scale = self._scale(of_h, of_g)
+            self._solved = _Solved(lower, of_h - scale.centre * of_g, scale, recurrence)
         return self._solved
+
+    def _scale(self, of_h: FloatArray, of_g: FloatArray) -> "_Scale":
+        """Return how large rewards and noise are, given S⁻¹h and S⁻¹g."""
+        n, total, squares = self._rewards
+        if not self._learned:
+            return _Scale(0.0, 1.0, self.config.noise_sd or _NOISE)
+        centre, spread = mean_and_spread(n, total, squares)
+        left = np.array([n - self._g @ of_g, total - self._h @ of_g, squares - self._h @ of_h]) - self._by_cell
+        within = max(float(left[2] - 2 * centre * left[1] + centre**2 * left[0]), 0.0) if spread else 0.0
+        spread = spread or 0.5  # of rewards that are all alike nothing can be said: any unit will do
+        return _Scale(centre, 2 * spread, float(np.sqrt((within + spread**2) / (n + 1))))
 
     def _draws(self, solved: "_Solved") -> FloatArray:
         """Return S draws of w, [D, S]: the same for all queries until something is learned."""
@@ -179,7 +208,7 @@ class Described(Policy):
                 (len(solved.mean), self.config.samples)
             )
             spread = z if not len(z) else solve_triangular(solved.lower, z, lower=True, trans="T", check_finite=False)
-            solved.draws = solved.mean[:, None] + self.config.noise_sd * spread
+            solved.draws = solved.mean[:, None] + solved.scale.noise * spread
         return solved.draws
 
     def update(self, observations: Observations) -> None:
@@ -214,6 +243,8 @@ class Described(Policy):
         phi = _dense(places, self.config.prior_sd * values * signs, len(self._h))  # [N, D]
         self._S += (phi * o.counts[:, None]).T @ phi
         self._h += o.rewards @ phi
+        self._g += o.counts @ phi
+        self._rewards += (o.counts.sum(), o.rewards.sum(), o.squares.sum())
         contexts, keys = _keys(sparse)
         if np.isfinite(self._own):
             self._add_to_cells(phi, o, keys[:, 0], new)
@@ -246,13 +277,16 @@ class Described(Policy):
         share = sign / (n + self._own)
         self._S[np.ix_(at, at)] -= share * np.outer(s[at], s[at])
         self._h[at] -= share * b * s[at]
+        self._g[at] -= share * n * s[at]
+        self._by_cell += share * np.array([n * n, n * b, b * b])
 
     def _grow(self) -> None:
         """Give the sums of features that got a place their prior."""
         more = len(self._dictionary) - len(self._h)
         if more:
             old = len(self._h)
-            self._S, self._h = np.pad(self._S, (0, more)), np.pad(self._h, (0, more))
+            self._S = np.pad(self._S, (0, more))
+            self._h, self._g = np.pad(self._h, (0, more)), np.pad(self._g, (0, more))
             self._S[np.arange(old, old + more), np.arange(old, old + more)] = self._noise
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
@@ -262,6 +296,11 @@ class Described(Policy):
             "S": self._S.copy(),
             "h": self._h.copy(),
             "count": np.array([self._count]),
+            **(
+                {"g": self._g.copy(), "rewards": self._rewards.copy(), "by_cell": self._by_cell.copy()}
+                if self._learned
+                else {}
+            ),
             **self._cells.state_dict(),
             **{name: getattr(self, f"_{name}").state() for name in _SIGHTINGS},
         }
@@ -276,14 +315,27 @@ class Described(Policy):
         loaded._dictionary.add(codes)
         loaded._S, loaded._h = checked(state, "S", (size, size)), checked(state, "h", (size,))
         loaded._count = float(checked(state, "count", (1,))[0])
+        loaded._g = np.zeros(size)  # only needed where the noise is learned
+        if self._learned:
+            loaded._g = checked(state, "g", (size,))
+            loaded._rewards, loaded._by_cell = (checked(state, name, (3,)) for name in ("rewards", "by_cell"))
         loaded._cells = self._cells.loaded(state, size)
         for name in _SIGHTINGS:
             setattr(loaded, f"_{name}", getattr(self, f"_{name}").loaded(state, name))
-        try:
-            loaded._solve()
-        except LinAlgError as error:
-            raise PolicyError("array 'S' of the saved policy is not positive definite: it is no precision") from error
+        if size:
+            check_precision(loaded._S, "array 'S' of the saved policy is not positive definite")
         self.__dict__.update(loaded.__dict__)
+
+
+class _Scale(NamedTuple):
+    """How large rewards are."""
+
+    centre: float
+    """m: what rewards are taken as differences from."""
+    unit: float
+    """What prior_sd, cell_sd and the explorer are in units of."""
+    noise: float
+    """σ."""
 
 
 @dataclass(slots=True)
@@ -294,6 +346,7 @@ class _Solved:
     """L [D, D], S = LLᵀ."""
     mean: FloatArray
     """[D]"""
+    scale: "_Scale"
     recurrence: tuple[float, float]
     """How likely a new feature of a context, and of an item, comes again."""
     draws: FloatArray | None = None

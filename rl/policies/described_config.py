@@ -27,7 +27,14 @@ class DescribedConfig(BaseModel):
     ignore: Annotated[str, Field(description="first letters of namespaces that are left out, as if never said")] = ""
     keep: Annotated[str, Field(description="first letters of namespaces that alone are not left out; none: all")] = ""
     constant: Annotated[bool, Field(description="whether there is a weight that all items have")] = True
-    noise_sd: Annotated[float, Field(gt=0, description="σ: standard deviation of a reward given its features")] = 0.3
+    noise_sd: Annotated[
+        float | None,
+        Field(
+            gt=0, description="σ: standard deviation of a reward given its features, in units of reward; none: learned"
+        ),
+    ] = None
+    """Where it is learned, prior_sd and cell_sd are in units of twice the rewards' standard deviation, which is 1 for
+    rewards of 0 and 1 evenly."""
     prior_sd: Annotated[
         float, Field(gt=0, description="standard deviation, before anything is known, of each kind of term's part")
     ] = 0.5

@@ -9,22 +9,29 @@ from abc import abstractmethod
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
-from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import cho_solve
 
 from rl.exploration import EpsilonGreedy, ExplorerConfig, Votes
 from rl.policies.basis import BasisConfig, Identity
-from rl.policies.gaussian import Gaussian, Relevance
-from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, checked
+from rl.policies.evidence import Evidence, Prior
+from rl.policies.gaussian import Gaussian, Relevance, check_precision
+from rl.policy import Explorer, FloatArray, Observations, Policy, Query, bounded, checked
 
 
 class _Config(BaseModel):
+    """Noise and prior are learned (`rl.policies.evidence`), unless one of them, or a relevance, is given."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    noise_sd: Annotated[
+        float | None,
+        Field(gt=0, description="σ: standard deviation of a reward given its features; 1 if only the prior is given"),
+    ] = None
     regularisation: Annotated[
-        float, Field(gt=0, description="λ: prior precision of every weight, in units of 1/σ²")
-    ] = 1.0
+        float | None,
+        Field(gt=0, description="λ: prior precision of every weight in units of 1/σ²; 1 if only the noise is given"),
+    ] = None
     models: Annotated[
         Literal["shared", "per_item"],
         Field(description="one model of the joint features, or for each item one of its own, N·G² numbers in all"),
@@ -33,6 +40,18 @@ class _Config(BaseModel):
     relevance: Annotated[
         Relevance | None, Field(description="find a prior precision for each weight; none: all have λ")
     ] = None
+
+    @property
+    def given(self) -> Prior | None:
+        """What is given of noise and prior; None: both are learned."""
+        if self.noise_sd is None and self.regularisation is None and self.relevance is None:
+            return None
+        return Prior(noise_sd=self.noise_sd or 1.0)
+
+    @property
+    def precision(self) -> float:
+        """What the sums begin with: λ where it is given, else 0."""
+        return (self.regularisation or 1.0) if self.given else 0.0
 
 
 class RidgeConfig(_Config):
@@ -57,7 +76,6 @@ class LinearThompsonConfig(_Config):
     """Posterior sampling, made explicit. Source: Agrawal and Goyal, ICML 2013, algorithm 1."""
 
     kind: Literal["linear_thompson"] = "linear_thompson"
-    noise_sd: Annotated[float, Field(gt=0, description="σ: standard deviation of a reward given its features")] = 1.0
     samples: Annotated[int, Field(ge=1, description="S: posterior samples that vote")] = 100
     explorer: ExplorerConfig = Votes(floor=0.02)
 
@@ -66,11 +84,27 @@ LinearConfig: TypeAlias = RidgeConfig | LinUCBConfig | LinearThompsonConfig
 
 
 class LinearPolicy(Policy):
-    """What linear policies share: the configuration says how the uncertainty of the models is used."""
+    """What linear policies share: M models of G features, and how their uncertainty is used."""
 
-    def __init__(self, config: LinearConfig) -> None:
+    def __init__(self, config: LinearConfig, models: int, n_features: int) -> None:
         self.config = config
-        self.explorer = config.explorer
+        size = config.basis.size(n_features)
+        self._given = config.given
+        self._models = [Gaussian.prior(size, config.precision, config.relevance) for _ in range(models)]
+        self._evidence = None if self._given else Evidence(models, size)
+
+    @property
+    def prior(self) -> Prior:
+        """What the models' sums are solved with now."""
+        if self._evidence is None:
+            assert self._given is not None, "noise and prior are given or learned"
+            return self._given
+        return self._evidence.prior(self._models)
+
+    @property
+    def explorer(self) -> Explorer:  # type: ignore[override]  # it follows from what was learned
+        """The configured one, in units of the spread of rewards where that is learned."""
+        return self.config.explorer.scaled(self.prior.unit)
 
     @abstractmethod
     def deviation(self, query: Query) -> FloatArray:
@@ -89,67 +123,95 @@ class LinearPolicy(Policy):
         expected = self.expected(query)
         match self.config:
             case LinUCBConfig():
-                return (expected + self.config.alpha * self.deviation(query))[:, None, :], expected
+                width = self.config.alpha * self.prior.noise_sd
+                return (expected + width * self.deviation(query))[:, None, :], expected
             case LinearThompsonConfig():
                 return self.draws(query, self.config, rng), expected
             case RidgeConfig():
                 return expected[:, None, :], expected
+
+    def features(self, raw: FloatArray) -> FloatArray:
+        """Return φ of raw features, [..., G]."""
+        return self.config.basis(bounded(raw))
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.Policy.load_state_dict`."""
+        count, size = len(self._models), len(self._models[0].b)
+        evidence = None if self._evidence is None else self._evidence.loaded(state)
+        A, b = checked(state, "A", (count, size, size)), checked(state, "b", (count, size))
+        x = np.zeros((count, size)) if evidence is None else checked(state, "x", (count, size))
+        models = [model.with_sums(*sums) for model, *sums in zip(self._models, A, b, x, strict=True)]
+        for item, model in enumerate(models):
+            if model is not self._models[item]:
+                of_item = f" for item {item}" * (count > 1)
+                check_precision(model.A, f"array 'A' of the saved policy is not positive definite{of_item}")
+        self._models, self._evidence = models, evidence
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return A [M, G, G] and b [M, G]; where the prior is learned x [M, G] and what `Evidence` keeps as well."""
+        names = ("A", "b") if self._evidence is None else ("A", "b", "x")
+        sums = {name: np.stack([getattr(model, name) for model in self._models]) for name in names}
+        return sums if self._evidence is None else sums | self._evidence.state_dict()
+
+    def _learn(self, model: int, features: FloatArray, o: Observations) -> None:
+        self._models[model].add(features, o.rewards, o.counts)
+        if self._evidence is not None:
+            self._evidence.add(model, features, o)
 
 
 class Linear(LinearPolicy):
     """One model of the joint features of context and item; features of the context alone tell no items apart."""
 
     def __init__(self, config: LinearConfig, n_features: int) -> None:
-        super().__init__(config)
-        self._model = Gaussian.prior(config.basis.size(n_features), config.regularisation, config.relevance)
+        super().__init__(config, 1, n_features)
 
     @property
     def mean(self) -> FloatArray:
-        """Posterior mean of the weights, [G]."""
-        return self._model.solved()[1].copy()
+        """Posterior mean of the weights, [G]; rewards are these times φ, and the prior's centre."""
+        return self._models[0].solved(self.prior)[1].copy()
 
     @property
     def covariance(self) -> FloatArray:
         """A⁻¹: posterior covariance of the weights in units of the noise variance, [G, G]."""
-        inverse: FloatArray = cho_solve((self._model.solved()[0], True), np.eye(len(self._model.b)))
+        lower, mean = self._models[0].solved(self.prior)
+        inverse: FloatArray = cho_solve((lower, True), np.eye(len(mean)))
         return inverse
 
     def expected(self, query: Query) -> FloatArray:
-        """Return φᵀA⁻¹b, [B, A]."""
-        expected: FloatArray = self._features(query) @ self._model.solved()[1]
+        """Return m + φᵀA⁻¹(b - mx), [B, A]."""
+        prior = self.prior
+        expected: FloatArray = self._phi(query) @ self._models[0].solved(prior)[1] + prior.centre
         return expected
 
     def deviation(self, query: Query) -> FloatArray:
         """See `LinearPolicy.deviation`."""
-        phi = self._features(query)
-        return self._model.deviation(phi.reshape(-1, phi.shape[-1])).reshape(query.mask.shape)
+        phi = self._phi(query)
+        return self._models[0].deviation(phi.reshape(-1, phi.shape[-1]), self.prior).reshape(query.mask.shape)
 
     def draws(self, query: Query, config: LinearThompsonConfig, rng: np.random.Generator) -> FloatArray:
         """See `LinearPolicy.draws`."""
-        weights = self._model.draw(config.noise_sd, config.samples, rng)  # [S, G]
-        sampled: FloatArray = (self._features(query) @ weights.T).swapaxes(1, 2)
+        prior = self.prior
+        weights = self._models[0].draw(config.samples, rng, prior)  # [S, G]
+        sampled: FloatArray = (self._phi(query) @ weights.T).swapaxes(1, 2) + prior.centre
         return sampled
 
-    def _features(self, query: Query) -> FloatArray:
+    def _phi(self, query: Query) -> FloatArray:
         """Return φ of every candidate, [B, A, G]."""
-        phi = self.config.basis(query.features)
+        phi = self.features(query.features)
         alike = phi.shape[:2] == query.mask.shape
         return phi if alike else np.broadcast_to(phi, (*query.mask.shape, phi.shape[-1]))
 
     def update(self, observations: Observations) -> None:
         """Add to the sums, see `Gaussian.add`."""
-        self._model.add(self.config.basis(observations.features), observations.rewards, observations.counts)
+        self._learn(0, self.features(observations.features), observations)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Return A [G, G] and b [G]."""
-        return {"A": self._model.A.copy(), "b": self._model.b.copy()}
+        """Return the sums of the one model, A [G, G] and b [G], and what else there is to learn a prior from."""
+        state = super().state_dict()
+        return state | {name: state[name][0] for name in state.keys() & {"A", "b", "x"}}
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.Policy.load_state_dict`."""
-        A, b = (checked(state, name, getattr(self._model, name).shape) for name in ("A", "b"))
-        model = self._model.with_sums(A, b)
-        try:
-            model.solved()
-        except LinAlgError as error:
-            raise PolicyError("array 'A' of the saved policy is not positive definite: it is no precision") from error
-        self._model = model
+        size = len(self._models[0].b)
+        shapes = {"A": (size, size), "b": (size,)} | ({} if self._evidence is None else {"x": (size,)})
+        super().load_state_dict(state | {name: checked(state, name, shape)[None] for name, shape in shapes.items()})

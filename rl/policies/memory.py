@@ -16,7 +16,7 @@ class Memory:
         self.n_features = n_features
         self.seen = 0
         """Observations so far, those no longer kept and corrections included."""
-        self._rows = np.zeros((capacity, n_features + 4))  # features, state, item, reward, count
+        self._rows = np.zeros((capacity, n_features + 5))  # features, state, item, reward, count, square
 
     def __len__(self) -> int:
         return min(self.seen, len(self._rows))
@@ -24,7 +24,7 @@ class Memory:
     def add(self, observations: Observations) -> None:
         """Keep them, the last ones if there are more than fit."""
         o = observations
-        rows = np.column_stack([o.features, o.state, o.items, o.rewards, o.counts])[-len(self._rows) :]
+        rows = np.column_stack([o.features, o.state, o.items, o.rewards, o.counts, o.squares])[-len(self._rows) :]
         first = self.seen + len(o) - len(rows)
         self._rows[(first + np.arange(len(rows))) % len(self._rows)] = rows
         self.seen += len(o)
@@ -32,12 +32,12 @@ class Memory:
     def observations(self) -> Observations:
         """Return what is kept, oldest first."""
         rows = np.roll(self._rows, -(self.seen % len(self._rows)), axis=0)[len(self._rows) - len(self) :]
-        state, items, rewards, counts = rows[:, self.n_features :].T
+        state, items, rewards, counts, squares = rows[:, self.n_features :].T.copy()
         features = rows[:, : self.n_features]
-        return Observations(features, state.astype(np.int64), items.astype(np.int64), rewards.copy(), counts.copy())
+        return Observations(features, state.astype(np.int64), items.astype(np.int64), rewards, counts, squares=squares)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Return the rows [C, F + 4] and how many observations there were, [1]."""
+        """Return the rows [C, F + 5] and how many observations there were, [1]."""
         return {"memory": self._rows.copy(), "seen": np.array([float(self.seen)])}
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:

@@ -13,7 +13,19 @@ from numpy.typing import NDArray
 
 from rl.policies.q_graph import to_graph
 from rl.policies.transformer import TransformerPolicy
-from rl.policy import AGE, ITEM, OUTCOME, BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query
+from rl.policy import (
+    AGE,
+    ITEM,
+    OUTCOME,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+    bounded,
+)
 
 TOLERANCE = 1e-4
 _CHECKED = ((1, 0), (2, 1), (50, 20), (7, 33))  # candidates, history entries
@@ -48,7 +60,7 @@ class QuickTransformer(Policy):
         if query.features.shape[2] != self._n_features:
             found, wanted = query.features.shape[2], self._n_features
             raise PolicyError(f"a query has {found} features, this network was trained with {wanted}")
-        features = query.features.astype(np.float32)
+        features = bounded(query.features).astype(np.float32)
         q = np.empty(query.items.shape)
         for row in range(len(query)):
             history = None if query.history is None else query.history[row]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl.policies.evidence import mean_and_spread
 from rl.policy import FloatArray, Observations
 
 Layers = list[tuple[FloatArray, FloatArray]]
@@ -42,7 +43,8 @@ def trained(
     """Train layers with a linear output on top, and return the layers.
 
     The loss of an observation with count c, reward r and output f is c f² - 2 r f: that is (f - r)² up to a constant,
-    and with the row of a correction (count 0, difference of the rewards) added it is that of the final reward.
+    and with the row of a correction (count 0, difference of the rewards) added it is that of the final reward. Rewards
+    are taken as differences from their mean, in units of their standard deviation.
 
     Args:
         layers: weights [in, out] and bias [out] of each, where the training begins.
@@ -54,10 +56,11 @@ def trained(
     """
     generator = torch.Generator().manual_seed(seed)
     known = (kept.items > 0) | (n_items == 0)  # an unknown item has no output
-    scale = float(np.sqrt(np.mean(kept.rewards[known] ** 2))) if known.any() else 0.0
-    if scale == 0.0:
+    mean, spread = mean_and_spread(*(float(a[known].sum()) for a in (kept.counts, kept.rewards, kept.squares)))
+    if not spread:
         return layers  # nothing to tell apart
-    x, rewards, counts = (torch.from_numpy(a[known]) for a in (inputs, kept.rewards / scale, kept.counts))
+    relative = (kept.rewards - mean * kept.counts) / spread
+    x, rewards, counts = (torch.from_numpy(a[known]) for a in (inputs, relative, kept.counts))
     output = torch.from_numpy(kept.items[known] - 1 if n_items else np.zeros(known.sum(), dtype=np.int64))
     hidden = [(_parameter(w), _parameter(c)) for w, c in layers]
     last = torch.zeros(len(layers[-1][1]) + 1, max(n_items, 1), dtype=torch.float64, requires_grad=True)
@@ -72,7 +75,8 @@ def trained(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return [(w.detach().numpy(), c.detach().numpy()) for w, c in hidden]
+    learned = [(w.detach().numpy(), c.detach().numpy()) for w, c in hidden]
+    return learned if all(np.isfinite(array).all() for layer in learned for array in layer) else layers
 
 
 def _parameter(array: FloatArray) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rl.exploration import ExplorerConfig
 from rl.policies.q_config import TransformerConfig as TransformerConfig
 from rl.policies.q_network import QNetwork, Tables
-from rl.policy import AGE, FloatArray, Observations, Policy, PolicyError, Query, checked
+from rl.policy import AGE, FloatArray, Observations, Policy, PolicyError, Query, bounded, checked
 
 Forward: TypeAlias = Callable[..., torch.Tensor]
 """`QNetwork.forward`, or what computes the same: takes the network, then its arguments."""
@@ -93,5 +93,5 @@ def tensors(query: Query, whole: bool = False) -> tuple[torch.Tensor, torch.Tens
         torch.from_numpy(np.ascontiguousarray(query.items)),
         torch.from_numpy(np.ascontiguousarray(query.mask)),
         torch.from_numpy(np.ascontiguousarray(history)),
-        torch.from_numpy(np.ascontiguousarray(query.features, dtype=np.float32)),
+        torch.from_numpy(np.ascontiguousarray(bounded(query.features), dtype=np.float32)),
     )

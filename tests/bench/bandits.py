@@ -25,6 +25,8 @@ class Played:
     """Of the best arm."""
     uniform: FloatArray
     """The mean of all arms': what a uniform draw is expected to earn."""
+    actions: IntArray
+    """Which arm was taken."""
 
     def regret(self) -> float:
         """Return the cumulative regret in percent of that of uniform draws in the same contexts."""
@@ -53,16 +55,24 @@ def play(env: ContextualBandit, n: int, seed: int, act: Act, learn: Learn) -> Pl
 
     setattr(env, "visit", recorded)  # noqa: B010 - uniform's regret needs every arm's expectation
     observation, _ = env.reset(seed=seed)
-    played: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+    played: list[tuple[FloatArray, FloatArray, FloatArray, IntArray]] = []
     for step in range(-(-n // env.num_envs)):
-        observation, rewards, _, _, info = env.step(act(Query.of(observation)))
+        actions = act(Query.of(observation))
+        observation, rewards, _, _, info = env.step(actions)
         learn(rewards)
-        played.append((info["expected"], info["best"], drawn[step].mean(axis=1)))
-    return Played(*(np.concatenate(column)[:n] for column in zip(*played, strict=True)))
+        played.append((info["expected"], info["best"], drawn[step].mean(axis=1), actions))
+    expected, best, uniform, taken = zip(*played, strict=True)
+    return Played(*(np.concatenate(column)[:n] for column in (expected, best, uniform)), np.concatenate(taken)[:n])
 
 
-def play_policy(config: PolicyConfig, env: ContextualBandit, n: int, seed: int) -> Played:
-    """Let a policy that knows nothing play, and learn after every batch."""
+def play_policy(
+    config: PolicyConfig,
+    env: ContextualBandit,
+    n: int,
+    seed: int,
+    told: Callable[[FloatArray], FloatArray] = lambda rewards: rewards,
+) -> Played:
+    """Let a policy that knows nothing play, and learn what it is told of the rewards after every batch."""
     policy = build_policy(config, env.single_observation_space)
     rng = np.random.default_rng([seed, 1])
     shown: list[tuple[Query, object]] = []
@@ -74,7 +84,7 @@ def play_policy(config: PolicyConfig, env: ContextualBandit, n: int, seed: int) 
 
     def learn(rewards: FloatArray) -> None:
         query, slates = shown[0]
-        policy.update(Observations.of_slates(query, slates, rewards[:, None]))  # type: ignore[arg-type]
+        policy.update(Observations.of_slates(query, slates, told(rewards)[:, None]))  # type: ignore[arg-type]
 
     return play(env, n, seed, act, learn)
 

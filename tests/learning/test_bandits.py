@@ -19,14 +19,19 @@ Reward = Callable[[FloatArray, IntArray], FloatArray]
 """From contexts' signs [B] and the positions shown [B] to rewards [B]."""
 
 POLICIES: list[PolicyConfig] = [
-    RidgeConfig(models="per_item", explorer=EpsilonGreedy(epsilon=0.2)),
-    RidgeConfig(models="per_item", explorer=SquareCB(gamma=20.0)),
-    LinUCBConfig(models="per_item"),
+    RidgeConfig(models="per_item", noise_sd=1.0, explorer=EpsilonGreedy(epsilon=0.2)),
+    RidgeConfig(models="per_item", noise_sd=1.0, explorer=SquareCB(gamma=20.0)),
+    LinUCBConfig(models="per_item", noise_sd=1.0),
     LinearThompsonConfig(models="per_item", noise_sd=0.3),
     NeuralLinearConfig(
         head=LinearThompsonConfig(models="per_item", noise_sd=0.3), hidden=(8,), refresh_every=200, steps=100, batch=64
     ),
+    RidgeConfig(models="per_item", explorer=SquareCB(gamma=20.0)),
+    LinUCBConfig(models="per_item"),
+    LinearThompsonConfig(models="per_item"),
+    NeuralLinearConfig(hidden=(8,), refresh_every=200, steps=100, batch=64),
 ]
+"""The first four are given noise and prior, so that what they expect can be reckoned; the last four learn both."""
 each_policy = pytest.mark.parametrize("config", POLICIES, ids=lambda c: getattr(c, "explorer", c).kind)
 
 

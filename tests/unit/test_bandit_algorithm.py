@@ -108,7 +108,7 @@ def test_runners_merge_exactly(n: int) -> None:
     assert no_repeats(whole)
     order = np.random.default_rng(0).permutation(len(whole))
     other = fresh()
-    other.update(Observations(*(getattr(whole, name)[order] for name in DENSE)))
+    other.update(Observations(**{name: getattr(whole, name)[order] for name in DENSE}))
     same(learned(algorithm), other.state_dict(), atol=1e-6)
     algorithm.stop()
 

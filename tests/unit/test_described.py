@@ -1,6 +1,7 @@
 """The bandit on described items: the joint posterior by hand, additivity, corrections, saving, what is explored."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def observed(n: int = N, seed: int = 0) -> list[tuple[tuple[int, int, int], int,
     ]
 
 
-def shown(query: Query, position: int, reward: float, count: float = 1.0) -> Observations:
+def shown(query: Query, position: int, reward: float) -> Observations:
     assert query.sparse is not None
     at = np.array([[position]])
     return Observations(
@@ -33,7 +34,7 @@ def shown(query: Query, position: int, reward: float, count: float = 1.0) -> Obs
         np.zeros(1, np.int64),
         query.items[:, position],
         np.array([reward]),
-        np.array([count]),
+        np.ones(1),
         query.sparse.shown(at),
     )
 
@@ -48,7 +49,7 @@ def learned(observations: Observations, **settings: object) -> Described:
     return policy
 
 
-def joint(questions: list[Query], with_cells: bool = True) -> FloatArray:
+def joint(questions: list[Query], with_cells: bool = True, centred: bool = False) -> FloatArray:
     """Return what ridge regression on crossed features and one more for each cell expects, [questions, 4]."""
     crossing, known, rows = Crossing(("::",), "", True), dict[int, int](), []
 
@@ -75,18 +76,22 @@ def joint(questions: list[Query], with_cells: bool = True) -> FloatArray:
         return full
 
     X, y = np.array([dense(row) for row in rows]), np.array([reward for _, _, reward in data])
-    weights = np.linalg.solve(0.09 * np.eye(len(known)) + X.T @ X, X.T @ y)
-    return np.array([[dense(row) @ weights for row in four] for four in wanted])
+    mean = y.mean() if centred else 0.0
+    weights = np.linalg.solve(0.09 * np.eye(len(known)) + X.T @ X, X.T @ (y - mean))
+    return np.array([[mean + dense(row) @ weights for row in four] for four in wanted])
 
 
 QUESTIONS = [coffee(0, 0, 0), coffee(3, 2, 1), coffee(1, 0, 2)]
 
 
+@pytest.mark.parametrize("noise_sd", [0.3, None])
 @pytest.mark.parametrize("cell_sd", [0.5, 0.0])
-def test_the_expected_rewards_are_those_of_one_regression_on_features_and_cells(cell_sd: float) -> None:
-    policy = learned(history(), cell_sd=cell_sd)
+def test_the_expected_rewards_are_those_of_one_regression_on_features_and_cells(
+    cell_sd: float, noise_sd: float | None
+) -> None:
+    policy = learned(history(), cell_sd=cell_sd, noise_sd=noise_sd)
     found = np.concatenate([policy.expected(query) for query in QUESTIONS])
-    np.testing.assert_allclose(found, joint(QUESTIONS, with_cells=cell_sd > 0), atol=1e-9)
+    np.testing.assert_allclose(found, joint(QUESTIONS, cell_sd > 0, centred=noise_sd is None), atol=1e-9)
 
 
 def test_one_call_or_many_are_the_same_up_to_rounding() -> None:
@@ -111,7 +116,7 @@ def test_a_corrected_reward_is_as_if_it_had_been_so_at_once() -> None:
     query = coffee(0, 1, 2)
     corrected = learned(history())
     corrected.update(shown(query, 2, 1.0))
-    corrected.update(shown(query, 2, 4.0, count=0.0))
+    corrected.update(replace(shown(query, 2, 4.0), counts=np.zeros(1), squares=np.array([5.0**2 - 1.0**2])))
     right = learned(Observations.concatenate([history(), shown(query, 2, 5.0)]))
     for question in [query, *QUESTIONS]:
         np.testing.assert_allclose(corrected.expected(question), right.expected(question), atol=1e-9)
@@ -208,7 +213,7 @@ def test_a_context_that_never_comes_again_is_not_explored_for_ever() -> None:
 
 
 def test_a_new_item_is_explored_where_items_come_again() -> None:
-    policy = learned(history())
+    policy = learned(history(), noise_sd=0.3)
     new = asked((*COFFEES[:3], "Espresso"), {"user": "Alice"})
     sd = spread(policy, new)
     assert sd[3] > 0.5
@@ -216,7 +221,7 @@ def test_a_new_item_is_explored_where_items_come_again() -> None:
 
 
 def test_a_context_that_comes_again_is_explored_in_proportion() -> None:
-    policy = learned(history(), max_features=512)
+    policy = learned(history(), max_features=512, noise_sd=0.3)
     for _ in range(3):
         policy.update(shown(coffee(0, 0, 0), 0, 0.0))
     assert spread(policy, coffee(0, 0, 0)).min() < 0.2  # shown often

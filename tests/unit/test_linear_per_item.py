@@ -43,13 +43,15 @@ def some(n: int = 300, f: int = 3, n_items: int = 4) -> Observations:
 
 
 def test_every_item_has_its_own_posterior() -> None:
-    expected = by_hand(RidgeConfig()).expected(ask([1.0, 1.0], [2, 1, 3, 0]))
+    expected = by_hand(RidgeConfig(noise_sd=1.0)).expected(ask([1.0, 1.0], [2, 1, 3, 0]))
     np.testing.assert_allclose(expected, [[2.0, 7 / 5, 0.0, 0.0]])
 
 
 def test_upper_bounds_by_hand() -> None:
     """Of (1, 1): √(3/5) with item 1, √(3/2) with item 2, √2 with the prior of items 3 and 0."""
-    scores = by_hand(LinUCBConfig(alpha=2.0)).scores(ask([1.0, 1.0], [1, 2, 3, 0]), np.random.default_rng(0))
+    scores = by_hand(LinUCBConfig(alpha=2.0, noise_sd=1.0)).scores(
+        ask([1.0, 1.0], [1, 2, 3, 0]), np.random.default_rng(0)
+    )
     bounds = np.array([7 / 5, 2.0, 0.0, 0.0]) + 2 * np.sqrt([3 / 5, 3 / 2, 2.0, 2.0])
     np.testing.assert_allclose(scores, [[bounds]])
 
@@ -58,7 +60,7 @@ def test_joint_features_are_those_of_the_candidate() -> None:
     query = Query(
         np.array([[[1.0, 1.0], [2.0, 0.0]]]), np.zeros(1, dtype=np.int64), np.array([[1, 1]]), np.ones((1, 2), np.bool_)
     )
-    np.testing.assert_allclose(by_hand(RidgeConfig()).expected(query), [[7 / 5, 8 / 5]])
+    np.testing.assert_allclose(by_hand(RidgeConfig(noise_sd=1.0)).expected(query), [[7 / 5, 8 / 5]])
 
 
 @pytest.mark.parametrize("regularisation", [0.1, 1.0, 25.0])
@@ -100,7 +102,7 @@ def test_unknown_and_new_items_have_the_prior() -> None:
 
 def test_all_samples_of_a_call_are_shared_by_its_questions() -> None:
     query = Query(np.ones((2, 1, 2)), np.zeros(2, np.int64), np.array([[1, 2], [2, 1]]), np.ones((2, 2), np.bool_))
-    scores = by_hand(LinearThompsonConfig(samples=50)).scores(query, np.random.default_rng(0))
+    scores = by_hand(LinearThompsonConfig(samples=50, noise_sd=1.0)).scores(query, np.random.default_rng(0))
     np.testing.assert_array_equal(scores[0, :, 0], scores[1, :, 1])
     np.testing.assert_array_equal(scores[0, :, 1], scores[1, :, 0])
 
@@ -122,7 +124,7 @@ def test_merged_deltas_are_the_updates_of_one() -> None:
         merged = dict(prior)
         for number in range(n):
             learner = PerItem(config, 3, 4)
-            learner.update(Observations(*(getattr(observations, name)[number::n] for name in DENSE)))
+            learner.update(Observations(**{name: getattr(observations, name)[number::n] for name in DENSE}))
             merged = {name: sums + learner.state_dict()[name] - prior[name] for name, sums in merged.items()}
         for name, array in whole.state_dict().items():
             np.testing.assert_allclose(merged[name], array, rtol=0, atol=1e-9)
@@ -130,7 +132,7 @@ def test_merged_deltas_are_the_updates_of_one() -> None:
 
 def test_a_deep_copy_learns_by_itself() -> None:
     """The service keeps copies of policies that go on learning."""
-    policy = by_hand(RidgeConfig())
+    policy = by_hand(RidgeConfig(noise_sd=1.0))
     copy = deepcopy(policy)
     copy.update(seen([[1.0, 0.0]], [3], [8.0]))
     query = ask([1.0, 0.0], [3])
@@ -140,15 +142,15 @@ def test_a_deep_copy_learns_by_itself() -> None:
 
 
 def test_what_is_no_precision_is_refused() -> None:
-    saved = by_hand(RidgeConfig()).state_dict()
+    saved = by_hand(RidgeConfig(noise_sd=1.0)).state_dict()
     saved["A"][2] = [[1.0, 2.0], [2.0, 1.0]]
     with pytest.raises(PolicyError, match=r"'A'.*not positive definite for item 2"):
-        PerItem(RidgeConfig(), 2, 3).load_state_dict(saved)
+        PerItem(RidgeConfig(noise_sd=1.0), 2, 3).load_state_dict(saved)
 
 
 def test_one_shared_model_takes_features_of_the_context_alone() -> None:
     """It then tells no items apart, and says so by equal scores."""
-    policy = build(LinUCBConfig(explorer=EpsilonGreedy(epsilon=0.0)), 2, 1, np.zeros(4))
+    policy = build(LinUCBConfig(noise_sd=1.0, explorer=EpsilonGreedy(epsilon=0.0)), 2, 1, np.zeros(4))
     policy.update(seen([[1.0, 0.0]], [1], [1.0]))
     query = ask([1.0, 0.0], [1, 2, 3])
     np.testing.assert_allclose(policy.expected(query), [[0.5, 0.5, 0.5]])

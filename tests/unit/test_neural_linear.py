@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_after_a_refresh_the_head_is_the_posterior_over_the_kept_data() -> None:
     policy.update(observations)  # refreshed after 100, 200 and 300; 250 are kept
     direct = PerItem(RidgeConfig(models="per_item"), n_features=9, n_items=2)
     kept = observations.rows(slice(50, 330))  # at the refresh after 300 the kept ones were 50 to 299
-    direct.update(Observations(policy.features(kept.features), kept.state, kept.items, kept.rewards, kept.counts))
+    direct.update(replace(kept, features=policy.features(kept.features)))
     for name, array in direct.state_dict().items():
         np.testing.assert_allclose(policy.state_dict()[name], array, rtol=0, atol=1e-9)
 
@@ -103,7 +104,14 @@ def test_a_correction_trains_as_the_final_reward_does() -> None:
     final = some(1)
     first = Observations(final.features, final.state, final.items, final.rewards - 0.25, final.counts)
     zeros = 0 * final.counts
-    correction = Observations(final.features, final.state, final.items, final.rewards - first.rewards, zeros)
+    correction = Observations(
+        final.features,
+        final.state,
+        final.items,
+        final.rewards - first.rewards,
+        zeros,
+        squares=final.rewards**2 - first.rewards**2,
+    )
     both = Observations.concatenate([first, correction])
     policy = learner()
     direct = policy.features(final.features)

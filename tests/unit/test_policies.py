@@ -1,5 +1,6 @@
 """Every policy's conformance to the interface, and the numbers of each against a second way to get them."""
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -29,7 +30,7 @@ from rl.policies.linear import Linear, LinearConfig
 from rl.policies.q_config import QNetworkConfig
 from rl.policies.rfm_bandit import RFMBandit
 from rl.policies.slate_config import SlateNetworkConfig
-from rl.policy import FloatArray, Observations, Policy, PolicyError, Query
+from rl.policy import DENSE, FloatArray, Observations, Policy, PolicyError, Query
 
 F, N = 4, 6
 EXPLORERS = (Uniform(), EpsilonGreedy(), Softmax(), SquareCB(), Votes())
@@ -37,7 +38,9 @@ CONFIGS: list[PolicyConfig] = [
     RandomConfig(),
     PopularityConfig(),
     LinearThompsonConfig(samples=20),
+    LinearThompsonConfig(samples=20, noise_sd=0.5),
     LinUCBConfig(),
+    LinUCBConfig(regularisation=2.0),
     *(RidgeConfig(explorer=explorer) for explorer in EXPLORERS),
     *(RFMBanditConfig(explorer=explorer) for explorer in EXPLORERS),
     LinearThompsonConfig(samples=20, models="per_item"),
@@ -93,13 +96,7 @@ def observed(n: int = 200) -> Observations:
 
 
 def part(observations: Observations, rows: NDArray[np.int64] | slice) -> Observations:
-    return Observations(
-        features=observations.features[rows],
-        state=observations.state[rows],
-        items=observations.items[rows],
-        rewards=observations.rewards[rows],
-        counts=observations.counts[rows],
-    )
+    return Observations(**{name: getattr(observations, name)[rows] for name in DENSE})
 
 
 def asked() -> Query:
@@ -238,7 +235,8 @@ def test_a_correction_is_as_if_the_final_reward_had_been_seen(config: PolicyConf
     corrected = untrained(config)
     corrected.update(Observations(final.features, final.state, final.items, first, final.counts))
     later = np.flatnonzero(final.rewards == 5)
-    difference = Observations(final.features, final.state, final.items, final.rewards - first, 0 * final.counts)
+    squares = final.rewards**2 - first**2
+    difference = replace(final, rewards=final.rewards - first, counts=0 * final.counts, squares=squares)
     corrected.update(part(difference, later))
     same_state(trained(config), corrected)
 
@@ -263,7 +261,7 @@ def test_concatenated_observations_keep_their_order() -> None:
     joined = Observations.concatenate(
         [part(whole, slice(50)), part(whole, slice(50, 51)), part(whole, slice(51, None))]
     )
-    for name in ("features", "state", "items", "rewards", "counts"):
+    for name in DENSE:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
 
 
@@ -316,7 +314,7 @@ def about(features: Any) -> Query:
 
 
 def test_linear_posterior_by_hand() -> None:
-    policy = by_hand(RidgeConfig())
+    policy = by_hand(RidgeConfig(noise_sd=1.0))
     np.testing.assert_allclose(policy.mean, [4 / 5, 3 / 5])
     np.testing.assert_allclose(policy.covariance, [[2 / 5, -1 / 5], [-1 / 5, 3 / 5]])
     np.testing.assert_allclose(policy.expected(about([[1, 0], [0, 2], [1, 1]])), [[4 / 5, 6 / 5, 7 / 5]])
@@ -338,13 +336,15 @@ def test_linear_posterior_equals_the_direct_computation(regularisation: float) -
 
 def test_upper_bounds_by_hand() -> None:
     """The deviations √(φᵀA⁻¹φ) of (1, 0), (0, 2), (1, 1) and (0, 0) are √(2/5), 2√(3/5), √(3/5) and 0."""
-    scores = by_hand(LinUCBConfig(alpha=3.0)).scores(about([[1, 0], [0, 2], [1, 1], [0, 0]]), np.random.default_rng(0))
+    scores = by_hand(LinUCBConfig(alpha=3.0, noise_sd=1.0)).scores(
+        about([[1, 0], [0, 2], [1, 1], [0, 0]]), np.random.default_rng(0)
+    )
     deviations = np.array([np.sqrt(2 / 5), 2 * np.sqrt(3 / 5), np.sqrt(3 / 5), 0])
     np.testing.assert_allclose(scores, [[np.array([4 / 5, 6 / 5, 7 / 5, 0]) + 3 * deviations]])
 
 
 def test_upper_bounds_equal_the_direct_computation() -> None:
-    policy = trained(LinUCBConfig(alpha=0.7))
+    policy = trained(LinUCBConfig(alpha=0.7, noise_sd=1.0))
     assert isinstance(policy, Linear)
     query = asked()
     inverse = np.linalg.inv(policy.state_dict()["A"])
@@ -368,7 +368,7 @@ def test_thompson_samples_have_the_posteriors_moments() -> None:
 
 def test_thompson_samples_are_of_weights_not_of_scores() -> None:
     """One sample of the weights scores all candidates of all questions: sums of features have sums of scores."""
-    policy = by_hand(LinearThompsonConfig(samples=50))
+    policy = by_hand(LinearThompsonConfig(samples=50, noise_sd=1.0))
     scores = policy.scores(about([[1, 0], [0, 1], [2, 3]]), np.random.default_rng(0))[0]  # [S, A]
     np.testing.assert_allclose(scores[:, 2], 2 * scores[:, 0] + 3 * scores[:, 1])
     assert scores[:, 0].std() > 0.1
