@@ -6,6 +6,7 @@ Text is dictionary-encoded first, so that each distinct value is parsed and chec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.described import MAX_NUMBER
 from data.dialect import Text
 from data.node import EPOCHS, IDENTIFIERS, Column
 from data.numeric import LARGEST_EXACT, between, is_number, only, parse_number, parse_whole, whole
@@ -21,8 +22,6 @@ ARROW: dict[str, pa.DataType] = {
 }
 """The Arrow type of each declared type while rows are being cleaned."""
 
-LARGEST_FLOAT = 1e15
-"""In absolute value, as in features; beyond, sums of squares lose what a policy or a scaler would learn."""
 NOT_A_NUMBER = ("nan", "nat")
 """Text, in any case, that is a missing number or time: how pandas and numpy write it."""
 
@@ -119,7 +118,7 @@ def _convert_flat(raw: pa.Array, column: Column, written: Text) -> tuple[pa.Arra
     else:
         values = _cast(given, column)
     if column.type == "float":
-        values = between(values, -LARGEST_FLOAT, LARGEST_FLOAT)
+        values = between(values, -MAX_NUMBER, MAX_NUMBER)
     return values, pc.and_not(pc.is_null(values), missing)
 
 
