@@ -22,6 +22,9 @@ from data.errors import UnreadableError
 
 BLOCK_BYTES = 16 << 20
 """Of text that is parsed at once; no line may be longer."""
+HEAD_BYTES = 1 << 20
+HEAD_ROWS = 10
+"""Of a file without a header that are looked at before it is read."""
 BOMS = {
     codecs.BOM_UTF32_LE: "utf-32-le",  # before the one of UTF-16, which it begins with
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -52,8 +55,8 @@ def read_names(stream: Any, csv: Csv) -> list[str] | None:
         UnreadableError: the first line cannot be read, or has not one value for each declared name.
     """
     lexer = Lexer(csv)
-    for data, is_last in _blocks(stream, csv.encoding):
-        names, _ = _names(lexer, data, is_last)
+    for data, _ in _blocks(stream, csv.encoding, HEAD_BYTES):
+        names, _ = _names(lexer, data)
         if names is not None:
             return names
     return None
@@ -75,7 +78,7 @@ def read_rows(stream: Any, csv: Csv, wanted: Sequence[str]) -> Iterator[Rows]:
     for chunk, is_last in _blocks(stream, csv.encoding):
         data = rest + chunk
         if names is None:
-            names, header_end = _names(lexer, data, is_last)
+            names, header_end = _names(lexer, data)
             data = data[header_end:]
         if names is not None:
             rows, rest = _parse_block(lexer, data, is_last, [names.index(name) for name in wanted], len(names), first)
@@ -83,14 +86,14 @@ def read_rows(stream: Any, csv: Csv, wanted: Sequence[str]) -> Iterator[Rows]:
             yield Rows(rows.table.rename_columns(list(wanted)), rows.positions, rows.undecoded, rows.malformed)
 
 
-def _blocks(stream: Any, encoding: str) -> Iterator[tuple[bytes, bool]]:
+def _blocks(stream: Any, encoding: str, size: int = 0) -> Iterator[tuple[bytes, bool]]:
     """Yield a file as UTF-8, whole lines at a time, and whether it is the last; bytes that cannot be decoded stay.
 
     Raises:
         UnreadableError: a line is longer than a block.
     """
     rest = b""
-    for text in _utf8(stream, encoding):
+    for text in _utf8(stream, encoding, size or BLOCK_BYTES):
         text = rest + text
         end = max(text.rfind(b"\n"), -1 if b"\n" in text else text.rfind(b"\r")) + 1
         if not end and len(text) > BLOCK_BYTES:
@@ -103,8 +106,9 @@ def _blocks(stream: Any, encoding: str) -> Iterator[tuple[bytes, bool]]:
     yield rest, True
 
 
-def _utf8(stream: Any, encoding: str) -> Iterator[bytes]:
-    chunk = stream.read(BLOCK_BYTES)
+def _utf8(stream: Any, encoding: str, size: int) -> Iterator[bytes]:
+    """Yield a file in parts of so many bytes, as UTF-8."""
+    chunk = stream.read(size)
     for mark, marked in BOMS.items():
         if chunk.startswith(mark):
             chunk, encoding = chunk[len(mark) :], marked
@@ -113,38 +117,47 @@ def _utf8(stream: Any, encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
     while chunk:
         yield chunk if is_utf8 else decoder.decode(chunk).encode(errors="surrogateescape")
-        chunk = stream.read(BLOCK_BYTES)
+        chunk = stream.read(size)
     yield decoder.decode(b"", final=True).encode(errors="surrogateescape")
 
 
-def _names(lexer: Lexer, data: bytes, is_last: bool) -> tuple[list[str] | None, int]:
+def _names(lexer: Lexer, data: bytes) -> tuple[list[str] | None, int]:
     """Return the names of the columns, and where in the first block the header ends; None: there are only blanks."""
     start = len(data) - len(data.lstrip(b"\r\n"))
     if start == len(data):
         return None, start
-    declared = list(lexer.csv.header)
+    if lexer.csv.header:
+        return _declared_names(lexer, data, start)
     match = lexer.row.match(data, start)
     if not match or lexer.is_stray(data, start):
         raise UnreadableError(f"the quotes of its first line do not close: {_shown(data[start : start + 200])}")
-    values = lexer.values(lexer.joined(match[0]))
     try:
-        names = [value.decode() for value in values]
+        return _texts(lexer, match[0]), match.end()
     except UnicodeDecodeError as error:
-        if not declared:
-            raise UnreadableError(
-                f"its header is not {lexer.csv.encoding}: {_shown(match[0])}; "
-                "name its encoding, such as latin-1 or cp1252, as encoding in [csv] of the node"
-            ) from error
-        names = [_readable(value) for value in values]
-    if lexer.csv.trim:
-        names = [name.strip() for name in names]
-    if not declared or names == declared:
-        return names, match.end()
-    if len(names) != len(declared):
         raise UnreadableError(
-            f"its first line has {len(names)} values, header in [csv] of the node names {len(declared)}"
+            f"its header is not {lexer.csv.encoding}: {_shown(match[0])}; "
+            "name its encoding, such as latin-1 or cp1252, as encoding in [csv] of the node"
+        ) from error
+
+
+def _declared_names(lexer: Lexer, data: bytes, start: int) -> tuple[list[str], int]:
+    """Return the declared names, and where a header ends that is there all the same."""
+    names, found, at = list(lexer.csv.header), list[list[str]](), start
+    while at < len(data) and len(found) < HEAD_ROWS and (match := lexer.row.match(data, at)):
+        found.append(_texts(lexer, match[0].decode(errors="backslashreplace").encode()))
+        at = match.end()
+        if found == [names]:
+            return names, at
+    if found and all(len(values) != len(names) for values in found):
+        raise UnreadableError(
+            f"its first line has {len(found[0])} values, header in [csv] of the node names {len(names)}"
         )
-    return declared, start
+    return names, start
+
+
+def _texts(lexer: Lexer, row: bytes) -> list[str]:
+    values = [value.decode() for value in lexer.values(lexer.joined(row))]
+    return [value.strip() for value in values] if lexer.csv.trim else values
 
 
 def _parse_block(

@@ -161,6 +161,9 @@ def test_headers() -> None:
     assert names(b"1,2,3\n", header=("a", "b", "c")) == ["a", "b", "c"]
     assert rows(b"1,2,3\n", header=("a", "b", "c")) == ([("1", "2", "3")], {})
     assert rows(b"a,b,c\n1,2,3\n", header=("a", "b", "c")) == ([("1", "2", "3")], {})  # it is there all the same
+    # A bad first row is one row's fault; if none has as many values as there are names, it is the declaration's.
+    for first in ("1,2", '1,"2,3', "1,2,3,4"):
+        assert rows(f"{first}\n1,2,3\n".encode(), header=("a", "b", "c")) == ([("1", "2", "3")], {0: first})
     with pytest.raises(UnreadableError, match=r"first line has 2 values, header in \[csv\] of the node names 3"):
         names(b"1,2\n", header=("a", "b", "c"))
     with pytest.raises(UnreadableError, match=r"header is not utf-8: 'Gr\\\\xf6\\\\xdfe,b'; name its encoding"):
