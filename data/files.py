@@ -180,12 +180,12 @@ def _checked(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> InputFile:
             return _checked_parquet(fs, path, uri, node)
         guess = InputFile(fs, path, uri, form, max(1, fs.get_file_info(path).size // BYTES_PER_ROW))
         with guess.open() as stream:
-            names = read_names(stream, node.csv) if form == "csv" else _json_keys(stream)
-        given = _partition(path, names or () if form == "csv" else (), node)  # a line may lack what others have
-        if names is not None and form == "csv":
+            names, keys = (read_names(stream, node.csv), None) if form == "csv" else (None, _json_keys(stream))
+        given = _partition(path, names or (), node)  # of JSON, for lines that lack what others have
+        if names is not None:
             check_columns([*names, *given], node, uri, advice(names, node))
-        elif names is not None:
-            check_keys({*names, *given}, node, uri)
+        if keys is not None:
+            check_keys({*keys, *given}, node, uri)
         return replace(guess, partition=tuple(given.items()))
     except (OSError, UnicodeError, pa.ArrowException, UnreadableError) as error:
         raise DataError(f"cannot read {uri} as {form}: {_one_line(error)}") from error
