@@ -1,36 +1,17 @@
-"""What a learner reads of the log as it grows: positions and times of what is new, whole rows only of what is due.
+"""What a learner reads of the log as it grows: positions and times of what is new, whole rows only of what is due."""
 
-A row that cannot be read back - it was written by another hand, or a disk has damaged it - is a `Fault`: it is named
-and left out, and all others are read.
-"""
-
-import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from data.schema import Decision, Feedback
 from data.store import VALUES_PER_SELECT, Store
-from data.tables import DECISIONS, EPOCH, FEEDBACK, MICROSECOND, Log, R
-
-UNREADABLE = (ValueError, TypeError, OverflowError, AttributeError, KeyError, sa.exc.OperationalError)
-"""What reading a damaged row raises; of the last only that SQLite cannot decode a text."""
-
-_log = logging.getLogger("raycommend.store")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A row of the log that cannot be read back."""
-
-    table: str
-    seq: int
-    reason: str
+from data.tables import DECISIONS, EPOCH, FEEDBACK, MICROSECOND
+from data.unreadable import Fault, read
 
 
 class SeenDecision(NamedTuple):
@@ -191,70 +172,6 @@ def lag(store: Store, loop: str, decision_seq: int, feedback_seq: int) -> Lag:
             oldest += [at for at in [connection.execute(first).scalar()] if at is not None]
     since = (store.now() - EPOCH) // MICROSECOND - min(oldest) if oldest else 0
     return Lag(counts[0], counts[1], max(since, 0) / 1e6)
-
-
-def read(
-    connection: sa.Connection, log: Log[R], query: sa.Select[Any], faults: list[Fault] | None = None
-) -> list[tuple[int, R]]:
-    """Run a `Log.select` and return its records with their positions; rows that cannot be read are left out and said.
-
-    Args:
-        connection: of the store.
-        log: the table.
-        query: its select.
-        faults: gets the rows that were left out; a line of the log names each once in any case.
-    """
-    try:
-        return log.read(connection.execute(query))
-    except UNREADABLE as error:
-        _pass_on(error)
-    seqs = list(connection.execute(query.with_only_columns(log.table.c.seq)).scalars())
-    found = list[tuple[int, R]]()
-    _read_apart(connection, log, query.limit(None), seqs, found, faults if faults is not None else [])
-    return found
-
-
-def _read_apart(
-    connection: sa.Connection,
-    log: Log[R],
-    query: sa.Select[Any],
-    seqs: Sequence[int],
-    found: list[tuple[int, R]],
-    faults: list[Fault],
-) -> None:
-    """Read rows by halves, down to the one that cannot be read."""
-    seq, rows = log.table.c.seq, list[tuple[int, R]]()
-    try:
-        for chunk in _chunks(seqs):
-            rows += log.read(connection.execute(query.where(seq.in_(chunk))))
-        found += rows
-        return
-    except UNREADABLE as error:
-        _pass_on(error)
-        if len(seqs) == 1:
-            faults.append(Fault(log.table.name, seqs[0], reason_of(error)))
-            _say(log.table.name, seqs[0], reason_of(error))
-            return
-    half = len(seqs) // 2
-    _read_apart(connection, log, query, seqs[:half], found, faults)
-    _read_apart(connection, log, query, seqs[half:], found, faults)
-
-
-def _pass_on(error: Exception) -> None:
-    """Raise what says that the database does not answer: that is no row's fault."""
-    if isinstance(error, sa.exc.OperationalError) and "Could not decode" not in str(error):
-        raise error
-
-
-@lru_cache(maxsize=1_000)
-def _say(table: str, seq: int, reason: str) -> None:
-    _log.error("row %d of %s cannot be read and is passed over: %s", seq, table, reason)
-
-
-def reason_of(error: BaseException) -> str:
-    """Return an error as a reason: one line, not long."""
-    text = " ".join(str(getattr(error, "orig", error)).split())
-    return f"{type(error).__name__}: {text}"[:300]
 
 
 def time_of(us: int) -> datetime:

@@ -22,6 +22,7 @@ from data.tables import (
     Log,
     R,
 )
+from data.unreadable import read
 
 VALUES_PER_SELECT = 10_000  # SQLite binds at most 32,766 values in a statement
 
@@ -45,8 +46,9 @@ class Store(Database):
 
     `seq` is a log position: whoever has read up to one misses nothing by asking for what is after it. That needs
     positions to become visible in their order, which holds as SQLite runs one write transaction at a time (PostgreSQL
-    does not: there a writer must take a lock first). Every reading method answers in the order of `seq`; all raise
-    StoreUnavailable if the database does not answer within 30 s.
+    does not: there a writer must take a lock first). Every reading method answers in the order of `seq`, and leaves out
+    rows that cannot be read back (`data.unreadable`); all raise StoreUnavailable if the database does not answer within
+    30 s.
     """
 
     def insert(self, records: Sequence[AnyRecord], *, received: bool = False) -> list[Stored]:
@@ -168,7 +170,7 @@ class Store(Database):
     ) -> list[tuple[int, R]]:
         query = log.select(without=without).where(*where).order_by(log.table.c.seq).limit(limit)
         with self.reading() as connection:
-            return log.read(connection.execute(query))
+            return read(connection, log, query)
 
 
 def _after(log: Log[Any], after: int, loop: str | None, until: int | None) -> list[sa.ColumnElement[bool]]:
@@ -234,7 +236,7 @@ def _select_in(
     found: list[tuple[int, R]] = []
     for chunk in _chunks(list(values)):
         query = log.select().where(column.in_(chunk), *where).order_by(log.table.c.seq)
-        found += log.read(connection.execute(query))
+        found += read(connection, log, query)
     return found
 
 

@@ -14,6 +14,7 @@ from data.schema import ACTIVATE, Decision, Event, Feedback, Id, Record, UtcTime
 from data.state import USERS
 from data.store import Store
 from data.tables import DECISIONS, EVENTS, FEEDBACK, Log, R
+from data.unreadable import read
 
 PURCHASE = "purchase"
 """The kind of feedback that says that an item was bought."""
@@ -108,7 +109,7 @@ def history(
 def _of_user(connection: sa.Connection, log: Log[R], user_id: str, before: int, limit: int) -> list[tuple[int, R]]:
     columns = log.table.c
     query = log.select().where(columns.user_id == user_id, columns.seq < before).order_by(columns.seq.desc())
-    return log.read(connection.execute(query.limit(limit)))
+    return read(connection, log, query.limit(limit))
 
 
 def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetime) -> Past:

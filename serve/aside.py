@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from data.following import Fault, reason_of
+from data.unreadable import Fault, reason_of
 
 LISTED = 100
 """Rows that are listed, the last ones; all are counted."""

@@ -40,11 +40,12 @@ from data.schema import Decision, Feedback, Version
 from data.store import Store
 from data.tables import EPOCH, MICROSECOND
 from rl.artefact import Artefact
+from rl.fold import PASSING, Learnable
 from rl.histories import Histories, outcome_of
 from rl.json_features import DescribedEncoder
 from serve.aside import Aside
 from serve.fold import FoldSpec, HistoryStep, Snapshot, Update
-from serve.guard import PASSING, Guard, Learnable
+from serve.guard import Guard
 from serve.windows import MAX_WAIT_S, Windows
 
 _ROWS = 5_000

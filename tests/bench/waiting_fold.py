@@ -1,8 +1,8 @@
 """What `tests.bench.waiting` runs in processes of their own, of this code or of an earlier one.
 
 `python waiting_fold.py bytes N FOLDER` prints the resident bytes that a learner takes for N decisions that wait;
-`python waiting_fold.py speed POLICY N FOLDER` how many of N decisions it folds in a second of its own. It uses what any version
-has: records, the store, and a learner that follows it.
+`python waiting_fold.py speed POLICY N FOLDER` how many of N decisions it folds in a second of its own. It uses what any
+version has: records, the store, and a learner that follows it.
 """
 
 import os
@@ -39,7 +39,9 @@ def decisions(first: int, n: int) -> list[Decision]:
         items = tuple(f"item{one}" for one in shown)
         features = Features.model_construct(
             context=({"where": f"page{number % 7}", "device": f"device{number % 3}", "hour": number % 24},),
-            items=tuple(({"kind": f"kind{one % 9}", "brand": f"brand{one % 13}", "price": float(one)},) for one in shown),
+            items=tuple(
+                ({"kind": f"kind{one % 9}", "brand": f"brand{one % 13}", "price": float(one)},) for one in shown
+            ),
         )
         made.append(
             Decision.model_construct(
