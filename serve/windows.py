@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data.attribution import deadlines
 from rl.policy import BoolArray, IntArray
 
 _BLOCK = 4_096
-_NEVER = np.iinfo(np.int64).max
 _FARTHEST = 1 << 60  # microseconds: 36,000 years
 MAX_WAIT_S = _FARTHEST / 1e6
 """A window that is longer is as long as this."""
@@ -31,10 +31,8 @@ class _Block:
 class Windows:
     """Open wait windows, in the order of the log. Times are microseconds since 1970 UTC.
 
-    A window closes when its deadline has passed, whatever stands before it in the log. The deadline is the decision's
-    time and the wait; but clocks jump. The log's own order bounds it: a decision that was followed by one made at t was
-    made no later than that, but for what rows overtake each other. So its deadline is at most two waits after t, and no
-    window stays open for the length of a jump.
+    A window closes when its deadline has passed, whatever stands before it in the log; `data.attribution.deadlines`
+    says when that is, also where clocks jump.
 
     Args:
         wait_us: length of a window.
@@ -51,14 +49,11 @@ class Windows:
         """Open the windows of decisions that follow those before in the log, in their order."""
         if not len(seqs):
             return
-        times = np.array(times_us, dtype=np.int64).clip(-_FARTHEST, _FARTHEST)
-        # What was made at the latest then: of each decision the earliest time of those that follow.
-        following = np.append(np.minimum.accumulate(times[::-1])[::-1][1:], _NEVER)
-        deadlines = np.minimum(times + self._wait, np.minimum(following, _NEVER - 2 * self._wait) + 2 * self._wait)
-        self._bound(int(times.min()) + 2 * self._wait)
+        ends = deadlines(times_us, self._wait)
+        self._bound(max(min(times_us), -_FARTHEST) + 2 * self._wait)
         for start in range(0, len(seqs), _BLOCK):
             part = slice(start, start + _BLOCK)
-            self._append(np.array(seqs[part], dtype=np.int64), deadlines[part])
+            self._append(np.array(seqs[part], dtype=np.int64), ends[part])
 
     def close(self, now_us: int, most: int) -> tuple[IntArray, IntArray]:
         """Close windows whose deadlines have passed, the first `most` in log order.
@@ -108,15 +103,15 @@ class Windows:
                 np.minimum(block.deadlines, latest, out=block.deadlines)
                 block.first, block.last = min(block.first, latest), latest
 
-    def _append(self, seqs: IntArray, deadlines: IntArray) -> None:
+    def _append(self, seqs: IntArray, ends: IntArray) -> None:
         learned: NDArray[np.bool_] = np.zeros(len(seqs), dtype=np.bool_)
         last = self._blocks[-1] if self._blocks else None
         if last is not None and len(last.seqs) + len(seqs) <= _BLOCK:  # polls bring few at a time
-            last.seqs, last.deadlines = np.append(last.seqs, seqs), np.append(last.deadlines, deadlines)
+            last.seqs, last.deadlines = np.append(last.seqs, seqs), np.append(last.deadlines, ends)
             last.learned = np.append(last.learned, learned)
-            last.first, last.last = min(last.first, int(deadlines.min())), max(last.last, int(deadlines.max()))
+            last.first, last.last = min(last.first, int(ends.min())), max(last.last, int(ends.max()))
         else:
-            self._blocks.append(_Block(seqs, deadlines, learned, int(deadlines.min()), int(deadlines.max())))
+            self._blocks.append(_Block(seqs, ends, learned, int(ends.min()), int(ends.max())))
 
     @staticmethod
     def _drop(block: _Block, due: IntArray) -> None:
