@@ -155,7 +155,7 @@ def draw(rows: Iterable[dict[str, float]], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: the report as JSON on standard output, 1 if any decision is not what the log says, or unreadable."""
+    """Run the command: the report as JSON on standard output, 1 if any differs or is unreadable."""
     parser = argparse.ArgumentParser(
         prog="python -m serve.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
