@@ -67,7 +67,13 @@ class Guard:
         return encode(outcomes, self._encoder)
 
     def _try(self, outcomes: Sequence[Learnable]) -> None:
-        self._update(self._encode(outcomes))
+        """Learn and come back; raises what learning raises."""
+        kept = self._kept
+        self._kept = _Kept(kept.state, [*kept.since], kept.rows)
+        try:
+            self._update(self._encode(outcomes))
+        finally:
+            self._kept = kept
         self._restore()
 
     def _update(self, observations: Observations) -> None:
