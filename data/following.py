@@ -48,6 +48,15 @@ def _whole(column: sa.Column[Any]) -> sa.ColumnElement[int]:
     return sa.case((sa.func.typeof(column) == "integer", raw), else_=0)
 
 
+def _bytes(column: sa.Column[Any]) -> sa.ColumnElement[bytes]:
+    """Return a text as it is stored: one that is none must not keep the others from being read."""
+    return sa.cast(sa.type_coerce(column, sa.Text), sa.LargeBinary)
+
+
+def _text(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
 def new_decisions(
     store: Store, loop: str, after: int, limit: int | None, *, until: int | None, heard_until: int, shown: bool
 ) -> list[SeenDecision]:
@@ -66,11 +75,11 @@ def new_decisions(
     # The seq is added to so that SQLite looks up the decision's few reports, not the loop's many.
     about = sa.and_(f.decision_id == d.decision_id, f.loop.concat("") == d.loop, f.seq + 0 <= heard_until)
     columns: list[sa.ColumnElement[Any]] = [d.seq, _whole(d.time), sa.exists(sa.select(1).where(about))]
-    columns += [d.decision_id, d.user_id, sa.type_coerce(d.slate, sa.Text)] if shown else []
+    columns += [_bytes(d.decision_id), _bytes(d.user_id), _bytes(d.slate)] if shown else []
     where = [d.loop == loop, d.seq > after, *([d.seq <= until] if until is not None else [])]
     with store.reading() as connection:
         rows = connection.execute(sa.select(*columns).where(*where).order_by(d.seq).limit(limit))
-        return [SeenDecision(*row) for row in rows]
+        return [SeenDecision(*row[:3], *map(_text, row[3:])) for row in rows]
 
 
 def new_feedback(
@@ -89,12 +98,12 @@ def new_feedback(
     d, f = DECISIONS.table.c, FEEDBACK.table.c
     about = sa.and_(d.decision_id == f.decision_id, d.loop.concat("") == f.loop)
     columns: list[sa.ColumnElement[Any]] = [f.seq, _whole(f.received_at), d.seq]
-    columns += [f.decision_id, f.item_id, f.kind, f.value] if told else []
+    columns += [_bytes(f.decision_id), _bytes(f.item_id), _bytes(f.kind), f.value] if told else []
     where = [f.loop == loop, f.seq > after, *([f.seq <= until] if until is not None else [])]
     joined = FEEDBACK.table.outerjoin(DECISIONS.table, about)
     with store.reading() as connection:
         rows = connection.execute(sa.select(*columns).select_from(joined).where(*where).order_by(f.seq).limit(limit))
-        return [SeenFeedback(*row) for row in rows]
+        return [SeenFeedback(*row[:3], *map(_text, row[3:])) for row in rows]
 
 
 def last_feedback(store: Store, loop: str) -> int:
