@@ -6,10 +6,10 @@ Clocks jump, and this is what holds then. What a decision earns follows from the
 counts if its `received_at` is within the wait of its decision's `time`, before or after, however late it is read and
 whatever a clock says by then. So all who read one log come to the same rewards. What was stamped during a jump of less
 than the wait counts like any other; of a longer one, what was decided on one side of it and reported on the other is
-late: it is kept, and earns nothing. When a window closes is another matter: it says from when on silence is learned, and
-feedback that counts corrects it even then. It closes at its deadline (`deadlines`), which the log's own order bounds, so
-that no window stays open for the length of a jump. A clock that is ahead closes windows early, and those who look at the
-log afterwards close the same ones when their deadlines have passed.
+late: it is kept, and earns nothing. When a window closes is another matter: it says from when on silence is learned,
+and feedback that counts corrects it even then. It closes at its deadline (`deadlines`), which the log's own order
+bounds, so that no window stays open for the length of a jump. A clock that is ahead closes windows early, and those
+who look at the log afterwards close the same ones when their deadlines have passed.
 """
 
 import math
