@@ -155,7 +155,8 @@ def deadlines(times_us: Sequence[int], wait_us: int) -> NDArray[np.int64]:
     farthest = 1 << 60  # so that no sum overflows
     times = np.array(times_us, dtype=np.int64).clip(-farthest, farthest)
     following = np.append(np.minimum.accumulate(times[::-1])[::-1][1:], farthest)
-    return np.minimum(times + wait_us, following + 2 * wait_us)
+    ends: NDArray[np.int64] = np.minimum(times + wait_us, following + 2 * wait_us)
+    return ends
 
 
 def _bounded(reward: float, spec: RewardSpec) -> float:

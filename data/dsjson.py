@@ -82,7 +82,8 @@ def export(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str
             counts[state] += 1
             if line:
                 yield line
-    counts["set_aside"] = len(faults)
+    if faults:
+        counts["set_aside"] = len(faults)
 
 
 def load(

@@ -115,7 +115,8 @@ def changes(store: Store, after: int, limit: int) -> "Sequence[sa.Row[Any]]":
         except UNREADABLE as error:
             pass_on(error)
         # One by one: what cannot be read back is left out, and all others are had.
-        revisions, found = connection.execute(query.with_only_columns(ITEMS.c.revision)).scalars().all(), []
+        revisions = connection.execute(query.with_only_columns(ITEMS.c.revision)).scalars().all()
+        found = list[sa.Row[Any]]()
         for revision in revisions:
             try:
                 found += connection.execute(sa.select(ITEMS).where(ITEMS.c.revision == revision)).all()

@@ -4,12 +4,13 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from data.unreadable import Fault, reason_of
 
+Table: TypeAlias = Literal["decisions", "feedback"]
 LISTED = 100
 """Rows that are listed, the last ones; all are counted."""
 _REMEMBERED = 10_000  # rows that are known to be counted already
@@ -21,7 +22,7 @@ class SetAside(BaseModel):
     """A row of the log that is not learned, or not by a policy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    table: Literal["decisions", "feedback"]
+    table: Table
     position: int
     """In the log of its kind."""
     policy: str | None = None
@@ -39,7 +40,7 @@ class Aside:
         self._rows: OrderedDict[tuple[str, int, str | None], SetAside] = OrderedDict()
         self.count = 0
 
-    def add(self, table: Literal["decisions", "feedback"], seq: int, error: BaseException, policy: str | None) -> None:
+    def add(self, table: Table, seq: int, error: BaseException, policy: str | None) -> None:
         """Set a row aside; one that is known to be changes nothing."""
         self._add(table, seq, reason_of(error), policy)
 
@@ -48,7 +49,7 @@ class Aside:
         for fault in faults:
             self._add("decisions" if fault.table == "decisions" else "feedback", fault.seq, fault.reason, None)
 
-    def _add(self, table: Literal["decisions", "feedback"], seq: int, reason: str, policy: str | None) -> None:
+    def _add(self, table: Table, seq: int, reason: str, policy: str | None) -> None:
         if (table, seq, policy) in self._rows:
             return
         self.count += 1

@@ -14,17 +14,13 @@ What cannot be learned is set aside (`serve.aside`), and all else is learned.
 """
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from operator import methodcaller
-from typing import Any, Literal
 from uuid import uuid4
 
-from pydantic_core import from_json
-
-from data.attribution import Outcome, attribute
+from data.attribution import Outcome
 from data.following import (
     SeenDecision,
     SeenFeedback,
@@ -36,16 +32,18 @@ from data.following import (
     whole_decisions,
     whole_feedback,
 )
-from data.schema import Decision, Feedback, Version
+from data.schema import Version
 from data.store import Store
 from data.tables import EPOCH, MICROSECOND
 from rl.artefact import Artefact
-from rl.fold import PASSING, Learnable
-from rl.histories import Histories, outcome_of
+from rl.fold import Learnable
+from rl.histories import Histories
 from rl.json_features import DescribedEncoder
 from serve.aside import Aside
 from serve.fold import FoldSpec, HistoryStep, Snapshot, Update
 from serve.guard import Guard
+from serve.steps import Judged, Step, judge
+from serve.telling import tell
 from serve.windows import MAX_WAIT_S, Windows
 
 _ROWS = 5_000
@@ -54,34 +52,6 @@ _NOT_READ = ("propensities", "scores", "probabilities", "rules")
 """What of a decision is not needed to learn from it."""
 _OF_FEATURES = ("candidates", "features", "slots")
 """What is needed only by policies that learn from features that were given with the request."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What has been read of the log, and is yet to be learned."""
-
-    as_of: datetime
-    after: tuple[int, int]
-    """Log positions of decisions and feedback that had been read before."""
-    until: tuple[int, int]
-    touched: frozenset[int]
-    """Positions of decisions that there is new feedback about, or that are new and had some already."""
-    closed: Collection[int]
-    """Positions of decisions whose windows have closed."""
-    silent: Collection[int]
-    """Those of them of which nothing was learned."""
-    decisions: Sequence[SeenDecision] = ()
-    feedback: Sequence[SeenFeedback] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A decision that is to be learned now."""
-
-    seq: int
-    outcome: Outcome
-    before: tuple[float, ...] | None
-    """The rewards that the policies have learned; None: it is new to them."""
 
 
 class OnlineLearner:
@@ -104,7 +74,7 @@ class OnlineLearner:
         self._lock = threading.Lock()
         self._windows = Windows(int(min(spec.reward.wait_s, MAX_WAIT_S) * 1e6))
         self._decision_seq = self._feedback_seq = self._number = 0
-        self._unfinished: _Step | None = None
+        self._unfinished: Step | None = None
         self.aside = Aside(f"loop {spec.loop}, objective {spec.objective}", clock)
         """What was not learned."""
         self._guards = {name: Guard(a) for name, a in artefacts.items() if a.policy.learns}
@@ -206,7 +176,7 @@ class OnlineLearner:
 
     def _advance(
         self, decisions: Sequence[SeenDecision], feedback: Sequence[SeenFeedback], through: int, now: datetime
-    ) -> _Step:
+    ) -> Step:
         """Take note of what was read. What fails after this is done again from what is returned."""
         after = self._decision_seq, self._feedback_seq
         touched = {report.decision_seq for report in feedback if (report.decision_seq or after[0] + 1) <= after[0]}
@@ -217,7 +187,7 @@ class OnlineLearner:
         self._feedback_seq = max(through, self._feedback_seq)
         positions = frozenset(seq for seq in touched if seq is not None)
         told = (decisions, feedback) if self.histories is not None else ((), ())
-        return _Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *told)
+        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *told)
 
     def _finish(self) -> Update | None:
         """Learn what was taken note of."""
@@ -230,9 +200,10 @@ class OnlineLearner:
             heard, faults = whole_feedback(self._store, self._spec.loop, ids, step.until[1])
             self.aside.add_faults(faults)
             ids_closed = decision_ids(self._store, step.closed) if self.histories is not None else {}
-            told = self._tell(step, heard, ids_closed) if self.histories is not None else ()
+            told = tell(self.histories, step, heard, ids_closed, self.aside) if self.histories is not None else ()
             if step.touched or step.closed or step.until[1] > step.after[1] or told:
-                update = self._learn(self._judge(step, whole, heard), told)
+                judged = judge(step, whole, heard, self._windows, self._spec.reward, self.aside)
+                update = self._learn(judged, told)
         self._unfinished = None
         return update
 
@@ -256,84 +227,7 @@ class OnlineLearner:
             self._store.insert(self._unrecorded)
             self._unrecorded = []
 
-    def _judge(
-        self,
-        step: _Step,
-        whole: Sequence[tuple[int, Decision]],
-        heard: Mapping[str, Sequence[tuple[int, Feedback]]],
-    ) -> list[_Judged]:
-        """Return what is to be learned now, in a fixed order, so that sums come out the same."""
-        closed, judged = frozenset(step.closed), list[_Judged]()
-        for seq, decision in sorted(whole, key=lambda row: row[1].decision_id):
-            try:
-                found = self._judge_one(step, closed, seq, decision, heard.get(decision.decision_id, ()))
-            except PASSING:
-                raise
-            except Exception as error:  # whatever it is, it is this row's, and said
-                self.aside.add("decisions", seq, error, None)
-                continue
-            if found is not None:
-                judged.append(found)
-        return judged
-
-    def _judge_one(
-        self,
-        step: _Step,
-        closed: frozenset[int],
-        seq: int,
-        decision: Decision,
-        heard: Sequence[tuple[int, Feedback]],
-    ) -> _Judged | None:
-        is_open, spec = seq in self._windows, self._spec.reward
-        outcome = replace(attribute(decision, [report for _, report in heard], spec, step.as_of), closed=not is_open)
-        if not outcome.due:
-            return None
-        self._windows.learn(seq)
-        had_closed = not is_open and seq not in closed and seq <= step.after[0]
-        known = [report for at, report in heard if at <= step.after[1]]
-        if seq <= step.after[0] and (known or had_closed):
-            before = replace(attribute(decision, known, spec, step.as_of), closed=had_closed)
-            if before.due:
-                return _Judged(seq, outcome, before.rewards) if before.rewards != outcome.rewards else None
-        return _Judged(seq, outcome, None)
-
-    def _tell(
-        self, step: _Step, heard: Mapping[str, Sequence[tuple[int, Feedback]]], ids: Mapping[int, str]
-    ) -> tuple[HistoryStep, ...]:
-        """Tell the histories what was shown, what happened and what closed; returns what they were told."""
-        told = list[HistoryStep]()
-        for report in step.feedback:
-            if report.decision_seq is not None and report.decision_seq <= step.after[0]:
-                self._tell_one(told, report.seq, "feedback", _happened, report)
-        for decision in step.decisions:
-            if decision.user_id is not None:
-                self._tell_one(told, decision.seq, "decisions", _shown, decision)
-            for seq, early in heard.get(decision.decision_id, ()):
-                self._tell_one(told, seq, "feedback", _happened, early)
-        for seq in step.closed:
-            if seq in ids:
-                self._tell_one(told, seq, "decisions", lambda closed: methodcaller("closed", closed), ids[seq])
-        return tuple(told)
-
-    def _tell_one(
-        self,
-        told: list[HistoryStep],
-        seq: int,
-        table: Literal["decisions", "feedback"],
-        what: Callable[[Any], HistoryStep | None],
-        row: object,
-    ) -> None:
-        assert self.histories is not None, "who calls has looked"
-        try:
-            if (step := what(row)) is not None:
-                step(self.histories)
-                told.append(step)
-        except PASSING:
-            raise
-        except Exception as error:  # whatever it is, it is this row's, and said
-            self.aside.add(table, seq, error, None)
-
-    def _learn(self, judged: Sequence[_Judged], told: tuple[HistoryStep, ...]) -> Update:
+    def _learn(self, judged: Sequence[Judged], told: tuple[HistoryStep, ...]) -> Update:
         self._number += 1
         observations = {}
         positions = {one.outcome.decision.decision_id: one.seq for one in judged}
@@ -353,15 +247,3 @@ class OnlineLearner:
         if decision.mode == "log" or (until is not None and decision.time <= until):
             return False
         return self._spec.learn_from == "all" or decision.policy == name
-
-
-def _shown(decision: SeenDecision) -> HistoryStep:
-    items = from_json(decision.slate)
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise TypeError(f"a slate is a list of item ids, got {decision.slate:.100}")
-    return methodcaller("show", decision.user_id, decision.decision_id, tuple(items))
-
-
-def _happened(report: SeenFeedback | Feedback) -> HistoryStep | None:
-    outcome = outcome_of(report.kind, report.value)
-    return None if outcome is None else methodcaller("happened", report.decision_id, report.item_id, outcome)

@@ -41,7 +41,7 @@ def main() -> None:
             now_and_before = compared(before, policy, folded, options.runs)
             peers |= {f"{policy}_per_s": now_and_before[0], f"{policy}_before_per_s": now_and_before[1]}
     ratios = {
-        policy: round(peers[f"{policy}_per_s"] / before, 3) if (before := peers[f"{policy}_before_per_s"]) else 0.0
+        policy: round(peers[f"{policy}_per_s"] / slow, 3) if (slow := peers[f"{policy}_before_per_s"]) else 0.0
         for policy in ("described", "lin_ucb")
     }
     figures = {"bytes_a_decision": round(taken, 1), "speed_ratio": ratios["described"]}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.attribution import join
-from data.following import SeenDecision
+from data.following import SeenDecision, new_decisions
 from data.schema import Decision, Feedback, RewardSpec, Rules
 from data.store import Store
 from rl.artefact import Artefact
@@ -18,7 +18,6 @@ from rl.encoding import CustomerEncoder
 from rl.experience import logged_outcomes
 from rl.fold import observe
 from rl.policies import build
-from serve import learner as learner_module
 from serve.fold import FoldSpec
 from serve.learner import OnlineLearner
 from serve.recommender import Ask, Recommender
@@ -284,7 +283,7 @@ def test_catching_up_reads_a_silent_log_to_its_end(log: Log, monkeypatch: pytest
 def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records that are committed between the learner's two reads are learned once, at a later step."""
     learner = log.learner(("rfm_bandit",))
-    read = learner_module.new_decisions
+    read = new_decisions
 
     def interrupted(*arguments: Any, **options: Any) -> list[SeenDecision]:
         for decision in log.decide(2, seed=1):
@@ -294,7 +293,7 @@ def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.Mon
 
     for decision in log.decide(2, seed=0):
         log.report(decision, "click")
-    monkeypatch.setattr(learner_module, "new_decisions", interrupted)
+    monkeypatch.setattr("serve.learner.new_decisions", interrupted)
     seen = {}
     while update := learner.poll():
         seen[update.number] = state(learner, "rfm_bandit")["sums"].sum()

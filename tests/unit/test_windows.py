@@ -12,7 +12,8 @@ WAIT = 100
 
 
 def closed(windows: Windows, now: int, most: int = 1_000) -> list[int]:
-    return windows.close(now, most)[0].tolist()
+    found: list[int] = windows.close(now, most)[0].tolist()
+    return found
 
 
 def test_a_window_closes_when_its_deadline_has_passed_and_not_before() -> None:
