@@ -33,9 +33,7 @@ def tell(
     """
     told = list[HistoryStep]()
 
-    def one(
-        table: Literal["decisions", "feedback"], seq: int, what: Callable[[Any], HistoryStep | None], row: object
-    ) -> None:
+    def one(table: Table, seq: int, what: Callable[[Any], HistoryStep | None], row: object) -> None:
         try:
             if (call := what(row)) is not None:
                 call(histories)
