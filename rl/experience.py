@@ -11,6 +11,7 @@ from data.archive import read_events
 from data.attribution import GRACE, Outcome, join
 from data.clean import clean, finish_events
 from data.errors import DataError
+from data.following import last_feedback, whole_feedback
 from data.node import load_node
 from data.purchases import purchase_columns
 from data.schema import RewardSpec
@@ -98,7 +99,10 @@ def logged_outcomes(
             f"the log has no decision from before {until:%Y-%m-%d %H:%M:%S} UTC, which is when the last wait window of "
             f"{spec.wait_s:g} s has closed: serve some first, wait, or give a shorter --reward.wait_s"
         )
-    feedback = store.feedback_of([decision.decision_id for _, decision in decisions], faults)
+    ids = [decision.decision_id for _, decision in decisions]
+    heard, unread = whole_feedback(store, "v1", ids, last_feedback(store, "v1"))
+    faults += unread
+    feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
     closed, outcomes = until + timedelta(seconds=spec.wait_s) + GRACE, list[Outcome]()
     for seq, decision in decisions:
         try:

@@ -48,7 +48,7 @@ from serve.windows import MAX_WAIT_S, Windows
 
 _ROWS = 5_000
 """Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
-_NOT_READ = ("propensities", "scores", "probabilities", "rules")
+_NOT_READ = ("propensities", "scores", "probabilities", "rules", "request")
 """What of a decision is not needed to learn from it."""
 _OF_FEATURES = ("candidates", "features", "slots")
 """What is needed only by policies that learn from features that were given with the request."""

@@ -86,9 +86,9 @@ DAMAGE = {
         'UPDATE decisions SET features = \'{"context": [{"x": 1e300}]}\' WHERE seq = 3',
         {"described"},
     ),
-    "a number of 400 digits": (
-        f'UPDATE decisions SET features = \'{{"context": [{{"x": 1{"0" * 400}}}]}}\' WHERE seq = 3',
-        None,
+    "a number beyond all of an item": (
+        'UPDATE decisions SET features = \'{"items": [[{"x": -1e16}], [{}]]}\' WHERE seq = 3',
+        {"described"},
     ),
 }
 
