@@ -44,6 +44,10 @@ class Aside:
         """Set a row aside; one that is known to be changes nothing."""
         self._add(table, seq, reason_of(error), policy)
 
+    def has(self, table: Table, seq: int, policy: str) -> bool:
+        """Return whether a row was set aside for a policy, lately."""
+        return (table, seq, policy) in self._rows
+
     def add_faults(self, faults: Sequence[Fault]) -> None:
         """Set rows aside that cannot be read back."""
         for fault in faults:

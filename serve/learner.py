@@ -232,7 +232,12 @@ class OnlineLearner:
         observations = {}
         positions = {one.outcome.decision.decision_id: one.seq for one in judged}
         for name, guard in self._guards.items():
-            outcomes: list[Learnable] = [(one.outcome, one.before) for one in judged if self._learns(name, one.outcome)]
+            outcomes: list[Learnable] = [
+                (one.outcome, one.before)
+                for one in judged
+                # What was not learned cannot be corrected.
+                if self._learns(name, one.outcome) and not self.aside.has("decisions", one.seq, name)
+            ]
             if not outcomes:
                 continue
             learned, failed = guard.learn(outcomes)

@@ -65,13 +65,14 @@ class Written:
         self.made.append(decision)
         return decision
 
-    def report(self, decision: Decision, kind: str = "click", slot: int = 0) -> None:
+    def report(self, decision: Decision, kind: str = "click", slot: int = 0, value: float = 1.0) -> None:
         number = sum(len(found) for found in self.store.feedback_of([decision.decision_id]).values())
         report = Feedback(
             feedback_id=f"{decision.decision_id}/{number}",
             decision_id=decision.decision_id,
             item_id=decision.slate[slot],
             kind=kind,
+            value=value,
         )
         self.store.insert([report])
 

@@ -224,6 +224,11 @@ def test_an_update_that_fails_takes_nothing_down(
     assert listed(following) == {("decisions", 5, "broken")}
     assert (learned(following), state(following, "broken")["counts"].sum()) == (18, 16)
     assert state(following, "broken")["sums"].sum() == pytest.approx(8.0)
+    log.report(log.made[4], "purchase", value=3.0)  # nor is it corrected
+    log.report(log.made[0], "purchase", value=2.0)
+    following.poll()
+    assert state(following, "broken")["sums"].sum() == pytest.approx(8.0 - 1.0 + 10.0)
+    assert state(following, "rfm_bandit")["sums"].sum() == pytest.approx(7.0 + 10.0 + 15.0)
 
 
 @pytest.mark.parametrize("kept", [1, 7, 20_000])
