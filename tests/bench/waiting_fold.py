@@ -6,6 +6,7 @@ version has: records, the store, and a learner that follows it.
 """
 
 import os
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -101,7 +102,9 @@ def resident() -> int:
 
 def waiting_bytes(n: int, folder: Path) -> float:
     """Return how much memory the learner takes when all decisions of a log wait, a decision."""
-    store = write(folder, n)
+    # In another process: what writing has left behind would be taken for the learner's to use.
+    subprocess.run([sys.executable, __file__, "write", str(n), str(folder)], check=True)
+    store = Store.open(f"sqlite:///{folder / 'store.db'}")
     spec = FoldSpec(reward=RewardSpec(wait_s=86_400.0, weights={"never": 1.0}))
     # Warm: what the first thousand decisions load, import and allocate is no matter of waiting.
     OnlineLearner(store, {"policy": artefact("described")}, spec, lambda: START).poll()
@@ -122,8 +125,11 @@ def speed(policy: str, n: int, folder: Path) -> float:
 
 
 def main() -> None:
-    """Print one number."""
+    """Print one number, or write a log."""
     what, *names, n, folder = sys.argv[1:]
+    if what == "write":
+        write(Path(folder), int(n)).close()
+        return
     with threadpool_limits(1, "blas"):  # as the service computes
         print(waiting_bytes(int(n), Path(folder)) if what == "bytes" else speed(names[0], int(n), Path(folder)))
 
