@@ -79,10 +79,7 @@ class StoreUnconfirmed(StoreUnavailable):
     told = "the log did not confirm in time; what was sent is stored or not: send it again, nothing counts twice"
 
 
-_REMEDY = (
-    "stop the service, then restore a copy of it, or write what can still be read to a new file: "
-    "sqlite3 {path} .recover | sqlite3 NEW"
-)
+_REMEDY = "stop what uses it and put a copy from before the damage in its place; what can be read can be exported first"
 log = logging.getLogger("raycommend.store")
 
 
@@ -152,7 +149,7 @@ class Database:
         if expected is not None and self.file != expected:
             raise StoreLost(f"{self.path} is not the file that was opened first")
         if self._damage and version == SCHEMA_VERSION:
-            log.error("%s is damaged and only read: %s; %s", self.path, self._damage, self._remedy)
+            log.error("%s is damaged and only read: %s; %s", self.path, self._damage, _REMEDY)
             return
         # Again under the write lock: of several processes that open a new file at once, one creates the tables.
         with self.writing() as connection:
@@ -195,10 +192,6 @@ class Database:
         """Whether another file is at the path: it is to be opened anew, by who begins anew with it."""
         return self._file.own is not None and identity(self.path) not in (None, self._file.own)
 
-    @property
-    def _remedy(self) -> str:
-        return _REMEDY.format(path=self.path)
-
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -229,7 +222,7 @@ class Database:
         """Open a transaction that holds the write lock, and commit it at the end."""
         self.check()
         if self._damage:
-            raise StoreDamaged(f"{self.path} is damaged and only read: {self._damage}; {self._remedy}")
+            raise StoreDamaged(f"{self.path} is damaged and only read: {self._damage}; {_REMEDY}")
         with self._errors(), self._writing.begin() as connection:
             yield connection
         self.check()  # what is acknowledged is in the file that is at the path after the commit
@@ -247,7 +240,7 @@ class Database:
                 raise StoreUnavailable(f"the log's database cannot answer now: {cause}") from error
             if code in _DAMAGED:
                 self._damage = str(cause)
-                raise StoreDamaged(f"{self.path} is damaged: {cause}; {self._remedy}") from error
+                raise StoreDamaged(f"{self.path} is damaged: {cause}; {_REMEDY}") from error
             raise StoreError(f"the log's database refused a statement: {cause}") from error
 
 

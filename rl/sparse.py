@@ -41,10 +41,23 @@ class Sparse:
         """Take some of the B."""
         return Sparse(self.context[rows], self.context_values[rows], self.items[rows], self.item_values[rows])
 
+    def trimmed(self) -> "Sparse":
+        """Return the same without padding that all rows have."""
+        c, f = (int(widths(ids).max(initial=0)) for ids in (self.context, self.items))
+        if (c, f) == (self.context.shape[1], self.items.shape[2]):
+            return self
+        return Sparse(self.context[:, :c], self.context_values[:, :c], self.items[..., :f], self.item_values[..., :f])
+
     @classmethod
     def concatenate(cls, parts: "list[Sparse]") -> "Sparse":
         """Join several in order; all have as many candidates."""
         return cls(*(_joined([getattr(part, name) for part in parts]) for name in cls.__slots__))
+
+
+def widths(ids: IntArray) -> IntArray:
+    """Return [...] how long rows of ids [..., F] are without their padding."""
+    widths: IntArray = ((ids != 0) * np.arange(1, ids.shape[-1] + 1)).max(axis=-1, initial=0)
+    return widths
 
 
 def _joined(arrays: list[Any]) -> Any:

@@ -206,7 +206,8 @@ async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], 
         try:
             result = await asyncio.to_thread(work)
         except StoreError as error:
-            log.warning("the log did not answer, trying again: %s", error)
+            if said != (said := str(error)):  # once, however long it lasts
+                log.warning("the log did not answer, trying again: %s", error)
         except Exception as error:  # whatever it is, giving up would stop more than it
             if said != (said := repr(error)):
                 log.exception("%s failed, trying again", getattr(work, "__qualname__", work))

@@ -64,7 +64,12 @@ class Coins(BatchedEnv):
     one_step: ClassVar[bool] = True
 
     def __init__(self, num_envs: int = 1, pays: float = 1.0) -> None:
-        spaces = {"items": gym.spaces.Box(1, 2, (2,), np.int64), "mask": gym.spaces.MultiBinary(2)}
+        features = gym.spaces.Box(0, 1, (1, 1), np.float64)  # a constant: there is nothing to tell
+        spaces = {
+            "items": gym.spaces.Box(1, 2, (2,), np.int64),
+            "mask": gym.spaces.MultiBinary(2),
+            "features": features,
+        }
         super().__init__(num_envs, gym.spaces.Dict(spaces), gym.spaces.Discrete(2))
         self.pays = pays
 
@@ -75,7 +80,8 @@ class Coins(BatchedEnv):
         return actions * self.pays, np.ones(self.num_envs, dtype=np.bool_), {}
 
     def observe(self) -> Observation:
-        return {"items": np.tile([1, 2], (self.num_envs, 1)), "mask": np.ones((self.num_envs, 2), dtype=np.int8)}
+        items, mask = np.tile([1, 2], (self.num_envs, 1)), np.ones((self.num_envs, 2), dtype=np.int8)
+        return {"items": items, "mask": mask, "features": np.ones((self.num_envs, 1, 1))}
 
 
 class Torque(Corridor):
@@ -105,4 +111,4 @@ class Misplaced(Coins):
     """It shows less than it says."""
 
     def observe(self) -> Observation:
-        return {"items": np.array([1, 2]), "mask": np.ones(2, dtype=np.int8)}
+        return super().observe() | {"items": np.array([1, 2])}

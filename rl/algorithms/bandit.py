@@ -28,6 +28,7 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
+from ray.tune.search.sample import Categorical
 from ray.tune.search.variant_generator import parse_spec_vars
 
 from rl.algorithms.bandit_learner import BanditLearner, as_batch
@@ -67,7 +68,7 @@ class BanditConfig(AlgorithmConfig):
         """
         super().training(**kwargs)
         if policy is not NotProvided:
-            self.policy = policy if searched(policy) else described(policy)
+            self.policy = checked(policy) if searched(policy) else described(policy)
         return self
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -100,6 +101,19 @@ def searched(policy: PolicyConfig | dict[str, Any]) -> bool:
     """Return whether Ray Tune has yet to choose a policy, or a part of its description."""
     _, drawn, in_grids = parse_spec_vars({POLICY: policy})
     return bool(drawn or in_grids)
+
+
+def checked(policy: Any) -> Any:
+    """Return a search for a policy with every choice checked, and as an object: Ray Tune mixes no dictionaries in.
+
+    Raises:
+        ValueError: a choice describes no policy.
+    """
+    if isinstance(policy, dict) and policy.keys() == {"grid_search"}:
+        return {"grid_search": [choice if searched(choice) else described(choice) for choice in policy["grid_search"]]}
+    if isinstance(policy, Categorical):
+        return Categorical([choice if searched(choice) else described(choice) for choice in policy.categories])
+    return policy
 
 
 def described(policy: PolicyConfig | dict[str, Any]) -> PolicyConfig:

@@ -12,7 +12,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
-from rl.policies import PolicyConfig, build
+from rl.policies import LinearThompsonConfig, LinUCBConfig, NeuralLinearConfig, PolicyConfig, RidgeConfig, build
 from rl.policy import Observations, Policy, Query
 
 POLICY = "policy"
@@ -92,13 +92,23 @@ def build_policy(config: Any, space: gym.Space[Any]) -> Policy:
     """Build an untrained policy for observations of a simulator's space.
 
     The number of items is the highest number that the space allows; nothing is known of their popularity.
+
+    Raises:
+        ValueError: a linear policy would learn from features that there are not.
     """
     assert isinstance(space, gym.spaces.Dict), f"a bandit needs the fields of a query as observation, got {space}"
     features, state, items = space.get("features"), space.get("state"), space["items"]
     assert isinstance(items, gym.spaces.Box), f"items must be a Box of numbers from 1, got {items}"
+    policy: PolicyConfig = TypeAdapter[PolicyConfig](PolicyConfig).validate_python(config)
+    n_features = features.shape[-1] if isinstance(features, gym.spaces.Box) else 0
+    if not n_features and isinstance(policy, LinearThompsonConfig | LinUCBConfig | RidgeConfig | NeuralLinearConfig):
+        raise ValueError(
+            f"policy {policy.kind} learns from features, and the environment shows none: let its observations have "
+            "features [1, F], a constant 1 if there is nothing to tell"
+        )
     return build(
-        TypeAdapter[PolicyConfig](PolicyConfig).validate_python(config),
-        n_features=features.shape[-1] if isinstance(features, gym.spaces.Box) else 0,
+        policy,
+        n_features=n_features,
         n_states=int(state.n) if isinstance(state, gym.spaces.Discrete) else 1,
         popularity=np.zeros(int(items.high.max()) + 1),
     )

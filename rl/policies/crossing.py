@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from math import factorial, sqrt
+from math import comb, factorial, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl.json_features import categorical, letters
-from rl.policy import FloatArray, IntArray
+from rl.policy import FloatArray, IntArray, PolicyError
 from rl.sparse import Sparse
 
 CODES = 1 << 20
 """Codes are below this: of 500 features, two have one code with probability .12."""
+LARGEST = 1 << 24
+"""Crossed features of one item, or different ones of all, at most: more would take gigabytes and minutes."""
+TOO_MANY = "are too many to be multiplied: say less, let fewer items compete, or configure fewer interactions"
 WILDCARD = ":"
 """The letter of any namespace."""
 
@@ -118,6 +121,14 @@ def products(term: Term, ids: IntArray, mix: Mixed, values: FloatArray) -> tuple
     return sums, product
 
 
+def _count(term: Term, n: int) -> int:
+    """Return how many products of n features there are."""
+    count = 1
+    for name in dict.fromkeys(term):
+        count *= comb(n, term.count(name))
+    return count
+
+
 @lru_cache(maxsize=256)
 def _combined(term: Term, n: int) -> IntArray:
     """Return the places of the features that are multiplied, [.., degree]; places of one letter ascend."""
@@ -176,8 +187,22 @@ class Crossing:
         self._blocks = [("", "")] * constant + [("", WILDCARD), (WILDCARD, ""), *blocks(interactions)]
         self._ignored = [ord(letter) & 0xFF for letter in ignore_linear]
 
+    def size(self, c: int, f: int) -> int:
+        """Return K, the number of crossed features of an item that F features are given of, C being of the context."""
+        return sum(_count(of_context, c) * _count(of_item, f) for of_context, of_item in self._blocks)
+
+    def check(self, c: int, f: int, a: int) -> None:
+        """Refuse what would take more than there is memory for; C, F and the number of items as in `size`.
+
+        Raises:
+            PolicyError: there are more than `LARGEST` crossed features of an item, or products of all items' features.
+        """
+        if self.size(c, f) > LARGEST or max(_count(of_item, f) for _, of_item in self._blocks) * a > LARGEST:
+            raise PolicyError(f"{c} features of the context and {f} of each of {a} items {TOO_MANY}")
+
     def factors(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> Iterator[Factors]:
-        """Yield blocks for weighted values of the context [B, C] and of the items [B, A, F]."""
+        """Yield blocks for weighted values of the context [B, C] and of the items [B, A, F]; raises as `check` does."""
+        self.check(sparse.context.shape[1], sparse.items.shape[2], sparse.items.shape[1])
         mixed_context, mixed_item = mixed(sparse.context), mixed_items(sparse.items)
         for of_context, of_item in self._blocks:
             single = len(of_context) + len(of_item) == 1

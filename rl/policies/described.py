@@ -9,7 +9,7 @@ gives the same up to rounding, if their order is the same (new features get thei
 Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N observations.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.linalg import LinAlgError
@@ -22,6 +22,8 @@ from rl.json_features import categorical
 from rl.policies.cells import Cell, Cells, Sightings, vector
 from rl.policies.crossing import (
     CODES,
+    LARGEST,
+    TOO_MANY,
     Crossing,
     Factors,
     Mixed,
@@ -36,10 +38,12 @@ from rl.policies.crossing import (
 from rl.policies.described_config import DescribedConfig
 from rl.policies.dictionary import Dictionary
 from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query, checked
-from rl.sparse import Sparse
+from rl.sparse import Sparse, widths
 
 _SEEN = 1 << 18  # codes of contexts and of features, for counting
 _ROWS = 256  # observations that are added at once
+_PRODUCTS = 1 << 25  # crossed features that are added at once
+_LOOKED_UP = 1 << 22  # and looked up at once
 _SIGHTINGS = ("contexts", "context_features", "item_features")
 
 
@@ -145,12 +149,18 @@ class Described(Policy):
         """
         size = len(self._dictionary)
         shared, at = np.unique(block.item_sums, return_inverse=True)  # [U], [A, its features]
-        places, signs = self._dictionary.find(codes_of(block.context_sums + shared[:, None]))
-        values = block.context * signs  # [U, the context's features]
+        if len(block.context_sums) * len(shared) > LARGEST:
+            said = f"{len(block.context_sums)} features of the context and {len(shared)} of {len(block.items)} items"
+            raise PolicyError(f"{said}, or products of them, {TOO_MANY}")
         rows = np.arange(len(block.items) + 1) * block.items.shape[1]
         weights = csr_array((block.items.ravel(), at.ravel(), rows), shape=(len(block.items), len(shared)))
-        squares: FloatArray = (block.items**2 * (values**2).sum(axis=1)[at]).sum(axis=1)
-        return weights @ _dense(places, values, size), squares
+        known, squares = np.empty((len(shared), size)), np.empty(len(shared))
+        step = max(1, _LOOKED_UP // max(1, len(block.context_sums)))
+        for part in (slice(start, start + step) for start in range(0, len(shared), step)):
+            places, signs = self._dictionary.find(codes_of(block.context_sums + shared[part, None]))
+            values = block.context * signs  # [U, the context's features]
+            known[part], squares[part] = _dense(places, values, size), (values**2).sum(axis=1)
+        return weights @ known, (block.items**2 * squares[at]).sum(axis=1)
 
     def _solve(self) -> "_Solved":
         if self._solved is None:
@@ -174,11 +184,27 @@ class Described(Policy):
 
     def update(self, observations: Observations) -> None:
         """Add to the sums, in order. A correction changes those of rewards only."""
+        sparse = self._read(observations.sparse)
+        c, f = widths(sparse.context), widths(sparse.items[:, 0])
+        if len(c) and self._crossing.size(int(c.max()), int(f.max())) > LARGEST:
+            for row in zip(c.tolist(), f.tolist(), strict=True):  # before anything is added
+                self._crossing.check(*row, 1)
         for start in range(0, len(observations), _ROWS):
-            self._add(observations.rows(slice(start, start + _ROWS)))
+            self._add_within(replace(observations, sparse=sparse).rows(slice(start, start + _ROWS)))
 
-    def _add(self, o: Observations) -> None:
-        sparse, new = self._read(o.sparse), o.counts > 0
+    def _add_within(self, o: Observations) -> None:
+        """Add observations, as many at once as memory allows where much is said of some."""
+        assert o.sparse is not None, "it was read"
+        sparse = o.sparse.trimmed()
+        if len(o) > 1 and len(o) * self._crossing.size(sparse.context.shape[1], sparse.items.shape[2]) > _PRODUCTS:
+            half = len(o) // 2
+            self._add_within(o.rows(slice(0, half)))
+            self._add_within(o.rows(slice(half, None)))
+        else:
+            self._add(o, sparse)
+
+    def _add(self, o: Observations, sparse: Sparse) -> None:
+        new = o.counts > 0
         context, items = weighted_context(sparse), weighted_items(sparse)
         crossed, crossed_values = self._crossing(sparse, context, items)
         codes, values = crossed[:, 0], crossed_values[:, 0]  # [N, K]

@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 from rl.policy import IntArray
 
+_AT_ONCE = 1 << 14
+
 
 class Dictionary:
     """Gives each code a place of its own, in the order in which they came, while there are places left.
@@ -27,8 +29,12 @@ class Dictionary:
 
     def add(self, codes: IntArray) -> None:
         """Give places to those of codes [n] that have none, in their order."""
-        unknown: list[int] = codes[self._places[codes] < 0].tolist()
-        new = list(dict.fromkeys(unknown))[: self.size - len(self.known)]
+        unknown, found, room = codes[self._places[codes] < 0], dict[int, None](), self.size - len(self.known)
+        for start in range(0, len(unknown), _AT_ONCE):
+            if len(found) >= room:  # of millions the first are enough
+                break
+            found |= dict.fromkeys(unknown[start : start + _AT_ONCE].tolist())
+        new = list(found)[:room]
         self._places[new] = len(self.known) + np.arange(len(new))
         self._signs[new] = 1
         self.known += new

@@ -6,8 +6,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rl.simulators.spaces import SlateSpace
-
 FIELDS = ("items", "mask", "features", "state", "history")
 """What observations have, by the names of `rl.policy.Query`; the first two are needed."""
 
@@ -75,5 +73,6 @@ def _whole(space: gym.Space[Any], axes: int) -> bool:
 def _positions(action: gym.Space[Any], candidates: int) -> bool:
     if isinstance(action, gym.spaces.Discrete):
         return bool(action.start == 0 and action.n == candidates)
-    slate = isinstance(action, SlateSpace | gym.spaces.MultiDiscrete) and action.nvec.ndim == 1
-    return bool(slate and (action.nvec == candidates).all() and not np.any(action.start))
+    if not isinstance(action, gym.spaces.MultiDiscrete) or action.nvec.ndim != 1:
+        return False
+    return bool((action.nvec == candidates).all() and not np.any(action.start))

@@ -94,7 +94,8 @@ def _bounds(space: gym.Space[Any]) -> tuple[Any, Any]:
     if isinstance(space, gym.spaces.Discrete):
         return space.start, space.start + space.n
     assert isinstance(space, gym.spaces.MultiDiscrete), f"actions are positions on the candidate axis, got {space}"
-    return space.start, space.start + space.nvec
+    start: IntArray = np.asarray(space.start, dtype=np.int64)
+    return start, start + np.asarray(space.nvec, dtype=np.int64)
 
 
 def entropy(seed: int | Sequence[int | None], rows: int) -> int | list[int]:

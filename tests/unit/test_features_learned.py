@@ -30,7 +30,7 @@ from rl.policies import (
     TransformerConfig,
     build,
 )
-from rl.policy import Policy
+from rl.policy import Observations, Policy, PolicyError, Slates
 from tests.shops import small_market
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -176,3 +176,35 @@ def test_the_most_that_is_let_in_is_learned() -> None:
     tags = {"tags": [f"t{number}" for number in range(MAX_VALUES - 1)]}
     assert let_in([tags], [most, tags])
     learn(untrained("described"), encoders()["features"], Features(context=(tags,), items=((most,), (tags,), ())))
+
+
+def told(numbers: dict[str, float], reward: float) -> Observations:
+    said = Features(context=(dict.fromkeys(numbers, "x") | {"u": "Ann"},), items=((numbers,),))
+    query = encoders()["features"].query([Visit("u", TIME, ("a",), {}, said)])
+    one = Slates(np.zeros((1, 1), np.int64), np.ones((1, 1)), np.zeros((1, 1)))
+    return Observations.of_slates(query, one, np.array([[reward]]))
+
+
+def test_who_says_much_does_not_change_what_is_learned_of_the_others() -> None:
+    little = [told({"n": number, "m": 1.0}, number % 3) for number in range(40)]
+    much = told({f"n{number}": 0.5 * number for number in range(MAX_VALUES // 4)}, 1.0)
+    one_by_one, at_once = untrained("described"), untrained("described")
+    for observations in [*little[:20], much, *little[20:]]:
+        one_by_one.update(observations)
+    at_once.update(Observations.concatenate([*little[:20], much, *little[20:]]))
+    for name, array in at_once.state_dict().items():
+        np.testing.assert_allclose(array, one_by_one.state_dict()[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_more_products_than_there_is_memory_for_are_refused_and_nothing_is_learned() -> None:
+    policy = build(DescribedConfig(samples=8, interactions=(":::",)), 0, 1, np.zeros(1))
+    much = told({f"n{number}": number for number in range(400)}, 1.0)
+    assert much.sparse is not None
+    with pytest.raises(PolicyError, match="401 features of the context and 401 of each of 1 items are too many"):
+        policy.update(Observations.concatenate([told({"n": 1.0}, 1.0), much]))
+    assert not policy.state_dict()["count"].any()
+    many = tuple(({f"{item}.{number}": number for number in range(100)},) for item in range(200))
+    said = Features(context=({str(number): number for number in range(1000)},), items=many)
+    query = encoders()["features"].query([Visit("u", TIME, [str(item) for item in range(200)], {}, said)])
+    with pytest.raises(PolicyError, match="1000 features of the context and 20200 of 200 items, or products of them"):
+        untrained("described").decide(query, 1, np.random.default_rng(0))

@@ -110,6 +110,16 @@ def test_tune_tries_each_policy_of_a_grid() -> None:
     assert means[0] > 0.8
 
 
+def test_choices_are_checked_and_become_objects() -> None:
+    """Ray Tune cannot tell a dictionary from what it puts in an object's place while it searches."""
+    grid = BanditConfig().training(policy=tune.grid_search([LinUCBConfig(), {"kind": "lin_ucb", "alpha": 2.0}])).policy
+    assert grid == {"grid_search": [LinUCBConfig(), LinUCBConfig(alpha=2.0)]}
+    drawn: Any = BanditConfig().training(policy=tune.choice([{"kind": "lin_ucb"}])).policy  # type: ignore[arg-type]
+    assert drawn.categories == [LinUCBConfig()]
+    with pytest.raises(ValueError, match=r"policy: .*'nothing'"):
+        BanditConfig().training(policy=tune.grid_search([{"kind": "nothing"}]))
+
+
 def test_parts_of_a_policy_may_be_searched_and_others_are_checked() -> None:
     assert searched({"kind": "lin_ucb", "alpha": tune.grid_search([0.1, 1.0])})
     assert searched(tune.choice([LinUCBConfig(), LinearThompsonConfig()]))  # type: ignore[arg-type]
@@ -156,6 +166,7 @@ def test_environments_that_there_are_not_are_refused(made: Any) -> None:
         ("tests.own:Nobody", "there is no simulator 'tests.own:Nobody'"),
         ("nothing", "environment nothing: needs a gymnasium.Env, .* got nothing"),
         ("Pendulum-v1", "action: needs a Discrete space"),
+        *([("raycommend/Shop-v0", "linear_thompson learns from features")] if made is BanditConfig else []),
     ):
         with pytest.raises(ValueError, match=said):
             (made() if env is None else made().environment(env)).build_algo()

@@ -178,7 +178,7 @@ def test_a_server_that_is_gone_is_asked_before_it_is_given_more(
         raise tracking_client.NoAnswerError("nobody answers there")
 
     with Tracker(settings, "shop", RESOLVED) as tracker:
-        assert tracker._opened.wait(60)
+        assert tracker._opened.wait(300)
         monkeypatch.setattr(tracker._client, "log_batch", gone)
         monkeypatch.setattr("rl.training.tracking.check_answers", nobody)
         tracker.log(64, {"return": 3.0})
