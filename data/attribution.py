@@ -1,6 +1,15 @@
 """Attribution: decisions with their feedback become rewards, rewards become transitions. Pure functions, no storage.
 
 The one place where feedback turns into reward: the online learner, batch training and evaluation all use it.
+
+Clocks jump, and this is what holds then. What a decision earns follows from the stamps in the log alone: feedback
+counts if its `received_at` is within the wait of its decision's `time`, before or after, however late it is read and
+whatever a clock says by then. So all who read one log come to the same rewards. What was stamped during a jump of less
+than the wait counts like any other; of a longer one, what was decided on one side of it and reported on the other is
+late: it is kept, and earns nothing. When a window closes is another matter: it says from when on silence is learned,
+and feedback that counts corrects it even then. It closes at its deadline (`deadlines`), which the log's own order
+bounds, so that no window stays open for the length of a jump. A clock that is ahead closes windows early, and those
+who look at the log afterwards close the same ones when their deadlines have passed.
 """
 
 import math
@@ -9,7 +18,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from data.schema import ACTIVATE, Decision, Feedback, RewardSpec
@@ -95,7 +106,8 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
 
     Feedback of another loop than the decision's is not that loop's to learn from, and counts as one of an unknown kind.
 
-    A deferred decision is due only if feedback of kind `ACTIVATE` was received in the same window.
+    A deferred decision is due only if feedback of kind `ACTIVATE` was received in the same window. Feedback whose value
+    is no finite number has no effect.
 
     Raises ValueError for feedback of another decision, or without `received_at` (it did not come from the log).
     """
@@ -107,6 +119,8 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
         if item.feedback_id in seen:  # read both from the store and from its archive
             continue
         seen.add(item.feedback_id)
+        if not isinstance(item.value, int | float) or not math.isfinite(item.value):
+            continue  # of another hand: what is written here is finite
         if abs(_age_s(decision, item)) > spec.wait_s:
             late += 1
         elif item.loop != decision.loop:
@@ -126,6 +140,23 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
     )
     closed = (now - decision.time).total_seconds() > spec.wait_s
     return Outcome(decision, rewards, sum(rewards), bool(counted), closed, late, unknown_kind, not_in_slate, active)
+
+
+def deadlines(times_us: Sequence[int], wait_us: int) -> NDArray[np.int64]:
+    """Return when the windows of decisions close that follow each other in the log, in microseconds since 1970 UTC.
+
+    That is the wait after the decision's time. But a decision that was followed by one made at t was made no later than
+    that, but for what rows overtake each other: so it is at most two waits after t.
+
+    Args:
+        times_us: when the decisions were made.
+        wait_us: at most 2 ** 60.
+    """
+    farthest = 1 << 60  # so that no sum overflows
+    times = np.array(times_us, dtype=np.int64).clip(-farthest, farthest)
+    following = np.append(np.minimum.accumulate(times[::-1])[::-1][1:], farthest)
+    ends: NDArray[np.int64] = np.minimum(times + wait_us, following + 2 * wait_us)
+    return ends
 
 
 def _bounded(reward: float, spec: RewardSpec) -> float:

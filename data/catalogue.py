@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from data.items import changes
 from data.store import Store
+from data.unreadable import reason_of, say
 
 _CHANGES_AT_ONCE = 20_000
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -111,7 +112,12 @@ class Catalogue:
         return kept
 
     def _apply(self, rows: "Sequence[sa.Row[Any]]") -> None:
-        entries = {row.item_id: _entry(row) for row in rows}
+        entries = dict[str, _Entry]()
+        for row in rows:
+            try:
+                entries[row.item_id] = _entry(row)
+            except (TypeError, ValueError, AttributeError) as error:  # of another hand: the others are taken over
+                say("items", str(row.item_id), reason_of(error))
         left, joined = defaultdict[str, set[str]](set), defaultdict[str, list[str]](list)
         for item, new in entries.items():
             for category in self.categories_of(item):
@@ -129,6 +135,8 @@ class Catalogue:
 
 
 def _entry(row: "sa.Row[Any]") -> _Entry:
+    if not isinstance(row.features, dict) or not all(isinstance(category, str) for category in row.categories):
+        raise TypeError("features must be an object, and categories a list of texts")
     available = row.available and not row.deleted
     return _Entry(row.features, tuple(row.categories), available, row.expires_at or _NEVER)
 

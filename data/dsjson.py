@@ -28,6 +28,7 @@ from data.sources.compressed import lines_of
 from data.sources.dsjson import from_line, to_line
 from data.sources.dsjson_others import REWARD, Repeats
 from data.store import Store
+from data.unreadable import Fault, reason_of, say
 
 PERSONALIZER = "personalizer"
 LISTED = 20
@@ -61,19 +62,28 @@ def export(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str
     A reward is that of `spec`; None: that of the decision's objective, see `spec_of`.
 
     `counts` gets how many were exported, how many are pending (their windows are open and nothing was observed, or they
-    wait to be activated), and how many are empty.
+    wait to be activated), how many are empty, and how many rows are set aside, as they cannot be read back.
     """
-    last, learned = 0, cache(lambda objective: spec_of(store, loop, objective))
-    while rows := store.decisions(last, _AT_ONCE, loop=loop):
+    last, faults, learned = 0, list[Fault](), cache(lambda objective: spec_of(store, loop, objective))
+    while rows := store.decisions(last, _AT_ONCE, loop=loop, faults=faults):
         last, now = rows[-1][0], store.now()
-        feedback_of = store.feedback_of([decision.decision_id for _, decision in rows])
-        for _, decision in rows:
+        feedback_of = store.feedback_of([decision.decision_id for _, decision in rows], faults)
+        for seq, decision in rows:
             feedback = feedback_of.get(decision.decision_id, [])
-            outcome = attribute(decision, feedback, spec or learned(decision.objective), now)
-            state = "empty" if not decision.slate else "exported" if outcome.due else "pending"
+            worth = spec or learned(decision.objective)
+            try:
+                outcome = attribute(decision, feedback, worth, now)
+                state = "empty" if not decision.slate else "exported" if outcome.due else "pending"
+                line = to_line(outcome, feedback) if state == "exported" else ""
+            except Exception as error:  # a damaged row: the others are exported
+                faults.append(Fault("decisions", seq, reason_of(error)))
+                say("decisions", seq, reason_of(error))
+                continue
             counts[state] += 1
-            if state == "exported":
-                yield to_line(outcome, feedback)
+            if line:
+                yield line
+    if faults:
+        counts["set_aside"] = len(faults)
 
 
 def load(

@@ -13,6 +13,7 @@ from data.described import FeatureObject
 from data.schema import Id, Record, UtcTime
 from data.state import ITEMS
 from data.store import VALUES_PER_SELECT, Store
+from data.unreadable import UNREADABLE, pass_on, reason_of, say
 
 
 class Item(Record):
@@ -109,7 +110,20 @@ def changes(store: Store, after: int, limit: int) -> "Sequence[sa.Row[Any]]":
     """Return rows of `ITEMS`, those of deleted items among them, in the order of their last changes; see `page`."""
     query = sa.select(ITEMS).where(ITEMS.c.revision > after).order_by(ITEMS.c.revision).limit(limit)
     with store.reading() as connection:
-        return connection.execute(query).all()
+        try:
+            return connection.execute(query).all()
+        except UNREADABLE as error:
+            pass_on(error)
+        # One by one: what cannot be read back is left out, and all others are had.
+        revisions = connection.execute(query.with_only_columns(ITEMS.c.revision)).scalars().all()
+        found = list[sa.Row[Any]]()
+        for revision in revisions:
+            try:
+                found += connection.execute(sa.select(ITEMS).where(ITEMS.c.revision == revision)).all()
+            except UNREADABLE as error:
+                pass_on(error)
+                say("items", f"of revision {revision}", reason_of(error))
+        return found
 
 
 def _record(row: "sa.Row[Any]") -> StoredItem:

@@ -22,6 +22,7 @@ from data.tables import (
     Log,
     R,
 )
+from data.unreadable import Fault, read
 
 VALUES_PER_SELECT = 10_000  # SQLite binds at most 32,766 values in a statement
 
@@ -45,8 +46,9 @@ class Store(Database):
 
     `seq` is a log position: whoever has read up to one misses nothing by asking for what is after it. That needs
     positions to become visible in their order, which holds as SQLite runs one write transaction at a time (PostgreSQL
-    does not: there a writer must take a lock first). Every reading method answers in the order of `seq`; all raise
-    StoreUnavailable if the database does not answer within 30 s.
+    does not: there a writer must take a lock first). Every reading method answers in the order of `seq`, and leaves out
+    rows that cannot be read back (`data.unreadable`); all raise StoreUnavailable if the database does not answer within
+    30 s.
     """
 
     def insert(self, records: Sequence[AnyRecord], *, received: bool = False) -> list[Stored]:
@@ -90,12 +92,15 @@ class Store(Database):
         loop: str | None = None,
         until: int | None = None,
         without: Collection[str] = (),
+        faults: list[Fault] | None = None,
     ) -> list[tuple[int, Decision]]:
         """Return the decisions after a log position, up to another, with their positions: `limit` at most.
 
-        `without` names fields that are not read, for speed: they are empty tuples in what is returned.
+        `without` names fields that are not read, for speed: they are empty tuples in what is returned. `faults` gets
+        the rows that cannot be read back, here and where else it is taken.
         """
-        return self._select(DECISIONS, *_after(DECISIONS, after, loop, until), limit=limit, without=without)
+        where = _after(DECISIONS, after, loop, until)
+        return self._select(DECISIONS, *where, limit=limit, without=without, faults=faults)
 
     def feedback(
         self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
@@ -120,9 +125,9 @@ class Store(Database):
         with self.reading() as connection:
             return [(seq, version) for seq, version in connection.execute(query)]
 
-    def decisions_at(self, seqs: Collection[int]) -> list[tuple[int, Decision]]:
+    def decisions_at(self, seqs: Collection[int], faults: list[Fault] | None = None) -> list[tuple[int, Decision]]:
         """Return the decisions at log positions, 10,000 at most."""
-        return self._select(DECISIONS, DECISIONS.table.c.seq.in_(seqs))
+        return self._select(DECISIONS, DECISIONS.table.c.seq.in_(seqs), faults=faults)
 
     def last_decision(self) -> int:
         """Return the log position of the last decision, 0 if there is none."""
@@ -136,10 +141,12 @@ class Store(Database):
         of_node = columns.node_id.is_not(None) if node_id is None else columns.node_id == node_id
         return self._select(DECISIONS, columns.seq > after, of_node, limit=limit)
 
-    def feedback_of(self, decision_ids: Collection[str]) -> dict[str, list[Feedback]]:
+    def feedback_of(
+        self, decision_ids: Collection[str], faults: list[Fault] | None = None
+    ) -> dict[str, list[Feedback]]:
         """Return the feedback of each decision in log order; decisions without any are left out."""
         with self.reading() as connection:
-            found = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids)
+            found = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids, faults=faults)
         grouped: dict[str, list[Feedback]] = {}
         for _, feedback in found:
             grouped.setdefault(feedback.decision_id, []).append(feedback)
@@ -164,11 +171,16 @@ class Store(Database):
             }
 
     def _select(
-        self, log: Log[R], *where: sa.ColumnElement[bool], limit: int | None = None, without: Collection[str] = ()
+        self,
+        log: Log[R],
+        *where: sa.ColumnElement[bool],
+        limit: int | None = None,
+        without: Collection[str] = (),
+        faults: list[Fault] | None = None,
     ) -> list[tuple[int, R]]:
         query = log.select(without=without).where(*where).order_by(log.table.c.seq).limit(limit)
         with self.reading() as connection:
-            return log.read(connection.execute(query))
+            return read(connection, log, query, faults)
 
 
 def _after(log: Log[Any], after: int, loop: str | None, until: int | None) -> list[sa.ColumnElement[bool]]:
@@ -230,11 +242,12 @@ def _select_in(
     column: sa.Column[Any],
     values: Collection[str],
     *where: sa.ColumnElement[bool],
+    faults: list[Fault] | None = None,
 ) -> list[tuple[int, R]]:
     found: list[tuple[int, R]] = []
     for chunk in _chunks(list(values)):
         query = log.select().where(column.in_(chunk), *where).order_by(log.table.c.seq)
-        found += log.read(connection.execute(query))
+        found += read(connection, log, query, faults)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic import JsonValue
+from pydantic_core import from_json
 from sqlalchemy.dialects.sqlite import insert
 
 from data.described import FeatureObject
@@ -14,6 +15,7 @@ from data.schema import ACTIVATE, Decision, Event, Feedback, Id, Record, UtcTime
 from data.state import USERS
 from data.store import Store
 from data.tables import DECISIONS, EVENTS, FEEDBACK, Log, R
+from data.unreadable import read
 
 PURCHASE = "purchase"
 """The kind of feedback that says that an item was bought."""
@@ -108,7 +110,7 @@ def history(
 def _of_user(connection: sa.Connection, log: Log[R], user_id: str, before: int, limit: int) -> list[tuple[int, R]]:
     columns = log.table.c
     query = log.select().where(columns.user_id == user_id, columns.seq < before).order_by(columns.seq.desc())
-    return log.read(connection.execute(query.limit(limit)))
+    return read(connection, log, query.limit(limit))
 
 
 def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetime) -> Past:
@@ -119,7 +121,7 @@ def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetim
     """
     decisions, feedback, events = DECISIONS.table.c, FEEDBACK.table.c, EVENTS.table.c
     made = (
-        sa.select(decisions.decision_id, decisions.slate, decisions.time)
+        sa.select(decisions.decision_id, sa.type_coerce(decisions.slate, sa.Text).label("slate"), decisions.time)
         .where(decisions.user_id == user_id, decisions.time >= min(seen_since, bought_since))
         .order_by(decisions.seq.desc())
         .limit(_LATEST)
@@ -138,7 +140,7 @@ def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetim
         .limit(_LATEST)
     )
     with store.reading() as connection:
-        reported = [_about(row) for row in connection.execute(reports)]
+        reported = [about for row in connection.execute(reports) if (about := _about(row)) is not None]
         bought = {row.item_id for row in connection.execute(purchases) if row.outcome is None or row.outcome > 0}
     bought.update(item for item, kind, time in reported if kind == PURCHASE and time >= bought_since)
     return Past(
@@ -146,7 +148,14 @@ def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetim
     )
 
 
-def _about(row: Any) -> tuple[str | None, str, datetime]:
-    """Return the item that a report is about (none given: the first slot's; None: it was not shown), kind and time."""
-    item = row.item_id if row.item_id is not None else (row.slate[0] if row.slate else None)
-    return (item if item in row.slate else None), row.kind, row.time
+def _about(row: Any) -> tuple[str | None, str, datetime] | None:
+    """Return the item that a report is about (none given: the first slot's; None: it was not shown), kind and time.
+
+    None of all: the decision's slate cannot be read back.
+    """
+    try:
+        slate = from_json(row.slate)
+    except ValueError:
+        return None
+    item = row.item_id if row.item_id is not None else (slate[0] if slate else None)
+    return (item if item in slate else None), row.kind, row.time

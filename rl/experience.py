@@ -11,11 +11,13 @@ from data.archive import read_events
 from data.attribution import GRACE, Outcome, join
 from data.clean import clean, finish_events
 from data.errors import DataError
+from data.following import last_feedback, whole_feedback
 from data.node import load_node
 from data.purchases import purchase_columns
 from data.schema import RewardSpec
 from data.settings import Settings
 from data.store import Store
+from data.unreadable import Fault, reason_of
 from rl.simulators.generated import generate_transactions
 from rl.simulators.market import Market
 
@@ -75,19 +77,36 @@ def generated_events(market: Market, invoices: int, rng: np.random.Generator) ->
     return purchases.group_by(list(columns)).aggregate([]).sort_by("event_id")
 
 
-def logged_outcomes(store: Store, spec: RewardSpec, until: datetime) -> list[Outcome]:
+def logged_outcomes(
+    store: Store, spec: RewardSpec, until: datetime, faults: list[Fault] | None = None
+) -> list[Outcome]:
     """Return what v1's decisions made until then have earned, in log order; their windows must have closed.
+
+    Args:
+        store: the log.
+        spec: what feedback is worth.
+        until: decisions made later are left out.
+        faults: gets the rows that cannot be read back or judged: they are left out.
 
     Raises:
         DataError: there is no such decision.
     """
-    logged = store.decisions(loop="v1")
-    decisions = [decision for _, decision in logged if decision.time <= until and decision.mode != "log"]
+    faults = [] if faults is None else faults
+    logged = store.decisions(loop="v1", faults=faults)
+    decisions = [(seq, decision) for seq, decision in logged if decision.time <= until and decision.mode != "log"]
     if not decisions:
         raise DataError(
             f"the log has no decision from before {until:%Y-%m-%d %H:%M:%S} UTC, which is when the last wait window of "
             f"{spec.wait_s:g} s has closed: serve some first, wait, or give a shorter --reward.wait_s"
         )
-    feedback = store.feedback_of([decision.decision_id for decision in decisions])
-    closed = until + timedelta(seconds=spec.wait_s) + GRACE
-    return list(join(decisions, feedback, spec, closed))
+    ids = [decision.decision_id for _, decision in decisions]
+    heard, unread = whole_feedback(store, "v1", ids, last_feedback(store, "v1"))
+    faults += unread
+    feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
+    closed, outcomes = until + timedelta(seconds=spec.wait_s) + GRACE, list[Outcome]()
+    for seq, decision in decisions:
+        try:
+            outcomes += join([decision], feedback, spec, closed)
+        except Exception as error:  # whatever it is, it is this row's
+            faults.append(Fault("decisions", seq, reason_of(error)))
+    return outcomes

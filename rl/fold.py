@@ -4,16 +4,53 @@ The online learner and batch training both go through here, so what the one has 
 would.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from data.attribution import Outcome
+from data.database import StoreError
 from data.schema import Decision
 from rl.encoding import Visit, VisitEncoder
 from rl.json_features import for_slot
-from rl.policy import WEIGHTED, FloatArray, Observations, Slates, bounded
+from rl.policy import LARGEST, WEIGHTED, FloatArray, Observations, PolicyError, Slates, bounded
+
+PASSING = (StoreError, MemoryError)
+"""Not a record's fault: the same may succeed the next time."""
+
+Learnable: TypeAlias = tuple[Outcome, tuple[float, ...] | None]
+"""An outcome, and the rewards of it that were learned before; None: it is new."""
+T = TypeVar("T")
+
+
+class UnlearnableError(PolicyError):
+    """What a policy was given to learn would not leave it whole."""
+
+
+def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Observations:
+    """Observe what is new of some outcomes, then corrections, in the order given (at least one).
+
+    Raises:
+        UnlearnableError: a feature or a reward is not finite, or beyond 1e15 in absolute value.
+        ValueError: an outcome cannot be encoded; or whatever else its decision makes the encoder raise.
+    """
+    new = [outcome for outcome, before in outcomes if before is None]
+    corrected = [(outcome, before) for outcome, before in outcomes if before is not None]
+    parts = [observe(new, encoder)] if new else []
+    parts += [correct(corrected, encoder)] if corrected else []
+    observations = Observations.concatenate(parts)
+    if not largest(observations) <= LARGEST:
+        raise UnlearnableError(f"a feature or a reward is not finite, or beyond {LARGEST:g} in absolute value")
+    return observations
+
+
+def learnable(
+    outcomes: Sequence[Outcome], encoder: VisitEncoder
+) -> tuple[list[Outcome], list[tuple[Outcome, Exception]]]:
+    """Return the outcomes that can be learned, in their order, and each of the others with the error."""
+    return apart(outcomes, lambda some: encode([(outcome, None) for outcome in some], encoder))
 
 
 def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Observations:
@@ -78,3 +115,33 @@ def _slots(decision: Decision) -> Iterator[Visit]:
         if decision.slots:
             features = for_slot(features, decision.slots[slot])
         yield replace(whole, candidates=(item,), features=features)
+
+
+def apart(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[list[T], list[tuple[T, Exception]]]:
+    """Part the items with which work can be done from those with which it fails, by halves.
+
+    Returns:
+        The first in their order, and each of the others with the error.
+    """
+    if not items:
+        return [], []
+    try:
+        work(items)
+    except PASSING:
+        raise
+    except Exception as error:  # any of them is told with the item
+        if len(items) == 1:
+            return [], [(items[0], error)]
+        half = len(items) // 2
+        good, failed = apart(items[:half], work)
+        better, worse = apart(items[half:], work)
+        return good + better, failed + worse
+    return list(items), []
+
+
+def largest(observations: Observations) -> float:
+    """Return the largest absolute value of features and rewards; not a number if one is none."""
+    arrays = [observations.features, observations.rewards]
+    if observations.sparse is not None:
+        arrays += [observations.sparse.context_values, observations.sparse.item_values]
+    return float(max((np.abs(array).max(initial=0.0) for array in arrays), key=lambda v: np.inf if np.isnan(v) else v))

@@ -5,8 +5,10 @@ there is no history of what the user was shown before.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +20,15 @@ from data.schema import CONTEXT_TIME, parse_visit_time
 from rl.policy import FloatArray, IntArray
 from rl.transition_checks import NEXT, Columns
 
+_log = logging.getLogger("raycommend.train")
+
 
 def of_log(table: pa.Table, encoder: Encoder, candidates: int | None = None) -> Columns:
     """Return the columns of `rl.transitions`, a row for each slot of each slate, [N, ...].
 
     A slot's item was drawn given the slots before it, so those are off in its mask, and its propensity and reward are
     its own. Features take [A, F] floats of 4 bytes a row: convert a long log in parts, one file each.
+    A row that says what cannot be is left out, and a warning says how many.
 
     Args:
         table: of `data.attribution.transitions`.
@@ -36,7 +41,7 @@ def of_log(table: pa.Table, encoder: Encoder, candidates: int | None = None) -> 
     """
     if missing := [name for name in TRANSITION_SCHEMA.names if name not in table.column_names]:
         raise DataError(f"the log's transitions have no column {', '.join(missing)}")
-    rows = table.to_pylist()
+    rows = _whole(table.to_pylist())
     future = any(row["discount"] for row in rows)
     if joint := [row["decision_id"] for row in rows if row["discount"] and len(row["slate"]) > 1]:
         raise DataError(
@@ -63,6 +68,28 @@ def of_log(table: pa.Table, encoder: Encoder, candidates: int | None = None) -> 
         columns["discounts"] = np.array([rows[row]["discount"] for row, _ in slots], dtype=np.float32)
         columns |= {NEXT + name: column[of_row] for name, column in after.items()}
     return columns
+
+
+def _whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that can be converted; which cannot is logged."""
+    whole, failed = list[dict[str, Any]](), list[str]()
+    for row in rows:
+        try:
+            for prefix in ("", NEXT):
+                stated = json.loads(row[prefix + "context"] or "{}").get(CONTEXT_TIME)
+                if stated is not None:
+                    parse_visit_time(stated)
+            for item in row["slate"]:
+                row["candidates"].index(item)
+            if not len(row["slate"]) == len(row["rewards"]) == len(row["propensities"]):
+                raise ValueError("slate, rewards and propensities must have one entry a slot")
+        except (ValueError, TypeError, AttributeError) as error:
+            failed.append(f"{row['decision_id']}: {error}")
+        else:
+            whole.append(row)
+    if failed:
+        _log.warning("%d of %d rows are set aside, the first: %s", len(failed), len(rows), failed[0])
+    return whole
 
 
 def _observe(rows: Sequence[dict[str, object]], prefix: str, size: int, encoder: Encoder) -> Columns:

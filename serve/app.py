@@ -32,6 +32,7 @@ from serve.config import Secrets, ServiceConfig
 from serve.edge import Edge
 from serve.environment import ray_environment as ray_environment  # who runs the application needs both
 from serve.errors import Answers
+from serve.fold import FoldState
 from serve.followers import Served, owned
 from serve.keys import KeyRing
 from serve.loops import Known, Loops, News, PlanSource
@@ -86,8 +87,12 @@ class Learner:
         """Return the id of the machine that the log's file is on."""
         return self._node
 
-    async def news(self, follower: str, known: Known) -> tuple[News, int]:
-        """Return what a follower does not have yet, and how many follow; waits up to 5 s for something."""
+    def states(self) -> tuple[FoldState, ...]:
+        """Say how the folds are."""
+        return self._loops.states()
+
+    async def news(self, follower: str, known: Known) -> tuple[News, int, tuple[FoldState, ...]]:
+        """Return what a follower does not have yet, how many follow, and how the folds are; waits 5 s for something."""
         self._followers[follower] = monotonic()
         async with self._changed:
             with suppress(TimeoutError):  # an empty answer shows the follower that the learner lives
@@ -95,7 +100,7 @@ class Learner:
         news = await asyncio.to_thread(self._loops.news, known)
         lately = monotonic() - 2 * _LONG_POLL_S
         self._followers = {name: at for name, at in self._followers.items() if at > lately}
-        return news, len(self._followers)
+        return news, len(self._followers), self._loops.states()
 
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the log, or another log is in its place."""
@@ -129,9 +134,10 @@ class Gateway:
         )
         archive = Archive.at(settings.archive_uri)
         nodes = {node.name: (node, archive.scaler(node.name)) for node in map(load_node, config.nodes)}
-        self._served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}})
+        self._served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}}, config.objectives)
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
+        self._service.learning.ask = self._ask_states
         self._personalizer = Personalizer(self._served, store, self._service.commit, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -166,10 +172,15 @@ class Gateway:
 
     async def _catch_up(self) -> None:
         """Wait for news of the learner and take them over; nothing awaits in the taking: no request sees half of it."""
-        news, replicas = await self._learner.news.remote(self._replica, self._served.known())
+        news, replicas, states = await self._learner.news.remote(self._replica, self._served.known())
         news = await asyncio.to_thread(owned, news)
         self._served.take(news)
+        self._served.hear(states)
         self._edge.rates.share(replicas)
+
+    async def _ask_states(self) -> Sequence[FoldState]:
+        states: Sequence[FoldState] = await self._learner.states.remote()
+        return states
 
     async def _follow(self) -> None:
         while True:
@@ -177,6 +188,9 @@ class Gateway:
                 await self._catch_up()
             except (RayError, RayServeException) as error:
                 log.warning("no word from the learner, going on with what is known: %s", error)
+                await asyncio.sleep(1.0)
+            except Exception:  # a fault of ours; what is known is served meanwhile
+                log.exception("the learner's news cannot be taken over, asking again")
                 await asyncio.sleep(1.0)
 
     def check_health(self) -> None:
@@ -186,7 +200,7 @@ class Gateway:
 
 
 async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], Awaitable[None]] | None = None) -> None:
-    """Do work in a thread again and again; a log that does not answer is asked again."""
+    """Do work in a thread again and again; what fails is said once, and tried again."""
     said = ""
     while True:
         try:
@@ -194,6 +208,9 @@ async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], 
         except StoreError as error:
             if said != (said := str(error)):  # once, however long it lasts
                 log.warning("the log did not answer, trying again: %s", error)
+        except Exception as error:  # whatever it is, giving up would stop more than it
+            if said != (said := repr(error)):
+                log.exception("%s failed, trying again", getattr(work, "__qualname__", work))
         else:
             said = ""
             if then:

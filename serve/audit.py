@@ -23,6 +23,7 @@ from data.private import keep_private
 from data.settings import Settings
 from data.state import ERASURES
 from data.store import Store
+from data.unreadable import Fault
 from rl.policy import FloatArray
 from serve.replay import Repeated, repeat_all
 
@@ -79,6 +80,8 @@ class Audit:
     """Decisions that are not what the log says, each with what differs."""
     erased: int = 0
     """Those that cannot be made again since a user was forgotten: what the policy had learned from him is gone."""
+    unreadable: list[str] = field(default_factory=list)
+    """Decisions of the log that cannot be read back, each with the reason."""
     calibration: Calibration = field(default_factory=Calibration)
     inverse: float = 0.0
     """Sum of 1/p of the first slots that were drawn."""
@@ -109,6 +112,8 @@ class Audit:
             "mismatches": len(self.mismatches),
             "first_mismatches": self.mismatches[:_SHOWN],
             "not_repeatable_after_erasure": self.erased,
+            "unreadable": len(self.unreadable),
+            "first_unreadable": self.unreadable[:_SHOWN],
             "drawn": self.drawn,
             "mean_inverse_propensity": self.inverse / drawn,
             "mean_candidates": self.possible / drawn,
@@ -119,9 +124,11 @@ class Audit:
 def audit(store: Store, settings: Settings, since: datetime, until: datetime) -> Audit:
     """Make the decisions of a time again."""
     found, erased = Audit(), _last_erasure(store)
+    faults = list[Fault]()
     with threadpool_limits(1, "blas"):  # as the service computes: more threads add in another order
-        for repeated in repeat_all(store, settings, since, until):
+        for repeated in repeat_all(store, settings, since, until, faults):
             found.add(repeated, erased)
+    found.unreadable = [f"row {fault.seq} of {fault.table}: {fault.reason}" for fault in faults]
     return found
 
 
@@ -148,7 +155,7 @@ def draw(rows: Iterable[dict[str, float]], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: the report as JSON on standard output, 1 if any decision is not what the log says."""
+    """Run the command: the report as JSON on standard output, 1 if any differs or is unreadable."""
     parser = argparse.ArgumentParser(
         prog="python -m serve.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -170,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     picture = options.picture or settings.home / "audit" / f"{day}.png"
     draw(found.calibration.rows(), picture)
     print(json.dumps({"day": str(day), **report, "picture": str(picture)}))
-    return int(bool(found.mismatches))
+    return int(bool(found.mismatches or found.unreadable))
 
 
 if __name__ == "__main__":

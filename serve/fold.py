@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,7 @@ from data.schema import RewardSpec
 from rl.artefact import Artefact
 from rl.histories import Histories
 from rl.policy import Observations
+from serve.aside import SetAside
 
 
 class FoldSpec(BaseModel):
@@ -50,3 +52,32 @@ class Snapshot:
     artefacts: dict[str, Artefact]
     histories: Histories | None = None
     """Of the users; None where no policy reads them."""
+
+
+class FoldState(BaseModel):
+    """How a fold is, as its learner says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    loop: str
+    objective: str
+    fold_id: str | None = None
+    """None: none could be begun."""
+    state: Literal["following", "set_aside", "failed"] = "following"
+    """It follows the log; it does, and has set rows aside; it does not follow the log any more."""
+    reason: str | None = None
+    """Why it failed, or what it lacks."""
+    policies: tuple[str, ...] = ()
+    """Which it teaches or serves."""
+    not_served: dict[str, str] = {}
+    """Policies that are configured and cannot be loaded, with the reason."""
+    decisions_through: int = 0
+    """Log position of the last decision that it has read."""
+    feedback_through: int = 0
+    """The same of feedback."""
+    waiting: int = 0
+    """Decisions whose wait windows are open."""
+    rows_set_aside: int = 0
+    set_aside: tuple[SetAside, ...] = ()
+    """The last of them, newest first."""
+    as_of: datetime
+    """When the learner said so."""

@@ -32,6 +32,4 @@ class Head:
         except (_EnoughError, ClientDisconnect):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            scope.update(
-                {name: asked[name] for name in ("route", "path_params") if name in asked}
-            )  # it is logged
+            scope.update({name: asked[name] for name in ("route", "path_params") if name in asked})  # it is logged

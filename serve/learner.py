@@ -5,50 +5,53 @@ the window corrects what was folded. At any time the policies are what batch tra
 
 A fold goes in steps, and each is recorded in the log before its state is shown to anyone: whoever repeats the steps
 (`replay`) comes to the same states bit by bit, as sums of floats depend on how they were grouped.
+
+What waits is kept as positions and deadlines (`serve.windows`); what feedback is about and what closes is read
+from the log then, with all feedback about it. What was learned of a decision before follows from what had been read of
+its feedback before, so it is not kept either: feedback may come however late it likes. What is gone from the log by
+then, because its user was forgotten, is not learned; what it had taught goes with the new fold that an erasure begins.
+What cannot be learned is set aside (`serve.aside`), and all else is learned.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from operator import methodcaller
+from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
-from data.attribution import GRACE, Outcome, attribute
-from data.schema import Decision, Feedback, Version
+from data.attribution import Outcome
+from data.following import (
+    SeenDecision,
+    SeenFeedback,
+    decision_ids,
+    last_feedback,
+    new_decisions,
+    new_feedback,
+    time_of,
+    whole_decisions,
+    whole_feedback,
+)
+from data.schema import Version
 from data.store import Store
+from data.tables import EPOCH, MICROSECOND
 from rl.artefact import Artefact
-from rl.fold import correct, observe
-from rl.histories import Histories, outcome_of
+from rl.fold import Learnable
+from rl.histories import Histories
 from rl.json_features import DescribedEncoder
-from rl.policy import Observations
+from serve.aside import Aside
 from serve.fold import FoldSpec, HistoryStep, Snapshot, Update
+from serve.guard import Guard
+from serve.steps import Judged, Step, judge
+from serve.telling import tell
+from serve.windows import MAX_WAIT_S, Windows
 
 _ROWS = 5_000
-"""Log rows read at a time; bounds the memory of a fold over a long log."""
+"""Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
 _NOT_READ = ("propensities", "scores", "probabilities", "rules", "request")
 """What of a decision is not needed to learn from it."""
 _OF_FEATURES = ("candidates", "features", "slots")
 """What is needed only by policies that learn from features that were given with the request."""
-
-
-@dataclass(slots=True)
-class _Tracked:
-    """A decision whose window is open, or was a moment ago."""
-
-    decision: Decision
-    feedback: list[Feedback]
-    folded: tuple[float, ...] | None = None  # the rewards that the policies have learned
-
-
-@dataclass(slots=True)
-class _Fold:
-    """What one reading of the log changes."""
-
-    new: list[Outcome] = field(default_factory=list)
-    corrected: list[tuple[Outcome, tuple[float, ...]]] = field(default_factory=list)  # with the rewards learned before
 
 
 class OnlineLearner:
@@ -68,20 +71,18 @@ class OnlineLearner:
         one that is given an id is another's, to be replayed.
         """
         self._store, self._artefacts, self._spec, self._clock = store, artefacts, spec, clock
-        self._wait = timedelta(seconds=spec.reward.wait_s)
         self._lock = threading.Lock()
-        self._tracked: dict[str, _Tracked] = {}
-        self._open: deque[str] = deque()  # in log order: windows that are not yet known to be closed
-        self._kept: deque[str] = deque()  # closed, within the grace
-        self._orphans: dict[str, list[Feedback]] = {}
+        self._windows = Windows(int(min(spec.reward.wait_s, MAX_WAIT_S) * 1e6))
         self._decision_seq = self._feedback_seq = self._number = 0
-        self._last_decision = datetime.min.replace(tzinfo=UTC)
+        self._unfinished: Step | None = None
+        self.aside = Aside(f"loop {spec.loop}, objective {spec.objective}", clock)
+        """What was not learned."""
+        self._guards = {name: Guard(a) for name, a in artefacts.items() if a.policy.learns}
         plain = not any(isinstance(artefact.encoder, DescribedEncoder) for artefact in artefacts.values())
         self._not_read = (*_NOT_READ, *_OF_FEATURES) if plain else _NOT_READ
         length = max((artefact.history for artefact in artefacts.values()), default=0)
         self.histories = Histories(length) if length else None
         """Of the users, where a policy reads them."""
-        self._told: list[HistoryStep] = []
         self.fold_id = fold_id or uuid4().hex[:8]
         self.caught_up = False
         """Whether the last poll came to the end of the log."""
@@ -125,39 +126,85 @@ class OnlineLearner:
         """The last step."""
         return self._number
 
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Log positions up to which it has read decisions and feedback."""
+        return self._decision_seq, self._feedback_seq
+
+    @property
+    def waiting(self) -> int:
+        """How many wait windows are open."""
+        return len(self._windows)
+
     def replay(self, version: Version) -> None:
         """Repeat the next step of a recorded fold."""
-        spec, until = self._spec, version.decision_seq
-        feedback = self._store.feedback(self._feedback_seq, loop=spec.loop, until=version.feedback_seq)
-        decisions = self._store.decisions(self._decision_seq, loop=spec.loop, until=until, without=self._not_read)
         self.caught_up = version.caught_up
-        self._step(feedback, decisions, version.as_of)
+        decisions = self._new_decisions(version.decision_seq, version.feedback_seq, None)
+        feedback = self._new_feedback(version.feedback_seq, None) if self._decision_seq else []
+        self._unfinished = self._advance(decisions, feedback, version.feedback_seq, version.as_of)
+        self._finish()
 
     def _read(self) -> Update | None:
-        now, spec = self._clock(), self._spec
-        # Feedback first: then each decision that it is about is in the log already when the decisions are read.
-        feedback = self._store.feedback(self._feedback_seq, _ROWS, loop=spec.loop)
-        behind = len(feedback) == _ROWS
-        if behind:  # there is more, all received later than this: for the fold it is not later yet
-            now = _received(feedback[-1][1])
-        ahead = behind and self._last_decision > now  # a long log is read abreast, so that few decisions are open
-        decisions = (
-            [] if ahead else self._store.decisions(self._decision_seq, _ROWS, loop=spec.loop, without=self._not_read)
-        )
-        self.caught_up = not behind and len(decisions) < _ROWS
-        update = self._step(feedback, decisions, now)
+        if self._unfinished is None:
+            now, feedback, behind = self._clock(), list[SeenFeedback](), False
+            # Feedback first: then each decision that it is about is in the log already when the decisions are read.
+            if self._decision_seq:
+                feedback = self._new_feedback(None, _ROWS)
+                through = feedback[-1].seq if feedback else self._feedback_seq
+                behind = len(feedback) == _ROWS
+                if behind:  # there is more, all received later than this: for the fold it is not later yet
+                    now = min(now, time_of(feedback[-1].received_us))
+            else:  # no decision is known yet: what there is of feedback is found with its decision
+                through = last_feedback(self._store, self._spec.loop)
+            decisions = self._new_decisions(None, through, _ROWS)
+            self._unfinished = self._advance(decisions, feedback, through, now)
+            self.caught_up = not behind and max(len(decisions), len(self._unfinished.closed)) < _ROWS
+        step = self._unfinished
+        update = self._finish()
         if update:
-            self._unrecorded.append(self._version(now))
+            self._unrecorded.append(self._version(step.as_of))
         return update
 
-    def _step(
-        self, feedback: Sequence[tuple[int, Feedback]], decisions: Sequence[tuple[int, Decision]], now: datetime
-    ) -> Update | None:
-        touched = self._hear(feedback) | self._track(decisions) | self._close(now)
-        update = None
-        if touched or feedback or self._told:
-            update = self._learn(self._fold(touched, now))
-        self._forget(now)
+    def _new_decisions(self, until: int | None, heard_until: int, limit: int | None) -> list[SeenDecision]:
+        shown = self.histories is not None
+        after, loop = self._decision_seq, self._spec.loop
+        return new_decisions(self._store, loop, after, limit, until=until, heard_until=heard_until, shown=shown)
+
+    def _new_feedback(self, until: int | None, limit: int | None) -> list[SeenFeedback]:
+        told = self.histories is not None
+        return new_feedback(self._store, self._spec.loop, self._feedback_seq, limit, until=until, told=told)
+
+    def _advance(
+        self, decisions: Sequence[SeenDecision], feedback: Sequence[SeenFeedback], through: int, now: datetime
+    ) -> Step:
+        """Take note of what was read. What fails after this is done again from what is returned."""
+        after = self._decision_seq, self._feedback_seq
+        touched = {report.decision_seq for report in feedback if (report.decision_seq or after[0] + 1) <= after[0]}
+        touched |= {decision.seq for decision in decisions if decision.heard}
+        self._windows.add([decision.seq for decision in decisions], [decision.time_us for decision in decisions])
+        closed, silent = self._windows.close((now - EPOCH) // MICROSECOND, _ROWS)
+        self._decision_seq = decisions[-1].seq if decisions else self._decision_seq
+        self._feedback_seq = max(through, self._feedback_seq)
+        positions = frozenset(seq for seq in touched if seq is not None)
+        told = (decisions, feedback) if self.histories is not None else ((), ())
+        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *told)
+
+    def _finish(self) -> Update | None:
+        """Learn what was taken note of."""
+        step, update = self._unfinished, None
+        assert step is not None, "there is one"
+        if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions:
+            whole, faults = whole_decisions(self._store, {*step.touched, *step.silent}, self._not_read)
+            self.aside.add_faults(faults)
+            ids = [decision.decision_id for _, decision in whole]
+            heard, faults = whole_feedback(self._store, self._spec.loop, ids, step.until[1])
+            self.aside.add_faults(faults)
+            ids_closed = decision_ids(self._store, step.closed) if self.histories is not None else {}
+            told = tell(self.histories, step, heard, ids_closed, self.aside) if self.histories is not None else ()
+            if step.touched or step.closed or step.until[1] > step.after[1] or told:
+                judged = judge(step, whole, heard, self._windows, self._spec.reward, self.aside)
+                update = self._learn(judged, told)
+        self._unfinished = None
         return update
 
     def _version(self, now: datetime, begins: bool = False) -> Version:
@@ -180,90 +227,24 @@ class OnlineLearner:
             self._store.insert(self._unrecorded)
             self._unrecorded = []
 
-    def _hear(self, feedback: Sequence[tuple[int, Feedback]]) -> set[str]:
-        """Add feedback to its decisions, or keep it for a decision that may follow."""
-        touched = set()
-        for seq, report in feedback:
-            self._feedback_seq = seq
-            self._tell_of(report)
-            if tracked := self._tracked.get(report.decision_id):
-                tracked.feedback.append(report)
-                touched.add(report.decision_id)
-            else:
-                self._orphans.setdefault(report.decision_id, []).append(report)
-        return touched
-
-    def _track(self, decisions: Sequence[tuple[int, Decision]]) -> set[str]:
-        """Start to follow decisions; returns those whose feedback was there before them."""
-        touched = set()
-        for seq, decision in decisions:
-            self._decision_seq, self._last_decision = seq, decision.time
-            early = self._orphans.pop(decision.decision_id, [])
-            self._tracked[decision.decision_id] = _Tracked(_shown(decision) if decision.candidates else decision, early)
-            self._open.append(decision.decision_id)
-            if decision.user_id is not None:
-                self._tell(methodcaller("show", decision.user_id, decision.decision_id, decision.slate))
-            for report in early:
-                self._tell_of(report)
-            if early:
-                touched.add(decision.decision_id)
-        return touched
-
-    def _close(self, now: datetime) -> set[str]:
-        """Return the decisions whose window has closed since the last call."""
-        closed = set()
-        while self._open and self._tracked[self._open[0]].decision.time + self._wait < now:
-            closed.add(self._open[0])
-            self._tell(methodcaller("closed", self._open[0]))
-            self._kept.append(self._open.popleft())
-        return closed
-
-    def _tell(self, step: HistoryStep) -> None:
-        if self.histories is not None:
-            step(self.histories)
-            self._told.append(step)
-
-    def _tell_of(self, report: Feedback) -> None:
-        if (outcome := outcome_of(report.kind, report.value)) is not None:
-            self._tell(methodcaller("happened", report.decision_id, report.item_id, outcome))
-
-    def _forget(self, now: datetime) -> None:
-        """Drop what nothing can change any more."""
-        past = now - self._wait - GRACE
-        while self._kept and self._tracked[self._kept[0]].decision.time < past:
-            del self._tracked[self._kept.popleft()]
-        if self.caught_up:  # received longer ago than the window is long: no decision that may follow can claim it
-            kept = {key: reports for key, reports in self._orphans.items() if _received(reports[-1]) >= past}
-            self._orphans = kept
-
-    def _fold(self, touched: set[str], now: datetime) -> _Fold:
-        fold = _Fold()
-        for decision_id in sorted(touched):  # a fixed order, so that sums come out the same
-            tracked = self._tracked[decision_id]
-            outcome = attribute(tracked.decision, tracked.feedback, self._spec.reward, now)
-            if not outcome.due or outcome.rewards == tracked.folded:
-                continue
-            if tracked.folded is None:
-                fold.new.append(outcome)
-            else:
-                fold.corrected.append((outcome, tracked.folded))
-            tracked.folded = outcome.rewards
-        return fold
-
-    def _learn(self, fold: _Fold) -> Update:
+    def _learn(self, judged: Sequence[Judged], told: tuple[HistoryStep, ...]) -> Update:
         self._number += 1
         observations = {}
-        for name, artefact in self._artefacts.items():
-            if not artefact.policy.learns:
+        positions = {one.outcome.decision.decision_id: one.seq for one in judged}
+        for name, guard in self._guards.items():
+            outcomes: list[Learnable] = [
+                (one.outcome, one.before)
+                for one in judged
+                # What was not learned cannot be corrected.
+                if self._learns(name, one.outcome) and not self.aside.has("decisions", one.seq, name)
+            ]
+            if not outcomes:
                 continue
-            new = [outcome for outcome in fold.new if self._learns(name, outcome)]
-            corrected = [pair for pair in fold.corrected if self._learns(name, pair[0])]
-            parts = [observe(new, artefact.encoder)] if new else []
-            parts += [correct(corrected, artefact.encoder)] if corrected else []
-            if parts:
-                observations[name] = Observations.concatenate(parts)
-                artefact.policy.update(observations[name])
-        told, self._told = tuple(self._told), []
+            learned, failed = guard.learn(outcomes)
+            for (outcome, _), error in failed:
+                self.aside.add("decisions", positions[outcome.decision.decision_id], error, name)
+            if learned is not None:
+                observations[name] = learned
         return Update(self._number, self._feedback_seq, observations, told)
 
     def _learns(self, name: str, outcome: Outcome) -> bool:
@@ -271,17 +252,3 @@ class OnlineLearner:
         if decision.mode == "log" or (until is not None and decision.time <= until):
             return False
         return self._spec.learn_from == "all" or decision.policy == name
-
-
-def _shown(decision: Decision) -> Decision:
-    """Return the decision with what was shown as its candidates: the others, most of its memory, are not learned."""
-    changes: dict[str, object] = {"candidates": decision.slate}
-    if decision.features and decision.features.items:
-        shown = tuple(decision.features.items[decision.candidates.index(item)] for item in decision.slate)
-        changes["features"] = decision.features.model_copy(update={"items": shown})
-    return decision.model_copy(update=changes)
-
-
-def _received(feedback: Feedback) -> datetime:
-    assert feedback.received_at is not None, "feedback of the log has it"
-    return feedback.received_at

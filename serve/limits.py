@@ -18,7 +18,7 @@ from serve.errors import Answers, Failure, Refused
 from serve.exchange import Exchange
 from serve.keys import KeyRing
 
-PUBLIC: Final = frozenset({"/healthz", "/docs", "/openapi.json"})
+PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """Paths that need no key and are never refused for load."""
 STREAMS: Final = frozenset({"/v1/stream"})
 """Paths whose answers go on for long: counted apart."""

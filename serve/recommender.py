@@ -52,7 +52,7 @@ class Recommender:
     """
 
     def __init__(self, router: Router, loop: str = "v1", objective: str = "default") -> None:
-        self._router, self.loop, self.objective = router, loop, objective
+        self._router, self._routed, self.loop, self.objective = router, router, loop, objective
         self._artefacts: dict[str, Artefact] = {}
         self._histories: Histories | None = None
         self.fold_id, self.number = "", 0
@@ -83,7 +83,7 @@ class Recommender:
         Raises:
             PolicyError: there is no such policy.
         """
-        name = ask_for or self._router.route(key)
+        name = ask_for or self._routed.route(key)
         if name not in self._artefacts:
             raise PolicyError(f"policy {name!r} is not served; served are {', '.join(self._artefacts)}")
         return name
@@ -163,6 +163,7 @@ class Recommender:
     def restore(self, snapshot: Snapshot) -> None:
         """Take over the learner's policies as they are, with what they were trained on and what they have learned."""
         self._artefacts, self._histories = dict(snapshot.artefacts), snapshot.histories
+        self._routed = self._router.among(self._artefacts) if self._artefacts else self._router
         self.fold_id, self.number, self.learned_through = snapshot.fold_id, snapshot.number, snapshot.learned_through
 
 

@@ -8,8 +8,9 @@ from itertools import groupby
 from data.schema import Decision, Version
 from data.settings import Settings
 from data.store import Store
-from rl.artefact import ArtefactError
-from rl.policy import FloatArray, PolicyError
+from data.unreadable import Fault, reason_of
+from rl.fold import PASSING
+from rl.policy import FloatArray
 from serve.fold import FoldSpec, Snapshot
 from serve.kept import load_kept
 from serve.learner import OnlineLearner
@@ -33,11 +34,18 @@ class Repeated:
     """[A] of the first slot, where it was made again."""
 
 
-def repeat_all(store: Store, settings: Settings, since: datetime, until: datetime) -> Iterator[Repeated]:
-    """Make every decision of a time again, fold by fold and step by step."""
+def repeat_all(
+    store: Store, settings: Settings, since: datetime, until: datetime, faults: list[Fault] | None = None
+) -> Iterator[Repeated]:
+    """Make every decision of a time again, fold by fold and step by step.
+
+    What a fold has set aside it sets aside again, as that follows from the log. `faults` gets the decisions that cannot
+    be read back.
+    """
+    faults = [] if faults is None else faults
     index = sorted((_place(version), seq) for seq, version in store.policy_versions(since, until))
     for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
-        yield from _repeat_fold(store, settings, fold_id, [(number, seq) for (_, number), seq in of_fold])
+        yield from _repeat_fold(store, settings, fold_id, [(number, seq) for (_, number), seq in of_fold], faults)
 
 
 def _place(policy_version: str) -> tuple[str, int]:
@@ -46,28 +54,44 @@ def _place(policy_version: str) -> tuple[str, int]:
     return (parts[1], int(parts[2])) if len(parts) == 3 and parts[2].isdecimal() else ("", 0)
 
 
-def _repeat_fold(store: Store, settings: Settings, fold_id: str, places: list[tuple[int, int]]) -> Iterator[Repeated]:
+def _repeat_fold(
+    store: Store, settings: Settings, fold_id: str, places: list[tuple[int, int]], faults: list[Fault]
+) -> Iterator[Repeated]:
     """Make the decisions at (step, log position) again, which are in order."""
+    seqs = [seq for _, seq in places]
     versions = store.versions(fold_id)
     if not versions or versions[0].begins is None:
-        for _, decision in _read(store, [seq for _, seq in places]):
-            yield Repeated(decision, None, "the log does not know the fold that it was made with")
+        yield from _unrepeated(store, seqs, None, "the log does not know the fold that it was made with", faults)
         return
     begun = versions[0].as_of
     try:
         learner, recommender = _begin(store, settings, versions[0])
-    except ArtefactError as error:
-        for _, decision in _read(store, [seq for _, seq in places]):
-            yield Repeated(decision, begun, str(error))
+    except (ValueError, OSError) as error:
+        yield from _unrepeated(store, seqs, begun, str(error), faults)
         return
-    steps = iter(versions[1:])
+    steps, failed = iter(versions[1:]), ""
     for number, of_step in groupby(places, key=lambda row: row[0]):
-        while learner.number < number and (step := next(steps, None)):
-            learner.replay(step)
+        try:
+            while not failed and learner.number < number and (step := next(steps, None)):
+                learner.replay(step)
+        except PASSING:
+            raise
+        except Exception as error:  # as in service: the fold fails alone
+            failed = f"the fold cannot be repeated beyond step {learner.number}: {reason_of(error)}"
         recommender.number = number
         lacking = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
-        for _, decision in _read(store, [seq for _, seq in of_step]):
-            yield Repeated(decision, begun, lacking) if lacking else _repeat(decision, begun, recommender)
+        if lacking or failed:
+            yield from _unrepeated(store, [seq for _, seq in of_step], begun, failed or lacking or "", faults)
+        else:
+            for decision in _read(store, [seq for _, seq in of_step], faults):
+                yield _repeat(decision, begun, recommender)
+
+
+def _unrepeated(
+    store: Store, seqs: Sequence[int], begun: datetime | None, why: str, faults: list[Fault]
+) -> Iterator[Repeated]:
+    for decision in _read(store, seqs, faults):
+        yield Repeated(decision, begun, why)
 
 
 def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLearner, Recommender]:
@@ -85,8 +109,10 @@ def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLear
 def _repeat(decision: Decision, begun: datetime, recommender: Recommender) -> Repeated:
     try:
         again, distribution = recommender.decide_openly(repeat(decision))
-    except PolicyError as error:
-        return Repeated(decision, begun, f"it cannot be made again: {error}")
+    except PASSING:
+        raise
+    except Exception as error:  # a damaged row, or a policy that cannot answer it: the others are made again
+        return Repeated(decision, begun, f"it cannot be made again: {reason_of(error)}")
     found = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
     if found is None:
         return Repeated(decision, begun, None, distribution)
@@ -99,6 +125,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _read(store: Store, seqs: Sequence[int]) -> Iterator[tuple[int, Decision]]:
+def _read(store: Store, seqs: Sequence[int], faults: list[Fault]) -> Iterator[Decision]:
     for at in range(0, len(seqs), _CHUNK):
-        yield from store.decisions_at(seqs[at : at + _CHUNK])
+        for _, decision in store.decisions_at(seqs[at : at + _CHUNK], faults):
+            yield decision

@@ -1,6 +1,6 @@
 """Which policy answers: fixed shares of the customers. Light: no Ray."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -23,9 +23,16 @@ class Router:
         total = sum(shares.values())
         if total <= 0:
             raise PolicyError(f"the policies' shares of the traffic sum to {total}; at least one must be positive")
-        self._names = list(shares)
+        self._shares, self._names = dict(shares), list(shares)
         self._only = self._names[0] if len(shares) == 1 else None
         self._bounds = np.cumsum(list(shares.values())) / total
+
+    def among(self, names: Collection[str]) -> "Router":
+        """Return one for those of its policies that are there: the customers of the others are split among them."""
+        if set(self._names) <= set(names):
+            return self
+        left = {name: share for name, share in self._shares.items() if name in names}
+        return Router(left if sum(left.values()) > 0 else dict.fromkeys(names, 1.0))
 
     def route(self, key: str) -> str:
         """Return the policy for a customer (or, without one, for a decision)."""

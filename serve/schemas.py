@@ -18,6 +18,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 from data.described import checked
 from data.schema import Amount, Id, Mode, Scalar, UtcTime
 from serve.business import MAX_SLATE, BusinessRules, Filter
+from serve.fold import FoldState
 
 MAX_CANDIDATES = 1_000
 OF_PERSONALIZER = "personalizer:"
@@ -243,10 +244,37 @@ class PoliciesResponse(Body):
 class Health(Body):
     """The replica can answer."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "degraded"] = Field(
+        default="ok", description="degraded: it answers, and something that is configured does not work"
+    )
+    reasons: list[str] = Field(default=[], description="what does not work; `GET /v1/learning` says why")
     replica: str = Field(description="which of the replicas this is")
     policies: list[PolicyVersion]
     learned_through: int
+
+
+class Ready(Body):
+    """The replica may be sent traffic."""
+
+    status: Literal["ready"] = "ready"
+    replica: str
+
+
+class Fold(FoldState):
+    """How a fold is, and how far behind the log; null where the log does not answer now."""
+
+    decisions_behind: int | None = Field(description="rows of the loop's log of decisions that it has not read")
+    feedback_behind: int | None = Field(description="the same of feedback")
+    seconds_behind: float | None = Field(description="age of the oldest row that it has not read; 0: there is none")
+
+
+class LearningResponse(Body):
+    """How learning goes."""
+
+    replica: str
+    learner: Literal["answers", "silent"] = Field(description="silent: what follows is what was heard of it last")
+    heard: UtcTime | None = Field(description="when that was; null: never")
+    folds: list[Fold] = Field(description="one for each loop and objective that is configured")
 
 
 class Problem(Body):

@@ -25,6 +25,7 @@ from serve.config import ServiceConfig
 from serve.errors import Refused
 from serve.filters import needs_past, select, since
 from serve.followers import Served
+from serve.learning import Learning
 from serve.personalizer.configuration import LOOP, read
 from serve.recommender import Ask
 from serve.retries import digests_of, of_event, of_report, of_request
@@ -64,6 +65,7 @@ class Service:
         self.config = config or ServiceConfig()
         self.catalogue, self._refreshing = Catalogue(), threading.Lock()
         self.streams = Streams(store, self.policies)
+        self.learning = Learning(served, store, replica)
 
     async def recommend(
         self, requests: Sequence[RecommendRequest], length: int | None = None
@@ -207,10 +209,18 @@ class Service:
             self.catalogue.refresh(self.store)
 
     def health(self) -> Health:
-        """Say which versions this replica answers with."""
-        recommender = self.served.at("v1")
-        versions = [PolicyVersion(name=name, version=recommender.version(name)) for name in recommender.names]
-        return Health(replica=self.replica, policies=versions, learned_through=recommender.learned_through)
+        """Say which versions this replica answers with, and what does not work."""
+        recommender = self.served.places.get(("v1", "default"))
+        names = recommender.names if recommender else []
+        versions = [PolicyVersion(name=name, version=recommender.version(name)) for name in names if recommender]
+        reasons = self.learning.reasons()
+        return Health(
+            status="degraded" if reasons else "ok",
+            reasons=reasons,
+            replica=self.replica,
+            policies=versions,
+            learned_through=recommender.learned_through if recommender else 0,
+        )
 
     def reward(self, decision: Decision) -> RewardSpec:
         """Return the specification under which a decision earns: its loop's, of its objective. Blocks.

@@ -1,7 +1,9 @@
 """Where the plans of the v1 loop come from: the configured policies, and the registry's champion. No Ray."""
 
 import logging
+from collections.abc import Callable
 
+from data.database import StoreError
 from data.settings import Settings
 from data.store import Store
 from rl.artefact import ArtefactError
@@ -19,28 +21,57 @@ class Configured:
     """The policies that the configuration names, for each of its objectives."""
 
     def __init__(self, config: ServiceConfig, settings: Settings, store: Store) -> None:
-        """Keep the policies that lie in the home now, and fetch the champion.
-
-        Raises:
-            ArtefactError: one of them is no policy that can be served; of the champion: neither is the last that was.
-        """
-        self._config, self._store = config, store
+        """Keep the policies that lie in the home now, and fetch the champion; what cannot be had is tried again."""
+        self._config, self._settings, self._store = config, settings, store
         self._digests: dict[str, str] = {}
-        for name in config.policies:
-            artefact = keep(settings.home / "policies" / name, settings)
-            if artefact.reward != config.reward:
-                log.warning("%s was trained for %s and now learns from %s", name, artefact.reward, config.reward)
-            self._digests[name] = artefact.digest
-        self._champion = Registered(config.champion, settings, store) if config.champion else None
+        self._lacking: dict[str, str] = {}
+        self._champion: Registered | None = None
+        self._complete()
 
     def __call__(self) -> list[Plan]:
         """See `serve.loops.PlanSource`."""
+        self._complete()
         forgotten, config = erasures(self._store), self._config
         digests = self._digests | ({CHAMPION: self._champion.digest()} if self._champion else {})
         return [
-            Plan(FoldSpec(objective=objective, reward=reward, learn_from=config.learn_from), digests, forgotten)
+            Plan(
+                FoldSpec(objective=objective, reward=reward, learn_from=config.learn_from),
+                digests,
+                forgotten,
+                dict(self._lacking),
+            )
             for objective, reward in {"default": config.reward, **config.objectives}.items()
         ]
+
+    def _complete(self) -> None:
+        """Get what is lacking."""
+        for name in self._config.policies:
+            if name not in self._digests:
+                self._try(name, self._keep)
+        if self._config.champion and self._champion is None:
+            self._try(CHAMPION, self._fetch)
+
+    def _try(self, name: str, get: Callable[[str], None]) -> None:
+        try:
+            get(name)
+        except StoreError:
+            raise
+        except Exception as error:  # whatever it is, the other policies are served
+            if self._lacking.get(name) != str(error):
+                log.error("policy %s cannot be served: %s", name, error)
+            self._lacking[name] = str(error)
+        else:
+            self._lacking.pop(name, None)
+
+    def _keep(self, name: str) -> None:
+        artefact = keep(self._settings.home / "policies" / name, self._settings)
+        if artefact.reward != self._config.reward:
+            log.warning("%s was trained for %s and now learns from %s", name, artefact.reward, self._config.reward)
+        self._digests[name] = artefact.digest
+
+    def _fetch(self, _: str) -> None:
+        assert self._config.champion is not None, "who calls has looked"
+        self._champion = Registered(self._config.champion, self._settings, self._store)
 
 
 class Registered:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from data.database import StoreUnavailable
+from data.database import StoreError
 from data.schema import Decision
 from data.store import Store
 from serve.schemas import ServedPolicy
@@ -95,7 +95,7 @@ class Streams:
                     follower.tell(Message(policies=policies))
             if not any(follower.node for follower in self._followers):
                 continue
-            with suppress(StoreUnavailable):  # it is asked again, from the same place
+            with suppress(StoreError):  # it is asked again, from the same place
                 for seq, decision in await asyncio.to_thread(self._store.routed, self._seq):
                     self._seq = seq
                     for follower in self._followers:

@@ -1,5 +1,6 @@
 """Kind `retail`: a policy of the service, trained against a simulated market or from the log."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Annotated, Any, Literal
@@ -19,11 +20,12 @@ from data.features import Encoder, EncoderConfig, fit
 from data.schema import PolicyName, RewardSpec
 from data.settings import Settings
 from data.store import Store
+from data.unreadable import Fault, reason_of
 from rl.artefact import Artefact, save
 from rl.config import TrainingConfig
 from rl.encoding import CustomerEncoder, VisitEncoder
 from rl.experience import generated_events, logged_outcomes, purchase_events
-from rl.fold import observe
+from rl.fold import learnable, observe
 from rl.interaction import interact
 from rl.json_features import DescribedEncoder
 from rl.policies import DescribedConfig, LinearThompsonConfig, OnlinePolicyConfig, build
@@ -35,6 +37,8 @@ from rl.simulators.retail import RetailEnv
 from rl.training.tracking import Tracker
 
 MarketConfig = Annotated[GeneratedMarketConfig | FittedMarketConfig, Field(discriminator="kind")]
+
+log = logging.getLogger("raycommend.train")
 
 _WINDOW = 1_000  # decisions that one point of the learning curve is the mean of
 
@@ -135,10 +139,16 @@ def _from_log(
 ) -> tuple[datetime, dict[str, Any]]:
     """Fold every decision whose window has closed, whichever policy made it; returns until when that is."""
     until = datetime.now(UTC) - timedelta(seconds=spec.wait_s) - GRACE  # the service learns what is later
-    outcomes = logged_outcomes(Store.open(settings.store_url), spec, until)
+    faults = list[Fault]()
+    outcomes, failed = learnable(logged_outcomes(Store.open(settings.store_url), spec, until, faults), encoder)
+    for outcome, error in failed:
+        log.warning("decision %s is set aside: %s", outcome.decision.decision_id, reason_of(error))
+    set_aside = len(faults) + len(failed)
+    if not outcomes:
+        raise DataError(f"none of the log's decisions can be learned: all {set_aside} are set aside, see the warnings")
     policy.update(observe(outcomes, encoder))
-    report = {"outcomes": len(outcomes), "mean_reward": float(np.mean([outcome.reward for outcome in outcomes]))}
-    return until, report
+    rewards = [outcome.reward for outcome in outcomes]
+    return until, {"outcomes": len(outcomes), "set_aside": set_aside, "mean_reward": float(np.mean(rewards))}
 
 
 def _from_simulator(

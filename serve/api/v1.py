@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from serve import exchange, paths
-from serve.api import decisions, items, stream, tables, users
+from serve.api import decisions, items, learning, stream, tables, users
 from serve.api.personalizer.problems import SHAPES
 from serve.api.personalizer.router import include
 from serve.body import JsonRoute
@@ -26,7 +26,6 @@ from serve.schemas import (
     EventsResponse,
     FeedbackBody,
     FeedbackResponse,
-    Health,
     RecommendBody,
     RecommendRequest,
     RecommendResponse,
@@ -117,14 +116,12 @@ def create_api(
         """Send rows of an input node; each is stored or rejected on its own."""
         return await service.events(request)
 
-    @api.get("/healthz", tags=["health"])
-    async def healthz() -> Health:
-        """Say that this replica can answer, and with which versions."""
-        return service.health()
-
+    api.include_router(learning.health(service), responses=_ERRORS)
     api.include_router(router)
     for reading in (decisions.router(service), stream.router(service)):
         api.include_router(reading, prefix="/v1", dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
+    admin = [Depends(Allow())]
+    api.include_router(learning.router(service), prefix="/v1", dependencies=admin, responses=_ERRORS)
     api.include_router(items.router(service), prefix="/v1", responses=_ERRORS)
     api.include_router(users.router(service), prefix="/v1", responses=_ERRORS)
     if personalizer is not None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from data.attribution import GRACE, Outcome, attribute
+from data.attribution import GRACE, Outcome, attribute, deadlines
 from data.schema import RewardSpec
 from data.store import Store
+from data.tables import EPOCH, MICROSECOND
+from data.unreadable import reason_of, say
 from serve.personalizer.configuration import LOOP, Configuration
 
 _ROWS = 5_000
@@ -71,15 +73,25 @@ class ApprenticeMetrics:
         """Add the decisions whose rewards cannot change any more, up to the first one whose can."""
         while rows := self._store.decisions(self._seq, _ROWS, loop=LOOP, without=_NOT_READ):
             feedback = self._store.feedback_of([d.decision_id for _, d in rows if d.mode == "apprentice"])
-            for seq, decision in rows:
-                if (now - decision.time).total_seconds() <= self._spec.wait_s + GRACE.total_seconds():
+            # Not in the order of their times: a clock that has jumped must not hold up all that follow.
+            ends = deadlines([(d.time - EPOCH) // MICROSECOND for _, d in rows], self._wait_us) + GRACE // MICROSECOND
+            for (seq, decision), end in zip(rows, ends.tolist(), strict=True):
+                if (now - EPOCH) // MICROSECOND <= end:
                     return
                 self._seq = seq
                 if decision.mode != "apprentice" or (self._since and decision.time < self._since):
                     continue
-                outcome = attribute(decision, feedback.get(decision.decision_id, ()), self._spec, now)
+                try:
+                    outcome = attribute(decision, feedback.get(decision.decision_id, ()), self._spec, now)
+                except Exception as error:  # this row's fault: it is not counted, the others are
+                    say("decisions", seq, reason_of(error))
+                    continue
                 if outcome.active:
                     self._add(outcome)
+
+    @property
+    def _wait_us(self) -> int:
+        return int(min(self._spec.wait_s * 1e6, 2**60))
 
     def _add(self, outcome: Outcome) -> None:
         time = outcome.decision.time

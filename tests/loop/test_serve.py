@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -170,6 +171,31 @@ def test_headers_that_serve_itself_would_obey_or_fail_on_are_dropped(server: Ser
     assert server.client.get("/healthz", headers={"X-Request-Id": "mine-1"}).headers["x-request-id"] == "mine-1"
 
 
+def test_a_damaged_row_is_set_aside_and_all_others_are_learned(server: Server, home: Path) -> None:
+    """It stays in the log: the tests below restart and audit with it."""
+    assert server.client.get("/readyz", headers={"Authorization": ""}).json()["status"] == "ready"
+    before = server.client.get("/v1/learning").json()
+    assert (before["learner"], [fold["state"] for fold in before["folds"]]) == ("answers", ["following"] * 2)
+    made = server.client.post("/v1/recommend", json={"k": 2}).json()
+    with sqlite3.connect(home / "store.db") as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(decisions)") if row[1] != "seq"]
+        changed = [{"decision_id": "'damaged'", "slate": "'{'"}.get(name, f'"{name}"') for name in columns]
+        connection.execute(
+            f"INSERT INTO decisions ({', '.join(columns)}) SELECT {', '.join(changed)} FROM decisions "
+            "WHERE decision_id = ?",
+            (made["decision_id"],),
+        )
+    connection.close()
+    for decision_id in ("damaged", made["decision_id"]):
+        report = {"decision_id": decision_id, "kind": "click"}
+        position = server.client.post("/v1/feedback", json=report).json()["results"][0]["position"]
+    wait_for(lambda: server.learned_by_both(position), 10)
+    fold = next(f for f in server.client.get("/v1/learning").json()["folds"] if f["loop"] == "v1")
+    assert (fold["state"], fold["rows_set_aside"], fold["feedback_through"]) == ("set_aside", 1, position)
+    assert (fold["set_aside"][0]["table"], fold["set_aside"][0]["policy"]) == ("decisions", None)
+    wait_for(lambda: server.client.get("/healthz").json()["status"] == "degraded", 10)
+
+
 def test_a_killed_replica_is_replaced_and_knows_everything(server: Server) -> None:
     before = server.health_of_both()
     _gateways(server)[0].kill()
@@ -252,6 +278,7 @@ def test_every_decision_of_all_this_can_be_made_again(home: Path) -> None:
     found = audit(Store.open(where.store_url), where, now - timedelta(days=1), now)
     assert found.decisions > 190
     assert found.mismatches == []
+    assert len(found.unreadable) == 1  # the damaged row
 
 
 def scores(server: Server) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A shop with nothing but a catalogue: a policy that learns from what is said of visits, users and items, over v1."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,6 +187,22 @@ def test_rows_from_before_there_were_bounds_are_served_and_learned(shop: Shop, s
     told = shop.client.post("/v1/feedback", json={"decision_id": "d", "kind": "click"}).json()["results"][0]
     shop.learn()
     assert shop.client.post("/v1/recommend", json={"k": 1}).json()["learned_through"] == told["position"]
+
+
+def test_a_row_that_cannot_be_learned_is_set_aside_by_a_training_from_the_log(
+    shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live(shop, 12)
+    with sqlite3.connect(store.path) as connection:
+        connection.execute('UPDATE decisions SET features = \'{"context": [{"x": 1e300}]}\' WHERE seq = 3')
+        connection.execute("UPDATE decisions SET slate = '{' WHERE seq = 5")
+        connection.execute("UPDATE feedback SET value = 'much' WHERE seq = 2")
+    connection.close()
+    monkeypatch.setattr("rl.training.retail.GRACE", timedelta(seconds=-600.5))
+    capsys.readouterr()
+    assert train.main(["--policy.kind", "described", "--source", "log", "--name", "logged", "--no-track"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["outcomes"], report["set_aside"]) == (10, 3)
 
 
 def test_a_simulator_says_nothing_of_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

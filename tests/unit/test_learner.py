@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data.attribution import join
+from data.following import SeenDecision, new_decisions
 from data.schema import Decision, Feedback, RewardSpec, Rules
 from data.store import Store
 from rl.artefact import Artefact
@@ -221,7 +222,7 @@ def test_a_closed_decision_is_forgotten(log: Log) -> None:
     learner.poll()
     log.clock.advance(1_000)
     learner.poll()
-    assert not learner._tracked
+    assert not learner.waiting
 
 
 def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
@@ -282,9 +283,9 @@ def test_catching_up_reads_a_silent_log_to_its_end(log: Log, monkeypatch: pytest
 def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records that are committed between the learner's two reads are learned once, at a later step."""
     learner = log.learner(("rfm_bandit",))
-    read = log.store.decisions
+    read = new_decisions
 
-    def interrupted(*arguments: int, **options: Any) -> list[tuple[int, Decision]]:
+    def interrupted(*arguments: Any, **options: Any) -> list[SeenDecision]:
         for decision in log.decide(2, seed=1):
             log.report(decision, "purchase")
         monkeypatch.undo()
@@ -292,7 +293,7 @@ def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.Mon
 
     for decision in log.decide(2, seed=0):
         log.report(decision, "click")
-    monkeypatch.setattr(log.store, "decisions", interrupted)
+    monkeypatch.setattr("serve.learner.new_decisions", interrupted)
     seen = {}
     while update := learner.poll():
         seen[update.number] = state(learner, "rfm_bandit")["sums"].sum()
@@ -300,14 +301,13 @@ def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.Mon
     assert_same_state(state(learner, "rfm_bandit"), batch_state(log, "rfm_bandit"))
 
 
-def test_orphans_that_nothing_can_claim_are_forgotten(log: Log) -> None:
+def test_orphans_change_nothing_and_are_read_past(log: Log) -> None:
     learner = log.learner()
     log.store.insert([Feedback(feedback_id="f", decision_id="never", kind="click")])
-    learner.poll()
-    assert learner._orphans
-    log.clock.advance(1_000)
-    learner.poll()
-    assert not learner._orphans
+    update = learner.poll()
+    assert update is not None
+    assert (update.learned_through, update.observations) == (1, {})
+    assert learner.poll() is None
 
 
 def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +322,7 @@ def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -
     learner, most = log.learner(), 0
     while not learner.caught_up:
         learner.poll()
-        most = max(most, len(learner._tracked))
+        most = max(most, learner.waiting)
     assert most < 60 < len(log.store.decisions())
     for name in LEARNING:
         assert_same_state(state(learner, name), batch_state(log, name))
