@@ -33,8 +33,9 @@ def environment_maker(env: Any) -> Maker:
     """
     if env is None:
         raise ValueError('no environment: name one by .environment("raycommend/Shop-v0"), "module:Class" or its class')
-    if isinstance(env, str) and env not in SIMULATORS and _global_registry.contains(ENV_CREATOR, env):
-        creator = _global_registry.get(ENV_CREATOR, env)
+    registry: Any = _global_registry  # which has no types
+    if isinstance(env, str) and env not in SIMULATORS and registry.contains(ENV_CREATOR, env):
+        creator = registry.get(ENV_CREATOR, env)
         return lambda **options: creator(EnvContext(options, worker_index=0))
     return maker(env)
 

@@ -119,7 +119,7 @@ def test_what_goes_wrong_while_playing_is_told_with_the_episode() -> None:
 
 
 ITEMS, MASK = gym.spaces.Box(1, 5, (3,), np.int32), gym.spaces.MultiBinary(3)
-TWO = gym.spaces.Discrete(2)
+TWO: gym.Space[Any] = gym.spaces.Discrete(2)
 
 
 @pytest.mark.parametrize(

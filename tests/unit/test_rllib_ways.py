@@ -114,7 +114,7 @@ def test_choices_are_checked_and_become_objects() -> None:
     """Ray Tune cannot tell a dictionary from what it puts in an object's place while it searches."""
     grid = BanditConfig().training(policy=tune.grid_search([LinUCBConfig(), {"kind": "lin_ucb", "alpha": 2.0}])).policy
     assert grid == {"grid_search": [LinUCBConfig(), LinUCBConfig(alpha=2.0)]}
-    drawn: Any = BanditConfig().training(policy=tune.choice([{"kind": "lin_ucb"}])).policy  # type: ignore[arg-type]
+    drawn: Any = BanditConfig().training(policy=tune.choice([{"kind": "lin_ucb"}])).policy
     assert drawn.categories == [LinUCBConfig()]
     with pytest.raises(ValueError, match=r"policy: .*'nothing'"):
         BanditConfig().training(policy=tune.grid_search([{"kind": "nothing"}]))
@@ -122,7 +122,7 @@ def test_choices_are_checked_and_become_objects() -> None:
 
 def test_parts_of_a_policy_may_be_searched_and_others_are_checked() -> None:
     assert searched({"kind": "lin_ucb", "alpha": tune.grid_search([0.1, 1.0])})
-    assert searched(tune.choice([LinUCBConfig(), LinearThompsonConfig()]))  # type: ignore[arg-type]
+    assert searched(tune.choice([LinUCBConfig(), LinearThompsonConfig()]))
     assert not searched(LinUCBConfig())
     with pytest.raises(ValueError, match=r"policy: lin_ucb.alhpa: Extra inputs are not permitted"):
         BanditConfig().training(policy={"kind": "lin_ucb", "alhpa": 1.0})
@@ -153,7 +153,8 @@ def test_deep_q_learning_walks_a_corridor_to_its_end() -> None:
     while algorithm.env_steps < 4_000:
         results = algorithm.train()
     episodes, mean = of_episodes(results["evaluation"])
-    assert (episodes, mean) == (20, pytest.approx(0.8))
+    assert episodes == 20
+    assert mean == pytest.approx(0.8)
     algorithm.stop()
 
 

@@ -155,7 +155,7 @@ def test_a_reset_takes_a_seed_for_each_row(name: str, options: dict[str, Any]) -
     assert same(first, flat(other.reset(seed=[1, 2])))
     actions = one.action_space.sample()
     assert same(flat(one.step(actions)), flat(other.step(actions)))
-    assert one.reset(seed=[None, 2])[0].keys() == one.observation_space.spaces.keys()
+    assert one.reset(seed=[None, 2])[0].keys() == one.single_observation_space.spaces.keys()
     with pytest.raises(ValueError, match="one for each of 2 episodes, got 3"):
         one.reset(seed=[1, 2, 3])
 

@@ -237,13 +237,13 @@ def test_a_record_has_the_probabilities_that_were_drawn_with() -> None:
 
 def test_a_record_of_a_simulator_with_a_future_has_what_comes_after() -> None:
     env = make("raycommend/InterestEvolution-v0", 4)
-    catalogue = int(env.single_observation_space["items"].high.max())  # type: ignore[index]
+    catalogue = int(env.single_observation_space["items"].high.max())
     policy = Popularity(np.arange(catalogue + 1.0))
     policy.explorer = EpsilonGreedy(epsilon=1.0)
     columns = record(policy, env, 400, 0, np.random.default_rng(0))
     going = columns["discounts"][:-4] == env.discount
     assert going.any()
-    for name in env.single_observation_space:  # type: ignore[attr-defined]
+    for name in env.single_observation_space:
         np.testing.assert_array_equal(columns["next_" + name][:-4][going], columns[name][4:][going])
 
 
