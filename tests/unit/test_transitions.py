@@ -237,7 +237,7 @@ def test_a_record_has_the_probabilities_that_were_drawn_with() -> None:
 
 def test_a_record_of_a_simulator_with_a_future_has_what_comes_after() -> None:
     env = make("raycommend/InterestEvolution-v0", 4)
-    catalogue = int(env.single_observation_space["items"].high.max())
+    catalogue = int(env.single_observation_space["items"].high.max())  # type: ignore[attr-defined]
     policy = Popularity(np.arange(catalogue + 1.0))
     policy.explorer = EpsilonGreedy(epsilon=1.0)
     columns = record(policy, env, 400, 0, np.random.default_rng(0))
