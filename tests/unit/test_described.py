@@ -312,7 +312,7 @@ def test_without_its_id_an_item_is_what_is_said_of_it() -> None:
     def ask(ids: tuple[str, ...]) -> Query:
         return asked(ids, {"user": "u"}, ({"taste": {"is": "sweet"}}, {"taste": {"is": "salty"}}))
 
-    policy, named = untrained(ignore="i"), untrained()
+    policy, named = untrained(ignore="i", noise_sd=0.3), untrained(noise_sd=0.3)
     for learner in (policy, named):
         for _ in range(20):
             learner.update(shown(ask(("a", "b")), 0, 1.0))
