@@ -198,9 +198,10 @@ def factor(A: FloatArray) -> FloatArray:
     for exponent in range(-12, 12):  # with more than G added to its diagonal any matrix of numbers below 1 will do
         scaled[at] = 1.0 + 10.0**exponent
         try:
-            return size[:, None] * cholesky(scaled, lower=True, check_finite=False)
+            lower = size[:, None] * cholesky(scaled, lower=True, check_finite=False)
         except LinAlgError:
             continue
+        return lower
     return np.diag(size)
 
 

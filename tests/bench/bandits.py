@@ -62,7 +62,8 @@ def play(env: ContextualBandit, n: int, seed: int, act: Act, learn: Learn) -> Pl
         learn(rewards)
         played.append((info["expected"], info["best"], drawn[step].mean(axis=1), actions))
     expected, best, uniform, taken = zip(*played, strict=True)
-    return Played(*(np.concatenate(column)[:n] for column in (expected, best, uniform)), np.concatenate(taken)[:n])
+    earned = [np.concatenate(column)[:n] for column in (expected, best, uniform)]
+    return Played(earned[0], earned[1], earned[2], np.concatenate(taken)[:n])
 
 
 def play_policy(

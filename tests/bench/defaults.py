@@ -23,7 +23,9 @@ from tests.bench.common import finish
 ROWS = {"vehicle": 5 * 846, "satimage": 6_435, "penbased": 10_992, "optdigits": 5_620, "letter": 20_000}
 BATCH = 10
 DEFAULT = LinearThompsonConfig(models="per_item")
-FIXED = {f"noise_{noise}": LinearThompsonConfig(models="per_item", noise_sd=noise) for noise in (0.03, 0.1, 0.3, 1.0)}
+FIXED: dict[str, PolicyConfig] = {
+    f"noise_{noise}": LinearThompsonConfig(models="per_item", noise_sd=noise) for noise in (0.03, 0.1, 0.3, 1.0)
+}
 NEURAL = NeuralLinearConfig(head=DEFAULT)
 
 
@@ -55,8 +57,9 @@ def main() -> None:
 
         for seed in range(arguments.seeds):
             default = played("default", DEFAULT, seed)
-            for kind, config in {**FIXED, "neural": NEURAL}.items():
+            for kind, config in FIXED.items():
                 played(kind, config, seed)
+            played("neural", NEURAL, seed)
             for other in (times_100, plus_1000):
                 env = Classification(BATCH, table=table(name))
                 run = play_policy(DEFAULT, env, ROWS[name], seed, other)
