@@ -39,25 +39,33 @@ class Service:
 
 
 @contextmanager
-def running(command: Sequence[str], health: str, environment: Mapping[str, str] | None = None) -> Iterator[Service]:
+def running(
+    command: Sequence[str],
+    health: str,
+    environment: Mapping[str, str] | None = None,
+    port: int | None = None,
+    checkout: Path | None = None,
+) -> Iterator[Service]:
     """Start a service and yield it once it is healthy.
 
     Args:
-        command: `{port}` in it stands for a free port, `{python}` for this Python.
+        command: `{port}` in it stands for the port, `{python}` for this Python.
         health: path that answers 200 when the service can answer.
         environment: added to this process's.
+        port: of the service; default: a free one.
+        checkout: whose code is run; default: this one's.
 
     Raises:
         RuntimeError: it ended, or was not healthy within 180 s; says what it printed.
     """
-    port = free_port()
+    port, folder = port or free_port(), checkout or Path.cwd()
     url = f"http://127.0.0.1:{port}"
     line = [part.format(port=port, python=sys.executable) for part in command]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYCOMMEND_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    surroundings = {**kept, "PYTHONPATH": os.getcwd(), "PATH": path, **(environment or {})}
+    surroundings = {**kept, "PYTHONPATH": str(folder), "PATH": path, **(environment or {})}
     with tempfile.TemporaryFile() as printed:  # not a pipe, which would be full one day and stop the service
-        started = subprocess.Popen(line, env=surroundings, stdout=printed, stderr=subprocess.STDOUT)
+        started = subprocess.Popen(line, cwd=folder, env=surroundings, stdout=printed, stderr=subprocess.STDOUT)
         process = psutil.Process(started.pid)
         try:
             _wait(started, url + health, printed)
