@@ -144,4 +144,5 @@ def largest(observations: Observations) -> float:
     arrays = [observations.features, observations.rewards]
     if observations.sparse is not None:
         arrays += [observations.sparse.context_values, observations.sparse.item_values]
-    return float(max((np.abs(array).max(initial=0.0) for array in arrays), key=lambda v: np.inf if np.isnan(v) else v))
+    ends = [float(end) for array in arrays if array.size for end in (array.max(), -array.min())]  # without copies
+    return float(np.max(ends, initial=0.0))

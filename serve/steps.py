@@ -86,7 +86,9 @@ def _judge(
     had_closed: bool,
 ) -> Judged:
     reports = [report for _, report in heard]
-    outcome = replace(attribute(decision, reports, spec, step.as_of), closed=not is_open)
+    outcome = attribute(decision, reports, spec, step.as_of)
+    if outcome.closed == is_open:  # its deadline is not its own
+        outcome = replace(outcome, closed=not is_open)
     known = [report for at, report in heard if at <= step.after[1]]
     if outcome.due and seq <= step.after[0] and (known or had_closed):
         before = replace(attribute(decision, known, spec, step.as_of), closed=had_closed)
