@@ -21,7 +21,7 @@ from serve.config import ServiceConfig
 from serve.edge import Edge
 from serve.errors import Answers
 from serve.followers import Served
-from serve.loops import Loops
+from serve.loops import Loops, PlanSource
 from serve.personalizer.configuration import LOOP
 from serve.personalizer.service import Personalizer
 from serve.personalizer.source import PersonalizerSource
@@ -41,7 +41,10 @@ class Shop:
     def __init__(self, home: Path) -> None:
         config = ServiceConfig(policies=dict.fromkeys(POLICIES, 1.0), learn_from="all", home=str(home))
         self.store = Store.open(config.settings.store_url)
-        sources = [Configured(config, config.settings, self.store), PersonalizerSource(config.settings, self.store)]
+        sources: list[PlanSource] = [
+            Configured(config, config.settings, self.store),
+            PersonalizerSource(config.settings, self.store),
+        ]
         self.loops = Loops(self.store, config.settings, sources, lambda: datetime.now(UTC))
         self.served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}})
         nodes = {"online_retail": (load_node("online_retail"), None)}
@@ -77,7 +80,7 @@ async def ask_all(shop: Shop) -> tuple[Counter[str], Counter[str], list[str]]:
         for number in range(EACH):
             for kind, draw in KINDS.items():
                 ask = draw(np.random.default_rng((number, *kind.encode())))
-                headers = {name: value.encode() for name, value in ask.headers.items()}
+                headers = {name.encode(): value.encode() for name, value in ask.headers.items()}
                 answer = await client.request(ask.method, ask.path, content=ask.body, headers=headers)
                 if answer.status_code >= 500:
                     faults.append(f"{kind}: {ask.method} {ask.path} {(ask.body or b'')[:300]!r}: {answer.text[:200]}")
