@@ -41,10 +41,18 @@ class Guard:
         Returns:
             What was learned, None where nothing was, and each outcome that was left out with the reason.
         """
-        good, failed = apart(outcomes, self._encode)
+        good, failed = list(outcomes), list[Failed]()
         if not good:
             return None, failed
-        observations = self._encode(good)
+        try:
+            observations = self._encode(good)
+        except PASSING:
+            raise
+        except Exception:  # whatever it is, it is some outcome's, and said
+            good, failed = apart(outcomes, self._encode)
+            if not good:
+                return None, failed
+            observations = self._encode(good)
         try:
             self._update(observations)
         except PASSING:
