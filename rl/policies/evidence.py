@@ -8,8 +8,9 @@ every model N(0, σ²/(λsⱼ²)). Nobody has to say what rewards or features lo
   normal number. So euros are learned as cents are, and no number is so large that it drowns the others.
 - λ, the ratio of noise to signal, and σ² maximise the evidence: σ² = (Q + v) / (n + 1) with Q = Σ (|r - m|² - bᵀA⁻¹b)
   over the models, and λ is the grid point with the largest
-  -(n + 1)/2 log(Q + v) - Σ ½ log det(A / λ) - ½ (log₂ λ / 4)²; A and b are those of centred rewards and of features
-  divided by s, λ added to A's diagonal. The last term is a weak prior around λ = 1; v counts as one observation more.
+  -(n + 1)/2 log(Q + v) - Σ ½ log det(A / λ) - ½ (log₂(λ / h) / 4)²; A and b are those of centred rewards and of
+  features divided by s, with λ on A's diagonal. The last term is a weak prior around h = mean |φ/s|², where signal
+  and noise are alike; v counts as one observation more.
 
 All of it is a function of sums, so it is the same whatever the order in which they came. λ and s are powers of two:
 they change seldom, and the models need only be solved anew when one does.
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _EXPONENTS = np.arange(-16, 28, 2)
 _GRID: FloatArray = np.exp2(_EXPONENTS)  # of λ
-_OCTAVES = 4.0  # standard deviation of the prior of log₂ λ, around 0
+_OCTAVES = 4.0  # standard deviation of the prior of log₂ λ
 _ALIKE = 1e-12  # rewards that vary by less of their mean square are alike: more is rounding
 _WIDTH = 0.5
 """Of the samples that vote, in posterior standard deviations. Samples of a whole one explore more than pays.
@@ -108,8 +109,9 @@ class Evidence:
         if n <= 0 or not len(scales):
             return Prior(precision=scales**2)
         centre, spread = mean_and_spread(n, total, squares)
+        likely = float(np.log2(max((self.powers[0] / scales**2).sum() / n, _GRID[0])))  # log₂ h
         if not spread:
-            return Prior(centre, precision=scales**2)
+            return Prior(centre, precision=_GRID[np.abs(_EXPONENTS - likely).argmin()] * scales**2)
         some = self._asked(len(scales))
         n, total, squares = self.rewards[some].sum(axis=0)
         left, log_det = squares - 2 * centre * total + centre**2 * n, np.zeros(len(_GRID))
@@ -118,7 +120,7 @@ class Evidence:
             log_det += own
             left = left - (bb - 2 * centre * bx + centre**2 * xx)
         left = np.maximum(left, 0.0) + spread**2
-        value = -0.5 * ((n + 1) * np.log(left) + log_det + (_EXPONENTS / _OCTAVES) ** 2)
+        value = -0.5 * ((n + 1) * np.log(left) + log_det + ((_EXPONENTS - likely) / _OCTAVES) ** 2)
         best = int(value.argmax())
         noise = float(np.sqrt(left[best] / (n + 1)))
         return Prior(centre, spread, noise, _GRID[best] * scales**2)

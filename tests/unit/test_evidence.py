@@ -64,7 +64,7 @@ def test_the_prior_is_where_the_evidence_is_largest(noise: float, size: float) -
     for ratio in _GRID:
         K = np.eye(201) + scaled @ scaled.T / ratio
         variance = float(relative @ np.linalg.solve(K, relative)) / 201
-        weak = -0.5 * (np.log2(ratio) / 4) ** 2
+        weak = -0.5 * (np.log2(ratio / ((scaled**2).sum() / 200)) / 4) ** 2
         likelihoods.append(multivariate_normal(np.zeros(201), variance * K).logpdf(relative) + weak)
     best = _GRID[int(np.argmax(likelihoods))]
     np.testing.assert_allclose(prior.precision, best * scales**2)
