@@ -21,16 +21,13 @@ Source: MacKay, "Bayesian interpolation" (1992), section 3; σ² at its best for
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dormqr, dpttrf, dpttrs, dsytrd
 
 from rl.policy import FloatArray, IntArray, Observations, checked
-
-if TYPE_CHECKING:
-    from rl.policies.gaussian import Gaussian
 
 _EXPONENTS = np.arange(-16, 28, 2)
 _GRID: FloatArray = np.exp2(_EXPONENTS)  # of λ
@@ -75,6 +72,14 @@ class Prior:
 UNKNOWN = Prior()
 
 
+class Sums(Protocol):
+    """The sums of one model, see `rl.policies.gaussian.Gaussian`."""
+
+    def explained(self, scales: FloatArray) -> tuple[FloatArray, ...]:
+        """Return log det, bᵀA⁻¹b, bᵀA⁻¹x and xᵀA⁻¹x, [K], of features divided by scales [G]."""
+        ...
+
+
 class Evidence:
     """Sums that tell the prior, beside those of the models: of each model's rewards, and of all features.
 
@@ -97,13 +102,13 @@ class Evidence:
         self.powers += np.stack([o.counts @ squares, o.counts @ squares**2])
         self._prior = None
 
-    def prior(self, models: "Sequence[Gaussian]") -> Prior:
+    def prior(self, models: Sequence[Sums]) -> Prior:
         """Return what the models, whose sums have no prior, are to be solved with; computed once after each change."""
         if self._prior is None:
             self._prior = self._learned(models)
         return self._prior
 
-    def _learned(self, models: "Sequence[Gaussian]") -> Prior:
+    def _learned(self, models: Sequence[Sums]) -> Prior:
         n, total, squares = self.rewards.sum(axis=0)
         scales = self._scales()
         if n <= 0 or not len(scales):
