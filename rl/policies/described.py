@@ -263,21 +263,21 @@ class Described(Policy):
             if cell is not None:
                 touched.setdefault(id(cell), (cell, cell.n - o.counts[row], cell.b, []))[3].append(int(row))
         for cell, n, b, rows in touched.values():
-            before = np.zeros(phi.shape[1])
-            before[cell.at] = cell.s
-            after = before + o.counts[rows] @ phi[rows]
+            self._take(cell.at, cell.s, n, b, -1.0)
+            after = o.counts[rows] @ phi[rows]
+            after[cell.at] += cell.s
             cell.b += float(o.rewards[rows].sum())
             cell.at = np.flatnonzero(after)
             cell.s = after[cell.at]
-            self._take(before, n, b, -1.0)
-            self._take(after, cell.n, cell.b, 1.0)
+            self._take(cell.at, cell.s, cell.n, cell.b, 1.0)
 
-    def _take(self, s: FloatArray, n: float, b: float, sign: float) -> None:
-        at = np.flatnonzero(s)
+    def _take(self, at: IntArray, s: FloatArray, n: float, b: float, sign: float) -> None:
+        """Take away what a cell with the sums s at some places stands for, or give it back where the sign is -1."""
         share = sign / (n + self._own)
-        self._S[np.ix_(at, at)] -= share * np.outer(s[at], s[at])
-        self._h[at] -= share * b * s[at]
-        self._g[at] -= share * n * s[at]
+        shared = share * s
+        self._S[at[:, None], at] -= shared[:, None] * s
+        self._h[at] -= b * shared
+        self._g[at] -= n * shared
         self._by_cell += share * np.array([n * n, n * b, b * b])
 
     def _grow(self) -> None:
