@@ -3,10 +3,14 @@
 For each of M models (one for all items, or one for each), r = m + φᵀw + noise, with noise N(0, σ²) and weight j of
 every model N(0, σ²/(λsⱼ²)). Nobody has to say what rewards or features look like:
 
-- m and v are the mean and the variance of all rewards, so that rewards plus 1,000 are learned as the rewards are.
+- v is the variance of all rewards, and m is what they have in common once each model has explained what it can:
+  m = (U + w r̄) / (V + w) with U = Σ (Σr - xᵀA⁻¹b) and V = Σ (n - xᵀA⁻¹x) over the models. It maximises the evidence,
+  with the mean r̄ of all rewards as what one more model was seen to earn once: w = 1 / (1 + h/λ), h as below. The mean
+  alone would be that of what was chosen, which is the best, and make every item that is new look as good.
+  So rewards plus 1,000 are learned as the rewards are.
 - sⱼ² = Σφⱼ⁴ / Σφⱼ² is the size of feature j where it is there: 1 for an indicator, however rare, 3 for a standard
   normal number. So euros are learned as cents are, and no number is so large that it drowns the others.
-- λ, the ratio of noise to signal, and σ² maximise the evidence: σ² = (Q + v) / (n + 1) with Q = Σ (|r - m|² - bᵀA⁻¹b)
+- λ, the ratio of noise to signal, and σ² maximise it too: σ² = (Q + v) / (n + 1) with Q = Σ (|r - m|² - bᵀA⁻¹b)
   over the models, and λ is the grid point with the largest
   -(n + 1)/2 log(Q + v) - Σ ½ log det(A / λ) - ½ (log₂(λ / h) / 4)²; A and b are those of centred rewards and of
   features divided by s, with λ on A's diagonal. The last term is a weak prior around h = mean |φ/s|², where signal
@@ -114,21 +118,27 @@ class Evidence:
         if n <= 0 or not len(scales):
             return Prior(precision=scales**2)
         centre, spread = mean_and_spread(n, total, squares)
-        likely = float(np.log2(max((self.powers[0] / scales**2).sum() / n, _GRID[0])))  # log₂ h
+        size = max(float((self.powers[0] / scales**2).sum() / n), _GRID[0])  # h
+        likely = float(np.log2(size))
         if not spread:
             return Prior(centre, precision=_GRID[np.abs(_EXPONENTS - likely).argmin()] * scales**2)
         some = self._asked(len(scales))
         n, total, squares = self.rewards[some].sum(axis=0)
-        left, log_det = squares - 2 * centre * total + centre**2 * n, np.zeros(len(_GRID))
+        # Of rewards less their mean: Σ |r|² - bᵀA⁻¹b, U and V + w, [K]
+        left, u = squares - 2 * centre * total + centre**2 * n, np.full(len(_GRID), total - centre * n)
+        once = _GRID / (_GRID + size)  # w
+        v, log_det = n + once, np.zeros(len(_GRID))
         for model in some.tolist():
             own, bb, bx, xx = models[model].explained(scales)
             log_det += own
             left = left - (bb - 2 * centre * bx + centre**2 * xx)
-        left = np.maximum(left, 0.0) + spread**2
+            u, v = u - (bx - centre * xx), v - xx
+        v = np.maximum(v, once)  # less is rounding
+        left = np.maximum(left - u**2 / v, 0.0) + spread**2
         value = -0.5 * ((n + 1) * np.log(left) + log_det + ((_EXPONENTS - likely) / _OCTAVES) ** 2)
         best = int(value.argmax())
         noise = float(np.sqrt(left[best] / (n + 1)))
-        return Prior(centre, spread, noise, _GRID[best] * scales**2)
+        return Prior(centre + float(u[best] / v[best]), spread, noise, _GRID[best] * scales**2)
 
     def _scales(self) -> FloatArray:
         """Return s [G], powers of two."""

@@ -52,7 +52,9 @@ def test_log_determinants_and_quadratic_forms_are_those_of_each_ratio() -> None:
 
 @pytest.mark.parametrize(("noise", "size"), [(0.1, 1.0), (1.0, 1.0), (3.0, 0.5)])
 def test_the_prior_is_where_the_evidence_is_largest(noise: float, size: float) -> None:
-    """The marginal likelihood of rewards and of one more that is √v from their mean, at the best σ² of each λ."""
+    """The marginal likelihood at the best m and σ² of each λ: of the rewards, and of one more that is √v from m; and a
+    penalty of m's distance from their mean.
+    """
     o = drawn(200, noise, size)
     policy = Linear(RidgeConfig(), 20)
     policy.update(o)
@@ -60,17 +62,31 @@ def test_the_prior_is_where_the_evidence_is_largest(noise: float, size: float) -
     assert prior.precision is not None
     scales = np.exp2(np.round(np.log2(sizes((o.features**2).sum(axis=0), (o.features**4).sum(axis=0)))))
     scaled = np.vstack([o.features / scales, np.zeros(20)])
-    relative, likelihoods = np.append(o.rewards - o.rewards.mean(), o.rewards.std()), []
+    mean, ones, likelihoods, shifts = o.rewards.mean(), np.append(np.ones(200), 0.0), [], []
     for ratio in _GRID:
         K = np.eye(201) + scaled @ scaled.T / ratio
-        variance = float(relative @ np.linalg.solve(K, relative)) / 201
-        weak = -0.5 * (np.log2(ratio / ((scaled**2).sum() / 200)) / 4) ** 2
+        solved = np.linalg.solve(K, ones)
+        once = 1 / (1 + (scaled**2).sum() / 200 / ratio)
+        shift = solved[:200] @ (o.rewards - mean) / (solved @ ones + once)
+        relative = np.append(o.rewards - mean - shift, o.rewards.std())
+        variance = float(relative @ np.linalg.solve(K, relative) + once * shift**2) / 201
+        weak = -0.5 * (np.log2(ratio / ((scaled**2).sum() / 200)) / 4) ** 2 - once * shift**2 / (2 * variance)
         likelihoods.append(multivariate_normal(np.zeros(201), variance * K).logpdf(relative) + weak)
-    best = _GRID[int(np.argmax(likelihoods))]
-    np.testing.assert_allclose(prior.precision, best * scales**2)
+        shifts.append(shift)
+    best = int(np.argmax(likelihoods))
+    np.testing.assert_allclose(prior.precision, _GRID[best] * scales**2)
     of_prior = o.rewards.var() / 201  # one observation's worth of all the rewards' variance
     assert prior.noise_sd == pytest.approx(np.sqrt(noise**2 + of_prior), rel=0.15)
-    assert prior.centre == pytest.approx(o.rewards.mean())
+    assert prior.centre == pytest.approx(mean + shifts[best])
+    assert prior.centre == pytest.approx(5, abs=4 * noise / np.sqrt(200))
+
+
+def test_what_an_item_that_was_chosen_often_earns_is_not_what_a_new_one_is_taken_to_earn() -> None:
+    """Two items earn 1 and 0, one was seen 100 times as often: (1 + 0 + .99) / 3, with the mean as a third item's."""
+    policy = PerItem(LinearThompsonConfig(models="per_item"), 1, 3)
+    items = np.array([1] * 1_000 + [2] * 10)
+    policy.update(seen(np.ones((1_010, 1)), (items == 1).astype(np.float64), items))
+    assert policy.prior.centre == pytest.approx(0.663, abs=0.005)
 
 
 def test_the_noise_of_many_items_is_one() -> None:

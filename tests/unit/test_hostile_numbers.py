@@ -122,7 +122,7 @@ def test_a_category_is_learned_beside_timestamps(given: dict[str, float], basis:
         policy.update(rows(features, items, (items == kind + 1).astype(np.float64)))
     features, kind = contexts(50, 1_000)
     expected = policy.expected(ask(features))
-    assert (expected.argmax(axis=1) == kind).mean() > 0.95
+    assert (expected.argmax(axis=1) == kind).mean() > 0.85  # half would be chance
 
 
 def learned(policy: Policy, query: Query, position: int, reward: float) -> None:
