@@ -80,7 +80,7 @@ def save_versions(home: Path, encoder: CustomerEncoder) -> dict[str, Artefact]:
     """Register policies of random weights, the first as the champion, and return them by digest."""
     settings, found = Settings(home=home, store=None, archive=None), {}
     for number in range(VERSIONS):
-        config = RidgeConfig()
+        config = RidgeConfig(noise_sd=1.0)
         policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
         weights = np.random.default_rng(number).standard_normal(encoder.n_features)
         policy.load_state_dict({"A": np.eye(encoder.n_features), "b": weights})

@@ -88,11 +88,19 @@ def test_a_retry_gets_the_same_decision(client: TestClient, store: Store) -> Non
 
 
 def test_a_retry_is_answered_even_when_the_request_could_not_be_any_more(client: TestClient) -> None:
-    first = client.post("/v1/recommend", json={"k": 1, "decision_id": "d"}).json()
-    gone = {"k": 1, "decision_id": "d", "policy": "retired"}
-    assert client.post("/v1/recommend", json=gone).json() == first
-    unknown = client.post("/v1/recommend", json=[gone, {**gone, "decision_id": "new"}])
+    ask = {"k": 1, "decision_id": "d", "user_id": "ann", "candidates": ["lamp"], "filter": {"exclude_bought": True}}
+    first = client.post("/v1/recommend", json=ask).json()
+    client.post("/v1/feedback", json={"decision_id": "d", "kind": "purchase"}).raise_for_status()
+    assert client.post("/v1/recommend", json=ask).json()["items"] == first["items"]
+    unknown = client.post("/v1/recommend", json=[ask, {**ask, "decision_id": "new"}])
     assert unknown.json()["error"]["code"] == "unanswerable"
+
+
+def test_a_request_for_another_policy_is_no_retry(client: TestClient) -> None:
+    client.post("/v1/recommend", json={"k": 1, "decision_id": "d"}).raise_for_status()
+    other = client.post("/v1/recommend", json={"k": 1, "decision_id": "d", "policy": "retired"})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
+    assert "policy" in other.json()["error"]["message"]
 
 
 def test_without_exploration_the_best_is_certain(client: TestClient) -> None:

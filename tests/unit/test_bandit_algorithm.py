@@ -223,7 +223,7 @@ def test_the_buffers_are_the_policys_arrays_in_full_precision() -> None:
     one, other = module(), module()
     one.learn(some())
     buffers = dict(one.named_buffers())
-    assert buffers.keys() == {"learned.A", "learned.b"}
+    assert buffers.keys() == {f"learned.{name}" for name in ("A", "b", "x", "rewards", "powers")}
     assert all(buffer.dtype == torch.float64 for buffer in buffers.values())
     other.set_state(one.get_state())
     same(one.acting_policy().state_dict(), other.acting_policy().state_dict())

@@ -164,8 +164,8 @@ def test_what_nobody_has_told_of_is_available() -> None:
         ({"features": {"price": float("nan")}}, "price must be a number from"),
         ({"features": {"a": [{"b": float("inf")}]}}, r"a\[0\]\.b must be a number from"),
         ({"features": {"name": "\ud800"}}, "valid"),
-        ({"item_id": ""}, "at least 1 character"),
-        ({"categories": [""]}, "at least 1 character"),
+        ({"item_id": ""}, "an id is a text of 1 to 256 characters"),
+        ({"categories": [""]}, "an id is a text of 1 to 256 characters"),
         ({"colour": "red"}, "Extra inputs"),
     ],
 )

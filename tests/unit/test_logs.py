@@ -122,7 +122,8 @@ def test_the_key_is_named_and_not_shown(log: io.StringIO, tmp_path: Any) -> None
     get("/v1/files/x", api, authorization=f"Bearer {token}x")
     get(f"/v1/{token}", api, authorization=f"Bearer {token}")
     store.close()
-    first, second, third = lines(log)
+    new, first, second, third = lines(log)
+    assert new["message"].endswith("is a new log")
     assert (first["key"], first["status"]) == (token.split("_")[1], 200)
     assert (second["status"], second["error"]) == (401, "unauthorized")
     assert "key" not in second

@@ -372,9 +372,12 @@ def test_a_reset_without_a_seed_goes_on() -> None:
     assert not np.array_equal(first["features"], second["features"])
 
 
-def test_a_list_of_seeds_is_refused() -> None:
-    with pytest.raises(ValueError, match="takes one seed, got a list of 6"):
-        env().reset(seed=[1, 2, 3, 4, 5, 6])
+def test_a_list_of_seeds_has_one_for_each_episode() -> None:
+    first, again = env().reset(seed=[1, 2, 3, 4, 5, 6])[0], env().reset(seed=[1, 2, 3, 4, 5, 6])[0]
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+    with pytest.raises(ValueError, match="seed"):
+        env().reset(seed=[1, 2])
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.aggregation} {spec.default}")

@@ -127,7 +127,8 @@ def test_it_learns_on_from_what_came_from_another_process(shop: Shop) -> None:
 
 def test_it_learns_without_a_context_too(shop: Shop) -> None:
     for _ in range(5):
-        shop.reward(shop.rank("a", contextFeatures=None), 1)
+        for action, earned in (("a", 1), ("b", 0)):
+            shop.reward(shop.rank(action, contextFeatures=None), earned)
         shop.loop.learn()
     assert shop.rank("a", contextFeatures=None).scores[0] > 0.5
     assert shop.rank("b", contextFeatures=[]).scores[0] < 0.5

@@ -86,7 +86,7 @@ def test_popularity_ranks_by_popularity_whoever_asks() -> None:
 
 def test_each_customer_is_ranked_for_himself() -> None:
     """A policy that pays for what was bought before: ann never bought a vase, cat neither lamp nor bowl."""
-    policy = Linear(RidgeConfig(), ENCODER.n_features)
+    policy = Linear(RidgeConfig(noise_sd=1.0), ENCODER.n_features)
     weights = np.zeros(ENCODER.n_features)
     weights[-2] = 1.0
     policy.load_state_dict({"A": np.eye(ENCODER.n_features), "b": weights})
