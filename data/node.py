@@ -32,7 +32,7 @@ from pydantic import (
 )
 
 from data.dialect import Csv, Declaration, Text
-from data.errors import DataError
+from data.errors import DataError, reason
 
 NODES = Path(__file__).parent / "nodes"
 
@@ -252,5 +252,5 @@ def load_node(name_or_path: str | Path) -> NodeSpec:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a TOML file: {error}") from error
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'node'}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'node'}: {reason(fault)}" for fault in error.errors()]
         raise DataError(f"{path} does not declare a node: {'; '.join(faults)}") from error

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
+from data.errors import reason
 from data.schema import PolicyName
 from data.settings import Settings
 
@@ -72,7 +73,7 @@ def load(model: type[C], arguments: Sequence[str]) -> C:
     except ValidationError as error:
         for mistake in error.errors():
             where = ".".join(str(part) for part in mistake["loc"])
-            print(f"{where}: {mistake['msg']}, got {mistake['input']!r}", file=sys.stderr)
+            print(f"{where}: {reason(mistake)}, got {mistake['input']!r}", file=sys.stderr)
         raise SystemExit(2) from error
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from data.errors import reason
 from rl.exploration import EpsilonGreedy, ExplorerConfig, Softmax, SquareCB, Votes
 from rl.policies.described_config import DescribedConfig
 
@@ -120,7 +121,7 @@ def config_of(arguments: str) -> DescribedConfig:
     except ValidationError as error:
         said = {"samples": next((name for name in _VOTES if name in given), "--samples")}
         faults = [
-            f"{said.get(str(name := fault['loc'][0]), f'--{name}')} {fault['msg']}, got {fault['input']!r}"
+            f"{said.get(str(name := fault['loc'][0]), f'--{name}')} {reason(fault)}, got {fault['input']!r}"
             for fault in error.errors()
         ]
         raise ArgumentsError("; ".join(faults)) from error

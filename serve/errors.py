@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from data.database import StoreError, StoreUnavailable
 from data.described import FeatureError
+from data.errors import reason
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve import exchange
@@ -182,7 +183,7 @@ def failure_of(error: Exception) -> Failure:
         case RequestValidationError():
             first = error.errors()[0]
             parts = (str(part) for part in first["loc"] if part not in ("body", *FORMS))
-            return Failure("invalid_request", str(first["msg"]), ".".join(parts) or None)
+            return Failure("invalid_request", reason(first), ".".join(parts) or None)
         case PolicyError():
             return Failure("unanswerable", str(error))
         case FeatureError():

@@ -6,6 +6,7 @@ from fastapi import Path, Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 
+from data.errors import reason
 from data.schema import ID_LENGTH, Id
 from serve.errors import Refused
 
@@ -47,4 +48,4 @@ def idempotency_key(request: Request) -> str | None:
     except UnicodeDecodeError:
         raise Refused("invalid_request", "it is not UTF-8", "Idempotency-Key") from None
     except ValidationError as error:
-        raise Refused("invalid_request", error.errors()[0]["msg"], "Idempotency-Key") from None
+        raise Refused("invalid_request", reason(error.errors()[0]), "Idempotency-Key") from None

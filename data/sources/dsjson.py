@@ -16,7 +16,7 @@ from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json, to_json
 
 from data.attribution import Outcome
-from data.errors import DataError
+from data.errors import DataError, reason
 from data.schema import CONTEXT_TIME, Decision, Feedback, check_ids
 from data.sources.dsjson_features import check_features, readable
 from data.sources.dsjson_others import Repeats, decision_of, observation_of
@@ -147,7 +147,7 @@ def from_line(
     try:
         line = _read(row, raw, loop, time, repeats)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'decision'}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'decision'}: {reason(fault)}" for fault in error.errors()]
         raise DataError("; ".join(faults)) from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"a part is missing or of another type: {type(error).__name__} {error}") from error

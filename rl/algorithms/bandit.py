@@ -31,6 +31,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.search.sample import Categorical
 from ray.tune.search.variant_generator import parse_spec_vars
 
+from data.errors import reason
 from rl.algorithms.bandit_learner import BanditLearner, as_batch
 from rl.algorithms.bandit_module import POLICY, BanditModule
 from rl.policies import LinearThompsonConfig, PolicyConfig
@@ -125,7 +126,7 @@ def described(policy: PolicyConfig | dict[str, Any]) -> PolicyConfig:
     try:
         return TypeAdapter[PolicyConfig](PolicyConfig).validate_python(policy)
     except ValidationError as error:
-        mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()]
+        mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {reason(mistake)}" for mistake in error.errors()]
         raise ValueError(f"policy: {'; '.join(mistakes)}, got {policy!r}") from error
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from data.errors import reason
 from rl.networks.graph import all_used, distinct, known, network_order, networks_used
 from rl.networks.inputs import Described, Embedding, Input, Name, NetworkError, NumericInput
 from rl.networks.nodes import Node, Output, SubNetwork
@@ -69,11 +70,10 @@ def parse(data: Mapping[str, object]) -> NetworkDescription:
     try:
         return NetworkDescription.model_validate(data)
     except ValidationError as error:
-        raise NetworkError("\n".join(_line(mistake["loc"], mistake["msg"]) for mistake in error.errors())) from error
+        raise NetworkError("\n".join(_line(mistake["loc"], reason(mistake)) for mistake in error.errors())) from error
 
 
 def _line(place: tuple[int | str, ...], message: str) -> str:
-    message = message.removeprefix("Value error, ")
     return f"{'.'.join(str(part) for part in place)}: {message}" if place else message
 
 

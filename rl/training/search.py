@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from data.errors import reason
 from data.schema import PolicyName
 from rl.config import Config, read
 from rl.training.errors import TrainingError
@@ -73,7 +74,7 @@ class Tuning(Config):
         except UnknownKindError as error:
             raise TrainingError(f"{self.experiment}: {error}") from error
         except ValidationError as error:
-            mistakes = [f"{'.'.join(map(str, m['loc']))}: {m['msg']}, got {m['input']!r}" for m in error.errors()]
+            mistakes = [f"{'.'.join(map(str, m['loc']))}: {reason(m)}, got {m['input']!r}" for m in error.errors()]
             raise TrainingError("\n".join(f"{self.experiment}: {mistake}" for mistake in mistakes)) from error
         if not isinstance(experiment, SimulatorExperiment):
             raise TrainingError(f"{self.experiment}: kind {values.get('kind', RETAIL)} has no evaluation to search by")

@@ -161,7 +161,7 @@ def test_a_number_beyond_the_bound_is_refused_and_the_largest_within_is_learned(
     assert refused.status_code == 422
     error = refused.json()["error"]
     assert (error["code"], error["where"]) == ("invalid_request", "context")
-    assert error["message"] == f"Value error, x must be a number from -1e+15 to 1e+15, got {shown}"
+    assert error["message"] == f"x must be a number from -1e+15 to 1e+15, got {shown}"
     for n in range(3):
         ask = {"k": 1, "candidates": ["a", "b"], "context": {"x": 1e15, "y": -(10**15)}, "decision_id": f"d{n}"}
         assert client.post("/v1/recommend", json=ask).status_code == 200

@@ -93,7 +93,7 @@ def test_help_lists_the_kinds_and_each_kind_its_fields(capsys: pytest.CaptureFix
         (["--dqn.lr", "0"], "dqn.lr: Input should be greater than 0"),
         (["--dqn.gamma", "1.5"], "dqn.gamma: Input should be less than or equal to 1"),
         (["--dqn.loss", "mae"], "dqn.loss: Input should be 'mse' or 'huber'"),
-        (["--dqn.network.heads", "3"], "dqn.network: Value error, heads must divide the width"),
+        (["--dqn.network.heads", "3"], "dqn.network: heads must divide the width"),
         (["--env_steps", "0"], "env_steps: Input should be greater than or equal to 1"),
         (["--evaluation.episodes", "1"], "evaluation.episodes: Input should be greater than or equal to 2"),
         (["--name", "../up"], "name: String should match pattern"),

@@ -264,7 +264,7 @@ def test_an_event_id_that_is_another_interfaces_decision(client: TestClient, loo
 BAD = {"id": "a", "features": [{"f": 1}]}
 COUNT = f"Action count should be between 1 and {MAX_ACTIONS}."
 FEATURE = "Every action should have at least one non-null action feature."
-NUMBER = "Value error, [0].f must be a number from -1e+15 to 1e+15, got"
+NUMBER = "[0].f must be a number from -1e+15 to 1e+15, got"
 BASELINE = "Each slot must contain a unique BaselineAction with an ID corresponding to an element of Actions."
 
 

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
+from data.errors import reason
 from serve import exchange
 from serve.api.personalizer.dialects import PREFIX, Dialect, of_path
 from serve.body import JsonRoute
@@ -77,7 +78,7 @@ class PersonalizerRoute(JsonRoute):
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
                 named = f"{where}: " if where else ""
-                raise Refusal(code, f"{named}{first['msg']}", where or None) from error
+                raise Refusal(code, f"{named}{reason(first)}", where or None) from error
 
         return checked
 
