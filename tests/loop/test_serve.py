@@ -127,17 +127,17 @@ def test_what_was_learned_changes_the_answers(server: Server) -> None:
 
 def test_the_personalizer_loop_learns_and_is_configured_in_all_replicas(server: Server) -> None:
     client, version = server.client, "/personalizer/v1.1-preview.3"
-    body = {"actions": [{"id": "a", "features": [{"f": 1}]}]}
-    for _ in range(10):
-        event = client.post(f"{version}/rank", json=body).json()["eventId"]
-        assert client.post(f"{version}/events/{event}/reward", json={"value": 1}).status_code == 204
+    actions = [{"id": "a", "features": [{"f": 1}]}, {"id": "b", "features": [{"f": 2}]}]
+    for number in range(20):
+        action, earned = actions[number % 2], 1 - number % 2
+        event = client.post(f"{version}/rank", json={"actions": [action]}).json()["eventId"]
+        assert client.post(f"{version}/events/{event}/reward", json={"value": earned}).status_code == 204
     configuration = client.get(f"{version}/configurations/service").json()
     changed = {**configuration, "explorationPercentage": 0.5}
     assert client.put(f"{version}/configurations/service", json=changed).status_code == 200
-    body["actions"].append({"id": "b", "features": [{"f": 2}]})
 
     def learned_and_told() -> bool:  # by whichever replicas answer
-        answers = [client.post(f"{version}/rank", json=body).json()["ranking"] for _ in range(10)]
+        answers = [client.post(f"{version}/rank", json={"actions": actions}).json()["ranking"] for _ in range(10)]
         probabilities = [{one["id"]: one["probability"] for one in ranking} for ranking in answers]
         return all(0.25 <= p["b"] < p["a"] for p in probabilities)
 
