@@ -39,8 +39,11 @@ Scalar: TypeAlias = Annotated[
 ]
 """A value in a context or a record: what JSON, Arrow and SQL all hold without loss."""
 
-ID_PATTERN: Final = r"^\P{Cc}+$"
-"""No line breaks or other control characters: an id stands in paths, headers, files and lines of logs."""
+ID_PATTERN: Final = r"^[^\u0000-\u001f\u007f-\u009f]+$"
+"""No line breaks or other control characters: an id stands in paths, headers, files and lines of logs.
+
+Spelt out, as not every reader of a JSON schema knows Unicode's categories.
+"""
 ID_LENGTH: Final = 256
 
 Id = Annotated[

@@ -61,6 +61,8 @@ def ray_environment(drain_s: float, first_port: int | None = None) -> dict[str, 
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": f"{drain_s:g}",
+        # A manager that is slow to start has not failed: Serve would end it meanwhile, and its own start with it.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         # An HAProxy that died is missed at the third check.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",

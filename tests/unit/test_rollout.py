@@ -175,4 +175,4 @@ def test_no_gradient_is_kept() -> None:
 
 def test_what_it_cannot_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="samples by the policy's own exploration only, not by random actions"):
-        runner().sample(num_episodes=1, random_actions=True)
+        runner().sample(num_episodes=1, random_actions=True)  # type: ignore[call-overload]
