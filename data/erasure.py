@@ -24,8 +24,8 @@ from data.schema import Reject
 from data.scrub import scrub
 from data.staging import KINDS, write_part
 from data.state import ERASURES, USERS
-from data.store import VALUES_PER_SELECT, Store
-from data.tables import DECISIONS, EVENTS, FEEDBACK, REJECTS
+from data.store import Store
+from data.tables import DECISIONS, EVENTS, FEEDBACK, REJECTS, chunks
 
 
 def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
@@ -52,8 +52,7 @@ def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
         }
         counts = {name: connection.execute(deletion).rowcount for name, deletion in deletions.items()}
         naming = list(_rejects_naming(connection, user_id))
-        for start in range(0, len(naming), VALUES_PER_SELECT):
-            chunk = naming[start : start + VALUES_PER_SELECT]
+        for chunk in chunks(naming):
             connection.execute(sa.delete(rejects).where(rejects.c.seq.in_(chunk)))
         counts["rejects"] = len(naming)
         if rows := sum(counts.values()):

@@ -1,7 +1,7 @@
 """What a learner reads of the log as it grows: positions and times of what is new, whole rows only of what is due."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from data.schema import Decision, Feedback
-from data.store import VALUES_PER_SELECT, Store
-from data.tables import DECISIONS, EPOCH, FEEDBACK, MICROSECOND
+from data.store import Store
+from data.tables import DECISIONS, EPOCH, FEEDBACK, MICROSECOND, chunks
 from data.unreadable import Fault, read
 
 
@@ -53,8 +53,13 @@ def _bytes(column: sa.Column[Any]) -> sa.ColumnElement[bytes]:
     return sa.cast(sa.type_coerce(column, sa.Text), sa.LargeBinary)
 
 
-def _text(value: Any) -> Any:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+def _rows(store: Store, query: sa.Select[Any]) -> list[list[Any]]:
+    """Read the rows of a query whose texts are selected as `_bytes`."""
+    with store.reading() as connection:
+        return [
+            [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
+            for row in connection.execute(query)
+        ]
 
 
 def new_decisions(
@@ -76,10 +81,8 @@ def new_decisions(
     about = sa.and_(f.decision_id == d.decision_id, f.loop.concat("") == d.loop, f.seq + 0 <= heard_until)
     columns: list[sa.ColumnElement[Any]] = [d.seq, _whole(d.time), sa.exists(sa.select(1).where(about))]
     columns += [_bytes(d.decision_id), _bytes(d.user_id), _bytes(d.slate)] if shown else []
-    where = [d.loop == loop, d.seq > after, *([d.seq <= until] if until is not None else [])]
-    with store.reading() as connection:
-        rows = connection.execute(sa.select(*columns).where(*where).order_by(d.seq).limit(limit))
-        return [SeenDecision(*row[:3], *map(_text, row[3:])) for row in rows]
+    query = sa.select(*columns).where(*DECISIONS.between(after, until, loop)).order_by(d.seq).limit(limit)
+    return [SeenDecision(*row) for row in _rows(store, query)]
 
 
 def new_feedback(
@@ -99,11 +102,9 @@ def new_feedback(
     about = sa.and_(d.decision_id == f.decision_id, d.loop.concat("") == f.loop)
     columns: list[sa.ColumnElement[Any]] = [f.seq, _whole(f.received_at), d.seq]
     columns += [_bytes(f.decision_id), _bytes(f.item_id), _bytes(f.kind), f.value] if told else []
-    where = [f.loop == loop, f.seq > after, *([f.seq <= until] if until is not None else [])]
-    joined = FEEDBACK.table.outerjoin(DECISIONS.table, about)
-    with store.reading() as connection:
-        rows = connection.execute(sa.select(*columns).select_from(joined).where(*where).order_by(f.seq).limit(limit))
-        return [SeenFeedback(*row[:3], *map(_text, row[3:])) for row in rows]
+    query = sa.select(*columns).select_from(FEEDBACK.table.outerjoin(DECISIONS.table, about))
+    query = query.where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
+    return [SeenFeedback(*row) for row in _rows(store, query)]
 
 
 def last_feedback(store: Store, loop: str) -> int:
@@ -118,7 +119,7 @@ def decision_ids(store: Store, seqs: Collection[int]) -> dict[int, str]:
     """Return the ids of the decisions at log positions; those that are gone are left out."""
     columns, found = DECISIONS.table.c, dict[int, str]()
     with store.reading() as connection:
-        for chunk in _chunks(sorted(seqs)):
+        for chunk in chunks(sorted(seqs)):
             query = sa.select(columns.seq, columns.decision_id).where(columns.seq.in_(chunk))
             found |= {seq: decision_id for seq, decision_id in connection.execute(query)}
     return found
@@ -130,7 +131,7 @@ def whole_decisions(
     """Return the decisions at log positions, in their order, without some fields; those that are gone are left out."""
     found, faults = list[tuple[int, Decision]](), list[Fault]()
     with store.reading() as connection:
-        for chunk in _chunks(sorted(seqs)):
+        for chunk in chunks(sorted(seqs)):
             query = DECISIONS.select(without=without).where(DECISIONS.table.c.seq.in_(chunk))
             found += read(connection, DECISIONS, query.order_by(DECISIONS.table.c.seq), faults)
     return found, faults
@@ -143,7 +144,7 @@ def whole_feedback(
     columns, faults = FEEDBACK.table.c, list[Fault]()
     grouped: dict[str, list[tuple[int, Feedback]]] = {}
     with store.reading() as connection:
-        for chunk in _chunks(list(decision_ids)):
+        for chunk in chunks(decision_ids):
             query = FEEDBACK.select().where(columns.decision_id.in_(chunk), columns.seq + 0 <= until)
             for seq, report in read(connection, FEEDBACK, query.order_by(columns.seq), faults):
                 if not isinstance(report.value, int | float) or not math.isfinite(report.value):
@@ -187,7 +188,3 @@ def time_of(us: int) -> datetime:
     """Return microseconds since 1970 UTC as a time, the first or last there is where they are beyond all."""
     earliest, latest = -62_135_596_800_000_000, 253_402_300_799_999_999
     return EPOCH + timedelta(microseconds=max(earliest, min(us, latest)))
-
-
-def _chunks(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[start : start + VALUES_PER_SELECT] for start in range(0, len(values), VALUES_PER_SELECT)]

@@ -12,7 +12,8 @@ from sqlalchemy.dialects.sqlite import insert
 from data.described import FeatureObject
 from data.schema import Id, Record, UtcTime
 from data.state import ITEMS
-from data.store import VALUES_PER_SELECT, Store
+from data.store import Store
+from data.tables import chunks
 from data.unreadable import UNREADABLE, pass_on, reason_of, say
 
 
@@ -132,9 +133,9 @@ def _record(row: "sa.Row[Any]") -> StoredItem:
 
 
 def _select(connection: sa.Connection, item_ids: Collection[str]) -> "dict[str, sa.Row[Any]]":
-    ids, found = list(item_ids), dict[str, "sa.Row[Any]"]()
-    for start in range(0, len(ids), VALUES_PER_SELECT):
-        query = sa.select(ITEMS).where(ITEMS.c.item_id.in_(ids[start : start + VALUES_PER_SELECT]))
+    found = dict[str, "sa.Row[Any]"]()
+    for ids in chunks(item_ids):
+        query = sa.select(ITEMS).where(ITEMS.c.item_id.in_(ids))
         found |= {row.item_id: row for row in connection.execute(query)}
     return found
 

@@ -1,6 +1,6 @@
 """The log: decisions, feedback, events, rejects and versions in SQLite, each record once by its key."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,10 +21,9 @@ from data.tables import (
     Key,
     Log,
     R,
+    chunks,
 )
 from data.unreadable import Fault, read
-
-VALUES_PER_SELECT = 10_000  # SQLite binds at most 32,766 values in a statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +98,14 @@ class Store(Database):
         `without` names fields that are not read, for speed: they are empty tuples in what is returned. `faults` gets
         the rows that cannot be read back, here and where else it is taken.
         """
-        where = _after(DECISIONS, after, loop, until)
+        where = DECISIONS.between(after, until, loop)
         return self._select(DECISIONS, *where, limit=limit, without=without, faults=faults)
 
     def feedback(
         self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
     ) -> list[tuple[int, Feedback]]:
         """Return the feedback after a log position, up to another, with their positions: `limit` at most."""
-        return self._select(FEEDBACK, *_after(FEEDBACK, after, loop, until), limit=limit)
+        return self._select(FEEDBACK, *FEEDBACK.between(after, until, loop), limit=limit)
 
     def versions(self, fold_id: str) -> list[Version]:
         """Return the steps of a fold, in their order."""
@@ -183,14 +182,6 @@ class Store(Database):
             return read(connection, log, query, faults)
 
 
-def _after(log: Log[Any], after: int, loop: str | None, until: int | None) -> list[sa.ColumnElement[bool]]:
-    columns = log.table.c
-    where = [columns.seq > after]
-    where += [columns.loop == loop] if loop is not None else []
-    where += [columns.seq <= until] if until is not None else []
-    return where
-
-
 def _insert(
     connection: sa.Connection, log: Log[Any], batch: Sequence[AnyRecord], now: datetime, received: bool
 ) -> list[Stored]:
@@ -219,7 +210,7 @@ def _orphans(connection: sa.Connection, feedback: Collection[Feedback]) -> set[s
     """Return the decision ids among the feedback's that the log does not have."""
     wanted = {item.decision_id for item in feedback}
     column = DECISIONS.table.c.decision_id
-    for ids in _chunks(list(wanted)):
+    for ids in chunks(frozenset(wanted)):
         wanted.difference_update(connection.execute(sa.select(column).where(column.in_(ids))).scalars())
     return wanted
 
@@ -245,12 +236,7 @@ def _select_in(
     faults: list[Fault] | None = None,
 ) -> list[tuple[int, R]]:
     found: list[tuple[int, R]] = []
-    for chunk in _chunks(list(values)):
+    for chunk in chunks(values):
         query = log.select().where(column.in_(chunk), *where).order_by(log.table.c.seq)
         found += read(connection, log, query, faults)
     return found
-
-
-def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), VALUES_PER_SELECT):
-        yield values[start : start + VALUES_PER_SELECT]

@@ -1,9 +1,10 @@
 """The tables of the log and how a record becomes a row and back. Who writes and reads them is store.py."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from data.schema import Decision, Event, Features, Feedback, Reject, Rules, Slot
 AnyRecord: TypeAlias = Decision | Feedback | Event | Reject | Version
 Key: TypeAlias = tuple[str, ...]
 R = TypeVar("R", bound=AnyRecord)
+V = TypeVar("V")
 
 SCHEMA_VERSION = 3
 """Raise it with every change of a table: a store written by another version is refused, not misread."""
@@ -24,6 +26,14 @@ SCHEMA_VERSION = 3
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 METADATA = sa.MetaData()
+_VALUES = 10_000  # SQLite binds at most 32,766 in a statement
+
+
+def chunks(values: Collection[V]) -> Iterator[list[V]]:
+    """Yield the values by as many as a statement can name."""
+    left = iter(values)
+    while chunk := list(islice(left, _VALUES)):
+        yield chunk
 
 
 class Time(TypeDecorator[datetime]):
@@ -99,6 +109,14 @@ class Log(Generic[R]):
     def insertion(self) -> sa.Insert:
         """What inserts those of some records that are new, and returns the position and the key of each."""
         return insert(self.table).on_conflict_do_nothing().returning(self.table.c.seq, *self.key)
+
+    def between(self, after: int, until: int | None, loop: str | None) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions of rows after a log position, up to another (None: the newest), of one loop or all."""
+        columns = self.table.c
+        where = [columns.seq > after]
+        where += [columns.seq <= until] if until is not None else []
+        where += [columns.loop == loop] if loop is not None else []
+        return where
 
     def select(self, *, without: Collection[str] = ()) -> sa.Select[Any]:
         """Return a query for `read`, of all columns but some."""

@@ -11,11 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.tables import Log, R
+from data.tables import Log, R, chunks
 
 UNREADABLE = (ValueError, TypeError, OverflowError, AttributeError, KeyError, sa.exc.OperationalError)
 """What reading a damaged row raises; of the last only that SQLite cannot decode a text."""
-_AT_ONCE = 10_000  # positions in a statement
 
 _log = logging.getLogger("raycommend.store")
 
@@ -61,8 +60,7 @@ def _read_apart(
     """Read rows by halves, down to the one that cannot be read."""
     seq, rows = log.table.c.seq, list[tuple[int, R]]()
     try:
-        for start in range(0, len(seqs), _AT_ONCE):
-            chunk = seqs[start : start + _AT_ONCE]
+        for chunk in chunks(seqs):
             rows += log.read(connection.execute(query.where(seq.in_(chunk))))
         found += rows
         return
