@@ -42,34 +42,29 @@ class Guard:
             What was learned, None where nothing was, and each outcome that was left out with the reason.
         """
         good, failed = list(outcomes), list[Failed]()
-        if not good:
-            return None, failed
+        for work in (self._encode, self._try):
+            observations, error = self._learn_together(good)
+            if error is None:
+                return observations, failed
+            good, worse = apart(good, work)
+            failed += worse
+        observations, error = self._learn_together(good)
+        if error is not None:  # each alone, but not all together
+            failed += [(outcome, error) for outcome in good]
+        return observations, failed
+
+    def _learn_together(self, outcomes: Sequence[Learnable]) -> tuple[Observations | None, Exception | None]:
+        """Learn all of some outcomes or none; returns what was learned, if anything, and why not if that failed."""
+        if not outcomes:
+            return None, None
         try:
-            observations = self._encode(good)
-        except PASSING:
-            raise
-        except Exception:  # whatever it is, it is some outcome's, and said
-            good, failed = apart(outcomes, self._encode)
-            if not good:
-                return None, failed
-            observations = self._encode(good)
-        try:
+            observations = self._encode(outcomes)
             self._update(observations)
         except PASSING:
             raise
-        except Exception:  # whatever it is, it is some outcome's, and said
-            good, worse = apart(good, self._try)
-            failed += worse
-            if not good:
-                return None, failed
-            observations = self._encode(good)
-            try:
-                self._update(observations)
-            except PASSING:
-                raise
-            except Exception as error:  # each alone, but not all together: none is learned
-                return None, failed + [(outcome, error) for outcome in good]
-        return observations, failed
+        except Exception as error:  # whatever it is, it is some outcome's, and said
+            return None, error
+        return observations, None
 
     def _encode(self, outcomes: Sequence[Learnable]) -> Observations:
         return encode(outcomes, self._encoder)

@@ -231,6 +231,29 @@ def test_an_update_that_fails_takes_nothing_down(
     assert state(following, "rfm_bandit")["sums"].sum() == pytest.approx(7.0 + 10.0 + 15.0)
 
 
+class Choking(RFMBandit):
+    """Learns two purchases, but not at once."""
+
+    def update(self, observations: Observations) -> None:
+        if (observations.rewards == 5.0).sum() > 1:
+            raise RuntimeError("one at a time")
+        super().update(observations)
+
+
+def test_what_can_be_learned_alone_only_is_left_out_together(log: Written, encoder: CustomerEncoder) -> None:
+    choking = untrained(encoder, "rfm_bandit")
+    choking.policy.__class__ = Choking
+    following = learner(log, encoder, choking=choking)
+    for kind in ("purchase", "click", "purchase"):
+        log.report(log.decide(), kind)
+    following.poll()
+    assert listed(following) == {("decisions", seq, "choking") for seq in (1, 2, 3)}
+    assert (learned(following), state(following, "choking")["counts"].sum()) == (6, 0)
+    log.report(log.decide())
+    following.poll()
+    assert state(following, "choking")["counts"].sum() == 2
+
+
 @pytest.mark.parametrize("kept", [1, 7, 20_000])
 def test_a_policy_comes_back_to_what_it_was_bit_by_bit(
     log: Written, kept: int, monkeypatch: pytest.MonkeyPatch
