@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import data.state as _state  # noqa: F401 - declares its tables
-from data.database import Database
+from data.database import Database, StoreError
 from data.schema import Decision, Event, Feedback, Reject, Version
 from data.tables import (
     DECISIONS,
@@ -56,7 +56,8 @@ class Store(Database):
         A known key changes nothing; of several records with one key the first is stored. `received_at` is set here,
         to one time for the whole transaction; with `received` only where a record has none: it comes from another log,
         which received it then. Raises StoreUnavailable if the database cannot commit now, StoreError
-        (or the driver's ValueError or OverflowError) if a record does not fit a row; then nothing is written.
+        (or the driver's ValueError or OverflowError) if a record does not fit a row, or the row of its key cannot be
+        read back; then nothing is written.
         """
         if not records:
             return []
@@ -197,6 +198,8 @@ def _insert(
     known = _select_keys(connection, log, (key for key in sent if key not in new))
     held: dict[Key, tuple[int, AnyRecord]] = {key: (seq, sent[key]) for key, seq in new.items()}
     held |= {log.key_of(record): (seq, record) for seq, record in known}
+    if lost := [key for key in sent if key not in held]:
+        raise StoreError(f"{log.table.name} has {'/'.join(lost[0])!r} already, in a row that cannot be read back")
     orphans = _orphans(connection, [record for _, record in held.values() if isinstance(record, Feedback)])
     answers = []
     for key in keys:

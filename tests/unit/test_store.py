@@ -153,6 +153,19 @@ def test_a_known_key_returns_what_was_stored_first(store: Store, clock: Clock) -
     assert store.counts() == {"decisions": 1, "feedback": 1, "events": 1, "rejects": 1, "versions": 0}
 
 
+def test_a_retry_of_what_cannot_be_read_back_is_refused_by_name(store: Store) -> None:
+    store.insert([decision("d1")])
+    with store.writing() as connection:
+        connection.exec_driver_sql("UPDATE decisions SET slate = '{'")
+    with pytest.raises(StoreError, match="decisions has 'd1' already, in a row that cannot be read back"):
+        store.insert([decision("d0"), decision("d1")])
+    assert store.counts()["decisions"] == 1
+    refused, stored = commit_together(store, [[decision("d1")], [decision("d2")]])
+    assert isinstance(refused, StoreError)
+    assert isinstance(stored, list)
+    assert [row.inserted for row in stored] == [True]
+
+
 def test_duplicates_within_one_batch(store: Store) -> None:
     store.insert([decision("known")])
     batch = [decision("a"), decision("known", policy="x"), decision("a", policy="x"), decision("b"), decision("a")]
