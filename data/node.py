@@ -14,7 +14,7 @@ also the text NaN or NaT. A rule says nothing about a missing value.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -254,3 +254,20 @@ def load_node(name_or_path: str | Path) -> NodeSpec:
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'node'}: {reason(fault)}" for fault in error.errors()]
         raise DataError(f"{path} does not declare a node: {'; '.join(faults)}") from error
+
+
+def load_nodes(names_or_paths: Iterable[str | Path]) -> dict[str, NodeSpec]:
+    """Read the declarations of several nodes; returns them by name.
+
+    Raises:
+        DataError: one cannot be read, as by `load_node`, or two declare nodes of one name.
+    """
+    nodes, declared_by = dict[str, NodeSpec](), dict[str, str | Path]()
+    for given in names_or_paths:
+        node = load_node(given)
+        if node.name in nodes:
+            raise DataError(
+                f"both {declared_by[node.name]} and {given} declare the node {node.name!r}: name one of them"
+            )
+        nodes[node.name], declared_by[node.name] = node, given
+    return nodes

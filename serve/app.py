@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from data.archive import Archive
 from data.database import StoreError
-from data.node import load_node
+from data.node import load_nodes
 from data.private import keep_private
 from data.store import Store
 from data.writer_process import WriterProcess
@@ -133,7 +133,7 @@ class Gateway:
             origins=config.origins,
         )
         archive = Archive.at(settings.archive_uri)
-        nodes = {node.name: (node, archive.scaler(node.name)) for node in map(load_node, config.nodes)}
+        nodes = {name: (node, archive.scaler(name)) for name, node in load_nodes(config.nodes).items()}
         self._served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}}, config.objectives)
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)

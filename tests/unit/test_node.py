@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import DataError
-from data.node import load_node
+from data.node import load_node, load_nodes
 
 COLUMN = '[[columns]]\nname = "{}"\ntype = "{}"\n'
 
@@ -84,3 +84,10 @@ def test_a_wrong_declaration_says_what_is_wrong(tmp_path: Path, body: str, messa
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"no node 'retail'.*clickstream, online_retail"):
         load_node("retail")
+
+
+def test_two_declarations_of_one_name_are_refused() -> None:
+    assert list(load_nodes(["online_retail", "clickstream"])) == ["online_retail", "clickstream"]
+    both = "both online_retail and online_retail_csv declare the node 'online_retail'"
+    with pytest.raises(DataError, match=both):
+        load_nodes(["online_retail", "clickstream", "online_retail_csv"])
