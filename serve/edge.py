@@ -14,12 +14,11 @@ from serve import errors, exchange
 from serve.config import Limits
 from serve.direct import Direct
 from serve.errors import Answers, Refused
-from serve.head import Head
+from serve.head import METHODS, Head
 from serve.keys import KeyRing, Role
 from serve.limits import Gate, Rates
 from serve.logs import Recorder, Redact
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _TOLD = ("X-Request-Id", "Retry-After", "WWW-Authenticate")
 _REMEMBERED_S = 600
 
@@ -62,7 +61,7 @@ class Edge:
             return CORSMiddleware(
                 recorder,
                 allow_origins=self.origins,
-                allow_methods=_METHODS,
+                allow_methods=METHODS,
                 allow_headers=("*",),
                 expose_headers=_TOLD,
                 max_age=_REMEMBERED_S,

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from fastapi import FastAPI, Request
@@ -17,6 +17,7 @@ from data.errors import reason
 from data.writer import StoreBusy
 from rl.policy import PolicyError
 from serve import exchange
+from serve.head import methods_of
 from serve.schemas import FORMS, ErrorResponse, Problem
 
 Code: TypeAlias = Literal[
@@ -210,7 +211,10 @@ def handler(answers: Answers) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, StoreError):  # its text may name hosts and paths: that is for the log alone
             _log.warning("the log did not commit: %s", error)
-        return answers(request.scope, failure_of(error))
+        failure = failure_of(error)
+        if failure.code == "method_not_allowed":
+            failure = replace(failure, headers={**failure.headers, "Allow": ", ".join(methods_of(request))})
+        return answers(request.scope, failure)
 
     return handle
 

@@ -1,7 +1,20 @@
-"""HEAD wherever there is GET: the same answer without its body. Pure ASGI, no Ray."""
+"""HEAD wherever there is GET: the same answer without its body; and which methods a path takes. Pure ASGI, no Ray."""
 
-from starlette.requests import ClientDisconnect
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE")
+"""All that the routes of the service take."""
+
+
+def methods_of(request: Request) -> list[str]:
+    """Return the methods that some route takes at a request's path: Starlette's own `Allow` has the first route's."""
+    as_routed = {method: request.scope | {"method": "GET" if method == "HEAD" else method} for method in METHODS}
+    routes = request.app.routes
+    return [name for name, scope in as_routed.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 class _EnoughError(OSError):

@@ -38,6 +38,10 @@ def application(**of_edge: object) -> FastAPI:
     async def things() -> list[str]:
         return ["a", "b"]
 
+    @routes.put("/v1/things")
+    async def put() -> None:
+        raise NotImplementedError
+
     @routes.get("/v1/stream")
     async def stream() -> StreamingResponse:
         async def endless() -> AsyncIterator[str]:
@@ -102,6 +106,16 @@ def test_head_is_get_without_the_body() -> None:
         answer = asyncio.run(ask(api, path, method="HEAD"))
         assert (answer.status, answer.body) == (status, b"")
     assert asyncio.run(ask(application(keys=KeyRing(admin_key="right")), "/v1/things", method="HEAD")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/things", "GET, HEAD, PUT"), ("/v1/echo", "POST"), ("/docs", "GET, HEAD")],
+)
+def test_allow_names_every_method_of_a_path(path: str, allowed: str) -> None:
+    for method in ("DELETE", "PATCH"):
+        answer = asyncio.run(ask(application(), path, method=method))
+        assert (answer.status, answer.headers["allow"]) == (405, allowed)
 
 
 def test_head_of_an_endless_answer_ends() -> None:
