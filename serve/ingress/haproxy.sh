@@ -11,7 +11,8 @@ done
 awk -v folder="$here" -f "$here/haproxy.awk" "$configuration" > "$configuration.new"
 mv "$configuration.new" "$configuration"
 
-# An HAProxy outlives a manager that was killed, and keeps the port: the next one of that port takes it over.
+# Ray ends an HAProxy with its manager, but not always: one that `serve run` leaves behind at a SIGTERM keeps the port. The
+# next HAProxy of that port takes over from it.
 folder=$(dirname "$(dirname "$configuration")")
 port=$(awk '/^[a-z]/ { at = $2 } at == "http_frontend" && $1 == "bind" { sub(/.*:/, ""); print $0; exit }' "$configuration")
 record=$folder/$port.pid
