@@ -7,17 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from data.features import EncoderConfig, fit
+from data.node import NodeSpec
 from data.schema import RewardSpec
+from data.store import Store
 from rl.artefact import Artefact, save
 from rl.encoding import CustomerEncoder
 from rl.experience import generated_events
 from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig, build
 from rl.simulators.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market import Market
+from serve.config import ServiceConfig
 from serve.fold import Snapshot
 from serve.followers import Served
 from serve.recommender import Recommender
 from serve.router import Router
+from serve.service import Service
+from tests.writers import StoreWriter
 
 DAY = timedelta(days=1)
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -56,6 +61,14 @@ def served(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Se
     served = Served({"v1": shares})
     served.take({("v1", "default"): Snapshot("fold", 0, 0, dict(artefacts))})
     return served
+
+
+def shop_service(store: Store, *nodes: NodeSpec, home: Path | None = None) -> Service:
+    """Return a service with every policy, of which linear_thompson answers, that takes events of some nodes."""
+    _, encoder = small_market()
+    policies = served({name: untrained(encoder, name) for name in POLICIES}, {"linear_thompson": 1.0})
+    config = ServiceConfig(home=str(home)) if home else None
+    return Service(policies, store, StoreWriter(store), {node.name: (node, None) for node in nodes}, config)
 
 
 def save_policies(home: Path, encoder: CustomerEncoder) -> None:

@@ -22,8 +22,7 @@ from serve.front import Front
 from serve.keys import KeyRing
 from serve.service import Service
 from tests.servers import listening
-from tests.shops import POLICIES, served, small_market, untrained
-from tests.writers import StoreWriter
+from tests.shops import shop_service
 
 LIMITS = Limits(max_body_bytes=100_000, body_timeout_s=0.5, max_in_flight=64)
 JSON = {"content-type": "application/json"}
@@ -38,9 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def service(store: Store) -> Service:
-    _, encoder = small_market()
-    policies = served({n: untrained(encoder, n) for n in POLICIES}, {"linear_thompson": 1.0})
-    return Service(policies, store, StoreWriter(store), {"online_retail": (load_node("online_retail"), None)})
+    return shop_service(store, load_node("online_retail"))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import RFC_4122, UUID
 
@@ -20,8 +18,7 @@ from serve.api.v1 import create_api
 from serve.edge import Edge
 from serve.keys import KeyRing
 from serve.service import Service
-from tests.shops import POLICIES, served, small_market, untrained
-from tests.writers import StoreWriter
+from tests.shops import shop_service
 
 ROW = {
     "InvoiceNo": "536365",
@@ -38,17 +35,8 @@ EARLY = {"decision_id": "d", "time": "0001-01-01T00:00:00+14:00"}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def service(store: Store) -> Service:
-    _, encoder = small_market()
-    policies = served({n: untrained(encoder, n) for n in POLICIES}, {"linear_thompson": 1.0})
-    return Service(policies, store, StoreWriter(store), {"online_retail": (load_node("online_retail"), None)})
+    return shop_service(store, load_node("online_retail"))
 
 
 @pytest.fixture

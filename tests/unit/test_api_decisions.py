@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,13 +21,6 @@ from tests.shops import POLICIES, small_market, untrained
 from tests.writers import StoreWriter
 
 CONFIG = ServiceConfig(objectives={"clicks": RewardSpec(weights={"click": 1.0}, default=-0.25)})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}")
-    yield store
-    store.close()
 
 
 @pytest.fixture

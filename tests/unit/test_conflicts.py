@@ -1,9 +1,7 @@
 """A name is checked against its content: a retry is answered as the first time, something else by it is a 409."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +13,8 @@ from data.sameness import canonical, differing, digests, same
 from data.store import Store
 from data.tables import DECISIONS
 from serve.api.v1 import create_api
-from serve.service import Service
-from tests.shops import POLICIES, served, small_market, untrained
-from tests.writers import StoreWriter
+from tests.shops import shop_service
 
-_, ENCODER = small_market()
 NODE = NodeSpec.model_validate(
     {
         "name": "views",
@@ -35,17 +30,8 @@ NODE = NodeSpec.model_validate(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def client(store: Store) -> TestClient:
-    policies = served({name: untrained(ENCODER, name) for name in POLICIES}, {"linear_thompson": 1.0})
-    service = Service(policies, store, StoreWriter(store), {"views": (NODE, None)})
-    return TestClient(create_api(service), raise_server_exceptions=False)
+    return TestClient(create_api(shop_service(store, NODE)), raise_server_exceptions=False)
 
 
 def told(response: Any) -> tuple[int, str, str, str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from serve.config import ServiceConfig
 from serve.service import Service
 from tests.asgi import Answer, ask
 from tests.personalizers import HEADERS, personalizer_loop
-from tests.shops import POLICIES, served, small_market, untrained
+from tests.shops import served, shop_service, small_market, untrained
 from tests.writers import StoreWriter
 
 OLD = "row 1\nrow 2"
@@ -31,17 +30,8 @@ GOOD = ["a b", "ü/ö", "%", "..", "日本", "a\u200bb", "\N{NO-BREAK SPACE}", "
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def client(store: Store, tmp_path: Path) -> TestClient:
-    policies = served({n: untrained(small_market()[1], n) for n in POLICIES}, {"linear_thompson": 1.0})
-    nodes = {"clickstream": (load_node("clickstream"), None)}
-    service = Service(policies, store, StoreWriter(store), nodes, ServiceConfig(home=str(tmp_path)))
+    service = shop_service(store, load_node("clickstream"), home=tmp_path)
     return TestClient(create_api(service), raise_server_exceptions=False)
 
 

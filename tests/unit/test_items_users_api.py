@@ -1,6 +1,5 @@
 """Items and users over HTTP, without Ray: what is put comes back, what is forgotten does not, and every error."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,15 @@ from data.schema import Event
 from data.scrub import NotScrubbed
 from data.store import Store
 from serve.api.v1 import create_api
-from serve.config import ServiceConfig
-from serve.service import Service
-from tests.shops import POLICIES, save_policies, served, small_market, untrained
-from tests.writers import StoreWriter
+from tests.shops import POLICIES, save_policies, shop_service, small_market
 
 ENCODER = small_market()[1]
 HIM = "17850"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def client(store: Store, tmp_path: Path) -> TestClient:
-    policies = served({n: untrained(ENCODER, n) for n in POLICIES}, {"linear_thompson": 1.0})
-    nodes = {"online_retail": (load_node("online_retail"), None)}
-    service = Service(policies, store, StoreWriter(store), nodes, ServiceConfig(home=str(tmp_path)))
+    service = shop_service(store, load_node("online_retail"), home=tmp_path)
     return TestClient(create_api(service), raise_server_exceptions=False)
 
 

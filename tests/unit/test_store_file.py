@@ -26,9 +26,7 @@ from data.schema import Decision, Event
 from data.store import Store
 from data.writer_process import WriterProcess
 from serve.api.v1 import create_api
-from serve.service import Service
-from tests.shops import POLICIES, served, small_market, untrained
-from tests.writers import StoreWriter
+from tests.shops import shop_service
 
 
 def decision(decision_id: str, **fields: Any) -> Decision:
@@ -156,9 +154,7 @@ def test_the_writing_process_notices_and_its_successor_makes_no_new_file(path: P
 
 
 def test_a_service_says_503_at_once_and_goes_on_when_the_file_is_back(store: Store, path: Path) -> None:
-    _, encoder = small_market()
-    policies = served({name: untrained(encoder, name) for name in POLICIES}, {"linear_thompson": 1.0})
-    client = TestClient(create_api(Service(policies, store, StoreWriter(store), {})), raise_server_exceptions=False)
+    client = TestClient(create_api(shop_service(store)), raise_server_exceptions=False)
     assert client.post("/v1/recommend", json={"k": 1}).status_code == 200
     moved = away(path)
     for answer in (
