@@ -172,9 +172,13 @@ def _event(row: Json, outcomes: Sequence[Json]) -> str | None:
     """Return the id of a line's event: its own, or else the one that all of its observations name."""
     if (own := id_of(row.get("EventId"))) is not None:
         return own
-    observed = [part for outcome in outcomes for part in outcome.get("_o") or () if isinstance(part, dict)]
-    named = {id_of(part.get("EventId")) for part in observed}
+    named = {id_of(part.get("EventId")) for part in _observed(outcomes)}
     return named.pop() if len(named) == 1 else None
+
+
+def _observed(outcomes: Sequence[Json]) -> list[Json]:
+    """Return the observations of a line's outcomes."""
+    return [part for outcome in outcomes for part in outcome.get("_o") or () if isinstance(part, dict)]
 
 
 def _content(raw: bytes, nth: int) -> str:
@@ -206,8 +210,7 @@ def _deferred(row: Json, outcomes: Sequence[Json]) -> bool:
         return True
     if not any(flag_of(row, name) for name in ("DeferredAction", "deferredAction", "_deferredAction")):
         return False
-    observed = [part for outcome in outcomes for part in outcome.get("_o") or () if isinstance(part, dict)]
-    return not any(part.get("ActionTaken") is True for part in observed)
+    return not any(part.get("ActionTaken") is True for part in _observed(outcomes))
 
 
 def _place(position: Any, n: int) -> int:
