@@ -10,7 +10,8 @@ from pydantic_core import to_json
 from sqlalchemy.dialects.sqlite import insert
 
 from data.described import FeatureObject
-from data.schema import Id, Record, UtcTime
+from data.fields import Id, UtcTime
+from data.schema import Record
 from data.state import ITEMS
 from data.store import Store
 from data.tables import chunks

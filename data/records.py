@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from data.clean import clean, finish_events, finish_rejects
+from data.fields import Scalar
 from data.lines import record_table
 from data.node import NodeSpec
 from data.scaler import Scaler
-from data.schema import Event, Reject, Scalar
+from data.schema import Event, Reject
 
 OWN = frozenset(Event.model_fields)
 

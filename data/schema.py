@@ -4,81 +4,23 @@ A *node* reports *events*; the service logs *decisions*; an outcome reported for
 breaks a rule is a *reject* and is kept with its reason. All times are timezone-aware and stored in UTC.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, TypeAlias
-from unicodedata import category
+from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
-    GetCoreSchemaHandler,
     JsonValue,
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
 
-
-@dataclass(frozen=True)
-class _Says:
-    """In an `Annotated`: one message, in the words of this project, whatever is wrong with the value."""
-
-    message: str
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.custom_error_schema(handler(source), "contract", custom_error_message=self.message)
-
-
-Scalar: TypeAlias = Annotated[
-    str | int | FiniteFloat | bool | None, _Says("a value here is a text, a finite number, true, false or null")
-]
-"""A value in a context or a record: what JSON, Arrow and SQL all hold without loss."""
-
-ID_PATTERN: Final = r"^[^\u0000-\u001f\u007f-\u009f]+$"
-"""No line breaks or other control characters: an id stands in paths, headers, files and lines of logs.
-
-Spelt out, as not every reader of a JSON schema knows Unicode's categories.
-"""
-ID_LENGTH: Final = 256
-
-Id = Annotated[
-    str,
-    Field(min_length=1, max_length=ID_LENGTH, pattern=ID_PATTERN),
-    _Says("an id is a text of 1 to 256 characters, none of them a line break or another control character"),
-]
-"""An identifier that somebody gives."""
-
-LoggedId = Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
-"""An identifier of a record. Rows of earlier logs may have some that nobody could give today."""
-
-DecisionId = Annotated[str, Field(min_length=1, max_length=320)]
-"""The same of a decision: longer, as those of other loops than v1 begin with the loop's name."""
+from data.fields import Amount, DecisionId, LoggedId, Scalar, UtcTime, is_id
 
 ACTIVATE = "activate"
 """The kind of feedback that says that a deferred decision was shown."""
-
-
-def _to_utc(time: datetime) -> datetime:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{time.isoformat()} is no time between the years 1 and 9999 in UTC") from error
-
-
-UtcTime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
-"""A point in time; any offset is accepted and converted, a time without one is refused."""
-
-
-PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
-"""A policy's name is also its folder's."""
-
-Amount = Annotated[FiniteFloat, Field(ge=-1e9, le=1e9)]
-"""A reported value: bounded, so that sums of them stay finite and exact enough."""
 
 
 class Record(BaseModel):
@@ -308,11 +250,6 @@ def check_ids(record: Decision | Feedback) -> None:
     for name, given in ids.items():
         if given is not None and not is_id(given):
             raise ValueError(f"the id of {name}, {given[:80]!r}, has a line break or another control character")
-
-
-def is_id(text: str) -> bool:
-    """Say whether a text has none of the characters that an `Id` cannot have."""
-    return text.isprintable() or not any(category(character) == "Cc" for character in text)
 
 
 class RewardSpec(Record):

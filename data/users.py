@@ -11,7 +11,8 @@ from pydantic_core import from_json
 from sqlalchemy.dialects.sqlite import insert
 
 from data.described import FeatureObject
-from data.schema import ACTIVATE, Decision, Event, Feedback, Id, Record, UtcTime
+from data.fields import Id, UtcTime
+from data.schema import ACTIVATE, Decision, Event, Feedback, Record
 from data.state import USERS
 from data.store import Store
 from data.tables import DECISIONS, EVENTS, FEEDBACK, Log, R

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
 from data.errors import reason
-from data.schema import PolicyName
+from data.fields import PolicyName
 from data.settings import Settings
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.features import Encoder
-from data.schema import Features, Scalar
+from data.fields import Scalar
+from data.schema import Features
 from rl.policy import IntArray, Query
 
 

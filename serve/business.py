@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from data.schema import Amount, Id
+from data.fields import Amount, Id
 
 MAX_SLATE = 100
 _MAX_NAMED = 1_000

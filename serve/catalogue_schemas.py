@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from data.described import FeatureObject
+from data.fields import Id, Scalar, UtcTime
 from data.items import Change
-from data.schema import Id, Scalar, UtcTime
 from serve.schemas import MAX_BATCH, Body, LoggedDecision
 
 _LONGEST_S = 10 * 365 * 86_400.0

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from data.schema import PolicyName, RewardSpec
+from data.fields import PolicyName
+from data.schema import RewardSpec
 from data.settings import Settings
 from serve.business import BusinessRules, Memory
 

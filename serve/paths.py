@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 
 from data.errors import reason
-from data.schema import ID_LENGTH, Id
+from data.fields import ID_LENGTH, Id
 from serve.errors import Refused
 
 _ID = TypeAdapter[str](Id)

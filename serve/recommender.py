@@ -6,7 +6,8 @@ from datetime import datetime
 
 import numpy as np
 
-from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Scalar, Slot, parse_visit_time
+from data.fields import Scalar
+from data.schema import CONTEXT_TIME, Decision, Features, Mode, Rules, Slot, parse_visit_time
 from rl.artefact import Artefact
 from rl.encoding import Visit
 from rl.histories import Histories

@@ -16,7 +16,8 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from data.described import checked
-from data.schema import Amount, Id, Mode, Scalar, UtcTime
+from data.fields import Amount, Id, Scalar, UtcTime
+from data.schema import Mode
 from serve.business import MAX_SLATE, BusinessRules, Filter
 from serve.fold import FoldState
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
-from data.schema import PolicyName
+from data.fields import PolicyName
 from rl.config import TrainingConfig
 from rl.policies import PolicyConfig
 from rl.policy import Policy

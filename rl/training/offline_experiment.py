@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from data.schema import PolicyName
+from data.fields import PolicyName
 from rl.config import TrainingConfig
 from rl.training.experiment import Environment, Section
 from rl.training.q_section import BatchSize, FinalShare, Loss, QLearning, WeightDecay

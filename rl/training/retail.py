@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 from data.attribution import GRACE
 from data.errors import DataError
 from data.features import Encoder, EncoderConfig, fit
-from data.schema import PolicyName, RewardSpec
+from data.fields import PolicyName
+from data.schema import RewardSpec
 from data.settings import Settings
 from data.store import Store
 from data.unreadable import Fault, reason_of

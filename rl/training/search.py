@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from data.errors import reason
-from data.schema import PolicyName
+from data.fields import PolicyName
 from rl.config import Config, read
 from rl.training.errors import TrainingError
 from rl.training.experiment import Section, SimulatorExperiment

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from data import items as catalogue
+from data.fields import Id
 from data.items import Item, StoredItem
-from data.schema import Id
 from serve.body import JsonRoute
 from serve.catalogue_schemas import CatalogueItem, ItemRequest, ItemResult, ItemsRequest, ItemsResponse, ItemsResult
 from serve.edge import Allow

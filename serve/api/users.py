@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from data.database import StoreUnavailable
 from data.errors import DataError
-from data.schema import Decision, Id
+from data.fields import Id
+from data.schema import Decision
 from data.users import Entry, get_user, history, upsert_user
 from serve.api.decisions import describe
 from serve.body import JsonRoute

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from data.schema import Id, RewardSpec
+from data.fields import Id
+from data.schema import RewardSpec
 from serve.personalizer import durations
 from serve.personalizer.errors import Refusal
 from serve.settings import Setting, history, last_change

@@ -14,7 +14,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 
 from data.described import FeatureObjects
-from data.schema import Decision, Described, Features, Mode, Scalar, Slot, is_id
+from data.fields import Scalar, is_id
+from data.schema import Decision, Described, Features, Mode, Slot
 from serve.personalizer.configuration import LOOP, LearningMode
 from serve.personalizer.errors import Refusal
 from serve.recommender import Ask

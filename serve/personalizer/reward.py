@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from data.schema import ACTIVATE, Amount, Feedback, Id, is_id
+from data.fields import Amount, Id, is_id
+from data.schema import ACTIVATE, Feedback
 from serve.personalizer.configuration import LOOP, REWARD
 from serve.personalizer.errors import Code, Refusal
 from serve.personalizer.rank import MAX_ID, NO_CONTROLS, decision_id

@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from data.attribution import Outcome
+from data.fields import Scalar
 from data.rfm import N_STATES
-from data.schema import Decision, Scalar
+from data.schema import Decision
 from rl.encoding import Visit, VisitEncoder
 from rl.fold import correct, observe
 from rl.json_features import DescribedEncoder
