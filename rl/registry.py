@@ -18,14 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from data.private import keep_private
 from data.settings import Settings
 from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load, sha256_of
 from rl.policy import PolicyError
 from rl.training.tracking import experiment_id
-from rl.training.tracking_client import shown, tracking_client, waiting
+from rl.training.tracking_client import UNWRAPPED, shown, tracking_client, waiting
 
 MODEL, CHAMPION = "raycommend", "champion"
 
@@ -185,7 +183,7 @@ def _asking(settings: Settings) -> Iterator[None]:
     try:
         with waiting(settings.tracking_uri):
             yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, *UNWRAPPED) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         uri = settings.tracking_uri
         raise RegistryError(shown(uri, f"the registry at {uri}: {line}")) from None

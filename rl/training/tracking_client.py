@@ -12,7 +12,7 @@ from threading import Timer
 from typing import Any
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 ANSWER_WITHIN_S = 5.0
 """Seconds within which a server must answer at all."""
@@ -23,6 +23,9 @@ _BOUNDS = {  # of a request to a server that did answer; the environment's own v
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+UNWRAPPED = (SQLAlchemyError, OSError)
+"""What MLflow lets through beside its own MlflowException: of a database that it cannot open, a network, a disk."""
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ def tracking_client(uri: str) -> Any:
 
     Raises:
         NoAnswerError: nobody does.
-        mlflow.exceptions.MlflowException: it is no such URI.
+        mlflow.exceptions.MlflowException: it is no such URI; or one of `UNWRAPPED`.
     """
     for name, value in _BOUNDS.items():
         os.environ.setdefault(name, value)
@@ -49,7 +52,7 @@ def tracking_client(uri: str) -> Any:
 
 
 def check_answers(uri: str) -> None:
-    """See whether anybody answers at a tracking URI, whatever he says; files have nobody to ask.
+    """See whether a server answers at a tracking URI, whatever it says; files have no server.
 
     Raises:
         NoAnswerError: nobody does within `ANSWER_WITHIN_S`.

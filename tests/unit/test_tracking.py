@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -167,10 +168,11 @@ def test_a_server_that_is_gone_is_asked_before_it_is_given_more(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes after the run was opened: the first write fails in its own time, the others at once."""
-    calls: list[str] = []
+    calls, tried = list[str](), Event()
 
     def gone(*_: Any, **__: Any) -> None:
         calls.append("write")
+        tried.set()
         raise ConnectionError("refused")
 
     def nobody(uri: str) -> None:
@@ -182,8 +184,7 @@ def test_a_server_that_is_gone_is_asked_before_it_is_given_more(
         monkeypatch.setattr(tracker._client, "log_batch", gone)
         monkeypatch.setattr("rl.training.tracking.check_answers", nobody)
         tracker.log(64, {"return": 3.0})
-        while not tracker.failures:
-            time.sleep(0.01)
+        assert tried.wait(60)
         tracker.files(settings.home / "none")
     assert calls == ["write", "asked", "asked"]  # a metric, the files, the end of the run
     assert tracker.failures == 3
