@@ -23,7 +23,7 @@ from data.settings import Settings
 from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load, sha256_of
 from rl.policy import PolicyError
 from rl.training.tracking import experiment_id
-from rl.training.tracking_client import UNWRAPPED, shown, tracking_client, waiting
+from rl.training.tracking_client import UNWRAPPED, tracking_client, waiting, without_credentials
 
 MODEL, CHAMPION = "raycommend", "champion"
 
@@ -186,7 +186,7 @@ def _asking(settings: Settings) -> Iterator[None]:
     except (MlflowException, *UNWRAPPED) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         uri = settings.tracking_uri
-        raise RegistryError(shown(uri, f"the registry at {uri}: {line}")) from None
+        raise RegistryError(without_credentials(uri, f"the registry at {uri}: {line}")) from None
 
 
 def _registered(client: Any, model: str, sha256: str) -> Found | None:

@@ -26,7 +26,7 @@ from rl.policy import BoolArray, FloatArray, IntArray, Policy, Query
 from rl.returns import play
 from rl.rollout_config import Played, environment_maker
 from rl.simulators.batched import BatchedEnv, Observation
-from rl.simulators.lookup import batch, named
+from rl.simulators.lookup import batch, name_of
 
 Columns = dict[str, np.ndarray]
 
@@ -107,8 +107,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def _make(self, rows: int) -> BatchedEnv:
         wanted = self.config.env
-        name = wanted if isinstance(wanted, str) else named(wanted)
-        return batch(environment_maker(wanted), rows, dict(self.config.env_config), name)
+        return batch(environment_maker(wanted), rows, dict(self.config.env_config), name_of(wanted))
 
     @overload
     def sample(self, *, num_timesteps: int | None = None, explore: bool | None = None) -> Transitions: ...

@@ -69,12 +69,12 @@ class BanditConfig(AlgorithmConfig):
         """
         super().training(**kwargs)
         if policy is not NotProvided:
-            self.policy = checked(policy) if searched(policy) else described(policy)
+            self.policy = check_choices(policy)
         return self
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Return the module that holds the policy."""
-        return RLModuleSpec(module_class=BanditModule, model_config={POLICY: described(self.policy).model_dump()})
+        return RLModuleSpec(module_class=BanditModule, model_config={POLICY: parse_policy(self.policy).model_dump()})
 
     def get_default_learner_class(self) -> type[BanditLearner]:
         """Return the learner that adds statistics."""
@@ -89,35 +89,37 @@ class BanditConfig(AlgorithmConfig):
         """
         super().validate()
         validate_sampling(self)
-        if searched(self.policy):
+        if is_searched(self.policy):
             self._value_error(
                 "policy is searched: only ray.tune.Tuner can run this configuration, a trial for each value"
             )
-        described(self.policy)
+        parse_policy(self.policy)
         if self.num_learners > 1:
             self._value_error(f"a bandit has one learner, got num_learners={self.num_learners}; use more env runners")
 
 
-def searched(policy: PolicyConfig | dict[str, Any]) -> bool:
+def is_searched(policy: PolicyConfig | dict[str, Any]) -> bool:
     """Return whether Ray Tune has yet to choose a policy, or a part of its description."""
     _, drawn, in_grids = parse_spec_vars({POLICY: policy})
     return bool(drawn or in_grids)
 
 
-def checked(policy: Any) -> Any:
-    """Return a search for a policy with every choice checked, and as an object: Ray Tune mixes no dictionaries in.
+def check_choices(policy: Any) -> Any:
+    """Return a policy, or a search for one with every choice checked, as objects: Ray Tune mixes no dictionaries in.
 
     Raises:
         ValueError: a choice describes no policy.
     """
+    if not is_searched(policy):
+        return parse_policy(policy)
     if isinstance(policy, dict) and policy.keys() == {"grid_search"}:
-        return {"grid_search": [choice if searched(choice) else described(choice) for choice in policy["grid_search"]]}
+        return {"grid_search": [check_choices(choice) for choice in policy["grid_search"]]}
     if isinstance(policy, Categorical):
-        return Categorical([choice if searched(choice) else described(choice) for choice in policy.categories])
+        return Categorical([check_choices(choice) for choice in policy.categories])
     return policy
 
 
-def described(policy: PolicyConfig | dict[str, Any]) -> PolicyConfig:
+def parse_policy(policy: PolicyConfig | dict[str, Any]) -> PolicyConfig:
     """Return the configuration of a policy that maybe a dictionary describes.
 
     Raises:

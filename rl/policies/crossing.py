@@ -18,7 +18,7 @@ from rl.sparse import Sparse
 
 CODES = 1 << 20
 """Codes are below this: of 500 features, two have one code with probability .12."""
-LARGEST = 1 << 24
+MOST_CROSSED = 1 << 24
 """Crossed features of one item, or different ones of all, at most: more would take gigabytes and minutes."""
 TOO_MANY = "are too many to be multiplied: say less, let fewer items compete, or configure fewer interactions"
 WILDCARD = ":"
@@ -208,9 +208,9 @@ class Crossing:
         """Refuse what would take more than there is memory for; C, F and the number of items as in `size`.
 
         Raises:
-            PolicyError: there are more than `LARGEST` crossed features of an item, or products of all items' features.
+            PolicyError: more than `MOST_CROSSED` crossed features of an item, or products of all items' features.
         """
-        if self.size(c, f) > LARGEST or max(_count(of_item, f) for _, of_item in self._blocks) * a > LARGEST:
+        if self.size(c, f) > MOST_CROSSED or max(_count(of_item, f) for _, of_item in self._blocks) * a > MOST_CROSSED:
             raise PolicyError(f"{c} features of the context and {f} of each of {a} items {TOO_MANY}")
 
     def factors(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> Iterator[Factors]:

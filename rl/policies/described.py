@@ -26,7 +26,7 @@ from rl.json_features import categorical
 from rl.policies.cells import Cell, Cells, Sightings, vector
 from rl.policies.crossing import (
     CODES,
-    LARGEST,
+    MOST_CROSSED,
     TOO_MANY,
     Crossing,
     Factors,
@@ -166,7 +166,7 @@ class Described(Policy):
         """
         size = len(self._dictionary)
         shared, at = np.unique(block.item_sums, return_inverse=True)  # [U], [A, its features]
-        if len(block.context_sums) * len(shared) > LARGEST:
+        if len(block.context_sums) * len(shared) > MOST_CROSSED:
             said = f"{len(block.context_sums)} features of the context and {len(shared)} of {len(block.items)} items"
             raise PolicyError(f"{said}, or products of them, {TOO_MANY}")
         rows = np.arange(len(block.items) + 1) * block.items.shape[1]
@@ -215,7 +215,7 @@ class Described(Policy):
         """Add to the sums, in order. A correction changes those of rewards only."""
         sparse = self._read(observations.sparse)
         c, f = widths(sparse.context), widths(sparse.items[:, 0])
-        if len(c) and self._crossing.size(int(c.max()), int(f.max())) > LARGEST:
+        if len(c) and self._crossing.size(int(c.max()), int(f.max())) > MOST_CROSSED:
             for row in zip(c.tolist(), f.tolist(), strict=True):  # before anything is added
                 self._crossing.check(*row, 1)
         for start in range(0, len(observations), _ROWS):

@@ -79,7 +79,7 @@ UNKNOWN = Prior()
 class Sums(Protocol):
     """The sums of one model, see `rl.policies.gaussian.Gaussian`."""
 
-    def explained(self, scales: FloatArray) -> tuple[FloatArray, ...]:
+    def quadratic_forms(self, scales: FloatArray) -> tuple[FloatArray, ...]:
         """Return log det, bᵀA⁻¹b, bᵀA⁻¹x and xᵀA⁻¹x, [K], of features divided by scales [G]."""
         ...
 
@@ -129,7 +129,7 @@ class Evidence:
         once = _GRID / (_GRID + size)  # w
         v, log_det = n + once, np.zeros(len(_GRID))
         for model in some.tolist():
-            own, bb, bx, xx = models[model].explained(scales)
+            own, bb, bx, xx = models[model].quadratic_forms(scales)
             log_det += own
             left = left - (bb - 2 * centre * bx + centre**2 * xx)
             u, v = u - (bx - centre * xx), v - xx
@@ -186,7 +186,7 @@ def mean_and_spread(n: float, total: float, squares: float) -> tuple[float, floa
     return mean, float(np.sqrt(variance)) if variance > _ALIKE * square else 0.0
 
 
-def explained(A: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+def quadratic_forms(A: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return log det((A + λI) / λ), [K], and zᵀ(A + λI)⁻¹z, [K, Z, Z], for each λ of the grid and vectors z [G, Z].
 
     A [G, G] is made tridiagonal once; then each λ costs O(G).

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dtrtrs
 
-from rl.policies.evidence import UNKNOWN, Prior, explained
+from rl.policies.evidence import UNKNOWN, Prior, quadratic_forms
 from rl.policy import FloatArray, PolicyError
 
 _SURE = 1e-10  # of a feature's own sum, added to its precision: no difference of two features is believed to be less
@@ -65,7 +65,7 @@ class Gaussian:
         self.A, self.b, self.x = A, b, x
         self._precision, self._relevance = precision, relevance
         self._solved: _Solved | None = None  # of the current sums; None after a change
-        self._explained: tuple[FloatArray, tuple[FloatArray, ...]] | None = None
+        self._forms: tuple[FloatArray, tuple[FloatArray, ...]] | None = None
 
     def solved(self, prior: Prior = UNKNOWN) -> tuple[FloatArray, FloatArray]:
         """Return the lower Cholesky factor L of A = LLᵀ with the prior, [G, G], and the mean A⁻¹(b - mx), [G]."""
@@ -124,14 +124,14 @@ class Gaussian:
         spread: FloatArray = solve_triangular(lower, z, lower=True, trans="T", check_finite=False)  # [G, S]
         return mean + prior.drawn_sd * spread.T
 
-    def explained(self, scales: FloatArray) -> tuple[FloatArray, ...]:
-        """Return log det, bᵀA⁻¹b, bᵀA⁻¹x and xᵀA⁻¹x, [K], of features divided by scales; see `evidence.explained`."""
-        if self._explained is None or not np.array_equal(self._explained[0], scales):
-            log_det, inner = explained(
+    def quadratic_forms(self, scales: FloatArray) -> tuple[FloatArray, ...]:
+        """Return log det, bᵀA⁻¹b, bᵀA⁻¹x and xᵀA⁻¹x, [K], of features divided by scales, see `rl.policies.evidence`."""
+        if self._forms is None or not np.array_equal(self._forms[0], scales):
+            log_det, inner = quadratic_forms(
                 self.A / np.outer(scales, scales), np.stack([self.b, self.x], axis=1) / scales[:, None]
             )
-            self._explained = scales, (log_det, inner[:, 0, 0], inner[:, 0, 1], inner[:, 1, 1])
-        return self._explained[1]
+            self._forms = scales, (log_det, inner[:, 0, 0], inner[:, 0, 1], inner[:, 1, 1])
+        return self._forms[1]
 
     def add(self, features: FloatArray, rewards: FloatArray, counts: FloatArray) -> None:
         """Add Σ φφᵀ, Σ rφ and Σ φ. A correction has count 0: it changes b by the difference of the rewards alone."""
@@ -139,7 +139,7 @@ class Gaussian:
         self.A = self.A + weighted.T @ features
         self.b = self.b + rewards @ features
         self.x = self.x + weighted.sum(axis=0)
-        self._solved = self._explained = None
+        self._solved = self._forms = None
 
     @classmethod
     def prior(cls, n_features: int, precision: float, relevance: Relevance | None = None) -> "Gaussian":

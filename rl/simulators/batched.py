@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from rl.policy import BoolArray, FloatArray, IntArray
 from rl.simulators.contract import check_observation
-from rl.simulators.spaces import batched, checked, entropy
+from rl.simulators.spaces import batch_actions, check_actions, entropy
 
 Observation = dict[str, np.ndarray]
 Info = dict[str, Any]
@@ -42,7 +42,7 @@ class BatchedEnv(gym.vector.VectorEnv[Observation, IntArray, Any]):
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = observation, action
         self.observation_space = batch_space(observation, num_envs)
-        self.action_space = batched(action, num_envs)
+        self.action_space = batch_actions(action, num_envs)
         self.rng = np.random.default_rng()
 
     @abstractmethod
@@ -87,7 +87,7 @@ class BatchedEnv(gym.vector.VectorEnv[Observation, IntArray, Any]):
         Raises:
             ActionError: an action is not in the action space; no episode has moved.
         """
-        rewards, ended, info = self.advance(checked(actions, self.single_action_space, self.num_envs))
+        rewards, ended, info = self.advance(check_actions(actions, self.single_action_space, self.num_envs))
         truncated = info.pop("truncated", np.zeros_like(ended))
         if ended.any():
             info["final_obs"] = self._shown if self.one_step else self.observe()

@@ -72,9 +72,9 @@ def batch(maker: Maker, num_envs: int, options: dict[str, Any], name: str) -> Ba
         raise EnvironmentContractError(f"environment {name}: {error}") from error
 
 
-def named(maker: Maker) -> str:
-    """Return what errors call an environment that has no name of its own."""
-    return str(getattr(maker, "__name__", maker))
+def name_of(wanted: str | Maker) -> str:
+    """Return what errors call an environment that is wanted by its name, or itself."""
+    return wanted if isinstance(wanted, str) else str(getattr(wanted, "__name__", wanted))
 
 
 def _arguments(maker: Maker, options: dict[str, Any]) -> dict[str, Any]:

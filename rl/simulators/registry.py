@@ -14,7 +14,7 @@ from rl.simulators.batched import BatchedEnv, SingleEnv
 from rl.simulators.classification import Classification
 from rl.simulators.coffee import Coffee
 from rl.simulators.interest_evolution import InterestEvolution
-from rl.simulators.lookup import Maker, batch, find, named
+from rl.simulators.lookup import Maker, batch, find, name_of
 from rl.simulators.ratings import Ratings
 from rl.simulators.retail import retail
 from rl.simulators.shop import Shop
@@ -56,7 +56,7 @@ def make(wanted: str | Maker, num_envs: int, **options: Any) -> BatchedEnv:
         ValueError: there is no environment of that name, or it is none that policies can act in.
         TypeError: it has no such option.
     """
-    return batch(maker(wanted), num_envs, options, wanted if isinstance(wanted, str) else named(wanted))
+    return batch(maker(wanted), num_envs, options, name_of(wanted))
 
 
 def maker(wanted: str | Maker) -> Maker:

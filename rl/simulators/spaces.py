@@ -52,7 +52,7 @@ def repeats(slates: IntArray) -> NDArray[np.bool_]:
     return found
 
 
-def batched(space: gym.Space[Any], rows: int) -> gym.Space[Any]:
+def batch_actions(space: gym.Space[Any], rows: int) -> gym.Space[Any]:
     """Return the space of the actions of B episodes."""
     if isinstance(space, SlateSpace):
         return SlateSpace(space.candidates, space.slots, rows)
@@ -60,7 +60,7 @@ def batched(space: gym.Space[Any], rows: int) -> gym.Space[Any]:
     return batch
 
 
-def checked(actions: Any, space: gym.Space[Any], rows: int) -> IntArray:
+def check_actions(actions: Any, space: gym.Space[Any], rows: int) -> IntArray:
     """Return the actions of B = rows episodes as an array of whole numbers in the space of each, [B] or [B, K].
 
     Raises:

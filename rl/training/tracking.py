@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from data.settings import Settings
 from rl.training.toml import dumps, flat
-from rl.training.tracking_client import check_answers, shown, tracking_client, waiting
+from rl.training.tracking_client import check_answers, tracking_client, waiting, without_credentials
 
 RUN_TAG = "raycommend.run"
 """Holds our own id of a run, by which one that was killed is found again."""
@@ -94,7 +94,7 @@ class Tracker:
             self._jobs.put(None)
             self._thread.join(_SAID_AFTER_S)
             if self._thread.is_alive():
-                _say(f"writing the rest of the run to {shown(self._settings.tracking_uri)}")
+                _say(f"writing the rest of the run to {without_credentials(self._settings.tracking_uri)}")
                 self._thread.join()
         if self.failures:
             _say(f"{self.failures} writes failed, the first with: {self.error}")
@@ -117,7 +117,7 @@ class Tracker:
             self._try(self._open)
         self._opened.set()
         if self.failures:
-            _say(f"{shown(self._settings.tracking_uri)}: this run is not tracked: {self.error}")
+            _say(f"{without_credentials(self._settings.tracking_uri)}: this run is not tracked: {self.error}")
         ended = False
         while not ended:
             jobs = [self._jobs.get()]
@@ -148,7 +148,9 @@ class Tracker:
             self.failures += 1
             self._failed = True
             line = (str(error).strip().splitlines() or [""])[0][:200]
-            self.error = self.error or shown(self._settings.tracking_uri, f"{type(error).__name__}: {line}")
+            self.error = self.error or without_credentials(
+                self._settings.tracking_uri, f"{type(error).__name__}: {line}"
+            )
 
     def _open(self) -> None:
         self._client = tracking_client(self._settings.tracking_uri)

@@ -89,7 +89,7 @@ def waiting(uri: str) -> Iterator[None]:
     if uri.startswith("sqlite"):  # which is of this process: it computes
         yield
         return
-    timer = Timer(_SAID_AFTER_S, lambda: log.warning("waiting for MLflow at %s", shown(uri)))
+    timer = Timer(_SAID_AFTER_S, lambda: log.warning("waiting for MLflow at %s", without_credentials(uri)))
     timer.daemon = True
     timer.start()
     try:
@@ -98,7 +98,7 @@ def waiting(uri: str) -> Iterator[None]:
         timer.cancel()
 
 
-def shown(uri: str, text: str | None = None) -> str:
+def without_credentials(uri: str, text: str | None = None) -> str:
     """Return a URI, or a text about it, without the user and the password that the URI may have."""
     credentials, at, _ = uri.partition("://")[2].partition("/")[0].rpartition("@")
     said = uri if text is None else text

@@ -18,7 +18,7 @@ from rl.policies import (
     build,
 )
 from rl.policies.basis import Quadratic, RandomFourier
-from rl.policies.evidence import _GRID, explained, mean_and_spread, sizes
+from rl.policies.evidence import _GRID, mean_and_spread, quadratic_forms, sizes
 from rl.policies.linear import Linear
 from rl.policies.per_item import PerItem
 from rl.policy import FloatArray, IntArray, Observations, Policy, PolicyError, Query
@@ -43,7 +43,7 @@ def test_log_determinants_and_quadratic_forms_are_those_of_each_ratio() -> None:
     rng = np.random.default_rng(0)
     for size in (1, 2, 5):
         x, z = rng.standard_normal((9, size)), rng.standard_normal((size, 2))
-        log_det, inner = explained(x.T @ x, z)
+        log_det, inner = quadratic_forms(x.T @ x, z)
         for k, ratio in enumerate(_GRID):
             A = x.T @ x + ratio * np.eye(size)
             assert log_det[k] == pytest.approx(np.linalg.slogdet(A / ratio)[1], abs=1e-9)

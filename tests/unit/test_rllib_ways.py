@@ -7,7 +7,7 @@ import pytest
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rl.algorithms.bandit import Bandit, BanditConfig, searched
+from rl.algorithms.bandit import Bandit, BanditConfig, is_searched
 from rl.algorithms.dqn import DQNConfig
 from rl.policies import LinearThompsonConfig, LinUCBConfig
 from rl.policies.baselines import Random
@@ -98,7 +98,7 @@ def test_without_exploring_the_best_is_done() -> None:
 
 def test_tune_tries_each_policy_of_a_grid() -> None:
     made = config().training(policy=tune.grid_search([LinearThompsonConfig(models="per_item"), {"kind": "random"}]))
-    assert searched(made.policy)
+    assert is_searched(made.policy)
     with pytest.raises(ValueError, match=r"only ray\.tune\.Tuner can run this configuration"):
         made.build_algo()
     results = tune.Tuner(
@@ -121,9 +121,9 @@ def test_choices_are_checked_and_become_objects() -> None:
 
 
 def test_parts_of_a_policy_may_be_searched_and_others_are_checked() -> None:
-    assert searched({"kind": "lin_ucb", "alpha": tune.grid_search([0.1, 1.0])})
-    assert searched(tune.choice([LinUCBConfig(), LinearThompsonConfig()]))
-    assert not searched(LinUCBConfig())
+    assert is_searched({"kind": "lin_ucb", "alpha": tune.grid_search([0.1, 1.0])})
+    assert is_searched(tune.choice([LinUCBConfig(), LinearThompsonConfig()]))
+    assert not is_searched(LinUCBConfig())
     with pytest.raises(ValueError, match=r"policy: lin_ucb.alhpa: Extra inputs are not permitted"):
         BanditConfig().training(policy={"kind": "lin_ucb", "alhpa": 1.0})
 

@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from rl.policy import Query
 from rl.simulators.batched import BatchedEnv, Observation, SingleEnv
 from rl.simulators.registry import SIMULATORS, make, register
-from rl.simulators.spaces import ActionError, SlateSpace, batched
+from rl.simulators.spaces import ActionError, SlateSpace, batch_actions
 from rl.training.environments import ceilings
 
 STEPS = 45  # more than two episodes of the shop
@@ -219,7 +219,7 @@ def test_slates_are_drawn_without_repeats_where_they_may_have_none() -> None:
     assert len(set(drawn)) == 24  # all orders of all sets
     assert all(space.contains(np.array(slate)) for slate in drawn)
     assert not space.contains(np.array([1, 2, 1]))
-    assert batched(space, 5).contains(batched(space, 5).sample())
+    assert batch_actions(space, 5).contains(batch_actions(space, 5).sample())
     with pytest.raises(ValueError, match="slots must be between 1 and the 2 candidates, got 3"):
         SlateSpace(2, 3)
 
