@@ -1,24 +1,18 @@
 """A bandit over features of any kind: linear in crossed features, and a table where whole contexts recur. Light: numpy.
 
 The reward of an item in a context is φᵀw + u_c + noise. φ are the item's features, the context's, and products of both
-(`rl.policies.crossing`); u_c belongs to the cell, the item in the whole categorical context (`rl.policies.cells`). So
-it generalises from single features and pairs, and becomes exact wherever a context comes again. All rests on sums, and
-all else follows from them: adding observations in one call or in many gives the same up to rounding, if their order is
-the same (new features get their places in it).
-
-Where the noise is not given it is learned: rewards are taken as differences from their mean, prior_sd and cell_sd are
-in units of twice their standard deviation, and their ratios to the noise, which the sums need, are those to σ = .3
-of such a unit. Given these ratios the evidence for σ² is largest at what they leave of Σ (r - m)², see `_scale`.
+(`rl.policies.crossing`), w their weights (`rl.policies.described_model`); u_c belongs to the cell, the item in the
+whole categorical context (`rl.policies.cells`). So it generalises from single features and pairs, and becomes exact
+wherever a context comes again. All rests on sums, and all else follows from them: adding observations in one call or in
+many gives the same up to rounding, if their order is the same (new features get their places in it).
 
 Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N observations.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
 from scipy.sparse import csr_array
 
 from rl.exploration import Votes, WithUniform
@@ -40,17 +34,15 @@ from rl.policies.crossing import (
     without,
 )
 from rl.policies.described_config import DescribedConfig
+from rl.policies.described_model import LinearModel
 from rl.policies.dictionary import Dictionary
-from rl.policies.evidence import mean_and_spread
-from rl.policies.gaussian import check_precision, factor
-from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query, checked
+from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query
 from rl.sparse import Sparse, widths
 
 _SEEN = 1 << 18  # codes of contexts and of features, for counting
 _ROWS = 256  # observations that are added at once
 _PRODUCTS = 1 << 25  # crossed features that are added at once
 _LOOKED_UP = 1 << 22  # and looked up at once
-_NOISE = 0.3  # σ, in units of the spread of rewards, that the ratios of learned sums are of
 _SIGHTINGS = ("contexts", "context_features", "item_features")
 
 
@@ -59,30 +51,25 @@ class Described(Policy):
 
     def __init__(self, config: DescribedConfig) -> None:
         self.config = config
-        self._learned = config.noise_sd is None
-        self._noise = (config.noise_sd or _NOISE) ** 2
-        self._own = self._noise / config.cell_sd**2 if config.cell_sd else np.inf  # κ
-        self._crossing = Crossing(config.interactions, config.ignore_linear, config.constant, flat=self._learned)
+        self._crossing = Crossing(
+            config.interactions, config.ignore_linear, config.constant, flat=config.noise_sd is None
+        )
         self._left_out = left_out(config.ignore, config.keep)
         self._dictionary = Dictionary(config.max_features, CODES)
-        self._S, self._h = np.zeros((0, 0)), np.zeros(0)  # σ² times the precision and precision-weighted mean of w
-        self._g = np.zeros(0)  # h of rewards that are all 1
-        self._rewards = np.zeros(3)  # Σ1, Σr and Σr²
-        self._by_cell = np.zeros(3)  # Σ n²/(n + κ), Σ nb/(n + κ) and Σ b²/(n + κ) over the cells
-        self._count = 0.0
+        self._model = LinearModel(config)
         self._cells = Cells(config.max_cells)
         self._contexts, self._context_features, self._item_features = (Sightings(_SEEN) for _ in _SIGHTINGS)
-        self._solved: _Solved | None = None  # None after a change
+        self._recurrence: tuple[float, float] | None = None  # None after a change
 
     @property
     def explorer(self) -> WithUniform:  # type: ignore[override]  # it follows from what was learned
         """The configured one, in units of the spread of rewards where that is learned, with uniform draws."""
-        return WithUniform(self.config.explorer.scaled(self._solve().scale.unit), self.config.epsilon)
+        return WithUniform(self.config.explorer.scaled(self._model.solve().scale.unit), self.config.epsilon)
 
     def expected(self, query: Query) -> FloatArray:
         """Return the posterior mean of each candidate's reward, [B, A]."""
         phi, offset, _ = self._parts(self._read(query.sparse))
-        expected: FloatArray = phi @ self._solve().mean + offset
+        expected: FloatArray = phi @ self._model.solve().mean + offset
         return expected
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
@@ -92,11 +79,10 @@ class Described(Policy):
     def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return `scores` and `expected`."""
         phi, offset, sd = self._parts(self._read(query.sparse))
-        solved = self._solve()
-        expected: FloatArray = phi @ solved.mean + offset  # [B, A]
+        expected: FloatArray = phi @ self._model.solve().mean + offset  # [B, A]
         if not isinstance(self.config.explorer, Votes):
             return expected[:, None, :], expected
-        samples = (phi @ self._draws(solved)).swapaxes(1, 2) + offset[:, None, :]  # [B, S, A]
+        samples = (phi @ self._model.draws()).swapaxes(1, 2) + offset[:, None, :]  # [B, S, A]
         return samples + sd[:, None, :] * rng.standard_normal(samples.shape), expected
 
     def _read(self, sparse: Sparse | None) -> Sparse:
@@ -110,17 +96,17 @@ class Described(Policy):
 
         In a cell that was seen φ is what the cell leaves to the linear model.
         """
-        scale = self._solve().scale
+        scale = self._model.solve().scale
         phi, variance = self._features(sparse)
         variance *= scale.unit**2
         offset = np.full(variance.shape, scale.centre)
-        if not np.isfinite(self._own):
+        if not np.isfinite(self._model.own):
             return phi, offset, np.sqrt(variance)
         contexts, keys = _keys(sparse)
         own = np.full(variance.shape, (self.config.cell_sd * scale.unit) ** 2)
         for row, column in np.argwhere(keys >= 0):
             if (cell := self._cells.get(int(keys[row, column]))) is not None:
-                share = 1.0 / (cell.n + self._own)
+                share = 1.0 / (cell.n + self._model.own)
                 phi[row, column, cell.at] -= share * cell.s
                 offset[row, column] += share * (cell.b - scale.centre * cell.n)
                 own[row, column] = share * scale.noise**2
@@ -142,7 +128,7 @@ class Described(Policy):
         new_context = self._context_features.of(codes_of(mixed(sparse.context), _SEEN)) == 0
         new_items = self._item_features.of(codes_of(mixed_items(sparse.items), _SEEN)) == 0
         # What was never seen may never come again: then there is nothing to be gained from trying it.
-        recurrence = np.sqrt(self._solve().recurrence)
+        recurrence = np.sqrt(self._recurrences())
         context_worth = np.where(new_context, recurrence[0] * context, context)
         items_worth = np.where(new_items, recurrence[1] * items, items)
         context, items = np.where(new_context, 0.0, context), np.where(new_items, 0.0, items)
@@ -179,37 +165,11 @@ class Described(Policy):
             known[part], squares[part] = _dense(places, values, size), (values**2).sum(axis=1)
         return weights @ known, (block.items**2 * squares[at]).sum(axis=1)
 
-    def _solve(self) -> "_Solved":
-        if self._solved is None:
-            recurrence = self._context_features.recurrence(), self._item_features.recurrence()
-            lower, of_h, of_g = self._S, self._h, self._g
-            if len(of_h):
-                lower = factor(self._S)
-                of_h, of_g = cho_solve((lower, True), np.stack([of_h, of_g], axis=1), check_finite=False).T
-            scale = self._scale(of_h, of_g)
-            self._solved = _Solved(lower, of_h - scale.centre * of_g, scale, recurrence)
-        return self._solved
-
-    def _scale(self, of_h: FloatArray, of_g: FloatArray) -> "_Scale":
-        """Return how large rewards and noise are, given S⁻¹h and S⁻¹g."""
-        n, total, squares = self._rewards
-        if not self._learned:
-            return _Scale(0.0, 1.0, self.config.noise_sd or _NOISE)
-        centre, spread = mean_and_spread(n, total, squares)
-        left = np.array([n - self._g @ of_g, total - self._h @ of_g, squares - self._h @ of_h]) - self._by_cell
-        within = max(float(left[2] - 2 * centre * left[1] + centre**2 * left[0]), 0.0) if spread else 0.0
-        spread = spread or 0.5  # of rewards that are all alike nothing can be said: any unit will do
-        return _Scale(centre, 2 * spread, float(np.sqrt((within + spread**2) / (n + 1))))
-
-    def _draws(self, solved: "_Solved") -> FloatArray:
-        """Return S draws of w, [D, S]: the same for all queries until something is learned."""
-        if solved.draws is None:
-            z = np.random.default_rng([len(solved.mean), int(self._count)]).standard_normal(
-                (len(solved.mean), self.config.samples)
-            )
-            spread = z if not len(z) else solve_triangular(solved.lower, z, lower=True, trans="T", check_finite=False)
-            solved.draws = solved.mean[:, None] + solved.scale.noise * spread
-        return solved.draws
+    def _recurrences(self) -> tuple[float, float]:
+        """Return how likely a new feature of a context, and of an item, comes again."""
+        if self._recurrence is None:
+            self._recurrence = self._context_features.recurrence(), self._item_features.recurrence()
+        return self._recurrence
 
     def update(self, observations: Observations) -> None:
         """Add to the sums, in order. A correction changes those of rewards only."""
@@ -238,21 +198,17 @@ class Described(Policy):
         crossed, crossed_values = self._crossing(sparse, context, items)
         codes, values = crossed[:, 0], crossed_values[:, 0]  # [N, K]
         self._dictionary.add(codes[new][values[new] != 0.0])
-        self._grow()
+        self._model.grow(len(self._dictionary))
         places, signs = self._dictionary.find(codes)
-        phi = _dense(places, self.config.prior_sd * values * signs, len(self._h))  # [N, D]
-        self._S += (phi * o.counts[:, None]).T @ phi
-        self._h += o.rewards @ phi
-        self._g += o.counts @ phi
-        self._rewards += (o.counts.sum(), o.rewards.sum(), o.squares.sum())
+        phi = _dense(places, self.config.prior_sd * values * signs, len(self._model))  # [N, D]
+        self._model.add(phi, o)
         contexts, keys = _keys(sparse)
-        if np.isfinite(self._own):
+        if np.isfinite(self._model.own):
             self._add_to_cells(phi, o, keys[:, 0], new)
         self._contexts.add(codes_of(contexts[new & (keys[:, 0] >= 0)], _SEEN))
         self._context_features.add(_codes_seen(mixed(sparse.context[new]), sparse.context[new]))
         self._item_features.add(_codes_seen(mixed_items(sparse.items[new]), sparse.items[new]))
-        self._count += float(o.counts.sum())
-        self._solved = None
+        self._recurrence = None
 
     def _add_to_cells(self, phi: FloatArray, o: Observations, keys: IntArray, new: BoolArray) -> None:
         """Add to the sums of cells, and to S and h what that changes of what the cells take away from them."""
@@ -263,44 +219,19 @@ class Described(Policy):
             if cell is not None:
                 touched.setdefault(id(cell), (cell, cell.n - o.counts[row], cell.b, []))[3].append(int(row))
         for cell, n, b, rows in touched.values():
-            self._take(cell.at, cell.s, n, b, -1.0)
+            self._model.take(cell.at, cell.s, n, b, -1.0)
             after = o.counts[rows] @ phi[rows]
             after[cell.at] += cell.s
             cell.b += float(o.rewards[rows].sum())
             cell.at = np.flatnonzero(after)
             cell.s = after[cell.at]
-            self._take(cell.at, cell.s, cell.n, cell.b, 1.0)
-
-    def _take(self, at: IntArray, s: FloatArray, n: float, b: float, sign: float) -> None:
-        """Take away what a cell with the sums s at some places stands for, or give it back where the sign is -1."""
-        share = sign / (n + self._own)
-        shared = share * s
-        self._S[at[:, None], at] -= shared[:, None] * s
-        self._h[at] -= b * shared
-        self._g[at] -= n * shared
-        self._by_cell += share * np.array([n * n, n * b, b * b])
-
-    def _grow(self) -> None:
-        """Give the sums of features that got a place their prior."""
-        more = len(self._dictionary) - len(self._h)
-        if more:
-            old = len(self._h)
-            self._S = np.pad(self._S, (0, more))
-            self._h, self._g = np.pad(self._h, (0, more)), np.pad(self._g, (0, more))
-            self._S[np.arange(old, old + more), np.arange(old, old + more)] = self._noise
+            self._model.take(cell.at, cell.s, cell.n, cell.b, 1.0)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return codes [D] of the features, S [D, D] and h [D], the cells, and what was seen how often."""
         return {
             "codes": np.array(self._dictionary.known, dtype=np.float64),
-            "S": self._S.copy(),
-            "h": self._h.copy(),
-            "count": np.array([self._count]),
-            **(
-                {"g": self._g.copy(), "rewards": self._rewards.copy(), "by_cell": self._by_cell.copy()}
-                if self._learned
-                else {}
-            ),
+            **self._model.state_dict(),
             **self._cells.state_dict(),
             **{name: getattr(self, f"_{name}").state() for name in _SIGHTINGS},
         }
@@ -313,44 +244,11 @@ class Described(Policy):
             raise PolicyError(f"array 'codes' of the saved policy must have {self.config.max_features} codes at most")
         loaded = Described(self.config)
         loaded._dictionary.add(codes)
-        loaded._S, loaded._h = checked(state, "S", (size, size)), checked(state, "h", (size,))
-        loaded._count = float(checked(state, "count", (1,))[0])
-        loaded._g = np.zeros(size)  # only needed where the noise is learned
-        if self._learned:
-            loaded._g = checked(state, "g", (size,))
-            loaded._rewards, loaded._by_cell = (checked(state, name, (3,)) for name in ("rewards", "by_cell"))
+        loaded._model = self._model.loaded(state, size)
         loaded._cells = self._cells.loaded(state, size)
         for name in _SIGHTINGS:
             setattr(loaded, f"_{name}", getattr(self, f"_{name}").loaded(state, name))
-        if size:
-            check_precision(loaded._S, "array 'S' of the saved policy is not positive definite")
         self.__dict__.update(loaded.__dict__)
-
-
-class _Scale(NamedTuple):
-    """How large rewards are."""
-
-    centre: float
-    """m: what rewards are taken as differences from."""
-    unit: float
-    """What prior_sd, cell_sd and the explorer are in units of."""
-    noise: float
-    """σ."""
-
-
-@dataclass(slots=True)
-class _Solved:
-    """What follows from the sums."""
-
-    lower: FloatArray
-    """L [D, D], S = LLᵀ."""
-    mean: FloatArray
-    """[D]"""
-    scale: "_Scale"
-    recurrence: tuple[float, float]
-    """How likely a new feature of a context, and of an item, comes again."""
-    draws: FloatArray | None = None
-    """[D, S]"""
 
 
 def _dense(places: IntArray, values: FloatArray, size: int) -> FloatArray:
