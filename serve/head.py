@@ -12,7 +12,7 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
 def methods_of(request: Request) -> list[str]:
     """Return the methods that some route takes at a request's path: Starlette's own `Allow` has the first route's."""
-    as_routed = {method: request.scope | {"method": "GET" if method == "HEAD" else method} for method in METHODS}
+    as_routed = {name: {**request.scope, "method": "GET" if name == "HEAD" else name} for name in METHODS}
     routes = request.app.routes
     return [name for name, scope in as_routed.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
