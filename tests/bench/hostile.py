@@ -2,7 +2,8 @@
 
 Seeded probes of many kinds (`tests.bench.hostility.kinds`: odd features, numbers, ids, retries, bodies; and imported
 files) go to a service with two replicas, three policies and the Personalizer loop, which is restarted in the middle.
-Each second somebody ordinary asks, reports and waits until it is learned. `stopped` counts of whom that failed;
+Each second somebody ordinary asks, reports and waits until it is learned: 20 s, and in the first 30 s after a start,
+while the log is learned anew, until 20 s after them. `stopped` counts of whom that failed;
 `lost` what was acknowledged and is not in the log at the end; `five_hundreds` answers of 500, 502 and 504, any 503
 without Retry-After or later than 30 s after the restart, and requests without an answer.
 
@@ -58,7 +59,7 @@ def main() -> None:
             command = ours(home, _CONFIG, replicas=2)
             port = int(ordinary.url.rpartition(":")[2])
             with running(command, "/healthz", port=port, checkout=checkout):
-                tally.up_since = monotonic()
+                tally.up_since = ordinary.up_since = monotonic()
                 began = began if turn else tally.up_since
                 say(f"{'restarted' if turn else 'started'}; probes {numbers.start:,} to {numbers.stop:,}")
                 asyncio.run(

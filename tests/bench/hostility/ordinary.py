@@ -8,10 +8,11 @@ from typing import Any
 import aiohttp
 
 from tests.bench.hostility.asks import Promise
+from tests.bench.hostility.load import GRACE_S
 from tests.bench.hostility.usual import POLICIES
 
 LEARNED_S = 20.0
-"""How long until what was reported must have been learned."""
+"""How long until what was reported must have been learned, by a learner that has learned the log before it."""
 _EVERY_S = 1.0
 _ASK_S = 10.0
 _KINDS = ("cup", "plate", "lamp")
@@ -26,8 +27,8 @@ class Ordinary:
     failures: list[tuple[float, str]] = field(default_factory=list)
     """When, by `monotonic`, and what."""
     promised: set[Promise] = field(default_factory=set)
-    paused: bool = False
-    """While the service is restarted on purpose."""
+    up_since: float = 0.0
+    """By `monotonic`: a service that has just started learns its log first, and has `GRACE_S` for it."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def stock(self) -> None:
@@ -42,8 +43,7 @@ class Ordinary:
         async with aiohttp.ClientSession(self.url, timeout=timeout) as session:
             try:
                 for number in range(1_000_000):
-                    if not self.paused:
-                        self._start(session, number)
+                    self._start(session, number)
                     await asyncio.sleep(_EVERY_S)
             finally:
                 await self.finish()
@@ -75,7 +75,7 @@ class Ordinary:
         report = {"decision_id": decision, "kind": "click"}
         [result] = (await _post(session, "/v1/feedback", report))["results"]
         self.promised.add(("feedback", result["feedback_id"]))
-        await _learned(session, "v1", policy, result["position"])
+        await self._learned(session, "v1", policy, result["position"])
 
     async def _personalized(self, session: aiohttp.ClientSession, number: int) -> None:
         event, actions = f"ordinary-{number}", [{"id": f"a{n}", "features": [{"n": str(n)}]} for n in range(3)]
@@ -83,7 +83,14 @@ class Ordinary:
         self.promised.add(("decision", f"personalizer:{event}"))
         before = await _position(session, "personalizer", None)
         await _post(session, f"/personalizer/v1.0/events/{event}/reward", {"value": 1})
-        await _learned(session, "personalizer", None, before + 1)  # the reward's own position is not answered
+        await self._learned(session, "personalizer", None, before + 1)  # the reward's own position is not answered
+
+    async def _learned(self, session: aiohttp.ClientSession, loop: str, policy: str | None, position: int) -> None:
+        deadline = max(monotonic(), self.up_since + GRACE_S) + LEARNED_S
+        while await _position(session, loop, policy) < position:
+            if monotonic() > deadline:
+                raise _FailedError(f"position {position} was not learned within {LEARNED_S:g} s")
+            await asyncio.sleep(0.25)
 
 
 class _FailedError(Exception):
@@ -105,11 +112,3 @@ async def _position(session: aiohttp.ClientSession, loop: str, policy: str | Non
         served = (await response.json())["policies"]
     found = [one["learned_through"] for one in served if one["loop"] == loop and policy in (None, one["name"])]
     return max(found, default=0)
-
-
-async def _learned(session: aiohttp.ClientSession, loop: str, policy: str | None, position: int) -> None:
-    deadline = monotonic() + LEARNED_S
-    while await _position(session, loop, policy) < position:
-        if monotonic() > deadline:
-            raise _FailedError(f"position {position} was not learned within {LEARNED_S:g} s")
-        await asyncio.sleep(0.25)
