@@ -23,7 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from data.schema import ACTIVATE, Decision, Feedback, RewardSpec
+from data.schema import (
+    ACTIVATE,
+    Decision,
+    Feedback,
+    RewardSpec,
+)
 
 AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],

@@ -19,16 +19,16 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from data.attribution import attribute
-from data.database import StoreError
 from data.errors import DataError
+from data.formats.compressed import lines_of
+from data.formats.dsjson.foreign import REWARD, Repeats
+from data.formats.dsjson.lines import from_line, to_line
+from data.log.database import StoreError
+from data.log.store import Store
+from data.log.unreadable import Fault, reason_of, say
 from data.private import keep_private
 from data.schema import Decision, Feedback, RewardSpec
 from data.settings import Settings
-from data.sources.compressed import lines_of
-from data.sources.dsjson import from_line, to_line
-from data.sources.dsjson_others import REWARD, Repeats
-from data.store import Store
-from data.unreadable import Fault, reason_of, say
 
 PERSONALIZER = "personalizer"
 LISTED = 20

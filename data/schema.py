@@ -17,7 +17,14 @@ from pydantic import (
     model_validator,
 )
 
-from data.fields import Amount, DecisionId, LoggedId, Scalar, UtcTime, is_id
+from data.fields import (
+    Amount,
+    DecisionId,
+    LoggedId,
+    Scalar,
+    UtcTime,
+    is_id,
+)
 
 ACTIVATE = "activate"
 """The kind of feedback that says that a deferred decision was shown."""
@@ -49,7 +56,7 @@ def parse_visit_time(given: Scalar) -> datetime:
 
 
 Described = tuple[dict[str, JsonValue], ...]
-"""What was said of a context or an item: objects of features, which `data.described` checked where they came in."""
+"""What was said of a context or an item: objects of features, checked where they came in (`data.feature_objects`)."""
 
 
 class Features(Record):
@@ -231,7 +238,7 @@ class Version(Record):
     caught_up: bool
     """It has read the log to its end, as of then."""
     begins: dict[str, JsonValue] | None = None
-    """Of number 0: what the fold began with; see `serve.learner`."""
+    """Of number 0: what the fold began with; see `rl.online.learner`."""
     received_at: UtcTime | None = None
 
 

@@ -19,21 +19,27 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
+from data.features.purchases import purchase_lines
 from data.private import keep_private
-from data.purchases import purchase_lines
 from data.settings import Settings
-from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load_any
-from rl.encoding import Visit, VisitEncoder
-from rl.experience import purchase_events
+from rl.artefacts.artefact import (
+    Artefact,
+    ArtefactError,
+    SimulatorArtefact,
+    Sizes,
+    load_any,
+)
+from rl.encoders.base import Visit, VisitEncoder
+from rl.evaluation.ranking import hit_rate, ndcg
+from rl.evaluation.returns import play
+from rl.experience.events import purchase_events
 from rl.policies.baselines import Popularity
 from rl.policies.greedy import Greedy
-from rl.policy import Policy, PolicyError
-from rl.ranking import hit_rate, ndcg
-from rl.returns import play
-from rl.training.environments import ceilings, environment
-from rl.training.errors import TrainingError
-from rl.training.experiment import Environment
-from rl.training.tracking import Tracker
+from rl.policy.interface import Policy, PolicyError
+from rl.training.kinds.experiment import Environment
+from rl.training.run.environments import ceilings, environment
+from rl.training.run.errors import TrainingError
+from rl.training.run.tracking import Tracker
 
 _CHUNK = 100  # customers encoded at a time; bounds memory
 

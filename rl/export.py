@@ -1,7 +1,7 @@
 """`python -m rl.export ARTEFACT --out FOLDER`: a trained policy for other programs.
 
 A Q network becomes `model.onnx`, which takes any number of requests, candidates and history entries and was checked
-against torch before it was written; that of a slate network computes what `rl.policies.slate_choice` makes slates of.
+against torch before it was written; that of a slate network computes what `rl.policies.slates.choice` makes slates of.
 Other policies are arrays and a formula: they are copied, with the formula.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl.artefact import ArtefactError, load_any
-from rl.policies.linear import Linear
-from rl.policies.neural_linear import NeuralLinear
-from rl.policies.per_item import PerItem
-from rl.policy import Policy, PolicyError
+from rl.artefacts.artefact import ArtefactError, load_any
+from rl.policies.linear.linear import Linear
+from rl.policies.linear.neural import NeuralLinear
+from rl.policies.linear.per_item import PerItem
+from rl.policy.interface import Policy, PolicyError
 
 _WITHOUT_GRAPH = {
     Linear: "expected reward = basis(features) @ theta, theta = solve(precision, b): one model over the joint features "
@@ -49,8 +49,8 @@ def export(artefact: Path, out: Path, opset: int | None = None) -> dict[str, Any
     blob = None
     if loaded.config.kind in ("transformer", "slate_transformer"):
         from rl.onnx_export import OPSET
-        from rl.policies.q_onnx import outputs, to_onnx  # torch takes seconds
-        from rl.policies.transformer import TransformerPolicy
+        from rl.policies.transformer.export import outputs, to_onnx  # torch takes seconds
+        from rl.policies.transformer.policy import TransformerPolicy
 
         assert isinstance(loaded.policy, TransformerPolicy)
         report["opset"] = OPSET if opset is None else opset

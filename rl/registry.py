@@ -20,10 +20,21 @@ from typing import Any
 
 from data.private import keep_private
 from data.settings import Settings
-from rl.artefact import ARRAYS, DESCRIPTION, ArtefactError, load, sha256_of
-from rl.policy import PolicyError
-from rl.training.tracking import experiment_id
-from rl.training.tracking_client import UNWRAPPED, tracking_client, waiting, without_credentials
+from rl.artefacts.artefact import (
+    ARRAYS,
+    DESCRIPTION,
+    ArtefactError,
+    load,
+    sha256_of,
+)
+from rl.policy.interface import PolicyError
+from rl.training.run.tracking import experiment_id
+from rl.training.run.tracking_client import (
+    UNWRAPPED,
+    tracking_client,
+    waiting,
+    without_credentials,
+)
 
 MODEL, CHAMPION = "raycommend", "champion"
 
@@ -44,7 +55,7 @@ class Found:
     name: str
     """Of the policy."""
     digest: str
-    """As `rl.artefact.Artefact.digest`."""
+    """As `rl.artefacts.artefact.Artefact.digest`."""
     sha256: str
     """Of `policy.json`, which has that of the arrays."""
 
@@ -230,7 +241,7 @@ def _sha256(folder: Path) -> str:
 def _fault(folder: Path, found: Found, ours: bool = False) -> str | None:
     """Say what is wrong with files that should be those of a version; None if nothing is.
 
-    In a folder of `ours`, customers may have been taken out of the encoder since: see `rl.erasure`.
+    In a folder of `ours`, customers may have been taken out of the encoder since: see `rl.artefacts.erasure`.
     """
     try:
         if (sha256 := sha256_of(folder) if ours else _sha256(folder)) != found.sha256:

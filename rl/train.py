@@ -8,12 +8,18 @@ from typing import Any
 from data.errors import DataError
 from data.private import keep_private
 from data.settings import Settings
-from rl.artefact import ArtefactError
+from rl.artefacts.artefact import ArtefactError
 from rl.config import TrainingConfig, load
-from rl.policy import PolicyError
+from rl.policy.interface import PolicyError
 from rl.registry import RegistryError, register
-from rl.training.errors import TrainingError
-from rl.training.kinds import KINDS, RETAIL, UnknownKindError, find, named
+from rl.training.kinds.registry import (
+    KINDS,
+    RETAIL,
+    UnknownKindError,
+    find,
+    named,
+)
+from rl.training.run.errors import TrainingError
 
 _HELP = """usage: python -m rl.train [EXPERIMENT.toml] [--field value ...]
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from data.private import keep_private
 from data.settings import Settings
 from rl.config import load
-from rl.policy import PolicyError
-from rl.training.errors import TrainingError
-from rl.training.search import Tuning
+from rl.policy.interface import PolicyError
+from rl.training.run.errors import TrainingError
+from rl.training.tuning.search import Tuning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tuning.check()
         print(f"{tuning.name}: loading Ray Tune", file=sys.stderr, flush=True)
-        from rl.training.tuning import tune  # ray takes seconds
+        from rl.training.tuning.tuning import tune  # ray takes seconds
 
         best = tune(tuning, Settings())
     except (PolicyError, TrainingError) as error:

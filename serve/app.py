@@ -19,28 +19,33 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from threadpoolctl import threadpool_limits
 
-from data.archive import Archive
-from data.database import StoreError
-from data.node import load_nodes
+from data.archive.parquet import Archive
+from data.log.database import StoreError
+from data.log.store import Store
+from data.log.writer.process import WriterProcess
+from data.nodes.node import load_nodes
 from data.private import keep_private
-from data.store import Store
-from data.writer_process import WriterProcess
-from serve import logs
-from serve.api.personalizer.problems import SHAPES
-from serve.api.v1 import create_api
+from rl.online.fold import FoldState
+from serve.api.personalizer.configuration.plan import PersonalizerSource
+from serve.api.personalizer.configuration.values import LOOP
+from serve.api.personalizer.routes.problems import SHAPES
+from serve.api.personalizer.service import Personalizer
+from serve.api.v1.application import create_api
 from serve.config import Secrets, ServiceConfig
-from serve.edge import Edge
+from serve.decisions.served import Served, owned
+from serve.decisions.service import Service
 from serve.environment import ray_environment as ray_environment  # who runs the application needs both
-from serve.errors import Answers
-from serve.fold import FoldState
-from serve.followers import Served, owned
+from serve.http import access_log as logs
+from serve.http.answers import Answers
+from serve.http.edge import Edge
 from serve.keys import KeyRing
-from serve.loops import Known, Loops, News, PlanSource
-from serve.personalizer.configuration import LOOP
-from serve.personalizer.service import Personalizer
-from serve.personalizer.source import PersonalizerSource
-from serve.service import Service
-from serve.sources import Configured
+from serve.learning.loops import (
+    Known,
+    Loops,
+    News,
+    PlanSource,
+)
+from serve.learning.plans import Configured
 
 _POLL_S = 0.1
 """How often the learner looks at the log; adds half of it to the time until feedback is served."""

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from data.fields import PolicyName
 from data.schema import RewardSpec
 from data.settings import Settings
-from serve.business import BusinessRules, Memory
+from serve.contracts.rules import BusinessRules, Memory
 
 CHAMPION = "champion"
 """The name under which the registry's champion is served."""

@@ -46,7 +46,7 @@ def ray_environment(drain_s: float, first_port: int | None = None) -> dict[str, 
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.front:middlewares",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.http.front:middlewares",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_INGRESS / "haproxy.sh"),
         "RAYCOMMEND_HAPROXY": _haproxy(),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),

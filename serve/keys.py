@@ -13,11 +13,11 @@ from typing import Literal, TypeAlias, get_args
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from data.database import StoreError
+from data.log.database import StoreError
+from data.log.state_tables import KEYS
+from data.log.store import Store
 from data.private import keep_private
 from data.settings import Settings
-from data.state import KEYS
-from data.store import Store
 
 Role: TypeAlias = Literal["node", "reader", "admin"]
 """node: asks and reports; reader: reads; admin: everything."""

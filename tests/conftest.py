@@ -8,7 +8,7 @@ import pytest
 import ray
 from threadpoolctl import threadpool_limits
 
-from data.store import Store
+from data.log.store import Store
 
 
 @pytest.fixture(scope="session", autouse=True)

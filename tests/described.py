@@ -7,12 +7,17 @@ from datetime import UTC, datetime
 import numpy as np
 
 from data.schema import Features
-from rl.encoding import Visit
-from rl.json_features import DescribedEncoder
+from rl.encoders.base import Visit
+from rl.encoders.json_features import DescribedEncoder
 from rl.policies import DescribedConfig, build
-from rl.policies.described import Described
-from rl.policy import FloatArray, Observations, Policy, Query
-from rl.simulators.coffee import preferences
+from rl.policies.crossed.policy import Described
+from rl.policy.interface import (
+    FloatArray,
+    Observations,
+    Policy,
+    Query,
+)
+from rl.simulators.bandits.coffee import preferences
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 USERS = ("Alice", "Bob", "Cathy", "Dave")

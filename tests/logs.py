@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from data.schema import Decision, Features, Feedback, RewardSpec
-from data.store import Store
-from rl.artefact import Artefact
-from rl.json_features import DescribedEncoder
+from data.log.store import Store
+from data.schema import (
+    Decision,
+    Features,
+    Feedback,
+    RewardSpec,
+)
+from rl.artefacts.artefact import Artefact
+from rl.encoders.json_features import DescribedEncoder
 from rl.policies import DescribedConfig, build
 from tests.shops import NOON
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from rl.encoding import CustomerEncoder
-from rl.policy import FloatArray
-from rl.simulators.market import Market
+from rl.encoders.base import CustomerEncoder
+from rl.policy.interface import FloatArray
+from rl.simulators.market.market import Market
 
 MONDAY = datetime(2011, 8, 1, 9, tzinfo=UTC)
 

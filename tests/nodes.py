@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.clean import clean, finish_events, finish_rejects
-from data.files import find_files
-from data.node import NodeSpec, load_node
-from data.reading import divide, read_piece
+from data.ingest.clean import clean, finish_events, finish_rejects
+from data.ingest.files import find_files
+from data.ingest.reading import divide, read_piece
+from data.nodes.node import NodeSpec, load_node
 
 FAULTS = Path(__file__).parent / "faults"
 

@@ -13,19 +13,19 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from data.log.store import Store
 from data.settings import Settings
-from data.store import Store
-from serve.api.personalizer.problems import SHAPES
-from serve.api.v1 import create_api
-from serve.edge import Edge
-from serve.errors import Answers
-from serve.followers import Served
+from serve.api.personalizer.configuration.plan import PersonalizerSource
+from serve.api.personalizer.configuration.values import LOOP
+from serve.api.personalizer.routes.problems import SHAPES
+from serve.api.personalizer.service import Personalizer
+from serve.api.v1.application import create_api
+from serve.decisions.served import Served
+from serve.decisions.service import Service
+from serve.http.answers import Answers
+from serve.http.edge import Edge
 from serve.keys import KeyRing
-from serve.loops import Loops
-from serve.personalizer.configuration import LOOP
-from serve.personalizer.service import Personalizer
-from serve.personalizer.source import PersonalizerSource
-from serve.service import Service
+from serve.learning.loops import Loops
 from tests.ports import free_port
 from tests.writers import StoreWriter
 

@@ -6,22 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features import EncoderConfig, fit
-from data.node import NodeSpec
+from data.features.customers import EncoderConfig, fit
+from data.log.store import Store
+from data.nodes.node import NodeSpec
 from data.schema import RewardSpec
-from data.store import Store
-from rl.artefact import Artefact, save
-from rl.encoding import CustomerEncoder
-from rl.experience import generated_events
-from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RandomConfig, RFMBanditConfig, build
-from rl.simulators.generated import GeneratedMarketConfig, generate_market
-from rl.simulators.market import Market
+from rl.artefacts.artefact import Artefact, save
+from rl.encoders.base import CustomerEncoder
+from rl.experience.events import generated_events
+from rl.online.fold import Snapshot
+from rl.policies import (
+    LinearThompsonConfig,
+    PolicyConfig,
+    PopularityConfig,
+    RandomConfig,
+    RFMBanditConfig,
+    build,
+)
+from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
+from rl.simulators.market.market import Market
 from serve.config import ServiceConfig
-from serve.fold import Snapshot
-from serve.followers import Served
-from serve.recommender import Recommender
-from serve.router import Router
-from serve.service import Service
+from serve.decisions.recommender import Recommender
+from serve.decisions.router import Router
+from serve.decisions.served import Served
+from serve.decisions.service import Service
 from tests.writers import StoreWriter
 
 DAY = timedelta(days=1)

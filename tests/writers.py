@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
-from data.store import Store, Stored
-from data.tables import AnyRecord
+from data.log.store import Store, Stored
+from data.log.tables import AnyRecord
 
 
 class StoreWriter:
-    """See `data.writer.Writer`."""
+    """See `data.log.writer.commit.Writer`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -4,7 +4,7 @@ import numpy as np
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from rl.rollout import Transitions
+from rl.algorithms.rollout import Transitions
 
 Columns = dict[str, np.ndarray]
 

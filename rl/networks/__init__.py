@@ -4,12 +4,12 @@ Needs matplotlib, pandas, pyarrow, safetensors, scipy and torch; `export_onnx` i
 onnx and onnxruntime as well.
 """
 
-from rl.networks.description import NetworkDescription, parse, read
-from rl.networks.encode import Records, encode_inputs, encode_targets
-from rl.networks.inputs import NetworkError
+from rl.networks.description.description import NetworkDescription, parse, read
+from rl.networks.description.inputs import NetworkError
+from rl.networks.drawing.picture import draw
+from rl.networks.encoding.encode import Records, encode_inputs, encode_targets
 from rl.networks.measuring import Losses, Score, evaluate
-from rl.networks.network import Network, build
-from rl.networks.picture import draw
+from rl.networks.module.network import Network, build
 from rl.networks.storage import load, save
 from rl.networks.training import Epoch, Training, fit
 

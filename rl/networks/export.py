@@ -10,11 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl.networks.description import NetworkDescription
-from rl.networks.inputs import CategoricalInput, NetworkError, NumericInput
-from rl.networks.network import Network, evaluating
-from rl.networks.readers import tensor_form
-from rl.onnx_export import OPSET, OPSETS, largest_difference, to_onnx_bytes
+from rl.networks.description.description import NetworkDescription
+from rl.networks.description.inputs import CategoricalInput, NetworkError, NumericInput
+from rl.networks.module.network import Network, evaluating
+from rl.networks.module.readers import tensor_form
+from rl.onnx_export import (
+    OPSET,
+    OPSETS,
+    largest_difference,
+    to_onnx_bytes,
+)
 
 _CHECKED_ROWS = (1, 2, 3, 17, 256)
 

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rl.networks.inputs import NetworkError
-from rl.networks.losses import action_of, has_target, row_losses, weighted_sum
-from rl.networks.network import Network, evaluating
-from rl.networks.nodes import Output
+from rl.networks.description.inputs import NetworkError
+from rl.networks.description.nodes import Output
+from rl.networks.module.losses import (
+    action_of,
+    has_target,
+    row_losses,
+    weighted_sum,
+)
+from rl.networks.module.network import Network, evaluating
 
 Tensors = Mapping[str, Tensor]
 """Of several names, all with the same rows."""

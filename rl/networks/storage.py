@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from rl.networks.description import parse
-from rl.networks.inputs import NetworkError
-from rl.networks.network import Network, build
+from rl.networks.description.description import parse
+from rl.networks.description.inputs import NetworkError
+from rl.networks.module.network import Network, build
 
 _DESCRIPTION, _WEIGHTS = "network.json", "weights.safetensors"
 _FORMAT = 1

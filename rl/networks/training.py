@@ -9,10 +9,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rl.networks.inputs import Described, NetworkError
-from rl.networks.losses import has_target, row_losses, weighted_sum
-from rl.networks.measuring import Losses, Tensors, losses_of, mean_losses, same_rows, take
-from rl.networks.network import Network
+from rl.networks.description.inputs import Described, NetworkError
+from rl.networks.measuring import (
+    Losses,
+    Tensors,
+    losses_of,
+    mean_losses,
+    same_rows,
+    take,
+)
+from rl.networks.module.losses import has_target, row_losses, weighted_sum
+from rl.networks.module.network import Network
 
 
 class Training(Described):

@@ -6,16 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rl.policies.baselines import Popularity, PopularityConfig, Random, RandomConfig
-from rl.policies.described import Described
-from rl.policies.described_config import DescribedConfig
-from rl.policies.linear import Linear, LinearThompsonConfig, LinUCBConfig, RidgeConfig
-from rl.policies.neural_linear import NeuralLinear, NeuralLinearConfig
-from rl.policies.per_item import PerItem
-from rl.policies.q_config import TransformerConfig
+from rl.policies.baselines import (
+    Popularity,
+    PopularityConfig,
+    Random,
+    RandomConfig,
+)
+from rl.policies.crossed.config import DescribedConfig
+from rl.policies.crossed.policy import Described
+from rl.policies.linear.linear import (
+    Linear,
+    LinearThompsonConfig,
+    LinUCBConfig,
+    RidgeConfig,
+)
+from rl.policies.linear.neural import NeuralLinear, NeuralLinearConfig
+from rl.policies.linear.per_item import PerItem
 from rl.policies.rfm_bandit import RFMBandit, RFMBanditConfig
-from rl.policies.slate_config import SlateTransformerConfig
-from rl.policy import Policy
+from rl.policies.slates.config import SlateTransformerConfig
+from rl.policies.transformer.config import TransformerConfig
+from rl.policy.interface import Policy
 
 __all__ = [
     "DescribedConfig",
@@ -75,14 +85,14 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
         case DescribedConfig():
             return Described(config)
         case TransformerConfig():
-            from rl.policies.q_network import QNetwork  # torch takes seconds to import
-            from rl.policies.transformer import TransformerPolicy
+            from rl.policies.transformer.network import QNetwork  # torch takes seconds to import
+            from rl.policies.transformer.policy import TransformerPolicy
 
             # Not in training: there items would be hidden at random.
             return TransformerPolicy(QNetwork(config.network, len(popularity) - 1, n_features).eval(), config.explorer)
         case SlateTransformerConfig():
-            from rl.policies.slate import SlatePolicy
-            from rl.policies.slate_network import SlateNetwork
+            from rl.policies.slates.network import SlateNetwork
+            from rl.policies.slates.policy import SlatePolicy
 
             network = SlateNetwork(config.network, len(popularity) - 1, n_features)
             return SlatePolicy(network.eval(), config.explorer, config.slate)
@@ -99,8 +109,8 @@ def quick(policy: Policy, config: PolicyConfig) -> Policy:
     """
     if not isinstance(config, TransformerConfig):
         return policy
-    from rl.policies.q_runtime import QuickTransformer  # torch takes seconds to import
-    from rl.policies.transformer import TransformerPolicy
+    from rl.policies.transformer.policy import TransformerPolicy
+    from rl.policies.transformer.runtime import QuickTransformer  # torch takes seconds to import
 
     assert isinstance(policy, TransformerPolicy), "it was built by its configuration"
     return QuickTransformer(policy)

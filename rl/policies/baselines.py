@@ -6,8 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from rl.exploration import EpsilonGreedy, Uniform
-from rl.policy import FloatArray, Observations, Policy, Query, checked
+from rl.policy.explorers import EpsilonGreedy, Uniform
+from rl.policy.interface import (
+    FloatArray,
+    Observations,
+    Policy,
+    Query,
+    checked,
+)
 
 
 class RandomConfig(BaseModel):
@@ -69,5 +75,5 @@ class Popularity(Policy):
         return {"popularity": self._popularity.copy()}
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
-        """See `rl.policy.Policy.load_state_dict`."""
+        """See `rl.policy.interface.Policy.load_state_dict`."""
         self._popularity = checked(state, "popularity", self._popularity.shape)

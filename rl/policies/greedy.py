@@ -5,8 +5,13 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.exploration import EpsilonGreedy
-from rl.policy import FloatArray, Observations, Policy, Query
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import (
+    FloatArray,
+    Observations,
+    Policy,
+    Query,
+)
 
 
 def greedy(policy: Policy) -> Policy:

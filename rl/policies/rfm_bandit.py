@@ -11,9 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from data.rfm import N_STATES, STATES_PER_SEGMENT
-from rl.exploration import EpsilonGreedy, ExplorerConfig
-from rl.policy import FloatArray, Observations, Policy, PolicyError, Query, checked
+from data.features.rfm import N_STATES, STATES_PER_SEGMENT
+from rl.policy.explorers import EpsilonGreedy, ExplorerConfig
+from rl.policy.interface import (
+    FloatArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+    checked,
+)
 
 
 class RFMBanditConfig(BaseModel):
@@ -34,7 +41,7 @@ class RFMBandit(Policy):
 
     def __init__(self, config: RFMBanditConfig, n_states: int, n_items: int) -> None:
         if n_states != N_STATES:
-            raise PolicyError(f"the RFM bandit needs the {N_STATES} states of data.rfm, got {n_states}")
+            raise PolicyError(f"the RFM bandit needs the {N_STATES} states of data.features.rfm, got {n_states}")
         self.explorer = config.explorer
         self._shrinkage = config.shrinkage
         self._shape = (n_states, n_items + 1)  # column 0: unknown items, which are never learned
@@ -76,7 +83,7 @@ class RFMBandit(Policy):
         return {"sums": self._sums.copy(), "counts": self._counts.copy()}
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
-        """See `rl.policy.Policy.load_state_dict`."""
+        """See `rl.policy.interface.Policy.load_state_dict`."""
         self._sums, self._counts = (checked(state, name, self._shape) for name in ("sums", "counts"))
         self._margins = None
 

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 FIELDS = ("items", "mask", "features", "state", "history")
-"""What observations have, by the names of `rl.policy.Query`; the first two are needed."""
+"""What observations have, by the names of `rl.policy.interface.Query`; the first two are needed."""
 
 
 class EnvironmentContractError(ValueError):

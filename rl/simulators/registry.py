@@ -10,16 +10,21 @@ from typing import Any
 
 import gymnasium as gym
 
+from rl.simulators.bandits.classification import Classification
+from rl.simulators.bandits.coffee import Coffee
+from rl.simulators.bandits.ratings import Ratings
+from rl.simulators.bandits.wheel import Wheel
 from rl.simulators.batched import BatchedEnv, SingleEnv
-from rl.simulators.classification import Classification
-from rl.simulators.coffee import Coffee
 from rl.simulators.interest_evolution import InterestEvolution
-from rl.simulators.lookup import Maker, batch, find, name_of
-from rl.simulators.ratings import Ratings
-from rl.simulators.retail import retail
-from rl.simulators.shop import Shop
-from rl.simulators.shop_plus import ShopPlus
-from rl.simulators.wheel import Wheel
+from rl.simulators.lookup import (
+    Maker,
+    batch,
+    find,
+    name_of,
+)
+from rl.simulators.market.retail import retail
+from rl.simulators.shop.plus import ShopPlus
+from rl.simulators.shop.shop import Shop
 
 SIMULATORS: dict[str, Callable[..., BatchedEnv]] = {
     "raycommend/Shop-v0": Shop,

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rl.policy import IntArray
+from rl.policy.interface import IntArray
 
 
 class ActionError(ValueError):

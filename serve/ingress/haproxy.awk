@@ -28,7 +28,7 @@ section == "defaults" && $1 == "mode" {
     print "    timeout http-request 10s"
     print "    option http-buffer-request"
     print "    errorfile 408 " folder "/408.http"
-    # A request says which replica it is for: a port can be another's by now. See serve/front.py.
+    # A request says which replica it is for: a port can be another's by now. See serve/http/front.py.
     print "    http-send-name-header x-serve-server"
     changed["requests"]++
 }

@@ -8,10 +8,15 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from rl.algorithms.bandit_module import build_policy
+from rl.algorithms.bandit.module import build_policy
 from rl.policies import PolicyConfig
-from rl.policy import FloatArray, IntArray, Observations, Query
-from rl.simulators.contextual import ContextualBandit
+from rl.policy.interface import (
+    FloatArray,
+    IntArray,
+    Observations,
+    Query,
+)
+from rl.simulators.bandits.contextual import ContextualBandit
 from tests.bench.common import say
 
 

@@ -13,12 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rl.exploration import EpsilonGreedy, Votes
 from rl.policies import LinearThompsonConfig, LinUCBConfig, PolicyConfig
-from rl.policies.basis import RandomFourier
-from rl.policies.gaussian import Relevance
-from rl.policy import FloatArray
-from rl.simulators.classification import EDIBLE, P_POISONED, POISONED, Classification
+from rl.policies.linear.basis import RandomFourier
+from rl.policies.linear.posterior import Relevance
+from rl.policy.explorers import EpsilonGreedy, Votes
+from rl.policy.interface import FloatArray
+from rl.simulators.bandits.classification import (
+    EDIBLE,
+    P_POISONED,
+    POISONED,
+    Classification,
+)
 from tests.bench.bandits import mean_curve, play_policy, say, seeds_of
 from tests.bench.common import finish, plot
 from tests.bench.vw import numbers, play_vw

@@ -7,10 +7,15 @@ weather, time and coffee and the best exploration and learning rate found, which
 
 import numpy as np
 
-from rl.exploration import EpsilonGreedy
 from rl.policies import LinUCBConfig
-from rl.policy import FloatArray, Query
-from rl.simulators.coffee import TIMES, USERS, WEATHERS, Coffee
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import FloatArray, Query
+from rl.simulators.bandits.coffee import (
+    TIMES,
+    USERS,
+    WEATHERS,
+    Coffee,
+)
 from tests.bench.bandits import mean_curve, play_policy, say, seeds_of, windowed
 from tests.bench.common import finish, plot
 from tests.bench.vw import play_vw

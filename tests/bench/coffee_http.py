@@ -17,11 +17,17 @@ from azure.ai.personalizer import PersonalizerAdministrationClient, Personalizer
 from azure.core.credentials import AzureKeyCredential
 
 from data.schema import RewardSpec
-from rl.artefact import Artefact, save
-from rl.catalogue_encoder import CatalogueEncoder
+from rl.artefacts.artefact import Artefact, save
+from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, build
-from rl.policy import FloatArray
-from rl.simulators.coffee import TIMES, USERS, WEATHERS, Coffee, preferences
+from rl.policy.interface import FloatArray
+from rl.simulators.bandits.coffee import (
+    TIMES,
+    USERS,
+    WEATHERS,
+    Coffee,
+    preferences,
+)
 from tests.bench.bandits import mean_curve, seeds_of, windowed
 from tests.bench.common import finish, plot, say
 from tests.bench.service.processes import running

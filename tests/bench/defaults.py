@@ -14,8 +14,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from rl.policies import LinearThompsonConfig, NeuralLinearConfig, PolicyConfig
-from rl.policy import FloatArray
-from rl.simulators.classification import Classification
+from rl.policy.interface import FloatArray
+from rl.simulators.bandits.classification import Classification
 from tests.bench.bandits import Played, play_policy, say
 from tests.bench.classification import table
 from tests.bench.common import finish

@@ -21,14 +21,14 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from rl.algorithms.dqn import DQN, DQNConfig
-from rl.algorithms.q_learner import NEXT
-from rl.algorithms.q_module import QModule
-from rl.policies.q_config import QNetworkConfig
-from rl.policies.q_network import QNetwork
+from rl.algorithms.dqn.algorithm import DQN, DQNConfig
+from rl.algorithms.dqn.learner import NEXT
+from rl.algorithms.dqn.module import QModule
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policies.transformer.network import QNetwork
 from rl.simulators.batched import SingleEnv
-from rl.simulators.shop import PRODUCTS, Shop
-from rl.training.session import quiet
+from rl.simulators.shop.shop import PRODUCTS, Shop
+from rl.training.run.session import quiet
 from tests.bench.common import say
 
 BATCH, RATIO, GAMMA = 128, 16, 0.9

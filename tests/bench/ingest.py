@@ -3,7 +3,7 @@
 The input is the Online Retail file repeated, each time with invoice numbers of its own, as one Parquet file a repeat.
 It is made in a temporary folder before anything is measured and removed afterwards.
 
-Ours: `data.ingest.ingest` on a local Ray of its own with as many CPUs as the machine has, Ray started and one small
+Ours: `data.ingest.run.ingest` on a local Ray of its own with as many CPUs as the machine has, Ray started and one small
 ingestion done before, so that neither the start of Ray nor that of its workers is measured. Its peak is the largest
 sum of the proportional set sizes (PSS: shared pages divided among those who share them, so the object store counts
 once) of this process and all processes below it (Ray's workers, raylet, object store, control store), read every
@@ -29,10 +29,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from data.ingest import Summary, ingest
-from data.node import load_node
-from data.reading import LEAST_TASK_ROWS
-from data.tasks import start_ray
+from data.ingest.reading import LEAST_TASK_ROWS
+from data.ingest.run import Summary, ingest
+from data.ingest.tasks import start_ray
+from data.nodes.node import load_node
 from tests.bench.common import finish, say
 
 MIB = 1 << 20

@@ -11,14 +11,14 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import rl
-from rl.algorithms.slate_q import SlateQ
+from rl.algorithms.slate_q.algorithm import SlateQ
 from rl.config import load
+from rl.evaluation.returns import play
 from rl.policies.baselines import Random
-from rl.policy import Policy
-from rl.returns import play
+from rl.policy.interface import Policy
 from rl.simulators.interest_evolution import InterestEvolution
-from rl.training.session import ray_session
-from rl.training.slate_q import Experiment
+from rl.training.kinds.slate_q import Experiment
+from rl.training.run.session import ray_session
 from tests.bench.common import finish, plot, say
 
 POINTS = 12

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rl.exploration import Votes
 from rl.policies import LinearThompsonConfig
-from rl.simulators.ratings import Ratings
+from rl.policy.explorers import Votes
+from rl.simulators.bandits.ratings import Ratings
 from tests.bench.bandits import mean_curve, play_policy, say, seeds_of, windowed
 from tests.bench.common import finish, plot
 

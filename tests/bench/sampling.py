@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rl.algorithms.dqn import DQNConfig
-from rl.policies.transformer import TransformerPolicy, tensors
-from rl.policy import Query
-from rl.rollout import BatchedEnvRunner
+from rl.algorithms.dqn.algorithm import DQNConfig
+from rl.algorithms.rollout import BatchedEnvRunner
+from rl.policies.transformer.policy import TransformerPolicy, tensors
+from rl.policy.interface import Query
 from rl.simulators.batched import SingleEnv
-from rl.simulators.shop import Shop
+from rl.simulators.shop.shop import Shop
 from tests.bench.common import finish, plot, say
 
 OURS, COMPILED, RLLIB, BARE = "ours", "ours compiled", "RLlib", "bare loop"

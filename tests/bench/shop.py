@@ -19,12 +19,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import rl
-from rl.algorithms.dqn import DQN
+from rl.algorithms.dqn.algorithm import DQN
 from rl.config import load
-from rl.returns import play
+from rl.evaluation.returns import play
 from rl.simulators.registry import make
-from rl.training.dqn import Experiment
-from rl.training.session import ray_session
+from rl.training.kinds.dqn import Experiment
+from rl.training.run.session import ray_session
 from tests.bench.common import finish, plot, say
 
 FIGURES = {"return_200k": "shop", "return_14k": "shop_14k", "shown_200k": "shop_shown"}

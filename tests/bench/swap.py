@@ -28,8 +28,8 @@ import numpy as np
 
 from data.schema import RewardSpec
 from data.settings import Settings
-from rl.artefact import Artefact, save
-from rl.encoding import CustomerEncoder, Visit
+from rl.artefacts.artefact import Artefact, save
+from rl.encoders.base import CustomerEncoder, Visit
 from rl.policies import RidgeConfig, build
 from rl.registry import point, register
 from tests.bench.common import finish, plot, say

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import vowpalwabbit
 
-from rl.policy import FloatArray, IntArray, Query
-from rl.simulators.contextual import ContextualBandit
+from rl.policy.interface import FloatArray, IntArray, Query
+from rl.simulators.bandits.contextual import ContextualBandit
 from tests.bench.bandits import Played, play
 
 

@@ -15,13 +15,18 @@ from time import process_time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data.schema import Decision, Features, Feedback, RewardSpec
-from data.store import Store
-from rl.artefact import Artefact
-from rl.json_features import DescribedEncoder
+from data.log.store import Store
+from data.schema import (
+    Decision,
+    Features,
+    Feedback,
+    RewardSpec,
+)
+from rl.artefacts.artefact import Artefact
+from rl.encoders.json_features import DescribedEncoder
+from rl.online.fold import FoldSpec
+from rl.online.learner import OnlineLearner
 from rl.policies import DescribedConfig, LinUCBConfig, build
-from serve.fold import FoldSpec
-from serve.learner import OnlineLearner
 
 K = 10
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)

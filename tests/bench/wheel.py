@@ -5,10 +5,10 @@ Fourier features. It is told neither the radius nor the size of the rewards. Its
 first rewards, which are nearly alike, says nothing of the rare ones that are fifty times as large.
 """
 
-from rl.exploration import Votes
 from rl.policies import LinearThompsonConfig
-from rl.policies.basis import RandomFourier
-from rl.simulators.wheel import Wheel
+from rl.policies.linear.basis import RandomFourier
+from rl.policy.explorers import Votes
+from rl.simulators.bandits.wheel import Wheel
 from tests.bench.bandits import mean_curve, play_policy, say, seeds_of
 from tests.bench.common import finish, plot
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
+from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from serve.app import ray_environment
 from tests.ports import free_port
 

@@ -8,11 +8,24 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rl.algorithms.bandit import BanditConfig
-from rl.algorithms.bandit_learner import BanditLearner
-from rl.exploration import EpsilonGreedy, SquareCB
-from rl.policies import LinearThompsonConfig, LinUCBConfig, NeuralLinearConfig, PolicyConfig, RidgeConfig, build
-from rl.policy import FloatArray, IntArray, Observations, Policy, Query
+from rl.algorithms.bandit.algorithm import BanditConfig
+from rl.algorithms.bandit.learner import BanditLearner
+from rl.policies import (
+    LinearThompsonConfig,
+    LinUCBConfig,
+    NeuralLinearConfig,
+    PolicyConfig,
+    RidgeConfig,
+    build,
+)
+from rl.policy.explorers import EpsilonGreedy, SquareCB
+from rl.policy.interface import (
+    FloatArray,
+    IntArray,
+    Observations,
+    Policy,
+    Query,
+)
 
 ARMS, BATCH, STEPS = 3, 10, 60
 Reward = Callable[[FloatArray, IntArray], FloatArray]

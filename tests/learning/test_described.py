@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rl.exploration import EpsilonGreedy
 from rl.policies import RidgeConfig, build
-from rl.policy import FloatArray, Query
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import FloatArray, Query
 from tests.described import ask_coffee, asked, play, untrained
 
 PLACES = ("beach", "city", "forest", "hills")

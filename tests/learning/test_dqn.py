@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.dqn import DQN, DQNConfig
-from rl.algorithms.q_learner import QLearner
-from rl.policies.transformer import TransformerPolicy
-from rl.policy import FloatArray, Query
-from rl.returns import play
+from rl.algorithms.dqn.algorithm import DQN, DQNConfig
+from rl.algorithms.dqn.learner import QLearner
+from rl.evaluation.returns import play
+from rl.policies.transformer.policy import TransformerPolicy
+from rl.policy.interface import FloatArray, Query
 from rl.simulators import registry
-from rl.simulators.shop import Shop
+from rl.simulators.shop.shop import Shop
 from tests.probes import PROBES, Probe
 
 NETWORK = {"width": 8, "layers": 1}

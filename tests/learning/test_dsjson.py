@@ -10,12 +10,12 @@ import vowpalwabbit
 
 from data.attribution import join
 from data.dsjson import default_spec, export, load
+from data.log.store import Store
 from data.schema import Decision, Features, Feedback
-from data.store import Store
-from rl.encoding import Visit
-from rl.fold import observe
-from rl.policy import Query
-from rl.simulators.coffee import preferences
+from rl.encoders.base import Visit
+from rl.online.observe import observe
+from rl.policy.interface import Query
+from rl.simulators.bandits.coffee import preferences
 from tests.described import COFFEES, ENCODER, KINDS, TIMES, USERS, WEATHERS, untrained
 
 TIME = datetime(2026, 3, 1, tzinfo=UTC)

@@ -13,14 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.offline import OfflineQConfig
-from rl.exploration import EpsilonGreedy
-from rl.policy import CLICK, ITEM, OUTCOME, FloatArray, Observations, Policy, Query
-from rl.record import record
-from rl.returns import Returns, play
-from rl.simulators.shop import PRODUCTS, Shop
-from rl.transition_checks import Columns
-from rl.transitions import write
+from rl.algorithms.offline.algorithm import OfflineQConfig
+from rl.evaluation.returns import Returns, play
+from rl.experience.checks import Columns
+from rl.experience.recording import record
+from rl.experience.transitions import write
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import (
+    CLICK,
+    ITEM,
+    OUTCOME,
+    FloatArray,
+    Observations,
+    Policy,
+    Query,
+)
+from rl.simulators.shop.shop import PRODUCTS, Shop
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

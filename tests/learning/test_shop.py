@@ -9,15 +9,21 @@ from functools import cache
 import numpy as np
 import pytest
 
-from data.features import Encoder, EncoderConfig, fit
+from data.features.customers import Encoder, EncoderConfig, fit
 from data.schema import RewardSpec
-from rl.experience import generated_events
-from rl.interaction import interact
-from rl.policies import LinearThompsonConfig, PolicyConfig, PopularityConfig, RFMBanditConfig, build
-from rl.policy import Observations
-from rl.simulators.generated import GeneratedMarketConfig, generate_market
-from rl.simulators.market import Market
-from rl.simulators.retail import RetailEnv
+from rl.experience.events import generated_events
+from rl.policies import (
+    LinearThompsonConfig,
+    PolicyConfig,
+    PopularityConfig,
+    RFMBanditConfig,
+    build,
+)
+from rl.policy.interface import Observations
+from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
+from rl.simulators.market.market import Market
+from rl.simulators.market.retail import RetailEnv
+from rl.simulators.play import interact
 
 DECISIONS, JUDGED, BATCH, K = 20_000, 2_000, 20, 10
 

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.slate_q import SlateQConfig
-from rl.algorithms.slate_q_module import SlateQModule
-from rl.draws import sample
-from rl.policies.slate_choice import slate_values
-from rl.policy import BoolArray, FloatArray, IntArray, Query
+from rl.algorithms.slate_q.algorithm import SlateQConfig
+from rl.algorithms.slate_q.module import SlateQModule
+from rl.policies.slates.choice import slate_values
+from rl.policy.draws import sample
+from rl.policy.interface import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Query,
+)
 from rl.simulators import registry
 from rl.simulators.batched import BatchedEnv, Info, Observation
 

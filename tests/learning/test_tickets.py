@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from rl.networks import Score, Training, build, encode_inputs, encode_targets, evaluate, fit, parse
+from rl.networks import (
+    Score,
+    Training,
+    build,
+    encode_inputs,
+    encode_targets,
+    evaluate,
+    fit,
+    parse,
+)
 
 TICKETS = """
 [embeddings]

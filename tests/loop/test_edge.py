@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.node import load_node
-from data.store import Store
+from data.log.store import Store
+from data.nodes.node import load_node
 from serve import keys
-from serve.api.v1 import create_api
+from serve.api.v1.application import create_api
 from serve.config import Limits
-from serve.edge import Edge
-from serve.front import Front
+from serve.decisions.service import Service
+from serve.http.edge import Edge
+from serve.http.front import Front
 from serve.keys import KeyRing
-from serve.service import Service
 from tests.servers import listening
 from tests.shops import shop_service
 

@@ -14,22 +14,22 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok
 from starlette.testclient import TestClient
 
-from data.node import load_node
+from data.log.store import Store
+from data.nodes.node import load_node
 from data.settings import Settings
-from data.store import Store
-from serve.api.personalizer.problems import SHAPES
-from serve.api.v1 import create_api
+from rl.artefacts.shelf import keep
+from rl.online.fold import FoldSpec
+from serve.api.personalizer.configuration.plan import PersonalizerSource
+from serve.api.personalizer.configuration.values import LOOP
+from serve.api.personalizer.routes.problems import SHAPES
+from serve.api.personalizer.service import Personalizer
+from serve.api.v1.application import create_api
 from serve.config import Limits, ServiceConfig
-from serve.edge import Edge
-from serve.errors import Answers
-from serve.fold import FoldSpec
-from serve.followers import Served
-from serve.kept import keep
-from serve.loops import Loops, Plan, PlanSource
-from serve.personalizer.configuration import LOOP
-from serve.personalizer.service import Personalizer
-from serve.personalizer.source import PersonalizerSource
-from serve.service import Service
+from serve.decisions.served import Served
+from serve.decisions.service import Service
+from serve.http.answers import Answers
+from serve.http.edge import Edge
+from serve.learning.loops import Loops, Plan, PlanSource
 from tests.shops import POLICIES, save_policies, small_market
 from tests.writers import StoreWriter
 

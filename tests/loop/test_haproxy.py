@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve import environment
-from serve.front import Front
+from serve.http.front import Front
 from tests.ports import free_port
 from tests.servers import listening
 

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from data.node import load_node
-from data.store import Store
+from data.log.store import Store
+from data.nodes.node import load_node
 from rl import train
-from rl.artefact import save
-from serve.api.personalizer.problems import SHAPES
-from serve.api.v1 import create_api
+from rl.artefacts.artefact import save
+from serve.api.personalizer.configuration.plan import PersonalizerSource
+from serve.api.personalizer.configuration.values import LOOP
+from serve.api.personalizer.routes.problems import SHAPES
+from serve.api.personalizer.service import Personalizer
+from serve.api.v1.application import create_api
 from serve.config import ServiceConfig
-from serve.edge import Edge
-from serve.errors import Answers
-from serve.followers import Served
-from serve.loops import Loops, PlanSource
-from serve.personalizer.configuration import LOOP
-from serve.personalizer.service import Personalizer
-from serve.personalizer.source import PersonalizerSource
-from serve.service import Service
-from serve.sources import Configured
+from serve.decisions.served import Served
+from serve.decisions.service import Service
+from serve.http.answers import Answers
+from serve.http.edge import Edge
+from serve.learning.loops import Loops, PlanSource
+from serve.learning.plans import Configured
 from tests.bench.hostility.kinds import KINDS
 from tests.bench.hostility.usual import POLICIES
 from tests.shops import small_market, untrained

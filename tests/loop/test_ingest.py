@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-import data.ingest
-from data.archive import Archive, read_events, read_rejects
+import data.ingest.run
+from data.archive.parquet import Archive, read_events, read_rejects
 from data.errors import DataError
-from data.ingest import Summary, ingest, main
-from data.node import NodeSpec, load_node
+from data.ingest.run import Summary, ingest, main
+from data.nodes.node import NodeSpec, load_node
 from tests.modes import open_to_others
 from tests.nodes import FAULTS
 
@@ -176,8 +176,8 @@ def test_a_stray_quote_costs_one_row_and_the_accounts_balance(tmp_path: Path) ->
 
 
 def test_rows_that_are_not_accounted_for_add_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    merge = data.ingest._merge
-    monkeypatch.setattr(data.ingest, "_merge", lambda *given: [r | {"new": r["new"] - 1} for r in merge(*given)])
+    merge = data.ingest.run._merge
+    monkeypatch.setattr(data.ingest.run, "_merge", lambda *given: [r | {"new": r["new"] - 1} for r in merge(*given)])
     with pytest.raises(DataError, match="1 of the 3 rows read became neither an event nor a reject"):
         ingest([str(write(tmp_path / "a.csv", rows(3)))], NODE, str(tmp_path / "archive"))
     assert tables(tmp_path / "archive") == ([], [])
@@ -213,12 +213,12 @@ def test_a_rerun_adds_nothing(tmp_path: Path) -> None:
 def test_partitions_of_different_runs_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.jsonl", rows(300))
     for bits, events in ((3, 300), (0, 0), (5, 0)):
-        monkeypatch.setattr(data.ingest, "bits_for", lambda rows, bits=bits: bits)
+        monkeypatch.setattr(data.ingest.run, "bits_for", lambda rows, bits=bits: bits)
         assert ingest([str(path)], NODE, str(tmp_path / "archive")).events == events
     assert len(Archive.at(str(tmp_path / "archive")).parts("events", NODE.name)) == 8
     path = write(tmp_path / "a.jsonl", rows(300) + rows(40, 7))
     assert ingest([str(path)], NODE, str(tmp_path / "archive")).events == 40
-    monkeypatch.setattr(data.ingest, "bits_for", lambda rows: 1)
+    monkeypatch.setattr(data.ingest.run, "bits_for", lambda rows: 1)
     assert ingest([str(path)], NODE, str(tmp_path / "archive")).known == 340
 
 
@@ -256,9 +256,9 @@ def data_field(name: str) -> Any:
 
 KILLED = """
 import os, signal, sys
-import data.ingest
-from data.archive import Archive
-from data.node import load_node
+import data.ingest.run
+from data.archive.parquet import Archive
+from data.nodes.node import load_node
 
 publish, calls = Archive.publish, []
 
@@ -269,8 +269,8 @@ def dying(self, staged, path):
     publish(self, staged, path)
 
 Archive.publish = dying
-data.ingest.bits_for = lambda rows: 3
-data.ingest.ingest([sys.argv[1]], load_node("online_retail"), sys.argv[2])
+data.ingest.run.bits_for = lambda rows: 3
+data.ingest.run.ingest([sys.argv[1]], load_node("online_retail"), sys.argv[2])
 """
 
 
@@ -279,7 +279,7 @@ def test_killed_while_publishing_and_run_again_is_a_clean_run(tmp_path: Path, mo
     killed = subprocess.run([sys.executable, "-c", KILLED, path, str(tmp_path / "killed")], check=False, cwd=REPOSITORY)
     assert killed.returncode == -signal.SIGKILL
     assert 0 < len(tables(tmp_path / "killed")[0]) < 400
-    monkeypatch.setattr(data.ingest, "bits_for", lambda rows: 3)
+    monkeypatch.setattr(data.ingest.run, "bits_for", lambda rows: 3)
     ingest([path], NODE, str(tmp_path / "clean"))
     again = ingest([path], NODE, str(tmp_path / "killed"))
     assert again.known > 0

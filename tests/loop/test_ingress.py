@@ -9,8 +9,8 @@ import httpx
 import psutil
 import pytest
 
+from data.log.store import Store
 from data.settings import Settings
-from data.store import Store
 from serve.config import ServiceConfig
 from tests.services import Running, service
 from tests.shops import save_policies, small_market

@@ -58,7 +58,7 @@ def test_home_and_log_are_their_owners_alone(server: Server) -> None:
 
 def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(server: Server) -> None:
     family = psutil.Process(server.process.pid).children(recursive=True)
-    writers = [process for process in family if "data.writer_process" in " ".join(process.cmdline())]
+    writers = [process for process in family if "data.log.writer.process" in " ".join(process.cmdline())]
     assert len(writers) == 2
     for writer in writers:
         os.kill(writer.pid, signal.SIGSTOP)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from data.archive import read_events
-from data.ingest import main as ingest_main
-from data.node import load_node
-from data.store import Store
+from data.archive.parquet import read_events
+from data.ingest.run import main as ingest_main
+from data.log.store import Store
+from data.nodes.node import load_node
 from rl import evaluate, train
-from rl.artefact import load
-from serve.api.v1 import create_api
-from serve.service import Service
+from rl.artefacts.artefact import load
+from serve.api.v1.application import create_api
+from serve.decisions.service import Service
 from tests.shops import served
 from tests.writers import StoreWriter
 

@@ -18,10 +18,10 @@ import httpx
 import psutil
 import pytest
 
+from data.log.store import Store
 from data.settings import Settings
-from data.store import Store
 from serve import keys
-from serve.audit import audit
+from serve.audit.run import audit
 from tests.ports import free_port
 from tests.shops import save_policies, small_market
 

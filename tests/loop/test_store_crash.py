@@ -19,10 +19,10 @@ from pathlib import Path
 
 import psutil
 
+from data.log.store import Store, Stored
+from data.log.tables import AnyRecord
+from data.log.writer.process import WriterProcess
 from data.schema import Decision, Feedback
-from data.store import Store, Stored
-from data.tables import AnyRecord
-from data.writer_process import WriterProcess
 
 PROCESSES = 4
 KILLED_AFTER = {1: 0.2, 3: 0.5}  # of its work

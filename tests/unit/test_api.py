@@ -10,14 +10,14 @@ from fastapi.testclient import TestClient
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from data.database import StoreUnavailable
-from data.node import load_node
-from data.store import Store
-from data.writer import StoreBusy
-from serve.api.v1 import create_api
-from serve.edge import Edge
+from data.log.database import StoreUnavailable
+from data.log.store import Store
+from data.log.writer.commit import StoreBusy
+from data.nodes.node import load_node
+from serve.api.v1.application import create_api
+from serve.decisions.service import Service
+from serve.http.edge import Edge
 from serve.keys import KeyRing
-from serve.service import Service
 from tests.shops import shop_service
 
 ROW = {

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from data.log.store import Store
 from data.schema import RewardSpec
-from data.store import Store
-from serve.api.v1 import create_api
+from rl.online.fold import Snapshot
+from serve.api.v1.application import create_api
 from serve.config import ServiceConfig
-from serve.fold import Snapshot
-from serve.followers import Served
-from serve.service import Service
+from serve.decisions.served import Served
+from serve.decisions.service import Service
 from tests.servers import listening
 from tests.shops import POLICIES, small_market, untrained
 from tests.writers import StoreWriter

@@ -8,12 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.features import EncoderConfig, fit
+from data.features.customers import EncoderConfig, fit
 from data.schema import RewardSpec
-from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load, load_any, save
-from rl.catalogue_encoder import CatalogueEncoder
-from rl.encoding import CustomerEncoder, Visit
-from rl.exploration import SquareCB
+from rl.artefacts.artefact import (
+    Artefact,
+    ArtefactError,
+    SimulatorArtefact,
+    Sizes,
+    load,
+    load_any,
+    save,
+)
+from rl.encoders.base import CustomerEncoder, Visit
+from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
@@ -26,12 +33,13 @@ from rl.policies import (
     TransformerConfig,
     build,
 )
-from rl.policies.q_config import QNetworkConfig
-from rl.policies.slate_config import SlateNetworkConfig
-from rl.policy import Observations, PolicyError, Query
+from rl.policies.slates.config import SlateNetworkConfig
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.explorers import SquareCB
+from rl.policy.interface import Observations, PolicyError, Query
+from rl.simulators.market.retail import retail
 from rl.simulators.registry import make
-from rl.simulators.retail import retail
-from rl.training.environments import seen
+from rl.training.run.environments import seen
 from tests.markets import MONDAY, purchases
 
 ENCODER = CustomerEncoder.of(

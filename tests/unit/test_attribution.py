@@ -4,7 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data.attribution import TRANSITION_SCHEMA, Outcome, attribute, join, transitions
+from data.attribution import (
+    TRANSITION_SCHEMA,
+    Outcome,
+    attribute,
+    join,
+    transitions,
+)
 from data.schema import Decision, Feedback, RewardSpec
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -10,16 +10,21 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from data.log.state_tables import ERASURES
+from data.log.store import Store
 from data.schema import Feedback, RewardSpec, Rules
 from data.settings import Settings
-from data.state import ERASURES
-from data.store import Store
-from serve.audit import Audit, Calibration, audit, main
-from serve.fold import FoldSpec
-from serve.followers import Served
-from serve.kept import keep
-from serve.loops import Loops, Plan
-from serve.recommender import Ask
+from rl.artefacts.shelf import keep
+from rl.online.fold import FoldSpec
+from serve.audit.run import (
+    Audit,
+    Calibration,
+    audit,
+    main,
+)
+from serve.decisions.recommender import Ask
+from serve.decisions.served import Served
+from serve.learning.loops import Loops, Plan
 from tests.shops import POLICIES, save_policies, small_market
 
 SPEC = RewardSpec(wait_s=0.05)

@@ -15,13 +15,24 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rl.algorithms.bandit import Bandit, BanditConfig, observed
-from rl.algorithms.bandit_learner import as_batch
-from rl.algorithms.bandit_module import BanditModule, build_policy
-from rl.policies import LinearThompsonConfig, LinUCBConfig, NeuralLinearConfig, PolicyConfig, RandomConfig
-from rl.policies.basis import RandomFourier
-from rl.policy import DENSE, Observations, Policy, Query
-from rl.rollout import BatchedEnvRunner, Transitions
+from rl.algorithms.bandit.algorithm import Bandit, BanditConfig, observed
+from rl.algorithms.bandit.learner import as_batch
+from rl.algorithms.bandit.module import BanditModule, build_policy
+from rl.algorithms.rollout import BatchedEnvRunner, Transitions
+from rl.policies import (
+    LinearThompsonConfig,
+    LinUCBConfig,
+    NeuralLinearConfig,
+    PolicyConfig,
+    RandomConfig,
+)
+from rl.policies.linear.basis import RandomFourier
+from rl.policy.interface import (
+    DENSE,
+    Observations,
+    Policy,
+    Query,
+)
 from rl.simulators.registry import make, register
 
 pytestmark = pytest.mark.usefixtures("ray_local")

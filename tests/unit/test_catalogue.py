@@ -10,9 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data.catalogue import Catalogue
-from data.items import Item, delete, get, page, upsert
-from data.store import Store
+from data.log.catalogue_copy import Catalogue
+from data.log.items import (
+    Item,
+    delete,
+    get,
+    page,
+    upsert,
+)
+from data.log.store import Store
 from tests.shops import NOON
 
 HOUR = timedelta(hours=1)

@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.log.store import Store
 from data.schema import Feedback, RewardSpec
 from data.settings import Settings
-from data.store import Store
-from rl.artefact import Artefact, ArtefactError, save
-from rl.catalogue_encoder import CatalogueEncoder
-from rl.exploration import EpsilonGreedy
+from rl.artefacts.artefact import Artefact, ArtefactError, save
+from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, TransformerConfig, build
-from rl.policies.q_config import QNetworkConfig
-from rl.policy import CLICK, IGNORED
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import CLICK, IGNORED
 from rl.registry import Found, point, register
-from serve.audit import audit
+from serve.audit.run import audit
 from serve.config import Champion, ServiceConfig
-from serve.followers import Served
-from serve.loops import Loops, Plan
-from serve.recommender import Ask
-from serve.sources import Configured
+from serve.decisions.recommender import Ask
+from serve.decisions.served import Served
+from serve.learning.loops import Loops, Plan
+from serve.learning.plans import Configured
 from tests.shops import DAY, small_market, untrained
 
 NETWORK = TransformerConfig(network=QNetworkConfig(width=8), explorer=EpsilonGreedy(epsilon=0.2))

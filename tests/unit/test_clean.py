@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.clean import clean, finish_events, finish_rejects
-from data.dialect import Text
-from data.digest import digest_rows, hexadecimal, raw_bytes
-from data.lines import record_table
-from data.node import Column, NodeSpec, load_node
-from data.records import clean_records
-from data.scaler import Moments, Scaler, merge_moments
+from data.ingest.clean import clean, finish_events, finish_rejects
+from data.ingest.http_rows import clean_records
+from data.ingest.lines import record_table
+from data.nodes.dialect import Text
+from data.nodes.digest import digest_rows, hexadecimal, raw_bytes
+from data.nodes.node import Column, NodeSpec, load_node
+from data.nodes.scaler import Moments, Scaler, merge_moments
 from data.schema import Event, Reject
 
 RETAIL = load_node("online_retail")

@@ -8,11 +8,16 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from data.node import NodeSpec
-from data.sameness import canonical, differing, digests, same
-from data.store import Store
-from data.tables import DECISIONS
-from serve.api.v1 import create_api
+from data.log.store import Store
+from data.log.tables import DECISIONS
+from data.nodes.node import NodeSpec
+from data.sameness import (
+    canonical,
+    differing,
+    digests,
+    same,
+)
+from serve.api.v1.application import create_api
 from tests.shops import shop_service
 
 NODE = NodeSpec.model_validate(

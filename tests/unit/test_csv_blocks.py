@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import csv_blocks
-from data.csv_blocks import Rows, read_names, read_rows
-from data.dialect import Csv
 from data.errors import UnreadableError
+from data.ingest import csv_blocks
+from data.ingest.csv_blocks import Rows, read_names, read_rows
+from data.nodes.dialect import Csv
 
 
 def rows(data: bytes, names: str = "abc", **dialect: object) -> tuple[list[tuple[str | None, ...]], dict[int, str]]:

@@ -6,12 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rl.exploration import EpsilonGreedy, SquareCB
-from rl.policies.cells import Cells, Sightings
-from rl.policies.crossing import Crossing, blocks, weighted_context, weighted_items
-from rl.policies.described import Described
-from rl.policies.dictionary import Dictionary
-from rl.policy import FloatArray, Observations, PolicyError, Query
+from rl.policies.crossed.cells import Cells, Sightings
+from rl.policies.crossed.crossing import (
+    Crossing,
+    blocks,
+    weighted_context,
+    weighted_items,
+)
+from rl.policies.crossed.feature_index import Dictionary
+from rl.policies.crossed.policy import Described
+from rl.policy.explorers import EpsilonGreedy, SquareCB
+from rl.policy.interface import (
+    FloatArray,
+    Observations,
+    PolicyError,
+    Query,
+)
 from tests.described import COFFEES, asked, coffee, untrained
 
 N = 300

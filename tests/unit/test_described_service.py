@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from data.items import Item, upsert
+from data.log.items import Item, upsert
+from data.log.store import Store
 from data.settings import Settings
-from data.store import Store
 from rl import train
-from rl.artefact import load
-from serve.api.v1 import create_api
-from serve.audit import audit
+from rl.artefacts.artefact import load
+from serve.api.v1.application import create_api
+from serve.audit.run import audit
 from serve.config import ServiceConfig
-from serve.followers import Served
-from serve.loops import Loops
-from serve.service import Service
-from serve.sources import Configured
+from serve.decisions.served import Served
+from serve.decisions.service import Service
+from serve.learning.loops import Loops
+from serve.learning.plans import Configured
 from tests.writers import StoreWriter
 
 MAKE = ["--policy.kind", "described", "--source", "nothing", "--name", "described", "--no-track"]
@@ -113,7 +113,7 @@ def test_a_cold_item_is_known_by_its_features_and_a_cold_user_by_his(shop: Shop,
 
 def test_it_can_be_trained_from_the_log(shop: Shop, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live(shop, 60)
-    monkeypatch.setattr("rl.training.retail.GRACE", timedelta(seconds=-600.5))  # as if all windows had closed
+    monkeypatch.setattr("rl.training.kinds.retail.GRACE", timedelta(seconds=-600.5))  # as if all windows had closed
     assert train.main(["--policy.kind", "described", "--source", "log", "--name", "logged", "--no-track"]) == 0
     logged = load(home / "policies" / "logged")
     assert logged.learned_until is not None
@@ -198,7 +198,7 @@ def test_a_row_that_cannot_be_learned_is_set_aside_by_a_training_from_the_log(
         connection.execute("UPDATE decisions SET slate = '{' WHERE seq = 5")
         connection.execute("UPDATE feedback SET value = 'much' WHERE seq = 2")
     connection.close()
-    monkeypatch.setattr("rl.training.retail.GRACE", timedelta(seconds=-600.5))
+    monkeypatch.setattr("rl.training.kinds.retail.GRACE", timedelta(seconds=-600.5))
     capsys.readouterr()
     assert train.main(["--policy.kind", "described", "--source", "log", "--name", "logged", "--no-track"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])

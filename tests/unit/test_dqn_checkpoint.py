@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl.training import dqn
+from rl.training.kinds import dqn
 
 EXPERIMENT = dqn.Experiment(
     env_steps=2_000,
@@ -27,7 +27,7 @@ EXPERIMENT = dqn.Experiment(
 @pytest.fixture(scope="module")
 def pair(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
     """An algorithm after two iterations, and another one made of its checkpoint."""
-    from rl.algorithms.dqn import DQN
+    from rl.algorithms.dqn.algorithm import DQN
 
     algorithm = EXPERIMENT.algorithm().build_algo()
     algorithm.train()

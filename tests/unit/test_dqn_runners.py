@@ -8,10 +8,10 @@ import pytest
 import ray
 import torch
 
-from rl.algorithms.dqn import DQN, DQNConfig
-from rl.algorithms.q_module import inputs
-from rl.algorithms.slate_q import SlateQConfig
-from rl.policies.sharing import share
+from rl.algorithms.dqn.algorithm import DQN, DQNConfig
+from rl.algorithms.dqn.module import inputs
+from rl.algorithms.slate_q.algorithm import SlateQConfig
+from rl.policies.transformer.packing import share
 
 
 def config(runners: int = 0, **training: Any) -> DQNConfig:

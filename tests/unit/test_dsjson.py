@@ -18,12 +18,25 @@ import pytest
 import vowpalwabbit
 
 from data.attribution import attribute
-from data.dsjson import LISTED, default_spec, export, load, main
+from data.dsjson import (
+    LISTED,
+    default_spec,
+    export,
+    load,
+    main,
+)
 from data.errors import DataError
-from data.schema import Decision, Features, Feedback, RewardSpec, Slot, Version
-from data.sources.compressed import lines_of
-from data.sources.dsjson import from_line
-from data.store import Store
+from data.formats.compressed import lines_of
+from data.formats.dsjson.lines import from_line
+from data.log.store import Store
+from data.schema import (
+    Decision,
+    Features,
+    Feedback,
+    RewardSpec,
+    Slot,
+    Version,
+)
 
 TIME = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEC = default_spec("personalizer")
@@ -491,7 +504,7 @@ def test_what_is_wrong_with_a_file_is_said_and_what_was_read_stays(
 
 
 def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.sources.compressed.LONGEST", 8)
+    monkeypatch.setattr("data.formats.compressed.LONGEST", 8)
     found = list(lines_of(io.BufferedReader(io.BytesIO(b"1234567\n12345678\nab\n" + b"x" * 50 + b"\n\ncd"))))
     assert [str(line) if isinstance(line, DataError) else line for line in found] == [
         b"1234567", "it is longer than 8 bytes", b"ab", "it is longer than 8 bytes", b"", b"cd",

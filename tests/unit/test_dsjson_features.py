@@ -11,10 +11,10 @@ import pytest
 import vowpalwabbit
 
 from data.dsjson import default_spec, export, load
+from data.formats.dsjson.features import readable
+from data.log.store import Store
 from data.schema import Decision, Features, Slot
-from data.sources.dsjson_features import readable
-from data.store import Store
-from rl.json_features import flatten
+from rl.encoders.json_features import flatten
 
 FAULTS = Path(__file__).parents[1] / "faults"
 TIME = datetime(2026, 3, 1, 12, tzinfo=UTC)

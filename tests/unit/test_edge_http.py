@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ValidationError
 
-from serve.body import JsonRoute
 from serve.config import Limits, ServiceConfig
-from serve.edge import Allow, Edge
+from serve.http.body import JsonRoute
+from serve.http.edge import Allow, Edge
 from serve.keys import KeyRing
 from tests.asgi import Answer, ask
 

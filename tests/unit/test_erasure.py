@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.settings import Settings
-from rl.artefact import load, save
-from rl.encoding import CustomerEncoder, Visit
-from rl.erasure import erase_from_home, without_customer
-from serve.kept import keep, load_kept
+from rl.artefacts.artefact import load, save
+from rl.artefacts.erasure import erase_from_home, without_customer
+from rl.artefacts.shelf import keep, load_kept
+from rl.encoders.base import CustomerEncoder, Visit
 from tests.shops import NOON, POLICIES, save_policies, small_market, untrained
 
 ENCODER = small_market()[1]

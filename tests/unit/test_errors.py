@@ -8,15 +8,21 @@ import pytest
 from fastapi import APIRouter, Body, Depends, FastAPI
 from starlette.responses import JSONResponse, Response
 
-from data.database import StoreUnavailable
-from data.described import FeatureError
-from data.writer import StoreBusy
-from rl.policy import PolicyError
-from serve import errors, limits
-from serve.body import JsonRoute
+from data.feature_objects import FeatureError
+from data.log.database import StoreUnavailable
+from data.log.writer.commit import StoreBusy
+from rl.policy.interface import PolicyError
 from serve.config import Limits
-from serve.edge import Allow, Edge
-from serve.errors import ERRORS, Answers, Failure, Refused
+from serve.http import answers as errors
+from serve.http import gate as limits
+from serve.http.answers import (
+    ERRORS,
+    Answers,
+    Failure,
+    Refused,
+)
+from serve.http.body import JsonRoute
+from serve.http.edge import Allow, Edge
 from serve.keys import KeyRing, Principal
 from tests.asgi import Answer, ask
 

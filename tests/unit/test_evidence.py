@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from rl.exploration import Softmax, SquareCB, Votes
 from rl.policies import (
     DescribedConfig,
     LinearThompsonConfig,
@@ -17,11 +16,24 @@ from rl.policies import (
     RidgeConfig,
     build,
 )
-from rl.policies.basis import Quadratic, RandomFourier
-from rl.policies.evidence import _GRID, mean_and_spread, quadratic_forms, sizes
-from rl.policies.linear import Linear
-from rl.policies.per_item import PerItem
-from rl.policy import FloatArray, IntArray, Observations, Policy, PolicyError, Query
+from rl.policies.linear.basis import Quadratic, RandomFourier
+from rl.policies.linear.evidence import (
+    _GRID,
+    mean_and_spread,
+    quadratic_forms,
+    sizes,
+)
+from rl.policies.linear.linear import Linear
+from rl.policies.linear.per_item import PerItem
+from rl.policy.explorers import Softmax, SquareCB, Votes
+from rl.policy.interface import (
+    FloatArray,
+    IntArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+)
 from tests.described import COFFEES, asked
 
 F, ITEMS = 3, 4

@@ -6,14 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data.archive import Archive
-from data.clean import events_schema
+from data.archive.parquet import Archive
 from data.errors import DataError
-from data.node import NodeSpec, load_node
-from data.purchases import purchase_lines
+from data.features.purchases import purchase_lines
+from data.ingest.clean import events_schema
+from data.ingest.staging import write_part
+from data.nodes.node import NodeSpec, load_node
 from data.settings import Settings
-from data.staging import write_part
-from rl.experience import purchase_events
+from rl.experience.events import purchase_events
 from tests.nodes import declared
 
 RETAIL = load_node("online_retail")

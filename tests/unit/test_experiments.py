@@ -10,14 +10,19 @@ from pydantic_settings import CliApp
 from rl import train
 from rl.config import Config, load
 from rl.policies import SlateTransformerConfig
-from rl.training.dqn import DQN
-from rl.training.dqn import Experiment as DQNExperiment
-from rl.training.errors import TrainingError
-from rl.training.kinds import KINDS, UnknownKindError, find, named
-from rl.training.search import Tuning
-from rl.training.slate_q import Experiment as SlateQExperiment
-from rl.training.slate_q import SlateQ
-from rl.training.toml import dumps, flat
+from rl.training.kinds.dqn import DQN
+from rl.training.kinds.dqn import Experiment as DQNExperiment
+from rl.training.kinds.registry import (
+    KINDS,
+    UnknownKindError,
+    find,
+    named,
+)
+from rl.training.kinds.slate_q import Experiment as SlateQExperiment
+from rl.training.kinds.slate_q import SlateQ
+from rl.training.run.errors import TrainingError
+from rl.training.run.toml import dumps, flat
+from rl.training.tuning.search import Tuning
 
 EXPERIMENTS = Path(train.__file__).parent / "experiments"
 
@@ -128,8 +133,8 @@ def test_unknown_fields_of_a_file_are_named(
 
 @pytest.mark.parametrize("model", [DQN(), SlateQ()], ids=["dqn", "slate_q"])
 def test_the_model_has_every_hyper_parameter_of_the_algorithm_and_its_default(model: DQN) -> None:
-    from rl.algorithms.dqn import DQNConfig
-    from rl.algorithms.slate_q import SlateQConfig
+    from rl.algorithms.dqn.algorithm import DQNConfig
+    from rl.algorithms.slate_q.algorithm import SlateQConfig
 
     config: DQNConfig = SlateQConfig() if isinstance(model, SlateQ) else DQNConfig()
     own = {

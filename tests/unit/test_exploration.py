@@ -9,9 +9,22 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rl.draws import sample
-from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes, WithUniform
-from rl.policy import FloatArray, Observations, Policy, PolicyError, Query
+from rl.policy.draws import sample
+from rl.policy.explorers import (
+    EpsilonGreedy,
+    Softmax,
+    SquareCB,
+    Uniform,
+    Votes,
+    WithUniform,
+)
+from rl.policy.interface import (
+    FloatArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+)
 from tests.markets import four_errors
 
 DRAWS = 200_000

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from data.described import (
+from data.feature_objects import (
     MAX_DEPTH,
     MAX_NAME,
     MAX_NUMBER,

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from data.errors import DataError
-from data.features import Encoder, EncoderConfig, fit
-from data.node import Column, NodeSpec, load_node
-from data.purchases import purchase_columns, purchase_lines
-from data.rfm import SEGMENTS, state_name
+from data.features.customers import Encoder, EncoderConfig, fit
+from data.features.purchases import purchase_columns, purchase_lines
+from data.features.rfm import SEGMENTS, state_name
+from data.nodes.node import Column, NodeSpec, load_node
 from tests.markets import MONDAY, purchases, random_encoder
 
 # Lines by item: lamp 4, mug 2, bowl 1, vase 1. Prices 4, 2, 1, 2.

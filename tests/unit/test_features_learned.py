@@ -10,12 +10,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from data.attribution import Outcome
-from data.described import MAX_DEPTH, MAX_NAME, MAX_NUMBER, MAX_VALUES, FeatureError, checked, checked_list
+from data.feature_objects import (
+    MAX_DEPTH,
+    MAX_NAME,
+    MAX_NUMBER,
+    MAX_VALUES,
+    FeatureError,
+    checked,
+    checked_list,
+)
 from data.schema import Decision, Features, Slot
-from rl.catalogue_encoder import CatalogueEncoder
-from rl.encoding import Visit, VisitEncoder
-from rl.fold import correct, observe
-from rl.json_features import DescribedEncoder, flatten, for_slot
+from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.json_features import DescribedEncoder, flatten, for_slot
+from rl.online.observe import correct, observe
 from rl.policies import (
     DescribedConfig,
     LinearThompsonConfig,
@@ -30,7 +38,12 @@ from rl.policies import (
     TransformerConfig,
     build,
 )
-from rl.policy import Observations, Policy, PolicyError, Slates
+from rl.policy.interface import (
+    Observations,
+    Policy,
+    PolicyError,
+    Slates,
+)
 from tests.shops import small_market
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,18 +8,24 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data.catalogue import Catalogue
-from data.items import Item, delete, upsert
+from data.log.catalogue_copy import Catalogue
+from data.log.items import Item, delete, upsert
+from data.log.store import Store
+from data.log.users import Past
 from data.schema import Rules
-from data.store import Store
-from data.users import Past
-from rl.policy import PolicyError
-from rl.rules import rules_constraint
-from serve.business import BusinessRules, Memory
+from rl.policy.interface import PolicyError
+from rl.policy.rules import rules_constraint
 from serve.config import ServiceConfig
-from serve.filters import MAX_CATALOGUE, Selection, needs_past, select, since
-from serve.recommender import Ask
-from serve.schemas import RecommendRequest
+from serve.contracts.decisions import RecommendRequest
+from serve.contracts.rules import BusinessRules, Memory
+from serve.decisions.filters import (
+    MAX_CATALOGUE,
+    Selection,
+    needs_past,
+    select,
+    since,
+)
+from serve.decisions.recommender import Ask
 from tests.shops import NOON, recommender, small_market, untrained
 
 HOUR = timedelta(hours=1)

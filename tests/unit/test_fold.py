@@ -8,13 +8,19 @@ import pytest
 from pydantic import ValidationError
 
 from data.attribution import Outcome
+from data.features.rfm import N_STATES
 from data.fields import Scalar
-from data.rfm import N_STATES
 from data.schema import Decision
-from rl.encoding import Visit, VisitEncoder
-from rl.fold import correct, observe
-from rl.json_features import DescribedEncoder
-from rl.policies import DescribedConfig, PolicyConfig, RFMBanditConfig, RidgeConfig, build
+from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.json_features import DescribedEncoder
+from rl.online.observe import correct, observe
+from rl.policies import (
+    DescribedConfig,
+    PolicyConfig,
+    RFMBanditConfig,
+    RidgeConfig,
+    build,
+)
 from tests.markets import MONDAY, random_encoder
 
 ENCODER = random_encoder(n_users=3, n_items=4, rank=2, rng=np.random.default_rng(0), bought={(2, 3): 4.0})

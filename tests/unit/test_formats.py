@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.clean import clean
 from data.errors import DataError
-from data.node import NodeSpec, load_node
-from data.records import clean_records
+from data.ingest.clean import clean
+from data.ingest.http_rows import clean_records
+from data.nodes.node import NodeSpec, load_node
 from data.schema import Event, Reject
 from tests.nodes import FAULTS, declared, read
 

@@ -8,17 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl.artefact import SimulatorArtefact, load, save
-from rl.catalogue_encoder import CatalogueEncoder
-from rl.encoding import Visit, VisitEncoder
-from rl.histories import Histories, outcome_of
+from rl.artefacts.artefact import SimulatorArtefact, load, save
+from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.online.histories import Histories, outcome_of
 from rl.policies import TransformerConfig, build
-from rl.policies.q_config import QNetworkConfig
-from rl.policy import CLICK, IGNORED, OUTCOME, PURCHASE, SHOWN, VIEW, IntArray, Query
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.interface import (
+    CLICK,
+    IGNORED,
+    OUTCOME,
+    PURCHASE,
+    SHOWN,
+    VIEW,
+    IntArray,
+    Query,
+)
 from rl.simulators.batched import BatchedEnv
-from rl.simulators.shop import STEPS, Shop
-from rl.simulators.shop_plus import ShopPlus
-from rl.training.environments import seen
+from rl.simulators.shop.plus import ShopPlus
+from rl.simulators.shop.shop import STEPS, Shop
+from rl.training.run.environments import seen
 
 CONFIG = TransformerConfig(network=QNetworkConfig(width=16))
 ABC = CatalogueEncoder(("a", "b", "c"))

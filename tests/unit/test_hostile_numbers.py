@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.rfm import N_STATES
-from rl.exploration import Softmax, SquareCB
+from data.features.rfm import N_STATES
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
@@ -20,11 +19,19 @@ from rl.policies import (
     TransformerConfig,
     build,
 )
-from rl.policies.basis import Quadratic, RandomFourier
-from rl.policies.gaussian import Relevance, factor
-from rl.policies.q_config import QNetworkConfig
-from rl.policies.slate_config import SlateNetworkConfig
-from rl.policy import LARGEST, FloatArray, IntArray, Observations, Policy, Query
+from rl.policies.linear.basis import Quadratic, RandomFourier
+from rl.policies.linear.posterior import Relevance, factor
+from rl.policies.slates.config import SlateNetworkConfig
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.explorers import Softmax, SquareCB
+from rl.policy.interface import (
+    LARGEST,
+    FloatArray,
+    IntArray,
+    Observations,
+    Policy,
+    Query,
+)
 from tests.described import asked, untrained
 
 F, ITEMS = 3, 3

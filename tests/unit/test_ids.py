@@ -11,14 +11,20 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.errors import DataError
-from data.ingest import ingest
-from data.node import load_node
-from data.schema import Decision, Event, Feedback, Rules, Slot
-from data.sources.dsjson import from_line
-from data.store import Store
-from serve.api.v1 import create_api
+from data.formats.dsjson.lines import from_line
+from data.ingest.run import ingest
+from data.log.store import Store
+from data.nodes.node import load_node
+from data.schema import (
+    Decision,
+    Event,
+    Feedback,
+    Rules,
+    Slot,
+)
+from serve.api.v1.application import create_api
 from serve.config import ServiceConfig
-from serve.service import Service
+from serve.decisions.service import Service
 from tests.asgi import Answer, ask
 from tests.personalizers import HEADERS, personalizer_loop
 from tests.shops import served, shop_service, small_market, untrained

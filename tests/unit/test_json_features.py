@@ -6,13 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.described import FeatureError
+from data.feature_objects import FeatureError
 from data.schema import Decision, Features, Slot
-from rl.encoders import described, restored
-from rl.encoding import Visit
-from rl.json_features import DescribedEncoder, categorical, feature_id, flatten, for_slot, letters
-from rl.policy import Observations, Query, Slates
-from rl.sparse import Sparse
+from rl.encoders.base import Visit
+from rl.encoders.description import described, restored
+from rl.encoders.json_features import (
+    DescribedEncoder,
+    categorical,
+    feature_id,
+    flatten,
+    for_slot,
+    letters,
+)
+from rl.policy.interface import Observations, Query, Slates
+from rl.policy.sparse import Sparse
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 

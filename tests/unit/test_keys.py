@@ -11,9 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.database import StoreUnavailable
-from data.store import Store
-from serve.keys import ANYONE, ENVIRONMENT, KeyRefused, KeyRing, Principal, create, every, main, revoke, rotate
+from data.log.database import StoreUnavailable
+from data.log.store import Store
+from serve.keys import (
+    ANYONE,
+    ENVIRONMENT,
+    KeyRefused,
+    KeyRing,
+    Principal,
+    create,
+    every,
+    main,
+    revoke,
+    rotate,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,18 +10,23 @@ import numpy as np
 import pytest
 
 from data.attribution import join
-from data.following import SeenDecision, new_decisions
-from data.schema import Decision, Feedback, RewardSpec, Rules
-from data.store import Store
-from rl.artefact import Artefact
-from rl.encoding import CustomerEncoder
-from rl.experience import logged_outcomes
-from rl.fold import observe
+from data.log.following import SeenDecision, new_decisions
+from data.log.store import Store
+from data.schema import (
+    Decision,
+    Feedback,
+    RewardSpec,
+    Rules,
+)
+from rl.artefacts.artefact import Artefact
+from rl.encoders.base import CustomerEncoder
+from rl.experience.events import logged_outcomes
+from rl.online.fold import FoldSpec
+from rl.online.learner import OnlineLearner
+from rl.online.observe import observe
 from rl.policies import build
-from serve.fold import FoldSpec
-from serve.learner import OnlineLearner
-from serve.recommender import Ask, Recommender
-from serve.router import Router
+from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.router import Router
 from tests.shops import NOON, POLICIES, small_market, untrained
 from tests.shops import recommender as make
 
@@ -257,7 +262,7 @@ def test_a_follower_takes_over_a_snapshot_that_then_stays_as_it_is(log: Log) -> 
 
 def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Feedback that was received in time counts, however late it is read."""
-    monkeypatch.setattr("serve.learner._ROWS", 10)
+    monkeypatch.setattr("rl.online.learner._ROWS", 10)
     learner = log.learner(("rfm_bandit",))
     decisions = log.decide(40, seed=0)
     learner.poll()
@@ -270,7 +275,7 @@ def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyP
 
 
 def test_catching_up_reads_a_silent_log_to_its_end(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.learner._ROWS", 10)
+    monkeypatch.setattr("rl.online.learner._ROWS", 10)
     for decision in log.decide(35, seed=0)[-2:]:
         log.report(decision, "click")
     learner = log.learner()
@@ -293,7 +298,7 @@ def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.Mon
 
     for decision in log.decide(2, seed=0):
         log.report(decision, "click")
-    monkeypatch.setattr("serve.learner.new_decisions", interrupted)
+    monkeypatch.setattr("rl.online.learner.new_decisions", interrupted)
     seen = {}
     while update := learner.poll():
         seen[update.number] = state(learner, "rfm_bandit")["sums"].sum()
@@ -318,7 +323,7 @@ def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -
             for kind in ("view", "click", "purchase"):
                 log.report(decision, kind)
         log.clock.advance(60)
-    monkeypatch.setattr("serve.learner._ROWS", 10)
+    monkeypatch.setattr("rl.online.learner._ROWS", 10)
     learner, most = log.learner(), 0
     while not learner.caught_up:
         learner.poll()

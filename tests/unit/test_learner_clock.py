@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.log.store import Store
 from data.schema import Decision, RewardSpec
-from data.store import Store
-from rl.encoding import CustomerEncoder
-from rl.policies.described import Described
-from rl.policy import Policy
-from serve.fold import FoldSpec
-from serve.learner import OnlineLearner
+from rl.encoders.base import CustomerEncoder
+from rl.online.fold import FoldSpec
+from rl.online.learner import OnlineLearner
+from rl.policies.crossed.policy import Described
+from rl.policy.interface import Policy
 from tests.described import asked
 from tests.logs import ITEMS, Clock, Written, described
 from tests.shops import small_market, untrained

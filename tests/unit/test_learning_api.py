@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from data.database import StoreUnavailable
+from data.log.database import StoreUnavailable
+from data.log.store import Store
 from data.schema import RewardSpec
 from data.settings import Settings
-from data.store import Store
-from rl.artefact import save
-from serve.api.v1 import create_api
+from rl.artefacts.artefact import save
+from rl.online.fold import FoldState
+from serve.api.v1.application import create_api
 from serve.config import ServiceConfig
-from serve.edge import Edge
-from serve.fold import FoldState
-from serve.followers import Served
+from serve.decisions.served import Served
+from serve.decisions.service import Service
+from serve.http.edge import Edge
 from serve.keys import KeyRing, create
-from serve.loops import Loops
-from serve.service import Service
-from serve.sources import Configured
+from serve.learning.loops import Loops
+from serve.learning.plans import Configured
 from tests.logs import Clock, Written
 from tests.shops import small_market, untrained
 from tests.writers import StoreWriter
@@ -172,7 +172,7 @@ def test_it_is_said_also_while_the_learner_is_silent(shop: Shop, monkeypatch: py
     shop.service.learning.ask = answering
     assert shop.get("/v1/learning")["learner"] == "answers"
     assert shop.client.get("/healthz").json()["status"] == "ok"
-    monkeypatch.setattr("serve.learning.SILENT_S", -1.0)
+    monkeypatch.setattr("serve.decisions.health.SILENT_S", -1.0)
     health = shop.client.get("/healthz").json()
     assert (health["status"], "no word from the learner" in health["reasons"][0]) == ("degraded", True)
 

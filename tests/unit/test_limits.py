@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serve import limits
-from serve.body import JsonRoute, parse_json
 from serve.config import Limits
-from serve.edge import Edge
-from serve.errors import Refused
-from serve.front import Front, middlewares
+from serve.http import gate as limits
+from serve.http.answers import Refused
+from serve.http.body import JsonRoute, parse_json
+from serve.http.edge import Edge
+from serve.http.front import Front, middlewares
+from serve.http.gate import RateLimiter
 from serve.keys import KeyRing
-from serve.limits import RateLimiter
 from tests.asgi import ask
 
 JSON = {"content-type": "application/json"}

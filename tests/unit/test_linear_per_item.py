@@ -7,13 +7,24 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from rl.exploration import EpsilonGreedy, Votes
-from rl.policies import LinearThompsonConfig, LinUCBConfig, RidgeConfig, build
-from rl.policies.basis import Quadratic, RandomFourier
-from rl.policies.gaussian import Gaussian, Relevance
-from rl.policies.linear import LinearConfig
-from rl.policies.per_item import PerItem
-from rl.policy import DENSE, FloatArray, Observations, PolicyError, Query
+from rl.policies import (
+    LinearThompsonConfig,
+    LinUCBConfig,
+    RidgeConfig,
+    build,
+)
+from rl.policies.linear.basis import Quadratic, RandomFourier
+from rl.policies.linear.linear import LinearConfig
+from rl.policies.linear.per_item import PerItem
+from rl.policies.linear.posterior import Gaussian, Relevance
+from rl.policy.explorers import EpsilonGreedy, Votes
+from rl.policy.interface import (
+    DENSE,
+    FloatArray,
+    Observations,
+    PolicyError,
+    Query,
+)
 
 # By hand: with λ = 1, item 1's (1, 0) earning 1 and (1, 1) earning 2 give A = [[3, 1], [1, 2]] and b = (3, 2), so
 # A⁻¹ = [[2, -1], [-1, 3]] / 5 and A⁻¹b = (4/5, 3/5). Item 2's (0, 1) earning 4 gives A = diag(1, 2) and A⁻¹b = (0, 2).

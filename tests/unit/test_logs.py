@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from data.store import Store
-from serve import keys, logs
+from data.log.store import Store
+from serve import keys
 from serve.config import Limits
-from serve.edge import Edge
-from serve.errors import Answers
+from serve.http import access_log as logs
+from serve.http.access_log import JsonFormatter, Recorder, Redact
+from serve.http.answers import Answers
+from serve.http.edge import Edge
 from serve.keys import KeyRing
-from serve.logs import JsonFormatter, Recorder, Redact
 from tests.asgi import ask
 
 TOKEN = "rk_0123456789abcdef_aB3-_xYz0123456789012345678901234567890123"

@@ -10,20 +10,25 @@ import pyarrow as pa
 import pytest
 
 from data.attribution import attribute
-from data.clean import clean
 from data.errors import DataError
-from data.features import Encoder, EncoderConfig, fit
-from data.node import load_node
-from data.rfm import STATES_PER_SEGMENT
+from data.features.customers import Encoder, EncoderConfig, fit
+from data.features.rfm import STATES_PER_SEGMENT
+from data.ingest.clean import clean
+from data.nodes.node import load_node
 from data.schema import Decision, Feedback, RewardSpec
-from rl.experience import generated_events
-from rl.interaction import interact
+from rl.experience.events import generated_events
 from rl.policies.baselines import Random
-from rl.policy import Query
-from rl.simulators.fitted import FittedMarketConfig, fit_market
-from rl.simulators.generated import GeneratedMarketConfig, generate_market, generate_transactions
-from rl.simulators.market import Market, months_of, reward_levels, shifted
-from rl.simulators.retail import RetailEnv
+from rl.policy.interface import Query
+from rl.simulators.market.fitted import FittedMarketConfig, fit_market
+from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
+from rl.simulators.market.market import (
+    Market,
+    months_of,
+    reward_levels,
+    shifted,
+)
+from rl.simulators.market.retail import RetailEnv
+from rl.simulators.play import interact
 from tests.markets import four_errors, purchases, random_encoder, tiny_market
 
 MARKET = tiny_market(np.random.default_rng(0))

@@ -7,9 +7,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl.networks import NetworkError, Training, build, fit, parse
-from rl.networks.layers import Activation, Attention, Pooled, Residual, add, concatenate
-from rl.networks.nodes import AttentionNode, ResidualNode
+from rl.networks import (
+    NetworkError,
+    Training,
+    build,
+    fit,
+    parse,
+)
+from rl.networks.description.nodes import AttentionNode, ResidualNode
+from rl.networks.module.layers import (
+    Activation,
+    Attention,
+    Pooled,
+    Residual,
+    add,
+    concatenate,
+)
 
 NAN = float("nan")
 SHARED: dict[str, Any] = {

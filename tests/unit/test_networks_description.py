@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rl.networks import NetworkDescription, NetworkError, parse, read
-from rl.networks.graph import order
-from rl.networks.nodes import AddNode, DenseNode, Node
-from rl.networks.shapes import Shape
+from rl.networks import (
+    NetworkDescription,
+    NetworkError,
+    parse,
+    read,
+)
+from rl.networks.description.graph import order
+from rl.networks.description.nodes import AddNode, DenseNode, Node
+from rl.networks.description.shapes import Shape
 
 TOML = """
 [embeddings]

@@ -11,9 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl.networks import NetworkDescription, NetworkError, Records, encode_inputs, encode_targets, parse
-from rl.networks.inputs import CategoricalInput, Embedding, TextInput
-from rl.networks.values import value_reader, words
+from rl.networks import (
+    NetworkDescription,
+    NetworkError,
+    Records,
+    encode_inputs,
+    encode_targets,
+    parse,
+)
+from rl.networks.description.inputs import CategoricalInput, Embedding, TextInput
+from rl.networks.encoding.values import value_reader, words
 
 NAN = float("nan")
 DESCRIPTION = parse(

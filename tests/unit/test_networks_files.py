@@ -29,9 +29,9 @@ from rl.networks import (
     save,
     storage,
 )
+from rl.networks.drawing.layout import arrange, crossings, depths
+from rl.networks.drawing.panels import panels
 from rl.networks.export import export_onnx, random_inputs
-from rl.networks.layout import arrange, crossings, depths
-from rl.networks.panels import panels
 from rl.onnx_export import TOLERANCE
 
 SMALL: dict[str, Any] = {

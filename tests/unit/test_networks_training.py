@@ -10,9 +10,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl.networks import Epoch, Network, NetworkError, Training, build, evaluate, fit, parse
-from rl.networks.losses import row_losses, weighted_sum
-from rl.networks.nodes import BinaryOutput, ClassOutput, Output, QOutput, RegressionOutput
+from rl.networks import (
+    Epoch,
+    Network,
+    NetworkError,
+    Training,
+    build,
+    evaluate,
+    fit,
+    parse,
+)
+from rl.networks.description.nodes import (
+    BinaryOutput,
+    ClassOutput,
+    Output,
+    QOutput,
+    RegressionOutput,
+)
+from rl.networks.module.losses import row_losses, weighted_sum
 
 NAN = float("nan")
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rl.exploration import EpsilonGreedy
-from rl.policies.linear import RidgeConfig
-from rl.policies.memory import Memory
-from rl.policies.neural_linear import NeuralLinear, NeuralLinearConfig
-from rl.policies.per_item import PerItem
-from rl.policies.training import trained
-from rl.policy import DENSE, Observations, Query
+from rl.policies.linear.linear import RidgeConfig
+from rl.policies.linear.neural import NeuralLinear, NeuralLinearConfig
+from rl.policies.linear.neural_training import trained
+from rl.policies.linear.per_item import PerItem
+from rl.policies.linear.window import Memory
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import DENSE, Observations, Query
 
 CONFIG = NeuralLinearConfig(
     head=RidgeConfig(models="per_item", explorer=EpsilonGreedy(epsilon=0.0)),

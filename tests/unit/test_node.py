@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import DataError
-from data.node import load_node, load_nodes
+from data.nodes.node import load_node, load_nodes
 
 COLUMN = '[[columns]]\nname = "{}"\ntype = "{}"\n'
 

@@ -12,20 +12,25 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from data.errors import DataError
 from data.settings import Settings
 from rl.algorithms.batch import as_multi_agent
-from rl.algorithms.offline import OfflineQ, OfflineQConfig
-from rl.algorithms.offline_learner import evenness, importance_weights, normalised, surprise_of
-from rl.artefact import load_any
-from rl.exploration import EpsilonGreedy
+from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
+from rl.algorithms.offline.learner import (
+    evenness,
+    importance_weights,
+    normalised,
+    surprise_of,
+)
+from rl.artefacts.artefact import load_any
+from rl.experience.checks import Columns
+from rl.experience.recording import record
+from rl.experience.transitions import write
 from rl.policies import TransformerConfig
 from rl.policies.baselines import Random
-from rl.policies.q_config import QNetworkConfig
-from rl.policy import Query
-from rl.record import record
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import Query
 from rl.simulators.registry import make
-from rl.training.offline import Experiment, run
-from rl.training.offline_experiment import Offline
-from rl.transition_checks import Columns
-from rl.transitions import write
+from rl.training.kinds.offline import Experiment, run
+from rl.training.kinds.offline_experiment import Offline
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

@@ -7,9 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rl.evaluation.returns import play
 from rl.policies.baselines import Random
-from rl.policy import Query
-from rl.returns import play
+from rl.policy.interface import Query
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.contract import EnvironmentContractError, check_spaces
 from rl.simulators.registry import SIMULATORS, make

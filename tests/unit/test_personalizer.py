@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from data.database import StoreUnavailable
-from data.described import FeatureError
+from data.feature_objects import FeatureError
+from data.log.database import StoreUnavailable
+from data.log.writer.commit import StoreBusy
 from data.schema import Features
-from data.writer import StoreBusy
-from serve.followers import Served
-from serve.personalizer.rank import MAX_ACTIONS
+from serve.api.personalizer.rank import MAX_ACTIONS
+from serve.decisions.served import Served
 from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "api-version=2022-09-01-preview"
@@ -349,7 +349,7 @@ def test_what_a_policy_cannot_encode_is_no_fault_of_ours(
     def fail(*_: object) -> None:
         raise FeatureError("must be a number", "a.b")
 
-    monkeypatch.setattr("serve.recommender.Recommender.decide", fail)
+    monkeypatch.setattr("serve.decisions.recommender.Recommender.decide", fail)
     response = client.post(NEWEST.format("/rank"), json={"actions": [BAD]})
     found = error(response)
     assert (response.status_code, found["code"]) == (400, "InvalidRankRequest")

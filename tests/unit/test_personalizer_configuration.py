@@ -11,11 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import JsonValue
 
-from rl.vw_arguments import config_of
+from data.log.settings_table import append
+from serve.api.personalizer.configuration import durations
+from serve.api.personalizer.configuration.replica import Memory
+from serve.api.personalizer.configuration.vw_arguments import config_of
 from serve.keys import Role, create
-from serve.personalizer import durations
-from serve.personalizer.memory import Memory
-from serve.settings import append
 from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "?api-version=2022-09-01-preview"

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 
 from data.schema import Decision
 from data.settings import Settings
-from serve.audit import Audit, audit
-from serve.followers import Served, owned
+from serve.audit.run import Audit, audit
+from serve.decisions.served import Served, owned
 from tests.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "?api-version=2022-09-01-preview"

@@ -8,8 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from data.rfm import N_STATES, STATES_PER_SEGMENT
-from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes
+from data.features.rfm import N_STATES, STATES_PER_SEGMENT
 from rl.policies import (
     DescribedConfig,
     LinearThompsonConfig,
@@ -24,13 +23,27 @@ from rl.policies import (
     TransformerConfig,
     build,
 )
-from rl.policies.basis import Quadratic, RandomFourier
-from rl.policies.gaussian import Relevance
-from rl.policies.linear import Linear, LinearConfig
-from rl.policies.q_config import QNetworkConfig
+from rl.policies.linear.basis import Quadratic, RandomFourier
+from rl.policies.linear.linear import Linear, LinearConfig
+from rl.policies.linear.posterior import Relevance
 from rl.policies.rfm_bandit import RFMBandit
-from rl.policies.slate_config import SlateNetworkConfig
-from rl.policy import DENSE, FloatArray, Observations, Policy, PolicyError, Query
+from rl.policies.slates.config import SlateNetworkConfig
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.explorers import (
+    EpsilonGreedy,
+    Softmax,
+    SquareCB,
+    Uniform,
+    Votes,
+)
+from rl.policy.interface import (
+    DENSE,
+    FloatArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+)
 
 F, N = 4, 6
 EXPLORERS = (Uniform(), EpsilonGreedy(), Softmax(), SquareCB(), Votes())
@@ -434,5 +447,5 @@ def test_nothing_seen_is_worth_nothing() -> None:
 
 
 def test_the_rfm_bandit_needs_the_rfm_states() -> None:
-    with pytest.raises(PolicyError, match=f"needs the {N_STATES} states of data.rfm, got 7"):
+    with pytest.raises(PolicyError, match=f"needs the {N_STATES} states of data.features.rfm, got 7"):
         RFMBandit(RFMBanditConfig(), 7, n_items=3)

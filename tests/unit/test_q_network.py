@@ -7,10 +7,17 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from rl.policies.q_config import QNetworkConfig
-from rl.policies.q_network import QNetwork, attention
-from rl.policies.transformer import tensors
-from rl.policy import AGE, CLICK, IGNORED, ITEM, OUTCOME, Query
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policies.transformer.network import QNetwork, attention
+from rl.policies.transformer.policy import tensors
+from rl.policy.interface import (
+    AGE,
+    CLICK,
+    IGNORED,
+    ITEM,
+    OUTCOME,
+    Query,
+)
 
 N, T, F = 7, 6, 3
 CONFIGS = [

@@ -11,16 +11,22 @@ import torch
 
 from data.schema import RewardSpec
 from data.settings import Settings
-from rl.artefact import Artefact, save
-from rl.catalogue_encoder import CatalogueEncoder
-from rl.exploration import EpsilonGreedy, Softmax
-from rl.policies import RidgeConfig, SlateTransformerConfig, TransformerConfig, build, quick
-from rl.policies.q_config import QNetworkConfig
-from rl.policies.q_network import QNetwork
-from rl.policies.q_runtime import QuickTransformer
-from rl.policies.transformer import TransformerPolicy
-from rl.policy import N_OUTCOMES, PolicyError, Query
-from serve.kept import keep
+from rl.artefacts.artefact import Artefact, save
+from rl.artefacts.shelf import keep
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.policies import (
+    RidgeConfig,
+    SlateTransformerConfig,
+    TransformerConfig,
+    build,
+    quick,
+)
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policies.transformer.network import QNetwork
+from rl.policies.transformer.policy import TransformerPolicy
+from rl.policies.transformer.runtime import QuickTransformer
+from rl.policy.explorers import EpsilonGreedy, Softmax
+from rl.policy.interface import N_OUTCOMES, PolicyError, Query
 
 ITEMS, F = 9, 4
 
@@ -122,7 +128,7 @@ def test_other_features_than_it_was_trained_with_are_refused() -> None:
 
 
 def test_a_network_that_is_computed_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl.policies.q_graph.EPSILON", 0.1)
+    monkeypatch.setattr("rl.policies.transformer.graph.EPSILON", 0.1)
     with pytest.raises(PolicyError, match="onnxruntime differs from torch by"):
         QuickTransformer(trained())
     broken = trained()

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from data.features import Encoder, EncoderConfig, fit
-from rl.encoding import CustomerEncoder
+from data.features.customers import Encoder, EncoderConfig, fit
+from rl.encoders.base import CustomerEncoder
 from rl.evaluate import evaluate, rank
+from rl.evaluation.ranking import hit_rate, ndcg
 from rl.policies.baselines import Popularity
-from rl.policies.linear import Linear, RidgeConfig
-from rl.ranking import hit_rate, ndcg
+from rl.policies.linear.linear import Linear, RidgeConfig
 from tests.markets import MONDAY, purchases
 
 RANKINGS = [["a", "b", "c", "d"], ["d", "c", "b", "a"], ["a", "b", "c", "d"]]

@@ -7,10 +7,10 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
-from rl.encoding import CustomerEncoder
-from rl.policy import PolicyError
-from serve.recommender import Ask, Recommender
-from serve.router import Router, generator, unit_interval
+from rl.encoders.base import CustomerEncoder
+from rl.policy.interface import PolicyError
+from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.router import Router, generator, unit_interval
 from tests.shops import NOON, POLICIES, small_market, untrained
 from tests.shops import recommender as make
 

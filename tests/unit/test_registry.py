@@ -12,11 +12,31 @@ import pytest
 from data.schema import RewardSpec
 from data.settings import Settings
 from rl import registry, train
-from rl.artefact import Artefact, ArtefactError, SimulatorArtefact, Sizes, load, save
-from rl.catalogue_encoder import CatalogueEncoder
-from rl.policies import RandomConfig, RidgeConfig, TransformerConfig, build
-from rl.policies.q_config import QNetworkConfig
-from rl.registry import Found, RegistryError, champion, fetch, point, register, show
+from rl.artefacts.artefact import (
+    Artefact,
+    ArtefactError,
+    SimulatorArtefact,
+    Sizes,
+    load,
+    save,
+)
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.policies import (
+    RandomConfig,
+    RidgeConfig,
+    TransformerConfig,
+    build,
+)
+from rl.policies.transformer.config import QNetworkConfig
+from rl.registry import (
+    Found,
+    RegistryError,
+    champion,
+    fetch,
+    point,
+    register,
+    show,
+)
 
 NETWORK = TransformerConfig(network=QNetworkConfig(width=8))
 

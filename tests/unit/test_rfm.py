@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.rfm import N_STATES, RFM, SEGMENTS, fit_rfm, measure, state_codes, state_name
+from data.features.rfm import (
+    N_STATES,
+    RFM,
+    SEGMENTS,
+    fit_rfm,
+    measure,
+    state_codes,
+    state_name,
+)
 
 END = datetime(2011, 12, 31, tzinfo=UTC)
 

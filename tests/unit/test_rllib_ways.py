@@ -7,12 +7,12 @@ import pytest
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rl.algorithms.bandit import Bandit, BanditConfig, is_searched
-from rl.algorithms.dqn import DQNConfig
+from rl.algorithms.bandit.algorithm import Bandit, BanditConfig, is_searched
+from rl.algorithms.dqn.algorithm import DQNConfig
+from rl.algorithms.rollout import BatchedEnvRunner
 from rl.policies import LinearThompsonConfig, LinUCBConfig
 from rl.policies.baselines import Random
-from rl.policies.per_item import PerItem
-from rl.rollout import BatchedEnvRunner
+from rl.policies.linear.per_item import PerItem
 from tests.own import Coins, Corridor
 
 pytestmark = pytest.mark.usefixtures("ray_local")

@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.dqn import DQNConfig
-from rl.policies.q_network import QNetwork
-from rl.policies.transformer import tensors
-from rl.policy import ITEM, Query
-from rl.rollout import BatchedEnvRunner, Transitions, _Step, transitions
+from rl.algorithms.dqn.algorithm import DQNConfig
+from rl.algorithms.rollout import (
+    BatchedEnvRunner,
+    Transitions,
+    _Step,
+    transitions,
+)
+from rl.policies.transformer.network import QNetwork
+from rl.policies.transformer.policy import tensors
+from rl.policy.interface import ITEM, Query
 
 B, A = 6, 10
 
@@ -158,7 +163,7 @@ def test_episodes_are_counted_and_their_returns_averaged() -> None:
 
 
 def test_slates_are_logged_slot_by_slot() -> None:
-    from rl.algorithms.slate_q import SlateQConfig
+    from rl.algorithms.slate_q.algorithm import SlateQConfig
 
     config = SlateQConfig().environment("raycommend/InterestEvolution-v0").env_runners(num_envs_per_env_runner=B)
     sampled = BatchedEnvRunner(config=config).sample(num_timesteps=20 * B)

@@ -14,13 +14,27 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare
 
 from data.schema import Rules
-from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes
 from rl.policies.greedy import Greedy
-from rl.policies.slate import SlatePolicy
-from rl.policies.slate_config import SlateNetworkConfig
-from rl.policies.slate_network import SlateNetwork
-from rl.policy import BoolArray, FloatArray, IntArray, Observations, Policy, PolicyError, Query
-from rl.rules import rules_constraint
+from rl.policies.slates.config import SlateNetworkConfig
+from rl.policies.slates.network import SlateNetwork
+from rl.policies.slates.policy import SlatePolicy
+from rl.policy.explorers import (
+    EpsilonGreedy,
+    Softmax,
+    SquareCB,
+    Uniform,
+    Votes,
+)
+from rl.policy.interface import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+)
+from rl.policy.rules import rules_constraint
 from tests.shops import NOON, POLICIES, small_market, untrained
 
 Exploration = Uniform | EpsilonGreedy | Softmax | SquareCB | Votes

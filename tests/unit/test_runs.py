@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rl.training.errors import TrainingError
-from rl.training.runs import Progress, RunFolder, progress_of
+from rl.training.run.errors import TrainingError
+from rl.training.run.runs import Progress, RunFolder, progress_of
 
 CONFIG = {"env_steps": 100, "dqn": {"lr": 0.1}}
 

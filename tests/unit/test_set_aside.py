@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.archive.erasure import erase_from_store
 from data.attribution import attribute
 from data.dsjson import export, load
-from data.erasure import erase_from_store
+from data.log.store import Store
+from data.log.users import history, past
 from data.schema import Features, RewardSpec, Version
 from data.settings import Settings
-from data.store import Store
-from data.users import history, past
-from rl.artefact import Artefact, ArtefactError, save
-from rl.encoding import CustomerEncoder
+from rl.artefacts.artefact import Artefact, ArtefactError, save
+from rl.artefacts.shelf import keep
+from rl.encoders.base import CustomerEncoder
+from rl.online.fold import FoldSpec
+from rl.online.guard import Guard
+from rl.online.learner import OnlineLearner
 from rl.policies.rfm_bandit import RFMBandit
-from rl.policy import Observations
-from serve import loops as loops_module
-from serve.audit import audit
-from serve.fold import FoldSpec
-from serve.followers import Served
-from serve.guard import Guard
-from serve.kept import keep
-from serve.learner import OnlineLearner
-from serve.loops import Loops, Plan
-from serve.personalizer.source import PersonalizerSource
-from serve.recommender import Ask
+from rl.policy.interface import Observations
+from serve.api.personalizer.configuration.plan import PersonalizerSource
+from serve.audit.run import audit
+from serve.decisions.recommender import Ask
+from serve.decisions.served import Served
+from serve.learning import loops as loops_module
+from serve.learning.loops import Loops, Plan
 from tests.logs import Clock, Written, described
 from tests.shops import small_market, untrained
 
@@ -212,7 +212,7 @@ class Spoiling(RFMBandit):
 def test_an_update_that_fails_takes_nothing_down(
     log: Written, encoder: CustomerEncoder, kind: type[RFMBandit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.guard._KEPT", 1)  # look at each state
+    monkeypatch.setattr("rl.online.guard._KEPT", 1)  # look at each state
     broken = untrained(encoder, "rfm_bandit")
     broken.policy.__class__ = kind
     following = learner(log, encoder, broken=broken)
@@ -258,7 +258,7 @@ def test_what_can_be_learned_alone_only_is_left_out_together(log: Written, encod
 def test_a_policy_comes_back_to_what_it_was_bit_by_bit(
     log: Written, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.guard._KEPT", kept)
+    monkeypatch.setattr("rl.online.guard._KEPT", kept)
     one, other = described(), described()
     guard, plain = Guard(one), Guard(other)
     for number in range(12):

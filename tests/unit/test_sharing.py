@@ -7,13 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl.algorithms.flat import flatten
-from rl.policies.q_config import QNetworkConfig
-from rl.policies.q_network import QNetwork
-from rl.policies.sharing import share
-from rl.policies.slate_config import SlateNetworkConfig
-from rl.policies.slate_network import SlateNetwork
-from rl.policy import AGE, CLICK, IGNORED, ITEM, OUTCOME
+from rl.algorithms.dqn.flat import flatten
+from rl.policies.slates.config import SlateNetworkConfig
+from rl.policies.slates.network import SlateNetwork
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policies.transformer.network import QNetwork
+from rl.policies.transformer.packing import share
+from rl.policy.interface import (
+    AGE,
+    CLICK,
+    IGNORED,
+    ITEM,
+    OUTCOME,
+)
 
 N, T, A, F = 7, 6, 5, 3
 

@@ -9,12 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rl.simulators.bandits.classification import Classification, encode, generated_table
+from rl.simulators.bandits.coffee import Coffee, preferences
+from rl.simulators.bandits.contextual import ContextualBandit
+from rl.simulators.bandits.ratings import (
+    Ratings,
+    factors,
+    generated_ratings,
+    rating_matrix,
+)
+from rl.simulators.bandits.wheel import Wheel
 from rl.simulators.batched import SingleEnv
-from rl.simulators.classification import Classification, encode, generated_table
-from rl.simulators.coffee import Coffee, preferences
-from rl.simulators.contextual import ContextualBandit
-from rl.simulators.ratings import Ratings, factors, generated_ratings, rating_matrix
-from rl.simulators.wheel import Wheel
 from tests.episodes import assert_mean
 from tests.markets import four_errors
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from rl.policy import Query
+from rl.policy.interface import Query
 from rl.simulators.batched import BatchedEnv, Observation, SingleEnv
 from rl.simulators.registry import SIMULATORS, make, register
 from rl.simulators.spaces import ActionError, SlateSpace, batch_actions
-from rl.training.environments import ceilings
+from rl.training.run.environments import ceilings
 
 STEPS = 45  # more than two episodes of the shop
 OPTIONS: list[tuple[str, dict[str, Any]]] = [

@@ -5,9 +5,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rl.policy import FloatArray, IntArray
+from rl.policy.interface import FloatArray, IntArray
 from rl.simulators.batched import Observation
-from rl.simulators.interest_evolution import BUDGET, GAIN, TOPIC_QUALITY, InterestEvolution, click_weights
+from rl.simulators.interest_evolution import (
+    BUDGET,
+    GAIN,
+    TOPIC_QUALITY,
+    InterestEvolution,
+    click_weights,
+)
 from tests.episodes import Rule, assert_mean, returns
 from tests.markets import four_errors
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.schema import RewardSpec
+from rl.simulators.market.retail import RetailEnv, retail
 from rl.simulators.registry import make
-from rl.simulators.retail import RetailEnv, retail
 from tests.episodes import assert_mean
 
 SMALL: dict[str, Any] = {"market": {"users": 30, "items": 12, "kinds": 3, "invoices": 400}, "encoder": {"rank": 3}}

@@ -6,10 +6,19 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 
-from rl.policy import AGE, CLICK, IGNORED, ITEM, OUTCOME, SHOWN, FloatArray, IntArray
+from rl.policy.interface import (
+    AGE,
+    CLICK,
+    IGNORED,
+    ITEM,
+    OUTCOME,
+    SHOWN,
+    FloatArray,
+    IntArray,
+)
 from rl.simulators.batched import Observation
 from rl.simulators.registry import make
-from rl.simulators.shop import Shop, remember
+from rl.simulators.shop.shop import Shop, remember
 from tests.episodes import assert_mean, returns
 
 

@@ -6,10 +6,20 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from rl.policy import CLICK, IGNORED, ITEM, OUTCOME, PURCHASE, VIEW, FloatArray, IntArray, Query
+from rl.policy.interface import (
+    CLICK,
+    IGNORED,
+    ITEM,
+    OUTCOME,
+    PURCHASE,
+    VIEW,
+    FloatArray,
+    IntArray,
+    Query,
+)
 from rl.simulators.batched import Observation
-from rl.simulators.shop_belief import GreedyBelief, prior
-from rl.simulators.shop_plus import LEVELS, ShopPlus, outcome_probabilities
+from rl.simulators.shop.belief import GreedyBelief, prior
+from rl.simulators.shop.plus import LEVELS, ShopPlus, outcome_probabilities
 from tests.episodes import assert_mean, returns
 from tests.markets import four_errors
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl.algorithms.slate_q_learner import value_of_choice
-from rl.exploration import EpsilonGreedy, Softmax
+from rl.algorithms.slate_q.learner import value_of_choice
 from rl.policies.greedy import greedy
-from rl.policies.slate import SlatePolicy
-from rl.policies.slate_choice import best_slates, choice_logits, slate_values
-from rl.policies.slate_config import SlateNetworkConfig, SlateTransformerConfig
-from rl.policies.slate_network import Judged, SlateNetwork
-from rl.policy import PolicyError, Query
+from rl.policies.slates.choice import best_slates, choice_logits, slate_values
+from rl.policies.slates.config import SlateNetworkConfig, SlateTransformerConfig
+from rl.policies.slates.network import Judged, SlateNetwork
+from rl.policies.slates.policy import SlatePolicy
+from rl.policy.explorers import EpsilonGreedy, Softmax
+from rl.policy.interface import PolicyError, Query
 
 LOGITS = torch.log(torch.tensor([[2.0, 0.5, 1.0, 7.0], [1.0, 1.0, 1.0, 1.0]]))
 ADDED = torch.tensor([[3.0, -2.0, 1.0, 9.0], [1.0, 2.0, 3.0, 4.0]])

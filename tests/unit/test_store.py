@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from data.database import StoreError, StoreUnavailable
-from data.schema import Decision, Event, Feedback, Reject
-from data.store import Store, Stored
-from data.tables import LOGS, AnyRecord
-from data.writer import commit_together
+from data.log.database import StoreError, StoreUnavailable
+from data.log.store import Store, Stored
+from data.log.tables import LOGS, AnyRecord
+from data.log.writer.commit import commit_together
+from data.schema import (
+    Decision,
+    Event,
+    Feedback,
+    Reject,
+)
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
 
@@ -393,7 +398,7 @@ def test_a_full_disk_is_told_to_all_and_not_tried_again_one_by_one(store: Store)
 def test_a_locked_database_is_reported_and_nothing_is_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.database.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("data.log.database.BUSY_TIMEOUT_S", 0.1)
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -19,13 +19,18 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from data.database import StoreDamaged, StoreError, StoreLost, StoreUnavailable
-from data.erasure import erase_from_store
+from data.archive.erasure import erase_from_store
+from data.log.database import (
+    StoreDamaged,
+    StoreError,
+    StoreLost,
+    StoreUnavailable,
+)
+from data.log.store import Store
+from data.log.writer.process import WriterProcess
 from data.private import keep_private
 from data.schema import Decision, Event
-from data.store import Store
-from data.writer_process import WriterProcess
-from serve.api.v1 import create_api
+from serve.api.v1.application import create_api
 from tests.shops import shop_service
 
 
@@ -204,7 +209,7 @@ def test_damage_that_is_met_later_ends_the_writing(path: Path, monkeypatch: pyte
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2 // 4096 * 4096)
         file.write(b"\xa5" * 8 * 4096)
-    monkeypatch.setattr("data.database._CHECK_S", 0.0)  # no time to look for it
+    monkeypatch.setattr("data.log.database._CHECK_S", 0.0)  # no time to look for it
     with closing(Store.open(f"sqlite:///{path}")) as store:
         with pytest.raises(StoreDamaged):
             store.decisions()

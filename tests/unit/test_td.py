@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rl.algorithms.td import greedy_values, loss_of, targets
+from rl.algorithms.dqn.td import greedy_values, loss_of, targets
 
 
 def test_double_q_values_what_the_other_network_chooses() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from data.settings import Settings
 from rl.registry import RegistryError, champion
-from rl.training import tracking_client
-from rl.training.curve import draw
-from rl.training.progress import told
-from rl.training.tracking import Tracker
+from rl.training.run import tracking_client
+from rl.training.run.curve import draw
+from rl.training.run.progress import told
+from rl.training.run.tracking import Tracker
 
 RESOLVED = {"name": "shop", "dqn": {"lr": 0.001, "network": {"width": 8}}}
 
@@ -182,7 +182,7 @@ def test_a_server_that_is_gone_is_asked_before_it_is_given_more(
     with Tracker(settings, "shop", RESOLVED) as tracker:
         assert tracker._opened.wait(300)
         monkeypatch.setattr(tracker._client, "log_batch", gone)
-        monkeypatch.setattr("rl.training.tracking.check_answers", nobody)
+        monkeypatch.setattr("rl.training.run.tracking.check_answers", nobody)
         tracker.log(64, {"return": 3.0})
         assert tried.wait(60)
         tracker.files(settings.home / "none")

@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.features import EncoderConfig
+from data.features.customers import EncoderConfig
 from rl import train
-from rl.artefact import load as load_artefact
+from rl.artefacts.artefact import load as load_artefact
 from rl.config import load
-from rl.exploration import Votes
-from rl.policies import LinearThompsonConfig, LinUCBConfig, RFMBanditConfig, RidgeConfig
-from rl.simulators.fitted import FittedMarketConfig
-from rl.simulators.generated import GeneratedMarketConfig
-from rl.training.retail import Training
+from rl.policies import (
+    LinearThompsonConfig,
+    LinUCBConfig,
+    RFMBanditConfig,
+    RidgeConfig,
+)
+from rl.policy.explorers import Votes
+from rl.simulators.market.fitted import FittedMarketConfig
+from rl.simulators.market.generated import GeneratedMarketConfig
+from rl.training.kinds.retail import Training
 
 EXPERIMENTS = Path(train.__file__).parent / "experiments"
 

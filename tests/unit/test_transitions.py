@@ -12,14 +12,20 @@ import pytest
 
 from data.attribution import TRANSITION_SCHEMA
 from data.errors import DataError
-from rl.exploration import EpsilonGreedy
-from rl.log_transitions import of_log
+from rl.experience.checks import Columns
+from rl.experience.from_log import of_log
+from rl.experience.recording import record
+from rl.experience.transitions import (
+    batches,
+    describe,
+    read,
+    to_numpy,
+    write,
+)
 from rl.policies.baselines import Popularity
-from rl.record import record
+from rl.policy.explorers import EpsilonGreedy
 from rl.simulators.registry import make
-from rl.simulators.shop import STEPS
-from rl.transition_checks import Columns
-from rl.transitions import batches, describe, read, to_numpy, write
+from rl.simulators.shop.shop import STEPS
 from tests.shops import small_market
 
 

@@ -12,8 +12,8 @@ import pytest
 from data.settings import Settings
 from rl import tune
 from rl.config import load
-from rl.training.dqn import Experiment
-from rl.training.search import Choice, Range
+from rl.training.kinds.dqn import Experiment
+from rl.training.tuning.search import Choice, Range
 
 ROOT = Path(__file__).parents[2]
 SEARCH = f"""
@@ -38,7 +38,7 @@ env_steps = 384
 
 
 def test_draws_are_within_the_space() -> None:
-    from rl.training.tuning import domain
+    from rl.training.tuning.tuning import domain
 
     integers = {domain(Range(type="int", low=2, high=4)).sample() for _ in range(200)}
     assert integers == {2, 3, 4}

@@ -11,17 +11,28 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from data.archive import Archive, read_events, read_rejects
-from data.clean import clean, finish_events, finish_rejects
-from data.database import StoreUnavailable
-from data.erasure import erase_from_archive, erase_from_store
+from data.archive.erasure import erase_from_archive, erase_from_store
+from data.archive.parquet import Archive, read_events, read_rejects
 from data.errors import DataError
-from data.node import load_node
-from data.schema import Decision, Event, Feedback, Reject
-from data.staging import write_part
-from data.state import ERASURES
-from data.store import Store
-from data.users import Past, get_user, history, past, upsert_user
+from data.ingest.clean import clean, finish_events, finish_rejects
+from data.ingest.staging import write_part
+from data.log.database import StoreUnavailable
+from data.log.state_tables import ERASURES
+from data.log.store import Store
+from data.log.users import (
+    Past,
+    get_user,
+    history,
+    past,
+    upsert_user,
+)
+from data.nodes.node import load_node
+from data.schema import (
+    Decision,
+    Event,
+    Feedback,
+    Reject,
+)
 from tests.shops import NOON
 
 HOUR = timedelta(hours=1)
@@ -225,7 +236,7 @@ def test_a_reader_in_the_way_is_an_error_and_running_again_completes_it(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.insert([decision("his")])
-    monkeypatch.setattr("data.scrub.EMPTYING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("data.log.scrub.EMPTYING_TIMEOUT_S", 0.1)
     with store.reading() as connection:
         connection.execute(sa.select(ERASURES)).all()
         with pytest.raises(StoreUnavailable, match=r"in use for 0\.1 s"):

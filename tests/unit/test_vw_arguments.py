@@ -3,9 +3,21 @@
 import pytest
 import vowpalwabbit
 
-from rl.exploration import EpsilonGreedy, Softmax, SquareCB, Uniform, Votes
 from rl.policies import DescribedConfig
-from rl.vw_arguments import DEFAULT_ARGUMENTS, NO_EFFECT, ArgumentsError, arguments_of, config_of
+from rl.policy.explorers import (
+    EpsilonGreedy,
+    Softmax,
+    SquareCB,
+    Uniform,
+    Votes,
+)
+from serve.api.personalizer.configuration.vw_arguments import (
+    DEFAULT_ARGUMENTS,
+    NO_EFFECT,
+    ArgumentsError,
+    arguments_of,
+    config_of,
+)
 
 
 def test_the_services_default_policy() -> None:

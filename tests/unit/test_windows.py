@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.attribution import deadlines
-from serve.windows import MAX_WAIT_S, Windows
+from rl.online.windows import MAX_WAIT_S, Windows
 
 WAIT = 100
 

@@ -16,12 +16,21 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from data.database import StoreUnavailable, StoreUnconfirmed
-from data.schema import Decision, Event, Features, Feedback, Reject, Rules, Slot, Version
-from data.store import Store, Stored
-from data.tables import AnyRecord
-from data.writer import StoreBusy
-from data.writer_process import WriterProcess
+from data.log.database import StoreUnavailable, StoreUnconfirmed
+from data.log.store import Store, Stored
+from data.log.tables import AnyRecord
+from data.log.writer.commit import StoreBusy
+from data.log.writer.process import WriterProcess
+from data.schema import (
+    Decision,
+    Event,
+    Features,
+    Feedback,
+    Reject,
+    Rules,
+    Slot,
+    Version,
+)
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -287,7 +296,7 @@ def test_a_hung_child_is_noticed_killed_and_replaced(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
 ) -> None:
     """Whether anybody waits for it or not: who does is told, and what was acknowledged is there."""
-    monkeypatch.setattr("data.writer_link.SILENT_BEATS", 2)
+    monkeypatch.setattr("data.log.writer.link.SILENT_BEATS", 2)
 
     async def commit(writer: WriterProcess) -> None:
         assert (await writer.commit([decision("before")]))[0].inserted
@@ -315,7 +324,7 @@ def test_a_hung_child_is_noticed_killed_and_replaced(
 def test_a_child_that_is_alive_and_does_not_answer_is_replaced_too(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.writer_link.UNANSWERED_BEATS", 2)
+    monkeypatch.setattr("data.log.writer.link.UNANSWERED_BEATS", 2)
 
     async def commit(writer: WriterProcess) -> None:
         other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
@@ -330,7 +339,7 @@ def test_a_child_that_is_alive_and_does_not_answer_is_replaced_too(
 
 
 def test_a_parent_that_was_stopped_itself_kills_nobody(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.writer_link.SILENT_BEATS", 2)
+    monkeypatch.setattr("data.log.writer.link.SILENT_BEATS", 2)
 
     async def commit(writer: WriterProcess) -> None:
         first = child_of(writer)
@@ -375,7 +384,7 @@ def test_signals_to_the_whole_group_do_not_end_the_child(url: str) -> None:
 PARENT = """
 import asyncio, sys
 from data.schema import Event
-from data.writer_process import WriterProcess
+from data.log.writer.process import WriterProcess
 
 async def main():
     writer = WriterProcess(sys.argv[1])
@@ -407,7 +416,7 @@ def test_a_child_whose_parent_is_killed_ends(url: str) -> None:
 def test_a_child_whose_parent_dies_in_the_middle_of_a_line_commits_what_is_before(url: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = subprocess.Popen([sys.executable, "-m", "data.writer_process", url], stdin=theirs.fileno())
+        child = subprocess.Popen([sys.executable, "-m", "data.log.writer.process", url], stdin=theirs.fileno())
         ours.sendall(b'[0, [{"node_id": "n", "event_id": "0"}]]\n[1, [{"node_id": "n", "event_id": "1"}]]')
         ours.shutdown(socket.SHUT_WR)
         assert child.wait(timeout=30) == 0

@@ -1,1 +1,1 @@
-"""HTTP routes of the Personalizer API, in its three dialects. FastAPI, no Ray."""
+"""The Personalizer API on the same decisions and the same log as version 1."""

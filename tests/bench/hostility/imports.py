@@ -75,10 +75,10 @@ async def bring_in(home: Path, checkout: Path, seed: int, turn: int, count: int,
 
 def missing(home: Path, promised: set[Promise]) -> list[Promise]:
     """Return what was promised and is not in the log."""
-    from data.items import get
+    from data.log.items import get
+    from data.log.store import Store
+    from data.log.users import get_user
     from data.settings import Settings
-    from data.store import Store
-    from data.users import get_user
 
     store = Store.open(Settings(home=home, store=None, archive=None).store_url)
     by_table: dict[str, set[str]] = {}

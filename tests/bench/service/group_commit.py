@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from data.store import Store, Stored
-from data.tables import AnyRecord
-from data.writer import commit_together
+from data.log.store import Store, Stored
+from data.log.tables import AnyRecord
+from data.log.writer.commit import commit_together
 
 _GATHER_S = 0.003
 """Longer than in a process of its own: here those who decide wait for the interpreter meanwhile."""
@@ -20,7 +20,7 @@ class GroupCommit:
         self._committing: asyncio.Task[None] | None = None
 
     async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
-        """See `data.writer.Writer`."""
+        """See `data.log.writer.commit.Writer`."""
         future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
         self._waiting.append((records, future))
         if self._committing is None:

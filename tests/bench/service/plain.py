@@ -12,16 +12,21 @@ from uuid import uuid4
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
+from data.log.store import Store
 from data.schema import Decision
 from data.settings import Settings
-from data.store import Store
-from rl.artefact import Artefact, load
-from rl.histories import Histories
+from rl.artefacts.artefact import Artefact, load
+from rl.online.fold import Snapshot
+from rl.online.histories import Histories
 from rl.policies import TransformerConfig
-from serve.fold import Snapshot
-from serve.recommender import Ask, Recommender
-from serve.router import Router
-from serve.schemas import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
+from serve.contracts.decisions import (
+    PolicyVersion,
+    RecommendedItem,
+    RecommendRequest,
+    RecommendResponse,
+)
+from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.router import Router
 from tests.bench.service.group_commit import GroupCommit
 
 HOME, COMMIT, POLICY = "BENCH_HOME", "BENCH_COMMIT", "BENCH_POLICY"
@@ -84,7 +89,7 @@ def loaded(folder: Path) -> Artefact:
     if artefact.history:
         import torch
 
-        from rl.policies.transformer import TransformerPolicy
+        from rl.policies.transformer.policy import TransformerPolicy
 
         torch.set_num_threads(1)
         assert isinstance(artefact.policy, TransformerPolicy)

@@ -8,8 +8,8 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from threadpoolctl import threadpool_limits
 
-from rl.artefact import load
-from rl.encoding import Visit
+from rl.artefacts.artefact import load
+from rl.encoders.base import Visit
 
 K = 10
 

@@ -8,19 +8,24 @@ from typing import TypeAlias
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data.features import EncoderConfig, fit
+from data.features.customers import EncoderConfig, fit
+from data.log.store import Store
 from data.schema import Decision, RewardSpec
 from data.settings import Settings
-from data.store import Store
-from rl.artefact import Artefact, save
-from rl.catalogue_encoder import CatalogueEncoder
-from rl.encoding import CustomerEncoder
-from rl.experience import generated_events
-from rl.interaction import interact
-from rl.policies import LinUCBConfig, PolicyConfig, TransformerConfig, build
-from rl.simulators.generated import GeneratedMarketConfig, generate_market
-from rl.simulators.market import Market
-from rl.simulators.retail import RetailEnv
+from rl.artefacts.artefact import Artefact, save
+from rl.encoders.base import CustomerEncoder
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.experience.events import generated_events
+from rl.policies import (
+    LinUCBConfig,
+    PolicyConfig,
+    TransformerConfig,
+    build,
+)
+from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
+from rl.simulators.market.market import Market
+from rl.simulators.market.retail import RetailEnv
+from rl.simulators.play import interact
 
 Names: TypeAlias = tuple[str, ...]
 K, CANDIDATES, ITEMS = 10, 50, 60
@@ -68,7 +73,7 @@ def save_transformer(home: Path, name: str, n_items: int = 200, n_users: int = 5
     """
     import torch  # takes seconds
 
-    from rl.policies.transformer import TransformerPolicy
+    from rl.policies.transformer.policy import TransformerPolicy
 
     torch.manual_seed(0)
     encoder, config = CatalogueEncoder.numbered(n_items), TransformerConfig()

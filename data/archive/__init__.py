@@ -1,0 +1,1 @@
+"""Ingested events and rejects as Parquet, and how a user is taken out of them."""

@@ -1,0 +1,173 @@
+"""Ingested events and rejects as Parquet, on any pyarrow filesystem: where they lie and how to read them. No Ray.
+
+    ARCHIVE/events/node_id=NODE/p0110-RUN.parquet   a run's new events whose digest begins with the bits 0110
+    ARCHIVE/rejects/node_id=NODE/...                the same for rejects
+    ARCHIVE/scalers/NODE/v1.json                    scalers, by version
+    ARCHIVE/_locks, ARCHIVE/_staging                used while an ingestion runs
+
+Files are only ever added, whole, or replaced by a whole one without the rows of a forgotten user. Readers pass over
+names that begin with an underscore.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
+
+from data.errors import DataError
+from data.ingest.clean import events_schema, rejects_schema
+from data.nodes.node import NodeSpec
+from data.nodes.scaler import Scaler
+
+Kind: TypeAlias = Literal["events", "rejects"]
+PART = re.compile(r"p([01]*)-[0-9a-z]+\.parquet")
+NODE_ID = pa.schema([("node_id", pa.string())])
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A folder of a filesystem that holds the tables."""
+
+    filesystem: FileSystem
+    root: str
+
+    @classmethod
+    def at(cls, uri: str) -> "Archive":
+        """Return the archive at a local path or a pyarrow filesystem URI; it need not exist yet.
+
+        Raises:
+            DataError: the URI names no filesystem that pyarrow knows.
+        """
+        if "://" not in uri:
+            return cls(LocalFileSystem(), str(Path(uri).absolute()))
+        try:
+            filesystem, root = FileSystem.from_uri(uri)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"cannot use {uri} as an archive: {' '.join(str(error).split())}") from error
+        return cls(filesystem, root.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the archive lies on this machine's own filesystem."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def folder(self, kind: Kind, node_id: str) -> str:
+        """Return the path of a node's table."""
+        return f"{self.root}/{kind}/node_id={node_id}"
+
+    def parts(self, kind: Kind, node_id: str) -> list[tuple[str, str]]:
+        """Return the digest prefix and the path of each file of a node's table, by path."""
+        selector = FileSelector(self.folder(kind, node_id), allow_not_found=True)
+        paths = sorted(entry.path for entry in self.filesystem.get_file_info(selector) if entry.is_file)
+        found = [(PART.fullmatch(path.rpartition("/")[2]), path) for path in paths]
+        return [(match.group(1), path) for match, path in found if match]
+
+    def dataset(self, kind: Kind, node: NodeSpec) -> pads.Dataset:
+        """Return a node's table as a dataset, with a `node_id` column; empty if nothing has been ingested."""
+        schema = events_schema(node) if kind == "events" else rejects_schema(node)
+        return pads.dataset(
+            [path for _, path in self.parts(kind, node.name)],
+            schema=schema.append(NODE_ID.field(0)),
+            format="parquet",
+            filesystem=self.filesystem,
+            partitioning=pads.partitioning(NODE_ID, flavor="hive"),
+        )
+
+    def scaler(self, node_id: str) -> Scaler | None:
+        """Return the newest scaler of a node."""
+        selector = FileSelector(f"{self.root}/scalers/{node_id}", allow_not_found=True)
+        names = [entry.path for entry in self.filesystem.get_file_info(selector) if entry.path.endswith(".json")]
+        if not names:
+            return None
+        newest = max(names, key=lambda path: int(path.rpartition("/v")[2].removesuffix(".json")))
+        with self.filesystem.open_input_stream(newest) as stream:
+            return Scaler.model_validate_json(stream.read())
+
+    def store_scaler(self, scaler: Scaler, staging: str) -> None:
+        """Store a scaler under its version: whole or not at all."""
+        folder = f"{self.root}/scalers/{scaler.node}"
+        with self.filesystem.open_output_stream(f"{staging}/scaler.json") as stream:
+            stream.write(scaler.model_dump_json(indent=2).encode())
+        if self.is_local:
+            sync(f"{staging}/scaler.json")
+        self.publish(f"{staging}/scaler.json", f"{folder}/v{scaler.version}.json")
+
+    def publish(self, staged: str, path: str) -> None:
+        """Move a finished file to its place, where it appears whole."""
+        self.filesystem.create_dir(path.rpartition("/")[0])
+        self.filesystem.move(staged, path)
+
+    def nodes(self) -> list[str]:
+        """Return the nodes that have a table, or anything unfinished."""
+        found = set[str]()
+        for folder in ("events", "rejects", "_staging"):
+            entries = self.filesystem.get_file_info(FileSelector(f"{self.root}/{folder}", allow_not_found=True))
+            found.update(entry.base_name.removeprefix("node_id=") for entry in entries if not entry.is_file)
+        return sorted(found)
+
+    @contextmanager
+    def staging(self, node_id: str, run: str) -> Iterator[str]:
+        """Give a run a folder for unfinished files, after removing what killed runs of the node have left."""
+        parent = f"{self.root}/_staging/{node_id}"
+        self.filesystem.create_dir(parent)
+        self.filesystem.delete_dir_contents(parent, missing_dir_ok=True)
+        self.filesystem.create_dir(f"{parent}/{run}")
+        try:
+            yield f"{parent}/{run}"
+        finally:
+            self.filesystem.delete_dir(parent)
+
+    @contextmanager
+    def lock(self, node_id: str) -> Iterator[None]:
+        """Keep a second ingestion of the node out; the system gives the lock back when its process dies.
+
+        Only a local archive can be locked: on object storage, run one ingestion of a node at a time.
+
+        Raises:
+            DataError: another process holds the lock.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = Path(self.root) / "_locks" / f"{node_id}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise DataError(
+                    f"node {node_id} is being ingested into {self.root} by process {holder}; wait until it has ended"
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def read_events(archive_uri: str, node: NodeSpec) -> pads.Dataset:
+    """Return a node's events as a dataset: the columns of `events_schema` and `node_id`, in no particular order."""
+    return Archive.at(archive_uri).dataset("events", node)
+
+
+def read_rejects(archive_uri: str, node: NodeSpec) -> pads.Dataset:
+    """Return a node's rejects as a dataset: the columns of `rejects_schema` and `node_id`, in no particular order."""
+    return Archive.at(archive_uri).dataset("rejects", node)
+
+
+def sync(path: str) -> None:
+    """Wait until a local file, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""DSJSON, the log format of Vowpal Wabbit and of Azure Personalizer."""

@@ -1,0 +1,1 @@
+"""From files and requests of nodes to events and rejects in the archive."""

@@ -1,0 +1,287 @@
+"""The database that the log is in: opened, durable, with transactions. What is in it is `data.log.store`'s.
+
+StoreError                  the log cannot be opened, or a statement failed
+└── StoreUnavailable        the database cannot answer now (locked, disk full, I/O error); nothing was written
+    ├── StoreLost           its file was deleted or replaced while it was open
+    ├── StoreDamaged        its file is damaged
+    └── StoreUnconfirmed    who was asked did not answer: it was written or not
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar, Self, cast
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+import data.log.state_tables as _state  # noqa: F401 - declares its tables
+from data.log.file_checks import (
+    Identity,
+    WatchedFile,
+    damage,
+    identity,
+)
+from data.log.tables import METADATA, SCHEMA_VERSION
+from data.log.upgrade import UPGRADABLE, lacking, upgrade
+from data.private import make_private
+
+BUSY_TIMEOUT_S = 30.0
+_CHECK_S = 3.0
+"""How long a file is looked through for damage when it is opened; a gigabyte takes about that."""
+_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+"""Codes of SQLite for what another try may find otherwise. A table or column that is missing is none of them."""
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_AUTOCHECKPOINT_PAGES = 25_000  # of 4 KiB
+
+
+class StoreError(Exception):
+    """The log cannot be opened, or a statement failed."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - a state that passes, not a mistake
+    """The database cannot answer now. Nothing was written; the same records may be sent again."""
+
+    told: ClassVar[str] = "the log cannot commit now; nothing was stored, try again"
+    """What a client may hear of it: no paths, no names."""
+
+
+class StoreLost(StoreUnavailable):
+    """The file was deleted or replaced while it was open. Nothing is written until it is there again.
+
+    The same file put back is gone on with. Another one is another log: who has learned from the first must begin anew.
+    """
+
+    told = (
+        "the log's file was deleted or replaced while the service ran; nothing was stored, and nothing will be "
+        "until an operator puts it back"
+    )
+
+
+class StoreDamaged(StoreUnavailable):
+    """The file is damaged. Nothing is written to it: what is written next to damage is lost with it."""
+
+    told = "the log's file is damaged; nothing was stored, and nothing will be until an operator has restored it"
+
+
+class StoreUnconfirmed(StoreUnavailable):
+    """It is not known whether the records were written. They may be sent again: none counts twice."""
+
+    told = "the log did not confirm in time; what was sent is stored or not: send it again, nothing counts twice"
+
+
+_REMEDY = "stop what uses it and put a copy from before the damage in its place; what can be read can be exported first"
+log = logging.getLogger("raycommend.store")
+
+
+class Database:
+    """One SQLite file. Any number of threads and processes may hold one on the same file."""
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._writing = engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._clock = clock
+        self._file = WatchedFile(self.path)
+        self._damage: str | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        expected: Identity | None = None,
+    ) -> Self:
+        """Open the log at an SQLAlchemy URL (`sqlite:///path`); create its folder, file and tables if missing.
+
+        A log that is found to be damaged is opened for reading only: see `StoreDamaged`.
+
+        Args:
+            url: where it is.
+            clock: gives the time for `received_at`; timezone-aware.
+            expected: the file that it must be (`Database.file` of who has opened it), not another of the same path.
+
+        Raises:
+            StoreError: the URL is not SQLite's, the file is no log or one of another schema, or it cannot be kept in
+                WAL mode.
+            StoreLost: it is not the expected file.
+        """
+        location = sa.make_url(url)
+        if location.get_backend_name() != "sqlite":
+            raise StoreError(f"the log is kept in SQLite, expected sqlite:///path, got {location.get_backend_name()}")
+        if location.database:
+            path = Path(location.database)
+            if expected is not None and identity(path) != expected:  # before SQLite makes a new one
+                raise StoreLost(f"{path} is not the file that was opened first")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # isolation_level None: Python's driver must not begin transactions of its own; _begin below does.
+        engine = sa.create_engine(location, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S})
+        sa.event.listen(engine, "connect", _be_durable)
+        sa.event.listen(engine, "begin", _begin)
+        database = cls(engine, clock)
+        try:
+            database._prepare(expected)
+        except Exception:
+            database.close()
+            raise
+        return database
+
+    def _prepare(self, expected: Identity | None) -> None:
+        try:
+            with closing(self._engine.raw_connection()) as pooled:
+                driver = cast(sqlite3.Connection, pooled.driver_connection)
+                version = _check_version(driver)
+                _enable_wal(driver)
+                self._file.watch()
+                make_private(*self._file.paths)
+                if version:
+                    self._damage = damage(driver, _CHECK_S)
+        except (sqlite3.DatabaseError, SQLAlchemyError) as error:
+            raise StoreError(f"cannot open {self.path} as a log: {error}") from error
+        if expected is not None and self.file != expected:
+            raise StoreLost(f"{self.path} is not the file that was opened first")
+        if self._damage and version == SCHEMA_VERSION:
+            log.error("%s is damaged and only read: %s; %s", self.path, self._damage, _REMEDY)
+            return
+        # Again under the write lock: of several processes that open a new file at once, one creates the tables.
+        with self.writing() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version == 0:
+                METADATA.create_all(connection, checkfirst=False)
+                log.info("%s is a new log", self.path)
+            elif missing := lacking(connection):
+                upgrade(connection)
+                if left := lacking(connection):
+                    raise StoreError(
+                        f"{self.path} is a log of schema version {version} that lacks {', '.join(left)}, which cannot "
+                        "be added: export it with the version that made it (python -m data.dsjson export), and import "
+                        "that into a new one"
+                    )
+                log.info("%s was upgraded: added were %s", self.path, ", ".join(missing))
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return Path(self._engine.url.database or "")
+
+    @property
+    def file(self) -> Identity | None:
+        """Which file it is; see `open`."""
+        return self._file.own
+
+    def check(self) -> None:
+        """Check that the path still is the file that is open.
+
+        Raises:
+            StoreLost: it is not.
+        """
+        if fault := self._file.fault():
+            raise StoreLost(f"{fault}: nothing is written; put the same file back, or restart with another")
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file is at the path: it is to be opened anew, by who begins anew with it."""
+        return self._file.own is not None and identity(self.path) not in (None, self._file.own)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def now(self) -> datetime:
+        """Return the server's time."""
+        return self._clock()
+
+    def checkpoint(self) -> None:
+        """Move what is committed from the write-ahead log into the database file, without holding up anyone.
+
+        Raises:
+            StoreUnavailable: the database did not answer; what is committed stays so.
+        """
+        self.check()
+        with self._errors(), closing(self._engine.raw_connection()) as pooled:
+            cast(sqlite3.Connection, pooled.driver_connection).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Open a transaction that reads one state of the database; for those who own tables."""
+        self.check()
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Open a transaction that holds the write lock, and commit it at the end."""
+        self.check()
+        if self._damage:
+            raise StoreDamaged(f"{self.path} is damaged and only read: {self._damage}; {_REMEDY}")
+        with self._errors(), self._writing.begin() as connection:
+            yield connection
+        self.check()  # what is acknowledged is in the file that is at the path after the commit
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.TimeoutError as error:
+            raise StoreUnavailable(f"the log's database cannot answer now: {error}") from error
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            cause = getattr(error, "orig", None) or error
+            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # what is above says more exactly why
+            if code in _PASSING:
+                raise StoreUnavailable(f"the log's database cannot answer now: {cause}") from error
+            if code in _DAMAGED:
+                self._damage = str(cause)
+                raise StoreDamaged(f"{self.path} is damaged: {cause}; {_REMEDY}") from error
+            raise StoreError(f"the log's database refused a statement: {cause}") from error
+
+
+def _be_durable(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA synchronous = FULL")  # a commit returns after fsync: it survives a power loss
+    # Seldom: a checkpoint holds up the commit that it comes with. `Database.checkpoint` is for who answers nobody.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")
+    connection.execute("PRAGMA temp_store = MEMORY")  # else an insert of several rows makes a file, to undo half of it
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten: a forgotten user is no free page
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A writer takes the lock at once: upgrading a read transaction fails if another process wrote in between.
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+def _check_version(driver: sqlite3.Connection) -> int:
+    # One statement, one snapshot: another process may be creating the tables and the version right now.
+    both = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
+    version, tables = driver.execute(both).fetchone()
+    if version not in (SCHEMA_VERSION, *UPGRADABLE) and (version or tables):
+        raise StoreError(f"expected a log of schema version {SCHEMA_VERSION}, got version {version}, {tables} tables")
+    return int(version)
+
+
+def _enable_wal(driver: sqlite3.Connection) -> None:
+    # SQLite does not wait for the lock where several processes switch a new file to WAL at once, so this does.
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise StoreError(f"the log needs a file on a local disk that can be kept in WAL mode, got mode {mode}")
+    driver.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first to read opens the write-ahead log

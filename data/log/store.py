@@ -1,0 +1,251 @@
+"""The log: decisions, feedback, events, rejects and versions in SQLite, each record once by its key."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+import data.log.state_tables as _state  # noqa: F401 - declares its tables
+from data.log.database import Database, StoreError
+from data.log.tables import (
+    DECISIONS,
+    EVENTS,
+    FEEDBACK,
+    LOGS,
+    REJECTS,
+    VERSIONS,
+    AnyRecord,
+    Key,
+    Log,
+    R,
+    chunks,
+)
+from data.log.unreadable import Fault, read
+from data.schema import (
+    Decision,
+    Event,
+    Feedback,
+    Reject,
+    Version,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the log holds for a record that was sent to it."""
+
+    record: AnyRecord
+    """As it is in the log: for a known key what was stored first, whatever was sent now."""
+    inserted: bool
+    """False if the key was known."""
+    seq: int
+    """Its position in the log of its kind: positions grow, some numbers are skipped."""
+    orphan: bool = False
+    """Of a feedback: the log has no decision with its decision id, at least not yet."""
+
+
+class Store(Database):
+    """The log in one database. Any number of threads and processes may hold one on the same file.
+
+    `seq` is a log position: whoever has read up to one misses nothing by asking for what is after it. That needs
+    positions to become visible in their order, which holds as SQLite runs one write transaction at a time (PostgreSQL
+    does not: there a writer must take a lock first). Every reading method answers in the order of `seq`, and leaves out
+    rows that cannot be read back (`data.log.unreadable`); all raise StoreUnavailable if the database does not answer
+    within 30 s.
+    """
+
+    def insert(self, records: Sequence[AnyRecord], *, received: bool = False) -> list[Stored]:
+        """Commit the records in one transaction and return, in their order, what the log then holds for each.
+
+        A known key changes nothing; of several records with one key the first is stored. `received_at` is set here,
+        to one time for the whole transaction; with `received` only where a record has none: it comes from another log,
+        which received it then. Raises StoreUnavailable if the database cannot commit now, StoreError
+        (or the driver's ValueError or OverflowError) if a record does not fit a row, or the row of its key cannot be
+        read back; then nothing is written.
+        """
+        if not records:
+            return []
+        answers: dict[int, Stored] = {}
+        with self.writing() as connection:
+            # Read with the write lock held, so that received_at grows with seq (as far as the clock itself grows).
+            now = self._clock()
+            for log in LOGS:
+                batch = {place: record for place, record in enumerate(records) if isinstance(record, log.record)}
+                if batch:
+                    inserted = _insert(connection, log, list(batch.values()), now, received)
+                    answers.update(zip(batch, inserted, strict=True))
+            if len(answers) != len(records):
+                raise TypeError(f"expected decisions, feedback, events and rejects, got {set(map(type, records))}")
+        return [answers[place] for place in range(len(records))]
+
+    def decision(self, decision_id: str) -> Decision | None:
+        """Return the decision, or None if the log has none with this id."""
+        return self.decisions_by_id([decision_id]).get(decision_id)
+
+    def decisions_by_id(self, decision_ids: Collection[str]) -> dict[str, Decision]:
+        """Return those of the decisions that the log has, by id."""
+        with self.reading() as connection:
+            found = _select_in(connection, DECISIONS, DECISIONS.table.c.decision_id, decision_ids)
+        return {decision.decision_id: decision for _, decision in found}
+
+    def decisions(
+        self,
+        after: int = 0,
+        limit: int | None = None,
+        *,
+        loop: str | None = None,
+        until: int | None = None,
+        without: Collection[str] = (),
+        faults: list[Fault] | None = None,
+    ) -> list[tuple[int, Decision]]:
+        """Return the decisions after a log position, up to another, with their positions: `limit` at most.
+
+        `without` names fields that are not read, for speed: they are empty tuples in what is returned. `faults` gets
+        the rows that cannot be read back, here and where else it is taken.
+        """
+        where = DECISIONS.between(after, until, loop)
+        return self._select(DECISIONS, *where, limit=limit, without=without, faults=faults)
+
+    def feedback(
+        self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
+    ) -> list[tuple[int, Feedback]]:
+        """Return the feedback after a log position, up to another, with their positions: `limit` at most."""
+        return self._select(FEEDBACK, *FEEDBACK.between(after, until, loop), limit=limit)
+
+    def versions(self, fold_id: str) -> list[Version]:
+        """Return the steps of a fold, in their order."""
+        return [version for _, version in self._select(VERSIONS, VERSIONS.table.c.fold_id == fold_id)]
+
+    def begun(self, loop: str, objective: str) -> list[Version]:
+        """Return the first step of every fold of a loop and an objective, newest first."""
+        columns = VERSIONS.table.c
+        where = (columns.loop == loop, columns.objective == objective, columns.number == 0)
+        return [version for _, version in reversed(self._select(VERSIONS, *where))]
+
+    def policy_versions(self, since: datetime, until: datetime) -> list[tuple[int, str]]:
+        """Return the log positions and policy versions of the decisions made from a time to another."""
+        columns = DECISIONS.table.c
+        query = sa.select(columns.seq, columns.policy_version).where(columns.time >= since, columns.time < until)
+        with self.reading() as connection:
+            return [(seq, version) for seq, version in connection.execute(query)]
+
+    def decisions_at(self, seqs: Collection[int], faults: list[Fault] | None = None) -> list[tuple[int, Decision]]:
+        """Return the decisions at log positions, 10,000 at most."""
+        return self._select(DECISIONS, DECISIONS.table.c.seq.in_(seqs), faults=faults)
+
+    def last_decision(self) -> int:
+        """Return the log position of the last decision, 0 if there is none."""
+        with self.reading() as connection:
+            query = sa.select(sa.func.coalesce(sa.func.max(DECISIONS.table.c.seq), 0))
+            return int(connection.execute(query).scalar_one())
+
+    def routed(self, after: int, node_id: str | None = None, limit: int | None = None) -> list[tuple[int, Decision]]:
+        """Return the decisions after a log position that are for an output node, or for any, with their positions."""
+        columns = DECISIONS.table.c
+        of_node = columns.node_id.is_not(None) if node_id is None else columns.node_id == node_id
+        return self._select(DECISIONS, columns.seq > after, of_node, limit=limit)
+
+    def feedback_of(
+        self, decision_ids: Collection[str], faults: list[Fault] | None = None
+    ) -> dict[str, list[Feedback]]:
+        """Return the feedback of each decision in log order; decisions without any are left out."""
+        with self.reading() as connection:
+            found = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids, faults=faults)
+        grouped: dict[str, list[Feedback]] = {}
+        for _, feedback in found:
+            grouped.setdefault(feedback.decision_id, []).append(feedback)
+        return grouped
+
+    def events(self, node_id: str, after: int = 0, limit: int | None = None) -> list[tuple[int, Event]]:
+        """Return a node's events after a log position with their positions, `limit` at most."""
+        columns = EVENTS.table.c
+        return self._select(EVENTS, columns.node_id == node_id, columns.seq > after, limit=limit)
+
+    def rejects(self, node_id: str, after: int = 0, limit: int | None = None) -> list[tuple[int, Reject]]:
+        """Return a node's rejects after a log position with their positions, `limit` at most."""
+        columns = REJECTS.table.c
+        return self._select(REJECTS, columns.node_id == node_id, columns.seq > after, limit=limit)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows by table. Reads an index of each table from end to end."""
+        with self.reading() as connection:
+            return {
+                log.table.name: connection.execute(sa.select(sa.func.count()).select_from(log.table)).scalar_one()
+                for log in LOGS
+            }
+
+    def _select(
+        self,
+        log: Log[R],
+        *where: sa.ColumnElement[bool],
+        limit: int | None = None,
+        without: Collection[str] = (),
+        faults: list[Fault] | None = None,
+    ) -> list[tuple[int, R]]:
+        query = log.select(without=without).where(*where).order_by(log.table.c.seq).limit(limit)
+        with self.reading() as connection:
+            return read(connection, log, query, faults)
+
+
+def _insert(
+    connection: sa.Connection, log: Log[Any], batch: Sequence[AnyRecord], now: datetime, received: bool
+) -> list[Stored]:
+    """Insert what is new of one table's records and return what the table then holds for each."""
+    stamp = {"received_at": now} if "received_at" in log.table.c else {}
+    keys = [log.key_of(record) for record in batch]
+    sent: dict[Key, AnyRecord] = {}
+    for key, record in zip(keys, batch, strict=True):
+        kept = not stamp or (received and getattr(record, "received_at", None) is not None)
+        sent.setdefault(key, record if kept else record.model_copy(update=stamp))
+    rows = connection.execute(log.insertion, [record.__dict__ for record in sent.values()])
+    new: dict[Key, int] = {tuple(row[1:]): row[0] for row in rows}
+    known = _select_keys(connection, log, (key for key in sent if key not in new))
+    held: dict[Key, tuple[int, AnyRecord]] = {key: (seq, sent[key]) for key, seq in new.items()}
+    held |= {log.key_of(record): (seq, record) for seq, record in known}
+    if lost := [key for key in sent if key not in held]:
+        raise StoreError(f"{log.table.name} has {'/'.join(lost[0])!r} already, in a row that cannot be read back")
+    orphans = _orphans(connection, [record for _, record in held.values() if isinstance(record, Feedback)])
+    answers = []
+    for key in keys:
+        seq, record = held[key]
+        orphan = isinstance(record, Feedback) and record.decision_id in orphans
+        answers.append(Stored(record, inserted=new.pop(key, None) is not None, seq=seq, orphan=orphan))
+    return answers
+
+
+def _orphans(connection: sa.Connection, feedback: Collection[Feedback]) -> set[str]:
+    """Return the decision ids among the feedback's that the log does not have."""
+    wanted = {item.decision_id for item in feedback}
+    column = DECISIONS.table.c.decision_id
+    for ids in chunks(frozenset(wanted)):
+        wanted.difference_update(connection.execute(sa.select(column).where(column.in_(ids))).scalars())
+    return wanted
+
+
+def _select_keys(connection: sa.Connection, log: Log[R], keys: Iterable[Key]) -> list[tuple[int, R]]:
+    """Select rows by key, node by node where it has a node id: SQLite uses no index for a list of pairs."""
+    last_by_first: dict[Key, list[str]] = {}
+    for *first, last in keys:
+        last_by_first.setdefault(tuple(first), []).append(last)
+    found: list[tuple[int, R]] = []
+    for firsts, lasts in last_by_first.items():
+        same = [column == value for column, value in zip(log.key, firsts, strict=False)]
+        found += _select_in(connection, log, log.key[-1], lasts, *same)
+    return found
+
+
+def _select_in(
+    connection: sa.Connection,
+    log: Log[R],
+    column: sa.Column[Any],
+    values: Collection[str],
+    *where: sa.ColumnElement[bool],
+    faults: list[Fault] | None = None,
+) -> list[tuple[int, R]]:
+    found: list[tuple[int, R]] = []
+    for chunk in chunks(values):
+        query = log.select().where(column.in_(chunk), *where).order_by(log.table.c.seq)
+        found += read(connection, log, query, faults)
+    return found

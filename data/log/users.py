@@ -1,0 +1,174 @@
+"""What is kept of a user: features, history, and which items he has seen and bought."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import JsonValue
+from pydantic_core import from_json
+from sqlalchemy.dialects.sqlite import insert
+
+from data.feature_objects import FeatureObject
+from data.fields import Id, UtcTime
+from data.log.state_tables import USERS
+from data.log.store import Store
+from data.log.tables import (
+    DECISIONS,
+    EVENTS,
+    FEEDBACK,
+    Log,
+    R,
+)
+from data.log.unreadable import read
+from data.schema import (
+    ACTIVATE,
+    Decision,
+    Event,
+    Feedback,
+    Record,
+)
+
+PURCHASE = "purchase"
+"""The kind of feedback that says that an item was bought."""
+_LATEST = 1_000
+"""Decisions and events of a user that `past` looks at, at most."""
+_AFTER_ALL = 10**17
+"""A log position that none is after."""
+
+
+class User(Record):
+    """What a client says of a user."""
+
+    user_id: Id
+    features: FeatureObject = {}  # noqa: RUF012 - a field of a frozen record
+    updated_at: UtcTime
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something in a user's history: a decision with its feedback, or an event."""
+
+    time: datetime
+    """When the decision was made, or the event received."""
+    record: Decision | Event
+    feedback: Sequence[Feedback] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Items that a user has seen and bought, as far as the log tells."""
+
+    seen: frozenset[str] = frozenset()
+    """Shown to him, with feedback of any kind about it: who clicks or buys has seen."""
+    bought: frozenset[str] = frozenset()
+    """With feedback of the kind purchase, or an event of his that took none back."""
+
+
+NOTHING = Past()
+
+
+def upsert_user(store: Store, user_id: str, features: Mapping[str, JsonValue]) -> User:
+    """Keep a user's features, in place of those that were kept before.
+
+    Raises:
+        StoreError: nothing was changed.
+    """
+    with store.writing() as connection:
+        user = User(user_id=user_id, features=dict(features), updated_at=store.now())
+        statement = insert(USERS).values(user.model_dump())
+        new = {name: statement.excluded[name] for name in ("features", "updated_at")}
+        connection.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=new))
+    return user
+
+
+def get_user(store: Store, user_id: str) -> User | None:
+    """Return a user's features; None if none were ever given, whatever his history."""
+    with store.reading() as connection:
+        row = connection.execute(sa.select(USERS).where(USERS.c.user_id == user_id)).one_or_none()
+    return None if row is None else User.model_construct(**row._mapping)
+
+
+def history(
+    store: Store, user_id: str, limit: int, before: tuple[int, int] | None = None
+) -> tuple[list[Entry], tuple[int, int] | None]:
+    """Return a page of what the log has of a user, newest first.
+
+    Args:
+        store: the log.
+        user_id: the user.
+        limit: of the page, at least 1.
+        before: where the page before it ended; None: the newest.
+
+    Returns:
+        The page, and where it ended: the log positions of its oldest decision and event. None: there is no more.
+    """
+    newest = before or (_AFTER_ALL, _AFTER_ALL)
+    with store.reading() as connection:
+        made = _of_user(connection, DECISIONS, user_id, newest[0], limit + 1)
+        happened = _of_user(connection, EVENTS, user_id, newest[1], limit + 1)
+    feedback = store.feedback_of([decision.decision_id for _, decision in made])
+    found = [(Entry(d.time, d, feedback.get(d.decision_id, ())), seq, 0) for seq, d in made]
+    found += [(Entry(event.received_at or store.now(), event), seq, 1) for seq, event in happened]
+    found.sort(key=lambda entry: entry[0].time, reverse=True)  # stable: of one kind the newer stays first
+    page = found[:limit]
+    if len(found) == len(page):
+        return [entry for entry, _, _ in page], None
+    # Of a kind that the page has none of, the next page begins where this one did.
+    ends = [min((seq for _, seq, kind in page if kind == which), default=newest[which]) for which in (0, 1)]
+    return [entry for entry, _, _ in page], (ends[0], ends[1])
+
+
+def _of_user(connection: sa.Connection, log: Log[R], user_id: str, before: int, limit: int) -> list[tuple[int, R]]:
+    columns = log.table.c
+    query = log.select().where(columns.user_id == user_id, columns.seq < before).order_by(columns.seq.desc())
+    return read(connection, log, query.limit(limit))
+
+
+def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetime) -> Past:
+    """Return what a user has seen and bought since; of his 1,000 latest decisions and events at most.
+
+    Raises:
+        StoreUnavailable: the log does not answer now.
+    """
+    decisions, feedback, events = DECISIONS.table.c, FEEDBACK.table.c, EVENTS.table.c
+    made = (
+        sa.select(decisions.decision_id, sa.type_coerce(decisions.slate, sa.Text).label("slate"), decisions.time)
+        .where(decisions.user_id == user_id, decisions.time >= min(seen_since, bought_since))
+        .order_by(decisions.seq.desc())
+        .limit(_LATEST)
+        .subquery()
+    )
+    reports = (
+        sa.select(made.c.slate, made.c.time, feedback.item_id, feedback.kind)
+        .join(FEEDBACK.table, feedback.decision_id == made.c.decision_id)
+        .where(feedback.kind != ACTIVATE)
+    )
+    happened = sa.func.coalesce(events.time, events.received_at)
+    purchases = (
+        sa.select(events.item_id, events.outcome)
+        .where(events.user_id == user_id, events.item_id.is_not(None), happened >= bought_since)
+        .order_by(events.seq.desc())
+        .limit(_LATEST)
+    )
+    with store.reading() as connection:
+        reported = [about for row in connection.execute(reports) if (about := _about(row)) is not None]
+        bought = {row.item_id for row in connection.execute(purchases) if row.outcome is None or row.outcome > 0}
+    bought.update(item for item, kind, time in reported if kind == PURCHASE and time >= bought_since)
+    return Past(
+        frozenset(item for item, _, time in reported if item and time >= seen_since), frozenset(bought - {None})
+    )
+
+
+def _about(row: Any) -> tuple[str | None, str, datetime] | None:
+    """Return the item that a report is about (none given: the first slot's; None: it was not shown), kind and time.
+
+    None of all: the decision's slate cannot be read back.
+    """
+    try:
+        slate = from_json(row.slate)
+    except ValueError:
+        return None
+    item = row.item_id if row.item_id is not None else (slate[0] if slate else None)
+    return (item if item in slate else None), row.kind, row.time

@@ -1,0 +1,1 @@
+"""Group commit: many requests, one transaction, in a process of its own."""

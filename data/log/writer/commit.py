@@ -1,0 +1,38 @@
+"""Group commit: many requests, one transaction, each answered after its commit."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Protocol
+
+from data.log.database import StoreError, StoreUnavailable
+from data.log.store import Store, Stored
+from data.log.tables import AnyRecord
+
+
+class StoreBusy(StoreError):  # noqa: N818 - a state that passes, not a mistake
+    """Too many records wait for their commit; the same records may be sent again a little later."""
+
+
+class Writer(Protocol):
+    """What a service commits records by; `data.log.writer.process` has the one that is served."""
+
+    async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Commit the records in one transaction and return what the log then holds for each, as `Store.insert` does.
+
+        A commit cannot be taken back: who is cancelled while waiting for one has it nevertheless.
+        """
+        ...
+
+
+def commit_together(store: Store, submissions: Sequence[Sequence[AnyRecord]]) -> list[list[Stored] | Exception]:
+    """Commit submissions in one transaction, and return what the log then holds for each, or why it was not committed.
+
+    Where one spoils the transaction of all, each gets one of its own, so that only that one fails.
+    """
+    try:
+        stored = iter(store.insert([record for records in submissions for record in records]))
+    except Exception as error:
+        if len(submissions) == 1 or isinstance(error, StoreUnavailable):
+            return [error] * len(submissions)
+        return [outcome for records in submissions for outcome in commit_together(store, [records])]
+    return [list(islice(stored, len(records))) for records in submissions]

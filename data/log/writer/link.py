@@ -1,0 +1,151 @@
+"""Between a process and the one that commits for it: lines of JSON through a socket pair, and whether it lives."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, TypeAlias, cast
+
+from pydantic import Field, TypeAdapter
+from pydantic_core import to_json
+
+from data.log.database import (
+    BUSY_TIMEOUT_S,
+    StoreDamaged,
+    StoreError,
+    StoreLost,
+    StoreUnavailable,
+    StoreUnconfirmed,
+)
+from data.log.store import Stored
+from data.log.tables import AnyRecord
+
+BEAT_S: Final = 1.0
+"""How often the child says that it lives."""
+SILENT_BEATS: Final = 5
+"""After how many that were missed it hangs."""
+STARTING_BEATS: Final = 60
+"""The same before the first: Python has to start, on a machine that may have no time for it."""
+UNANSWERED_BEATS: Final = int((BUSY_TIMEOUT_S + 15) / BEAT_S)
+"""The same without an answer to what waits for one: a database that is locked answers sooner."""
+Record: TypeAlias = Annotated[AnyRecord, Field(union_mode="left_to_right")]
+"""Every kind needs fields that the others refuse, so that an object is of one kind only; decisions are most of them."""
+RECORD = TypeAdapter[AnyRecord](Record)
+Brief: TypeAlias = tuple[Any, bool, int, bool]
+"""The fields of `Stored`; the record None if it is the one that was sent, as most are, else as JSON."""
+ERRORS = {
+    kind.__name__: kind
+    for kind in (
+        StoreLost,
+        StoreDamaged,
+        StoreUnconfirmed,
+        StoreUnavailable,
+        StoreError,
+        OverflowError,
+        ValueError,
+    )
+}
+log = logging.getLogger("raycommend.writer")
+
+
+class Link(asyncio.Protocol):
+    """The parent's end of the socket pair. A child that hangs is killed: who waits for it is told so."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        """Build it; `kill` ends the child."""
+        self._kill, self._end = kill, "has ended"
+        self.open = False
+        self.pending = 0
+        """Records sent and not yet answered."""
+        self._closed = asyncio.Event()
+        self._received = bytearray()  # of a line that is not complete
+        self._outgoing: list[bytes] = []
+        self._sent = 0
+        self._waiting: dict[int, tuple[Sequence[AnyRecord], asyncio.Future[list[Stored]]]] = {}
+        # Counted in ticks of our own loop, not in time: a parent that was stopped itself has not listened meanwhile.
+        self._silent = self._unanswered = 0
+        self._heard = self._answered = False
+
+    async def send(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Send records, and wait for what is answered."""
+        line = line_of(self._sent, [record.__dict__ for record in records])
+        future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
+        self._waiting[self._sent] = records, future
+        self._sent += 1
+        self.pending += len(records)
+        if not self._outgoing:  # together with what others send in this turn of the loop: each write wakes the child
+            asyncio.get_running_loop().call_soon(self._write)
+        self._outgoing.append(line)
+        return await future
+
+    def _write(self) -> None:
+        lines, self._outgoing = self._outgoing, []
+        if self.open and lines:
+            self._transport.write(b"".join(lines))
+
+    async def end(self) -> None:
+        """Send no more, and wait until all is answered."""
+        if self.open:
+            self._write()
+            self._transport.write_eof()
+        await self._closed.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over the transport."""
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self.open = True
+        self._ticking = asyncio.get_running_loop().call_later(BEAT_S, self._tick)
+
+    def _tick(self) -> None:
+        self._ticking = asyncio.get_running_loop().call_later(BEAT_S, self._tick)
+        self._silent += 1
+        self._unanswered = self._unanswered + 1 if self._waiting else 0
+        if self._silent > (SILENT_BEATS if self._heard else STARTING_BEATS):
+            self._give_up(f"was silent for {self._silent * BEAT_S:g} s")
+        elif self._answered and self._unanswered > UNANSWERED_BEATS:
+            self._give_up(f"did not answer for {self._unanswered * BEAT_S:g} s")
+
+    def _give_up(self, why: str) -> None:
+        log.warning("the process that writes the log %s: it is killed, and another one takes its place", why)
+        self._end = f"{why} and was killed"
+        self._kill()
+        self._transport.abort()  # it may not die before the disk answers
+
+    def data_received(self, data: bytes) -> None:
+        """Hand answers to those who wait for them."""
+        self._received += data
+        self._silent, self._heard = 0, True
+        if b"\n" not in data:
+            return
+        *lines, self._received = self._received.split(b"\n")
+        for line in filter(None, lines):  # an empty one says only that the child lives
+            self._unanswered, self._answered = 0, True
+            number, failed, answer = json.loads(line)
+            self._settle(number, ERRORS[failed](answer) if failed else answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell those who still wait."""
+        self.open = False
+        self._ticking.cancel()
+        for number in list(self._waiting):
+            self._settle(number, StoreUnconfirmed(f"the process that writes the log {self._end} before it answered"))
+        self._closed.set()
+
+    def _settle(self, number: int, answer: list[Brief] | Exception) -> None:
+        records, future = self._waiting.pop(number)
+        self.pending -= len(records)
+        if future.done():  # cancelled: nobody waits for it any more
+            return
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            pairs = zip(records, answer, strict=True)
+            future.set_result(
+                [Stored(sent if row[0] is None else RECORD.validate_python(row[0]), *row[1:]) for sent, row in pairs]
+            )
+
+
+def line_of(*content: Any) -> bytes:
+    """Return a line with some values as JSON."""
+    # Read by `json`: pydantic's reader stops at 200 levels, which the features of a request may have already.
+    return to_json(content) + b"\n"

@@ -1,0 +1,217 @@
+"""Group commit in a process of its own, so that writing takes nothing from who decides.
+
+To commit a decision takes a quarter as long as to make it, and Python gives a process one core. Parent and child talk
+through a socket pair in lines of JSON: records go one way, what the log then holds for them the other.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import make_url
+
+from data.log.database import (
+    StoreError,
+    StoreLost,
+    StoreUnavailable,
+    StoreUnconfirmed,
+)
+from data.log.file_checks import Identity, identity
+from data.log.store import Store, Stored
+from data.log.tables import AnyRecord
+from data.log.writer.commit import StoreBusy, commit_together
+from data.log.writer.link import (
+    BEAT_S,
+    ERRORS,
+    Brief,
+    Link,
+    Record,
+    line_of,
+)
+
+_GATHER_S = 0.0005
+"""How long what arrives after a transaction of several submissions waits for company."""
+_RECEIVED_BYTES = 1 << 20
+_MAX_PENDING = 10_000  # records
+_ENDING_S = 1.0
+_RECORDS = TypeAdapter(list[Record])
+
+
+class WriterProcess:
+    """Commits what is submitted together in one transaction, in a child process. Belongs to one event loop.
+
+    The child is started by `start`, or by the first commit; one that has died, or has hung and was killed, is started
+    anew by the next, on the same file. A child whose parent has died commits what it has taken, and ends.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Build it; `url` is the log's, as `Store.open` takes it."""
+        self._url = url
+        self._path = Path(make_url(url).database or "")
+        self._file: Identity | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._link: Link | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's, None before there is one."""
+        return self._child.pid if self._child else None
+
+    async def start(self) -> None:
+        """Start the child if it does not run, and wait until it has opened the log.
+
+        Raises:
+            StoreUnavailable: it could not; its standard error says why.
+        """
+        await self._linked()
+
+    async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
+        """Commit the records in one transaction and return what the log then holds for each.
+
+        Raises:
+            StoreUnconfirmed: the child has died or hung: the records are committed or not, and may be sent again.
+            StoreUnavailable: as `Store.insert` does, or no child could be started; none was committed.
+            StoreBusy: too many records wait for their commit.
+            StoreError, ValueError, OverflowError: as `Store.insert` does; none was committed.
+        """
+        link = self._link if self._link and self._link.open else await self._linked()
+        if link.pending and link.pending + len(records) > _MAX_PENDING:
+            raise StoreBusy(f"{link.pending} records wait for their commit, at most {_MAX_PENDING} may")
+        return await link.send(records)
+
+    async def close(self) -> None:
+        """Let the child commit what it has taken, and end it."""
+        async with self._starting:
+            if self._link:
+                await self._link.end()
+            if self._child:
+                await asyncio.to_thread(self._child.wait)
+
+    async def _linked(self) -> Link:
+        async with self._starting:
+            if self._link is None or not self._link.open:
+                await self._replace()
+            assert self._link is not None, "just made"
+            return self._link
+
+    async def _replace(self) -> None:
+        if self._file is not None and identity(self._path) != self._file:
+            raise StoreLost(f"{self._path} is not the file that was opened first")
+        if self._child:
+            with suppress(subprocess.TimeoutExpired):  # a killed one that waits for its disk must not hold up all
+                await asyncio.to_thread(self._child.wait, _ENDING_S)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            child = self._child = await asyncio.to_thread(_start, self._url, self._file, theirs)
+        _, link = await asyncio.get_running_loop().create_connection(lambda: Link(child.kill), sock=ours)
+        self._link = link
+        try:
+            await link.send(())
+        except StoreUnconfirmed as error:
+            raise StoreUnavailable(f"{error}; its standard error says why") from error
+        self._file = self._file or identity(self._path)
+
+
+def _start(url: str, file: Identity | None, link: socket.socket) -> "subprocess.Popen[bytes]":
+    importable = os.pathsep.join(filter(None, sys.path))  # what the parent imports from, whoever put it there
+    command = [sys.executable, "-m", "data.log.writer.process", url, *map(str, file or ())]
+    return subprocess.Popen(command, stdin=link.fileno(), env={**os.environ, "PYTHONPATH": importable})
+
+
+def main() -> None:
+    """Be the child: the log's URL is the argument, the other end of the socket pair is standard input.
+
+    Further arguments are the device and inode of the file that it must be.
+    """
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)  # they may be meant for the whole group: the parent says when to end
+    url, *file = sys.argv[1:]
+    expected = (int(file[0]), int(file[1])) if file else None
+    with socket.socket(fileno=0) as link, _beating(link) as send, closing(Store.open(url, expected=expected)) as store:
+        for lines in _groups(link):
+            send(b"".join(_commit(store, lines)))
+
+
+@contextmanager
+def _beating(link: socket.socket) -> Iterator[Callable[[bytes], None]]:
+    """Say now and then that this process lives, and yield what sends to the parent. One that has died asks no more."""
+    sending, ended = threading.Lock(), threading.Event()
+
+    def send(data: bytes) -> None:
+        with sending, suppress(ConnectionError):
+            link.sendall(data)
+
+    def beat() -> None:
+        send(b"\n")
+        while not ended.wait(BEAT_S):
+            send(b"\n")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield send
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _groups(link: socket.socket) -> Iterator[list[bytearray]]:
+    """Yield the lines that have arrived together, until the parent ends or dies, if in the middle of one.
+
+    Where they were several, the next wait for company: most of a transaction's cost is the same for one or many.
+    """
+    began = bytearray()
+    while data := link.recv(_RECEIVED_BYTES):
+        began += data
+        if b"\n" in data:
+            *lines, began = began.split(b"\n")
+            yield lines
+            if len(lines) > 1:
+                time.sleep(_GATHER_S)
+
+
+def _commit(store: Store, lines: Sequence[bytearray]) -> list[bytes]:
+    """Commit the records of some lines in one transaction, and return the lines to answer with."""
+    asked: dict[int, Sequence[AnyRecord]] = {}
+    answers = []
+    for line in lines:
+        number, rows = json.loads(line)
+        try:
+            asked[number] = _RECORDS.validate_python(rows)
+        except ValidationError as error:
+            answers.append(_failure(number, error))
+    for (number, sent), outcome in zip(asked.items(), commit_together(store, list(asked.values())), strict=True):
+        if isinstance(outcome, Exception):
+            answers.append(_failure(number, outcome))
+        else:
+            answers.append(line_of(number, "", _brief(sent, outcome)))
+    return answers
+
+
+def _failure(number: int, error: Exception) -> bytes:
+    """Return the line that says that a submission was not committed, by the name of an error that the parent knows."""
+    names = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS]
+    return line_of(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))
+
+
+def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[Brief]:
+    pairs = zip(sent, answer, strict=True)
+    return [
+        (None if row.record is record else row.record.__dict__, row.inserted, row.seq, row.orphan)
+        for record, row in pairs
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Formats of other programs, one module each."""

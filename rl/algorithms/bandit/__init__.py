@@ -1,0 +1,1 @@
+"""Contextual bandits as an RLlib algorithm."""

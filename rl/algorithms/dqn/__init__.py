@@ -1,0 +1,1 @@
+"""Deep Q learning as an RLlib algorithm."""

@@ -1,0 +1,248 @@
+"""Deep Q learning on RLlib, from columns: batched runners, columnar replay, averaged targets. Needs ray, torch."""
+
+import os
+from collections.abc import Collection
+from shutil import which
+from typing import Any, Self
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
+
+from rl.algorithms.batch import as_multi_agent, batch_of
+from rl.algorithms.dqn.config import QLearningConfig
+from rl.algorithms.dqn.learner import NEXT
+from rl.algorithms.replay import Replay
+from rl.algorithms.rollout import BatchedEnvRunner, Transitions
+from rl.algorithms.rollout_config import validate_sampling
+
+REPLAY = "replay"
+
+
+class DQNConfig(QLearningConfig):
+    """Configuration of `DQN`.
+
+    >>> config = DQNConfig().environment("raycommend/Shop-v0").training(lr=1e-3, horizon=200_000)
+    """
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        super().__init__(algo_class=algo_class or DQN)
+        self.env_runner_cls = BatchedEnvRunner
+        self.num_env_runners = 0
+        self.num_envs_per_env_runner = 64
+        self.rollout_fragment_length = 1
+        self.train_batch_size_per_learner = 128
+        self.n_step = 1
+        self.env_steps_per_update = 16
+        self.learning_starts = 500
+        self.rounds_per_iteration = 20
+        self.replay_capacity = 200_000
+        self.priority_alpha = 0.0
+        self.priority_beta = 0.4
+        self.horizon = 100_000
+        self.epsilon_initial, self.epsilon_final, self.epsilon_share = 1.0, 0.05, 0.5
+        self.compile_network = False
+
+    def training(
+        self,
+        *,
+        n_step: int = NotProvided,
+        env_steps_per_update: float = NotProvided,
+        learning_starts: int = NotProvided,
+        rounds_per_iteration: int = NotProvided,
+        replay_capacity: int = NotProvided,
+        priority_alpha: float = NotProvided,
+        priority_beta: float = NotProvided,
+        horizon: int = NotProvided,
+        epsilon_initial: float = NotProvided,
+        epsilon_final: float = NotProvided,
+        epsilon_share: float = NotProvided,
+        compile_network: bool = NotProvided,
+        **options: Any,
+    ) -> Self:
+        """Set what training does.
+
+        Args:
+            n_step: steps that a target sums before it looks at the next state's value.
+            env_steps_per_update: environment steps between two updates; below 1 there are several a step.
+            learning_starts: environment steps before the first update.
+            rounds_per_iteration: samplings within one call of `train`.
+            replay_capacity: transitions kept.
+            priority_alpha: how much TD errors count in drawing from the replay; 0 draws uniformly.
+            priority_beta: how much weights make up for it.
+            horizon: environment steps that the schedules are shares of.
+            epsilon_initial: probability of a uniform draw at the start.
+            epsilon_final: the same after the share `epsilon_share` of the horizon, reached linearly.
+            epsilon_share: see there.
+            compile_network: compile the network, for acting and for updates: it takes a C++ compiler and a minute, then
+                saves a quarter of the time of small batches, whose operations take longer to call than to compute.
+            options: see `QLearningConfig.training`.
+        """
+        given = locals()
+        super().training(**options)
+        return self.set_given(given)
+
+    def length(self) -> int:
+        """Return the environment steps of the whole training."""
+        return int(self.horizon)
+
+    def epsilon_at(self, steps: int) -> float:
+        """Return the probability of a uniform draw after so many environment steps."""
+        done = min(1.0, steps / max(1.0, self.epsilon_share * self.horizon))
+        return float(self.epsilon_initial + done * (self.epsilon_final - self.epsilon_initial))
+
+    def validate(self) -> None:
+        """Check what RLlib does not know of.
+
+        Raises:
+            ValueError: a value that cannot be trained with, no such environment, or there is no compiler.
+        """
+        super().validate()
+        validate_sampling(self)
+        compiler = os.environ.get("CXX", "g++")
+        if self.compile_network and not which(compiler):
+            raise ValueError(
+                f"compile_network needs a C++ compiler, got no {compiler!r}: install it, or name one in CXX"
+            )
+        if self.num_learners > 1:
+            raise ValueError(f"num_learners must be 0 or 1, got {self.num_learners}: gradients are not shared")
+        self.require_positive("n_step", "env_steps_per_update", "horizon", "rounds_per_iteration", "replay_capacity")
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """See `QLearningConfig`."""
+        spec = super().get_default_rl_module_spec()
+        if self.compile_network:
+            spec.model_config["compile_network"] = True
+        return spec
+
+
+class DQN(Algorithm):
+    """Q learning with a network that scores whatever candidates a request has.
+
+    Source: Mnih et al., "Human-level control through deep reinforcement learning" (2015), with double estimation,
+    n-step returns and prioritised replay as in Hessel et al., "Rainbow" (2018).
+    """
+
+    config: Any
+
+    @classmethod
+    def get_default_config(cls) -> DQNConfig:
+        """Return the configuration to begin with."""
+        return DQNConfig()
+
+    def setup(self, config: Any) -> None:
+        """Make runners, learner and replay."""
+        super().setup(config)
+        self.replay = Replay(self.config.replay_capacity, self.config.priority_alpha, self.config.priority_beta)
+        self._rng = np.random.default_rng([self.config.seed or 0, 1])
+        self._due = 0.0  # updates that the steps taken so far call for and that have not been made
+        self._share_module()
+
+    def _share_module(self) -> None:
+        """Let a runner in this process act with the learner's own module: then there are no weights to copy."""
+        self._shared = not self.env_runner_group.num_remote_workers() and self.learner_group.is_local
+        if self._shared:
+            self.env_runner.module = self.learner_group._learner.q_module
+
+    def training_step(self) -> None:
+        """Sample and update in turn, `rounds_per_iteration` times."""
+        results: list[dict[str, np.ndarray]] = []
+        for _ in range(self.config.rounds_per_iteration):
+            before = self.env_steps
+            with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+                sampled = self._sample()
+            self.replay.add(self._columns(sampled))
+            self._due += len(sampled) / self.config.env_steps_per_update
+            with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+                results += self._update()
+            if not self._shared:
+                with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+                    self.env_runner_group.sync_weights(
+                        from_worker_or_learner_group=self.learner_group, inference_only=True
+                    )
+            if before < self.config.horizon <= self.env_steps:
+                break  # the schedules end here, and so does a training of this length
+        for name in results[0] if results else ():
+            value = float(np.mean([np.abs(result[name]).mean() for result in results]))
+            self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, window=1)
+
+    def _sample(self) -> Transitions:
+        """Let every runner step its environments.
+
+        Raises:
+            RuntimeError: no runner is alive; RLlib restarts them before the next iteration.
+        """
+        sampled = self.env_runner_group.foreach_env_runner(
+            lambda runner: (runner.sample(), runner.get_metrics()),
+            local_env_runner=not self.env_runner_group.num_remote_workers(),
+        )
+        if sampled:
+            self.metrics.aggregate([metrics for _, metrics in sampled], key=ENV_RUNNER_RESULTS)
+        if self.env_runner is not None:  # checkpoints and new runners take its state: see BatchedEnvRunner._reset
+            self.env_runner.num_env_steps_sampled_lifetime = self.env_steps
+        if not sampled:
+            raise RuntimeError("no runner has sampled anything")
+        return Transitions.concatenate([transitions for transitions, _ in sampled])  # none till n steps are taken
+
+    def _columns(self, sampled: Transitions) -> dict[str, np.ndarray]:
+        """Return what the replay keeps; without a future the next state is not kept."""
+        return batch_of(sampled, NEXT)
+
+    def _update(self) -> list[dict[str, np.ndarray]]:
+        """Make the updates that are due."""
+        results = []
+        steps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self.env_steps}
+        if self.env_steps < self.config.learning_starts:
+            self._due = 0.0
+        while self._due >= 1:
+            self._due -= 1
+            at, weights, columns = self.replay.sample(self.config.train_batch_size_per_learner, self._rng)
+            columns["weights"] = weights.astype(np.float32)
+            result = self.learner_group.update(batch=as_multi_agent(columns), timesteps=steps)[0]
+            self.replay.set_priorities(at, result.pop("td_errors"))
+            results.append(result)
+        return results
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Add the replay, which RLlib's own checkpoints leave out, the draws from it, and the updates that are due."""
+        state: dict[str, Any] = super().get_state(components, not_components=not_components, **options)
+        if self._check_component(REPLAY, components, not_components):
+            state[REPLAY] = {
+                "rows": self.replay.get_state(),
+                "rng": self._rng.bit_generator.state,
+                "torch_rng": torch.get_rng_state(),  # of item dropout
+                "due": self._due,
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `get_state`."""
+        super().set_state(state)
+        if kept := state.get(REPLAY):
+            self.replay.set_state(kept["rows"])
+            self._rng.bit_generator.state = kept["rng"]
+            torch.set_rng_state(kept["torch_rng"])
+            self._due = kept["due"]
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps sampled so far, by all runners."""
+        return int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))

@@ -1,0 +1,1 @@
+"""Q learning from a table of logged transitions, as an RLlib algorithm."""

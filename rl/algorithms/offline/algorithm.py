@@ -1,0 +1,188 @@
+"""Learning from a table of logged transitions, on RLlib and Ray Data. Needs ray, torch.
+
+    config = OfflineQConfig().offline_data(input_="var/transitions").training(passes=4)
+    algorithm = config.build_algo()
+    for _ in range(config.passes):
+        algorithm.train()
+    policy = algorithm.policy
+
+RLlib's own offline algorithms either know continuous actions only (CQL, IQL) or imitate without propensities (BC,
+MARWIL), and its DQN cannot do without an environment.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from ray.data import Dataset
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.offline.offline_data import OfflineData
+from ray.rllib.utils.metrics import (
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+    TIMERS,
+)
+
+from rl.algorithms.batch import Columns, as_multi_agent
+from rl.algorithms.dqn.config import QLearningConfig
+from rl.algorithms.dqn.learner import QLearner
+from rl.algorithms.dqn.module import QModule
+from rl.algorithms.offline.learner import CloningLearner, ConservativeQLearner, Towards
+from rl.experience.transitions import (
+    Table,
+    batches,
+    describe,
+    read,
+)
+from rl.policies.transformer.policy import TransformerPolicy
+
+Method = Literal["conservative_q", "cloning"]
+
+
+class TransitionsData(OfflineData):
+    """RLlib's place for offline data, holding a table of transitions instead of episodes."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config  # and no more: the base class would read episodes
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The table, opened when the first pass begins."""
+        return read(self.config.table, self.config.materialize_data)
+
+    def batches(self, number: int) -> Iterator[Columns]:
+        """Go through the table for the given time, [B, ...]; each time in another order, the same whenever it is."""
+        seed = int(np.random.SeedSequence([self.config.seed or 0, number]).generate_state(1)[0])
+        return batches(self.data, self.config.train_batch_size_per_learner, self.config.shuffled, seed)
+
+
+class OfflineQConfig(QLearningConfig):
+    """Configures `OfflineQ`; `offline_data(input_=...)` names the table, see `rl.experience.transitions`."""
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        super().__init__(algo_class=algo_class or OfflineQ)
+        self._is_online = False
+        self.offline_data_class = TransitionsData
+        self.materialize_data = True
+        self.table: Table | None = None  # found when the configuration is checked
+        self.train_batch_size_per_learner = 256
+        self.method: Method = "conservative_q"
+        self.conservatism = 0.01
+        self.towards: Towards = "learned"
+        self.temperature = 0.1
+        self.weight_clip = 5.0
+        self.earned = False
+        self.passes = 4
+        self.shuffled = 50_000
+        self.loss = "mse"
+        self.weight_decay = 0.3
+        self.lr_final_share = 0.02
+
+    def training(
+        self,
+        *,
+        method: Method = NotProvided,
+        conservatism: float = NotProvided,
+        towards: Towards = NotProvided,
+        temperature: float = NotProvided,
+        weight_clip: float = NotProvided,
+        earned: bool = NotProvided,
+        passes: int = NotProvided,
+        shuffled: int = NotProvided,
+        **options: Any,
+    ) -> Self:
+        """Set what training does.
+
+        Args:
+            method: `conservative_q` values actions, `cloning` imitates who made the log.
+            conservatism: α of `ConservativeQLearner`, in units of reward; 0 is plain Q learning.
+            towards: how logged actions are made to count in the TD loss: as they were drawn (`behaviour`), as if drawn
+                uniformly (`uniform`), or as if drawn by the policy so far (`learned`).
+            temperature: of the softmax over Q values that `learned` is, in units of reward.
+            weight_clip: largest importance weight before weights are divided by their mean.
+            earned: clone what earned more than the average.
+            passes: times that the table is gone through; one call of `train` is one. More than a few overfit.
+            shuffled: transitions that a batch is drawn from; files and their rows come in order.
+            options: see `QLearningConfig.training`.
+        """
+        given = locals()
+        super().training(**options)
+        return self.set_given(given)
+
+    def length(self) -> int:
+        """Return the transitions of the whole training, each counted as often as it is learned from."""
+        assert self.table is not None, "the configuration has been checked"
+        return self.passes * self.table.rows
+
+    def validate(self) -> None:
+        """Check what RLlib does not know of, and the table.
+
+        Raises:
+            ValueError: a value that cannot be trained with.
+            DataError: the table cannot be trained from; a subclass of it.
+        """
+        if not self.is_offline or not isinstance(self.input_, str):
+            raise ValueError("name the table of transitions, a path or an URI, as offline_data(input_=...)")
+        if self.table is None or self.table.path != self.input_:
+            self.table = describe(self.input_)
+        if (slots := self.table.shapes["actions"]) != (1,):
+            raise ValueError(f"a transition must have one action, {self.input_} has slates {list(slots)}")
+        self.observation_space, self.action_space = self.table.observation_space, self.table.action_space
+        super().validate()
+        if self.num_learners:
+            raise ValueError(f"num_learners must be 0, got {self.num_learners}: the learner is in this process")
+        self.require("method", ("conservative_q", "cloning"))
+        self.require("towards", ("behaviour", "uniform", "learned"))
+        self.require_positive("passes", "temperature", "weight_clip", "shuffled")
+        if self.conservatism < 0:
+            raise ValueError(f"conservatism must be at least 0, got {self.conservatism}")
+
+    def get_default_learner_class(self) -> type[QLearner]:
+        """Name the learner."""
+        return CloningLearner if self.method == "cloning" else ConservativeQLearner
+
+
+class OfflineQ(Algorithm):
+    """Goes through the table in batches, a pass with every call of `train`; no environment is needed."""
+
+    config: Any
+    offline_data: TransitionsData
+
+    @classmethod
+    def get_default_config(cls) -> OfflineQConfig:
+        """Return the configuration to begin with."""
+        return OfflineQConfig()
+
+    def training_step(self) -> None:
+        """Learn from every transition of the table once."""
+        results: list[dict[str, np.ndarray]] = []
+        before = rows = self.rows
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            for columns in self.offline_data.batches(before // self.config.table.rows):
+                rows += len(columns["rewards"])
+                steps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: rows}
+                results += self.learner_group.update(batch=as_multi_agent(columns), timesteps=steps)
+        self.metrics.log_value(NUM_ENV_STEPS_TRAINED_LIFETIME, rows - before, reduce="lifetime_sum")
+        for name in results[0]:
+            value = float(np.mean([np.abs(result[name]).mean() for result in results]))
+            self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, window=1)
+
+    def restore_from_path(self, path: Any, *args: Any, **options: Any) -> None:
+        """Take over a checkpoint; `Algorithm` would go on to tell the runners, of which there are none."""
+        super(Algorithm, self).restore_from_path(path, *args, **options)
+
+    @property
+    def rows(self) -> int:
+        """Transitions learned from so far, each as often as it was."""
+        return int(self.metrics.peek(NUM_ENV_STEPS_TRAINED_LIFETIME, default=0))
+
+    @property
+    def policy(self) -> TransformerPolicy:
+        """The greedy policy of the averaged network."""
+        module: QModule = self.learner_group._learner.q_module
+        return module.averaged_policy()

@@ -1,0 +1,1 @@
+"""SlateQ as an RLlib algorithm."""

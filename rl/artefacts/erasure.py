@@ -1,0 +1,109 @@
+"""The right to be forgotten, in what was derived: trained policies that know their customers, tables of transitions.
+
+A customer is taken out of an encoder: his id, his vector, what he bought. All others are encoded as before, so what was
+served keeps its digest, and their decisions can still be audited; what is yet to be served gets a new one. What weights
+have learned from many customers stays until the policy is trained anew. Transitions as numbers name nobody; tables with
+a column `user_id` do.
+
+The registry's own copies (MLflow's) are not changed, as their hashes are what is checked: register anew, and delete the
+versions that were trained on him.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data.archive.parquet import sync
+from rl.artefacts.artefact import (
+    DESCRIPTION,
+    Artefact,
+    load_any,
+    save,
+    sha256_of,
+)
+from rl.encoders.base import CustomerEncoder
+
+_NOBODY = ""
+"""Stands in the place of a forgotten customer; no request can have it as an id."""
+
+
+def erase_from_home(home: Path, user_id: str) -> dict[str, int]:
+    """Take a customer out of the artefacts in `policies` and `served`, and out of the tables in `transitions`.
+
+    May be run again, and completes what a run that was killed has begun.
+
+    Returns:
+        The number of artefacts that knew him, and of rows about him.
+
+    Raises:
+        ArtefactError, PolicyError: an artefact is damaged; those before it are done.
+    """
+    artefacts = 0
+    for shelf in ("policies", "served"):
+        for old in sorted((home / shelf).glob("*.old")):
+            _complete(old)
+        for folder in sorted(path.parent for path in (home / shelf).glob(f"*/{DESCRIPTION}")):
+            if folder.suffix != ".new":  # unfinished, and replaced by the next that is saved
+                erased_from = sha256_of(folder) if shelf == "served" else None
+                artefacts += _erase_from_artefact(folder, user_id, erased_from)
+    tables = sorted((home / "transitions").glob("**/*.parquet"))
+    return {"artefacts": artefacts, "transitions": sum(_erase_from_table(table, user_id) for table in tables)}
+
+
+def without_customer(encoder: CustomerEncoder, user_id: str) -> CustomerEncoder:
+    """Return an encoder to which a customer is unknown, and that encodes all others as this one does.
+
+    Raises:
+        ValueError: it does not know him.
+    """
+    index = encoder.users.index(user_id)
+    vectors, segments = encoder.user_vectors.copy(), encoder.user_segments.copy()
+    vectors[index + 1], segments[index + 1] = 0.0, 0
+    others = encoder.pair_keys // len(encoder.popularity) != index + 1
+    keys, counts = encoder.pair_keys[others], encoder.pair_counts[others]
+    return replace(
+        encoder,
+        users=(*encoder.users[:index], _NOBODY, *encoder.users[index + 1 :]),
+        user_vectors=vectors,
+        user_segments=segments,
+        pair_keys=keys if len(keys) else np.zeros(1, dtype=np.int64),  # lookups need one, be it of nobody
+        pair_counts=counts if len(keys) else np.zeros(1),
+    )
+
+
+def _erase_from_artefact(folder: Path, user_id: str, erased_from: str | None) -> bool:
+    artefact = load_any(folder)
+    encoder = artefact.encoder
+    if not isinstance(encoder, CustomerEncoder) or user_id not in encoder.users:
+        return False
+    encoder = without_customer(encoder, user_id)
+    if isinstance(artefact, Artefact):
+        save(replace(artefact, encoder=encoder), folder, erased_from)
+    else:
+        save(replace(artefact, encoder=encoder), folder, erased_from)
+    return True
+
+
+def _complete(old: Path) -> None:
+    """Bring a replacement of a folder that was interrupted to its end; see `rl.artefacts.artefact.save`."""
+    folder = old.with_suffix("")
+    if not folder.exists():
+        folder.with_name(folder.name + ".new").rename(folder)
+    shutil.rmtree(old)
+
+
+def _erase_from_table(path: Path, user_id: str) -> int:
+    if "user_id" not in pq.read_schema(path).names:
+        return 0
+    table = pq.read_table(path, partitioning=None)
+    his = pc.equal(table["user_id"], user_id).fill_null(False)
+    if count := int(pc.sum(his).as_py() or 0):
+        new = path.with_name(f"_{path.name}.new")  # readers pass over it
+        pq.write_table(table.filter(pc.invert(his)), new)
+        sync(str(new))
+        new.replace(path)
+    return count

@@ -1,0 +1,1 @@
+"""From visits to queries: what a policy is given to decide by."""

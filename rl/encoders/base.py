@@ -1,0 +1,106 @@
+"""Visits as queries: what a policy is told of a visit is its encoder's business. Light: numpy.
+
+An encoder is part of an artefact (see `rl.encoders.description`): the one that a policy was trained with is the one
+that serves it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.features.customers import Encoder
+from data.fields import Scalar
+from data.schema import Features
+from rl.policy.interface import IntArray, Query
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Who chooses among what, and when."""
+
+    user_id: str | None
+    time: datetime
+    """Of the visit, whenever it is decided or learned from."""
+    candidates: Sequence[str]
+    """A item ids."""
+    context: Mapping[str, Scalar] = field(default_factory=dict)
+    features: Features | None = None
+    """What was said of the context and of each candidate."""
+    history: IntArray | None = None
+    """[T, 3] as in `rl.policy.interface.Query`."""
+
+
+class VisitEncoder(Protocol):
+    """Turns visits into queries; what it does not know is encoded as unknown, never refused."""
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Item ids of the catalogue; the one at index i has position i + 1."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Digest of the content: equal versions encode alike."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """F: length of the features of its queries."""
+        ...
+
+    @property
+    def n_states(self) -> int:
+        """Number of discrete context states."""
+        ...
+
+    @property
+    def popularity(self) -> NDArray[np.float64]:
+        """[N + 1] of each catalogue position, as `rl.policies.build` takes it."""
+        ...
+
+    def item_positions(self, items: Sequence[str]) -> IntArray:
+        """Return the catalogue positions of item ids, 0 where unknown."""
+        ...
+
+    def query(self, visits: Sequence[Visit]) -> Query:
+        """Encode B visits with A candidates each (as many in every visit)."""
+        ...
+
+
+class CustomerEncoder(Encoder):
+    """What is known of customers and items from their past purchases; see `data.features.customers.Encoder`."""
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Self:
+        """Return the same encoder as one of visits."""
+        return cls(**{f.name: getattr(encoder, f.name) for f in fields(Encoder)})
+
+    def query(self, visits: Sequence[Visit]) -> Query:
+        """See `VisitEncoder.query`; contexts and features of requests are not looked at."""
+        times = [visit.time for visit in visits]
+        users = self.user_positions(visit.user_id for visit in visits)
+        items = self.item_positions(item for visit in visits for item in visit.candidates).reshape(len(visits), -1)
+        return Query(
+            features=self.joint(users, times, items),
+            state=self.states(users, times),
+            items=items,
+            mask=np.ones(items.shape, dtype=np.bool_),
+            history=histories(visits),
+        )
+
+
+def histories(visits: Sequence[Visit]) -> IntArray | None:
+    """Return the visits' histories as one array [B, T, 3], T being the longest; None if no visit has one."""
+    found = [visit.history for visit in visits]
+    length = max((len(history) for history in found if history is not None), default=0)
+    if not length:
+        return None
+    stacked = np.zeros((len(visits), length, 3), dtype=np.int64)
+    for row, history in zip(stacked, found, strict=True):
+        if history is not None and len(history):
+            row[-len(history) :] = history
+    return stacked

@@ -1,0 +1,94 @@
+"""The encoders that an artefact can have, as its description names them: one of a `kind`, with arrays. Light: numpy.
+
+A new kind is a description here, added to `EncoderDescription`, and a case in `described` and in `restored`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from rl.encoders.base import CustomerEncoder, VisitEncoder
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.json_features import DescribedEncoder
+
+Arrays: TypeAlias = dict[str, NDArray[np.float64] | NDArray[np.int64]]
+
+
+class _Description(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: str
+    """Of the encoder: ids that were changed by hand give another one."""
+
+
+class CustomersDescription(_Description):
+    """Of a `CustomerEncoder`; its arrays go with the policy's."""
+
+    kind: Literal["customers"] = "customers"
+    items: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+class CatalogueDescription(_Description):
+    """Of a `CatalogueEncoder`."""
+
+    kind: Literal["catalogue"] = "catalogue"
+    items: tuple[str, ...]
+
+
+class FeaturesDescription(_Description):
+    """Of a `DescribedEncoder`."""
+
+    kind: Literal["features"] = "features"
+    items: tuple[str, ...]
+
+
+EncoderDescription: TypeAlias = Annotated[
+    CustomersDescription | CatalogueDescription | FeaturesDescription, Field(discriminator="kind")
+]
+"""Any encoder, told apart by its `kind`."""
+
+
+def described(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
+    """Return what `restored` makes the encoder of: a description, and arrays by name.
+
+    Raises:
+        TypeError: artefacts have no such encoder.
+    """
+    match encoder:
+        case CustomerEncoder():
+            return CustomersDescription(
+                items=encoder.items, users=encoder.users, version=encoder.version
+            ), encoder.arrays()
+        case DescribedEncoder():  # before what it is a special case of
+            return FeaturesDescription(items=encoder.items, version=encoder.version), {}
+        case CatalogueEncoder():
+            return CatalogueDescription(items=encoder.items, version=encoder.version), {}
+        case _:
+            raise TypeError(
+                f"an artefact can have no {type(encoder).__name__}: rl.encoders.description does not describe it"
+            )
+
+
+def restored(description: EncoderDescription, arrays: Mapping[str, Any]) -> VisitEncoder:
+    """Make an encoder of what `described` has returned.
+
+    Raises:
+        ValueError: it is not the encoder that was described.
+    """
+    encoder: VisitEncoder
+    match description:
+        case CustomersDescription():
+            try:
+                encoder = CustomerEncoder(items=description.items, users=description.users, **arrays)
+            except TypeError as error:
+                raise ValueError(f"the encoder's arrays are not those of one of customers: {sorted(arrays)}") from error
+        case CatalogueDescription():
+            encoder = CatalogueEncoder(description.items)
+        case FeaturesDescription():
+            encoder = DescribedEncoder(description.items)
+    if encoder.version != description.version:
+        raise ValueError(f"it has encoder {encoder.version}, its description says {description.version}")
+    return encoder

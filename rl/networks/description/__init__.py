@@ -1,0 +1,1 @@
+"""A network as data, checked before anything is built."""

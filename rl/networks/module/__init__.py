@@ -1,0 +1,1 @@
+"""The torch module that a description becomes."""

@@ -1,0 +1,1 @@
+"""Learning from the log as it grows."""

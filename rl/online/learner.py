@@ -1,0 +1,259 @@
+"""The online learner: folds the log into the policies as it grows. A plain class: no Ray.
+
+A decision is folded as soon as some of its feedback counts, or else when its wait window closes; further feedback in
+the window corrects what was folded. At any time the policies are what batch training on the same log would give.
+
+A fold goes in steps, and each is recorded in the log before its state is shown to anyone: whoever repeats the steps
+(`replay`) comes to the same states bit by bit, as sums of floats depend on how they were grouped.
+
+What waits is kept as positions and deadlines (`rl.online.windows`); what feedback is about and what closes is read
+from the log then, with all feedback about it. What was learned of a decision before follows from what had been read of
+its feedback before, so it is not kept either: feedback may come however late it likes. What is gone from the log by
+then, because its user was forgotten, is not learned; what it had taught goes with the new fold that an erasure begins.
+What cannot be learned is set aside (`rl.online.aside`), and all else is learned.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from data.attribution import Outcome
+from data.log.following import (
+    SeenDecision,
+    SeenFeedback,
+    decision_ids,
+    last_feedback,
+    new_decisions,
+    new_feedback,
+    time_of,
+    whole_decisions,
+    whole_feedback,
+)
+from data.log.store import Store
+from data.log.tables import EPOCH, MICROSECOND
+from data.schema import Version
+from rl.artefacts.artefact import Artefact
+from rl.encoders.json_features import DescribedEncoder
+from rl.online.aside import Aside
+from rl.online.fold import (
+    FoldSpec,
+    HistoryStep,
+    Snapshot,
+    Update,
+)
+from rl.online.guard import Guard
+from rl.online.histories import Histories
+from rl.online.observe import Learnable
+from rl.online.steps import Judged, Step, judge
+from rl.online.telling import tell
+from rl.online.windows import MAX_WAIT_S, Windows
+
+_ROWS = 5_000
+"""Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
+_NOT_READ = ("propensities", "scores", "probabilities", "rules", "request")
+"""What of a decision is not needed to learn from it."""
+_OF_FEATURES = ("candidates", "features", "slots")
+"""What is needed only by policies that learn from features that were given with the request."""
+
+
+class OnlineLearner:
+    """Follows one log. `poll` and `snapshot` may be called from different threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        artefacts: Mapping[str, Artefact],
+        spec: FoldSpec,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        fold_id: str | None = None,
+    ) -> None:
+        """Start before the first row of the log; the artefacts' policies are changed in place.
+
+        What an artefact was trained on already, it does not learn again. Steps are recorded only in a fold of its own:
+        one that is given an id is another's, to be replayed.
+        """
+        self._store, self._artefacts, self._spec, self._clock = store, artefacts, spec, clock
+        self._lock = threading.Lock()
+        self._windows = Windows(int(min(spec.reward.wait_s, MAX_WAIT_S) * 1e6))
+        self._decision_seq = self._feedback_seq = self._number = 0
+        self._unfinished: Step | None = None
+        self.aside = Aside(f"loop {spec.loop}, objective {spec.objective}", clock)
+        """What was not learned."""
+        self._guards = {name: Guard(a) for name, a in artefacts.items() if a.policy.learns}
+        plain = not any(isinstance(artefact.encoder, DescribedEncoder) for artefact in artefacts.values())
+        self._not_read = (*_NOT_READ, *_OF_FEATURES) if plain else _NOT_READ
+        length = max((artefact.history for artefact in artefacts.values()), default=0)
+        self.histories = Histories(length) if length else None
+        """Of the users, where a policy reads them."""
+        self.fold_id = fold_id or uuid4().hex[:8]
+        self.caught_up = False
+        """Whether the last poll came to the end of the log."""
+        self._unrecorded = [] if fold_id else [self._version(clock(), begins=True)]
+        self._unpublished: Update | None = None
+
+    def poll(self) -> Update | None:
+        """Read what the log has gained, learn it and record the step; None if nothing has changed.
+
+        Raises:
+            StoreUnavailable: the database did not answer; the next call goes on where this one has stopped.
+        """
+        with self._lock:  # a snapshot must not say that it has learned what has only been read
+            if not self._unpublished:
+                self._unpublished = self._read()
+            self._record()
+            update, self._unpublished = self._unpublished, None
+            return update
+
+    def catch_up(self) -> Update | None:
+        """Poll until the end of the log; returns the last update."""
+        last, self.caught_up = None, False
+        while not self.caught_up:
+            last = self.poll() or last
+        return last
+
+    def snapshot(self) -> Snapshot:
+        """Return the state after the last step.
+
+        Raises:
+            StoreUnavailable: the step could not be recorded yet.
+        """
+        with self._lock:
+            self._record()
+            artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
+            histories = self.histories.copy() if self.histories is not None else None
+            return Snapshot(self.fold_id, self._number, self._feedback_seq, artefacts, histories)
+
+    @property
+    def number(self) -> int:
+        """The last step."""
+        return self._number
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Log positions up to which it has read decisions and feedback."""
+        return self._decision_seq, self._feedback_seq
+
+    @property
+    def waiting(self) -> int:
+        """How many wait windows are open."""
+        return len(self._windows)
+
+    def replay(self, version: Version) -> None:
+        """Repeat the next step of a recorded fold."""
+        self.caught_up = version.caught_up
+        decisions = self._new_decisions(version.decision_seq, version.feedback_seq, None)
+        feedback = self._new_feedback(version.feedback_seq, None) if self._decision_seq else []
+        self._unfinished = self._advance(decisions, feedback, version.feedback_seq, version.as_of)
+        self._finish()
+
+    def _read(self) -> Update | None:
+        if self._unfinished is None:
+            now, feedback, behind = self._clock(), list[SeenFeedback](), False
+            # Feedback first: then each decision that it is about is in the log already when the decisions are read.
+            if self._decision_seq:
+                feedback = self._new_feedback(None, _ROWS)
+                through = feedback[-1].seq if feedback else self._feedback_seq
+                behind = len(feedback) == _ROWS
+                if behind:  # there is more, all received later than this: for the fold it is not later yet
+                    now = min(now, time_of(feedback[-1].received_us))
+            else:  # no decision is known yet: what there is of feedback is found with its decision
+                through = last_feedback(self._store, self._spec.loop)
+            decisions = self._new_decisions(None, through, _ROWS)
+            self._unfinished = self._advance(decisions, feedback, through, now)
+            self.caught_up = not behind and max(len(decisions), len(self._unfinished.closed)) < _ROWS
+        step = self._unfinished
+        update = self._finish()
+        if update:
+            self._unrecorded.append(self._version(step.as_of))
+        return update
+
+    def _new_decisions(self, until: int | None, heard_until: int, limit: int | None) -> list[SeenDecision]:
+        shown = self.histories is not None
+        after, loop = self._decision_seq, self._spec.loop
+        return new_decisions(self._store, loop, after, limit, until=until, heard_until=heard_until, shown=shown)
+
+    def _new_feedback(self, until: int | None, limit: int | None) -> list[SeenFeedback]:
+        told = self.histories is not None
+        return new_feedback(self._store, self._spec.loop, self._feedback_seq, limit, until=until, told=told)
+
+    def _advance(
+        self, decisions: Sequence[SeenDecision], feedback: Sequence[SeenFeedback], through: int, now: datetime
+    ) -> Step:
+        """Take note of what was read. What fails after this is done again from what is returned."""
+        after = self._decision_seq, self._feedback_seq
+        touched = {report.decision_seq for report in feedback if (report.decision_seq or after[0] + 1) <= after[0]}
+        touched |= {decision.seq for decision in decisions if decision.heard}
+        self._windows.add([decision.seq for decision in decisions], [decision.time_us for decision in decisions])
+        closed, silent = self._windows.close((now - EPOCH) // MICROSECOND, _ROWS)
+        self._decision_seq = decisions[-1].seq if decisions else self._decision_seq
+        self._feedback_seq = max(through, self._feedback_seq)
+        positions = frozenset(seq for seq in touched if seq is not None)
+        told = (decisions, feedback) if self.histories is not None else ((), ())
+        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *told)
+
+    def _finish(self) -> Update | None:
+        """Learn what was taken note of."""
+        step, update = self._unfinished, None
+        assert step is not None, "there is one"
+        if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions:
+            whole, faults = whole_decisions(self._store, {*step.touched, *step.silent}, self._not_read)
+            self.aside.add_faults(faults)
+            ids = [decision.decision_id for _, decision in whole]
+            heard, faults = whole_feedback(self._store, self._spec.loop, ids, step.until[1])
+            self.aside.add_faults(faults)
+            ids_closed = decision_ids(self._store, step.closed) if self.histories is not None else {}
+            told = tell(self.histories, step, heard, ids_closed, self.aside) if self.histories is not None else ()
+            if step.touched or step.closed or step.until[1] > step.after[1] or told:
+                judged = judge(step, whole, heard, self._windows, self._spec.reward, self.aside)
+                update = self._learn(judged, told)
+        self._unfinished = None
+        return update
+
+    def _version(self, now: datetime, begins: bool = False) -> Version:
+        digests = {name: artefact.digest for name, artefact in self._artefacts.items()}
+        return Version(
+            version_id=f"{self.fold_id}.{self._number}",
+            loop=self._spec.loop,
+            objective=self._spec.objective,
+            fold_id=self.fold_id,
+            number=self._number,
+            decision_seq=self._decision_seq,
+            feedback_seq=self._feedback_seq,
+            as_of=now,
+            caught_up=self.caught_up,
+            begins={"policies": digests, "spec": self._spec.model_dump(mode="json")} if begins else None,
+        )
+
+    def _record(self) -> None:
+        if self._unrecorded:
+            self._store.insert(self._unrecorded)
+            self._unrecorded = []
+
+    def _learn(self, judged: Sequence[Judged], told: tuple[HistoryStep, ...]) -> Update:
+        self._number += 1
+        observations = {}
+        positions = {one.outcome.decision.decision_id: one.seq for one in judged}
+        for name, guard in self._guards.items():
+            outcomes: list[Learnable] = [
+                (one.outcome, one.before)
+                for one in judged
+                # What was not learned cannot be corrected.
+                if self._learns(name, one.outcome) and not self.aside.has("decisions", one.seq, name)
+            ]
+            if not outcomes:
+                continue
+            learned, failed = guard.learn(outcomes)
+            for (outcome, _), error in failed:
+                self.aside.add("decisions", positions[outcome.decision.decision_id], error, name)
+            if learned is not None:
+                observations[name] = learned
+        return Update(self._number, self._feedback_seq, observations, told)
+
+    def _learns(self, name: str, outcome: Outcome) -> bool:
+        decision, until = outcome.decision, self._artefacts[name].learned_until
+        if decision.mode == "log" or (until is not None and decision.time <= until):
+            return False
+        return self._spec.learn_from == "all" or decision.policy == name

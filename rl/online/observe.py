@@ -1,0 +1,156 @@
+"""From the log to what a policy learns: outcomes become observations. Light: numpy.
+
+The online learner and batch training both go through here, so what the one has learned from a log is what the other
+would.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from data.attribution import Outcome
+from data.log.database import StoreError
+from data.schema import Decision
+from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.json_features import for_slot
+from rl.policy.interface import (
+    LARGEST,
+    WEIGHTED,
+    FloatArray,
+    Observations,
+    PolicyError,
+    Slates,
+    bounded,
+)
+
+PASSING = (StoreError, MemoryError)
+"""Not a record's fault: the same may succeed the next time."""
+
+Learnable: TypeAlias = tuple[Outcome, tuple[float, ...] | None]
+"""An outcome, and the rewards of it that were learned before; None: it is new."""
+T = TypeVar("T")
+
+
+class UnlearnableError(PolicyError):
+    """What a policy was given to learn would not leave it whole."""
+
+
+def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Observations:
+    """Observe what is new of some outcomes, then corrections, in the order given (at least one).
+
+    Raises:
+        UnlearnableError: a feature or a reward is not finite, or beyond 1e15 in absolute value.
+        ValueError: an outcome cannot be encoded; or whatever else its decision makes the encoder raise.
+    """
+    new = [outcome for outcome, before in outcomes if before is None]
+    corrected = [(outcome, before) for outcome, before in outcomes if before is not None]
+    parts = [observe(new, encoder)] if new else []
+    parts += [correct(corrected, encoder)] if corrected else []
+    observations = Observations.concatenate(parts)
+    if not largest(observations) <= LARGEST:
+        raise UnlearnableError(f"a feature or a reward is not finite, or beyond {LARGEST:g} in absolute value")
+    return observations
+
+
+def learnable(
+    outcomes: Sequence[Outcome], encoder: VisitEncoder
+) -> tuple[list[Outcome], list[tuple[Outcome, Exception]]]:
+    """Return the outcomes that can be learned, in their order, and each of the others with the error."""
+    return apart(outcomes, lambda some: encode([(outcome, None) for outcome in some], encoder))
+
+
+def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Observations:
+    """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
+    decisions = [outcome.decision for outcome in outcomes]
+    rewards = _bounded([reward for outcome in outcomes for reward in outcome.rewards])
+    return _weighted(decisions, _shown(decisions, rewards, encoder))
+
+
+def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Observations:
+    """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before."""
+    decisions = [outcome.decision for outcome, _ in outcomes]
+    now = _bounded([reward for outcome, _ in outcomes for reward in outcome.rewards])
+    before = _bounded([reward for _, rewards in outcomes for reward in rewards])
+    observed = _shown(decisions, now, encoder)
+    corrections = replace(observed, rewards=now - before, counts=np.zeros(len(now)), squares=now**2 - before**2)
+    return _weighted(decisions, corrections)
+
+
+def _weighted(decisions: Sequence[Decision], observed: Observations) -> Observations:
+    """Return observations of every slot of decisions, each as what a decision stands for would have given together."""
+    if all(decision.weight == 1.0 for decision in decisions):
+        return observed
+    weights = np.array([decision.weight for decision in decisions for _ in decision.slate], dtype=np.float64)
+    return replace(observed, **{name: getattr(observed, name) * weights for name in WEIGHTED})
+
+
+def _bounded(rewards: Sequence[float]) -> FloatArray:
+    """Return rewards as an array [N]; a log written before rewards had a bound may hold any."""
+    return bounded(np.array(rewards, dtype=np.float64))
+
+
+def _shown(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEncoder) -> Observations:
+    """Observe every slot of every decision, in order."""
+    lengths = {len(decision.slate) for decision in decisions}
+    if len(lengths) == 1 and not any(decision.slots for decision in decisions):  # most often: one visit for each slate
+        visits, k = [_visit(decision) for decision in decisions], lengths.pop()
+    else:
+        visits, k = [visit for decision in decisions for visit in _slots(decision)], 1
+    query = encoder.query(visits)
+    positions = np.broadcast_to(np.arange(k), (len(visits), k))
+    unused = np.ones(positions.shape)
+    return Observations.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
+
+
+def _visit(decision: Decision) -> Visit:
+    """Return a decision as a visit whose candidates are what was shown."""
+    features = decision.features or None
+    if features and features.items:
+        shown = tuple(features.items[decision.candidates.index(item)] for item in decision.slate)
+        features = features.model_copy(update={"items": shown})
+    return Visit(decision.user_id, decision.visit_time, decision.slate, decision.context, features)
+
+
+def _slots(decision: Decision) -> Iterator[Visit]:
+    """Return each slot of a decision as a visit whose one candidate is the item that was shown there."""
+    whole = _visit(decision)
+    for slot, item in enumerate(decision.slate):
+        features = whole.features
+        if features and features.items:
+            features = features.model_copy(update={"items": (features.items[slot],)})
+        if decision.slots:
+            features = for_slot(features, decision.slots[slot])
+        yield replace(whole, candidates=(item,), features=features)
+
+
+def apart(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[list[T], list[tuple[T, Exception]]]:
+    """Part the items with which work can be done from those with which it fails, by halves.
+
+    Returns:
+        The first in their order, and each of the others with the error.
+    """
+    if not items:
+        return [], []
+    try:
+        work(items)
+    except PASSING:
+        raise
+    except Exception as error:  # any of them is told with the item
+        if len(items) == 1:
+            return [], [(items[0], error)]
+        half = len(items) // 2
+        good, failed = apart(items[:half], work)
+        better, worse = apart(items[half:], work)
+        return good + better, failed + worse
+    return list(items), []
+
+
+def largest(observations: Observations) -> float:
+    """Return the largest absolute value of features and rewards; not a number if one is none."""
+    arrays = [observations.features, observations.rewards]
+    if observations.sparse is not None:
+        arrays += [observations.sparse.context_values, observations.sparse.item_values]
+    ends = [float(end) for array in arrays if array.size for end in (array.max(), -array.min())]  # without copies
+    return float(np.max(ends, initial=0.0))

@@ -1,0 +1,122 @@
+"""Which decisions' wait windows are open: position and deadline of each, 17 bytes. No Ray, no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.attribution import deadlines
+from rl.policy.interface import BoolArray, IntArray
+
+_BLOCK = 4_096
+_FARTHEST = 1 << 60  # microseconds: 36,000 years
+MAX_WAIT_S = _FARTHEST / 1e6
+"""A window that is longer is as long as this."""
+
+
+@dataclass(slots=True)
+class _Block:
+    """Some decisions, in log order."""
+
+    seqs: IntArray
+    deadlines: IntArray
+    learned: BoolArray
+    first: int
+    """The earliest deadline."""
+    last: int
+    """The latest."""
+
+
+class Windows:
+    """Open wait windows, in the order of the log. Times are microseconds since 1970 UTC.
+
+    A window closes when its deadline has passed, whatever stands before it in the log; `data.attribution.deadlines`
+    says when that is, also where clocks jump.
+
+    Args:
+        wait_us: length of a window.
+    """
+
+    def __init__(self, wait_us: int) -> None:
+        self._wait = wait_us
+        self._blocks: list[_Block] = []
+
+    def __len__(self) -> int:
+        return sum(len(block.seqs) for block in self._blocks)
+
+    def add(self, seqs: Sequence[int], times_us: Sequence[int]) -> None:
+        """Open the windows of decisions that follow those before in the log, in their order."""
+        if not len(seqs):
+            return
+        ends = deadlines(times_us, self._wait)
+        self._bound(max(min(times_us), -_FARTHEST) + 2 * self._wait)
+        for start in range(0, len(seqs), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            self._append(np.array(seqs[part], dtype=np.int64), ends[part])
+
+    def close(self, now_us: int, most: int) -> tuple[IntArray, IntArray]:
+        """Close windows whose deadlines have passed, the first `most` in log order.
+
+        Returns:
+            Positions of those that were closed, and of those of them that `learn` was not told of.
+        """
+        closed, silent = list[IntArray](), list[IntArray]()
+        for block in self._blocks:
+            if block.first < now_us and most > 0:
+                due = np.flatnonzero(block.deadlines < now_us)[:most]
+                most -= len(due)
+                closed.append(block.seqs[due])
+                silent.append(block.seqs[due[~block.learned[due]]])
+                self._drop(block, due)
+        self._blocks = [block for block in self._blocks if len(block.seqs)]
+        none = np.zeros(0, dtype=np.int64)
+        return np.concatenate([none, *closed]), np.concatenate([none, *silent])
+
+    def learn(self, seq: int) -> None:
+        """Note that a decision is learned, so that nothing is left to learn when its window closes."""
+        if (found := self._find(seq)) is not None:
+            block, at = found
+            block.learned[at] = True
+
+    def __contains__(self, seq: int) -> bool:
+        """Return whether the window of the decision at a log position is open."""
+        return self._find(seq) is not None
+
+    def _find(self, seq: int) -> tuple[_Block, int] | None:
+        low, high = 0, len(self._blocks)
+        while low < high:
+            middle = (low + high) // 2
+            if self._blocks[middle].seqs[-1] < seq:
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(self._blocks):
+            return None
+        block = self._blocks[low]
+        at = int(block.seqs.searchsorted(seq))
+        return (block, at) if block.seqs[at] == seq else None
+
+    def _bound(self, latest: int) -> None:
+        for block in self._blocks:
+            if block.last > latest:
+                np.minimum(block.deadlines, latest, out=block.deadlines)
+                block.first, block.last = min(block.first, latest), latest
+
+    def _append(self, seqs: IntArray, ends: IntArray) -> None:
+        learned: NDArray[np.bool_] = np.zeros(len(seqs), dtype=np.bool_)
+        last = self._blocks[-1] if self._blocks else None
+        if last is not None and len(last.seqs) + len(seqs) <= _BLOCK:  # polls bring few at a time
+            last.seqs, last.deadlines = np.append(last.seqs, seqs), np.append(last.deadlines, ends)
+            last.learned = np.append(last.learned, learned)
+            last.first, last.last = min(last.first, int(ends.min())), max(last.last, int(ends.max()))
+        else:
+            self._blocks.append(_Block(seqs, ends, learned, int(ends.min()), int(ends.max())))
+
+    @staticmethod
+    def _drop(block: _Block, due: IntArray) -> None:
+        kept = np.ones(len(block.seqs), dtype=np.bool_)
+        kept[due] = False
+        block.seqs, block.deadlines, block.learned = block.seqs[kept], block.deadlines[kept], block.learned[kept]
+        if len(block.seqs):
+            block.first, block.last = int(block.deadlines.min()), int(block.deadlines.max())

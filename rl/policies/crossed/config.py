@@ -1,0 +1,46 @@
+"""How a policy for features of any kind is set up. Light: pydantic."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rl.policy.explorers import ExplorerConfig, Votes
+
+Interaction = Annotated[str, Field(min_length=2, max_length=4)]
+
+
+class DescribedConfig(BaseModel):
+    """Bayesian regression on crossed features, for `rl.encoders.json_features.DescribedEncoder`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["described"] = "described"
+    explorer: ExplorerConfig = Votes(floor=0.0)
+    """Votes count posterior samples; any other explorer is given the expected rewards."""
+    epsilon: Annotated[
+        float, Field(ge=0, le=1, description="share of uniform draws on top of the explorer: explorationPercentage")
+    ] = 0.02
+    interactions: Annotated[
+        tuple[Interaction, ...],
+        Field(description="first letters of namespaces whose features are multiplied; ':' is any, as in VW"),
+    ] = ("::",)
+    ignore_linear: Annotated[str, Field(description="first letters of namespaces that only interact")] = ""
+    ignore: Annotated[str, Field(description="first letters of namespaces that are left out, as if never said")] = ""
+    keep: Annotated[str, Field(description="first letters of namespaces that alone are not left out; none: all")] = ""
+    constant: Annotated[bool, Field(description="whether there is a weight that all items have")] = True
+    noise_sd: Annotated[
+        float | None,
+        Field(
+            gt=0, description="σ: standard deviation of a reward given its features, in units of reward; none: learned"
+        ),
+    ] = None
+    """Where it is learned, prior_sd and cell_sd are in units of twice the rewards' standard deviation, which is 1 for
+    rewards of 0 and 1 evenly."""
+    prior_sd: Annotated[
+        float, Field(gt=0, description="standard deviation, before anything is known, of each kind of term's part")
+    ] = 0.5
+    cell_sd: Annotated[
+        float, Field(ge=0, description="the same of what a whole context and item have of their own; 0: nothing")
+    ] = 0.5
+    samples: Annotated[int, Field(ge=1, le=4096, description="S: posterior samples that vote")] = 64
+    max_features: Annotated[int, Field(ge=1, le=8192, description="D at most; then features share places")] = 512
+    max_cells: Annotated[int, Field(ge=1, description="cells seen once, and again as many seen more often")] = 10_000

@@ -1,0 +1,297 @@
+"""A bandit over features of any kind: linear in crossed features, and a table where whole contexts recur. Light: numpy.
+
+The reward of an item in a context is φᵀw + u_c + noise. φ are the item's features, the context's, and products of both
+(`rl.policies.crossed.crossing`), w their weights (`rl.policies.crossed.model`); u_c belongs to the cell, the item in
+the whole categorical context (`rl.policies.crossed.cells`). So it generalises from single features and pairs, and
+becomes exact wherever a context comes again. All rests on sums, and all else follows from them: adding observations
+in one call or in many gives the same up to rounding, if their order is the same (new features get their places in it).
+
+Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N observations.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from rl.encoders.json_features import categorical
+from rl.policies.crossed.cells import (
+    Cell,
+    Cells,
+    Sightings,
+    vector,
+)
+from rl.policies.crossed.config import DescribedConfig
+from rl.policies.crossed.crossing import (
+    CODES,
+    MOST_CROSSED,
+    TOO_MANY,
+    Crossing,
+    Factors,
+    Mixed,
+    codes_of,
+    left_out,
+    mixed,
+    mixed_items,
+    weighted_context,
+    weighted_items,
+    without,
+)
+from rl.policies.crossed.feature_index import Dictionary
+from rl.policies.crossed.model import LinearModel
+from rl.policy.explorers import Votes, WithUniform
+from rl.policy.interface import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+)
+from rl.policy.sparse import Sparse, widths
+
+_SEEN = 1 << 18  # codes of contexts and of features, for counting
+_ROWS = 256  # observations that are added at once
+_PRODUCTS = 1 << 25  # crossed features that are added at once
+_LOOKED_UP = 1 << 22  # and looked up at once
+_SIGHTINGS = ("contexts", "context_features", "item_features")
+
+
+class Described(Policy):
+    """Needs queries and observations with features by id (`rl.policy.interface.Sparse`)."""
+
+    def __init__(self, config: DescribedConfig) -> None:
+        self.config = config
+        self._crossing = Crossing(
+            config.interactions, config.ignore_linear, config.constant, flat=config.noise_sd is None
+        )
+        self._left_out = left_out(config.ignore, config.keep)
+        self._dictionary = Dictionary(config.max_features, CODES)
+        self._model = LinearModel(config)
+        self._cells = Cells(config.max_cells)
+        self._contexts, self._context_features, self._item_features = (Sightings(_SEEN) for _ in _SIGHTINGS)
+        self._recurrence: tuple[float, float] | None = None  # None after a change
+
+    @property
+    def explorer(self) -> WithUniform:  # type: ignore[override]  # it follows from what was learned
+        """The configured one, in units of the spread of rewards where that is learned, with uniform draws."""
+        return WithUniform(self.config.explorer.scaled(self._model.solve().scale.unit), self.config.epsilon)
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return the posterior mean of each candidate's reward, [B, A]."""
+        phi, offset, _ = self._parts(self._read(query.sparse))
+        expected: FloatArray = phi @ self._model.solve().mean + offset
+        return expected
+
+    def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
+        """Return posterior samples [B, S, A] where they are to vote, else the means [B, 1, A]."""
+        return self.scored(query, rng)[0]
+
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return `scores` and `expected`."""
+        phi, offset, sd = self._parts(self._read(query.sparse))
+        expected: FloatArray = phi @ self._model.solve().mean + offset  # [B, A]
+        if not isinstance(self.config.explorer, Votes):
+            return expected[:, None, :], expected
+        samples = (phi @ self._model.draws()).swapaxes(1, 2) + offset[:, None, :]  # [B, S, A]
+        return samples + sd[:, None, :] * rng.standard_normal(samples.shape), expected
+
+    def _read(self, sparse: Sparse | None) -> Sparse:
+        """Return the features that are not left out."""
+        if sparse is None:
+            raise PolicyError(
+                "a described policy needs features by id: encode with rl.encoders.json_features.DescribedEncoder"
+            )
+        return sparse if self._left_out is None else without(sparse, self._left_out)
+
+    def _parts(self, sparse: Sparse) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return φ [B, A, D], offset and sd [B, A]: given w, what a candidate earns on average is N(φᵀw + offset, sd²).
+
+        In a cell that was seen φ is what the cell leaves to the linear model.
+        """
+        scale = self._model.solve().scale
+        phi, variance = self._features(sparse)
+        variance *= scale.unit**2
+        offset = np.full(variance.shape, scale.centre)
+        if not np.isfinite(self._model.own):
+            return phi, offset, np.sqrt(variance)
+        contexts, keys = _keys(sparse)
+        own = np.full(variance.shape, (self.config.cell_sd * scale.unit) ** 2)
+        for row, column in np.argwhere(keys >= 0):
+            if (cell := self._cells.get(int(keys[row, column]))) is not None:
+                share = 1.0 / (cell.n + self._model.own)
+                phi[row, column, cell.at] -= share * cell.s
+                offset[row, column] += share * (cell.b - scale.centre * cell.n)
+                own[row, column] = share * scale.noise**2
+        # A cell is worth exploring if it comes again: the context has as often as there are items, the item at all.
+        worth = np.minimum(self._contexts.of(codes_of(contexts, _SEEN)) / phi.shape[1], 1.0)  # [B]
+        item_seen = self._seen(sparse.items)
+        return phi, offset, np.sqrt(variance + own * worth[:, None] * (item_seen & (keys >= 0)))
+
+    def _seen(self, items: IntArray) -> BoolArray:
+        """Return which items were seen before, [B, A]; without ids, those of which nothing is new."""
+        named = bool(items[..., 0].all())
+        ids = items[..., :1] if named else items
+        seen: BoolArray = ((self._item_features.of(codes_of(mixed_items(ids), _SEEN)) > 0) | (ids == 0)).all(axis=2)
+        return seen
+
+    def _features(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
+        """Return φ [B, A, D], and the variance of what features add that nothing is known of, [B, A]."""
+        context, items = weighted_context(sparse), weighted_items(sparse)
+        new_context = self._context_features.of(codes_of(mixed(sparse.context), _SEEN)) == 0
+        new_items = self._item_features.of(codes_of(mixed_items(sparse.items), _SEEN)) == 0
+        # What was never seen may never come again: then there is nothing to be gained from trying it.
+        recurrence = np.sqrt(self._recurrences())
+        context_worth = np.where(new_context, recurrence[0] * context, context)
+        items_worth = np.where(new_items, recurrence[1] * items, items)
+        context, items = np.where(new_context, 0.0, context), np.where(new_items, 0.0, items)
+        phi, variance = np.zeros((*items.shape[:2], len(self._dictionary))), np.zeros(items.shape[:2])
+        for block, every in zip(
+            self._crossing.factors(sparse, context, items),
+            self._crossing.factors(sparse, context_worth, items_worth),
+            strict=True,
+        ):
+            variance += (every.context**2).sum(axis=1)[:, None] * (every.items**2).sum(axis=2)
+            for row in range(len(phi)):
+                known, sure = self._known(block.row(row))
+                phi[row] += known
+                variance[row] -= sure
+        return self.config.prior_sd * phi, self.config.prior_sd**2 * np.maximum(variance, 0.0)
+
+    def _known(self, block: Factors) -> tuple[FloatArray, FloatArray]:
+        """Return φ of one query in one block of features, [A, D], and the squares of what it is made of, [A].
+
+        Items share features: each of these is looked up once.
+        """
+        size = len(self._dictionary)
+        shared, at = np.unique(block.item_sums, return_inverse=True)  # [U], [A, its features]
+        if len(block.context_sums) * len(shared) > MOST_CROSSED:
+            said = f"{len(block.context_sums)} features of the context and {len(shared)} of {len(block.items)} items"
+            raise PolicyError(f"{said}, or products of them, {TOO_MANY}")
+        rows = np.arange(len(block.items) + 1) * block.items.shape[1]
+        weights = csr_array((block.items.ravel(), at.ravel(), rows), shape=(len(block.items), len(shared)))
+        known, squares = np.empty((len(shared), size)), np.empty(len(shared))
+        step = max(1, _LOOKED_UP // max(1, len(block.context_sums)))
+        for part in (slice(start, start + step) for start in range(0, len(shared), step)):
+            places, signs = self._dictionary.find(codes_of(block.context_sums + shared[part, None]))
+            values = block.context * signs  # [U, the context's features]
+            known[part], squares[part] = _dense(places, values, size), (values**2).sum(axis=1)
+        return weights @ known, (block.items**2 * squares[at]).sum(axis=1)
+
+    def _recurrences(self) -> tuple[float, float]:
+        """Return how likely a new feature of a context, and of an item, comes again."""
+        if self._recurrence is None:
+            self._recurrence = self._context_features.recurrence(), self._item_features.recurrence()
+        return self._recurrence
+
+    def update(self, observations: Observations) -> None:
+        """Add to the sums, in order. A correction changes those of rewards only."""
+        sparse = self._read(observations.sparse)
+        c, f = widths(sparse.context), widths(sparse.items[:, 0])
+        if len(c) and self._crossing.size(int(c.max()), int(f.max())) > MOST_CROSSED:
+            for row in zip(c.tolist(), f.tolist(), strict=True):  # before anything is added
+                self._crossing.check(*row, 1)
+        for start in range(0, len(observations), _ROWS):
+            self._add_within(replace(observations, sparse=sparse).rows(slice(start, start + _ROWS)))
+
+    def _add_within(self, o: Observations) -> None:
+        """Add observations, as many at once as memory allows where much is said of some."""
+        assert o.sparse is not None, "it was read"
+        sparse = o.sparse.trimmed()
+        if len(o) > 1 and len(o) * self._crossing.size(sparse.context.shape[1], sparse.items.shape[2]) > _PRODUCTS:
+            half = len(o) // 2
+            self._add_within(o.rows(slice(0, half)))
+            self._add_within(o.rows(slice(half, None)))
+        else:
+            self._add(o, sparse)
+
+    def _add(self, o: Observations, sparse: Sparse) -> None:
+        new = o.counts > 0
+        context, items = weighted_context(sparse), weighted_items(sparse)
+        crossed, crossed_values = self._crossing(sparse, context, items)
+        codes, values = crossed[:, 0], crossed_values[:, 0]  # [N, K]
+        self._dictionary.add(codes[new][values[new] != 0.0])
+        self._model.grow(len(self._dictionary))
+        places, signs = self._dictionary.find(codes)
+        phi = _dense(places, self.config.prior_sd * values * signs, len(self._model))  # [N, D]
+        self._model.add(phi, o)
+        contexts, keys = _keys(sparse)
+        if np.isfinite(self._model.own):
+            self._add_to_cells(phi, o, keys[:, 0], new)
+        self._contexts.add(codes_of(contexts[new & (keys[:, 0] >= 0)], _SEEN))
+        self._context_features.add(_codes_seen(mixed(sparse.context[new]), sparse.context[new]))
+        self._item_features.add(_codes_seen(mixed_items(sparse.items[new]), sparse.items[new]))
+        self._recurrence = None
+
+    def _add_to_cells(self, phi: FloatArray, o: Observations, keys: IntArray, new: BoolArray) -> None:
+        """Add to the sums of cells, and to S and h what that changes of what the cells take away from them."""
+        touched: dict[int, tuple[Cell, float, float, list[int]]] = {}  # the cell, its n and b before, and the rows
+        for row in np.flatnonzero(keys >= 0):
+            key = int(keys[row])
+            cell = self._cells.observe(key, float(o.counts[row])) if new[row] else self._cells.get(key)
+            if cell is not None:
+                touched.setdefault(id(cell), (cell, cell.n - o.counts[row], cell.b, []))[3].append(int(row))
+        for cell, n, b, rows in touched.values():
+            self._model.take(cell.at, cell.s, n, b, -1.0)
+            after = o.counts[rows] @ phi[rows]
+            after[cell.at] += cell.s
+            cell.b += float(o.rewards[rows].sum())
+            cell.at = np.flatnonzero(after)
+            cell.s = after[cell.at]
+            self._model.take(cell.at, cell.s, cell.n, cell.b, 1.0)
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return codes [D] of the features, S [D, D] and h [D], the cells, and what was seen how often."""
+        return {
+            "codes": np.array(self._dictionary.known, dtype=np.float64),
+            **self._model.state_dict(),
+            **self._cells.state_dict(),
+            **{name: getattr(self, f"_{name}").state() for name in _SIGHTINGS},
+        }
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.interface.Policy.load_state_dict`."""
+        codes = vector(state, "codes").astype(np.int64)
+        size = len(codes)
+        if size > self.config.max_features or len(np.unique(codes)) < size or ((codes < 0) | (codes >= CODES)).any():
+            raise PolicyError(f"array 'codes' of the saved policy must have {self.config.max_features} codes at most")
+        loaded = Described(self.config)
+        loaded._dictionary.add(codes)
+        loaded._model = self._model.loaded(state, size)
+        loaded._cells = self._cells.loaded(state, size)
+        for name in _SIGHTINGS:
+            setattr(loaded, f"_{name}", getattr(self, f"_{name}").loaded(state, name))
+        self.__dict__.update(loaded.__dict__)
+
+
+def _dense(places: IntArray, values: FloatArray, size: int) -> FloatArray:
+    """Add up values [..., K] by place, [..., D]."""
+    if not size or not places.size:
+        return np.zeros((*places.shape[:-1], size))
+    rows = places.reshape(-1, places.shape[-1])
+    flat = rows + size * np.arange(len(rows))[:, None]
+    total: FloatArray = np.bincount(flat.ravel(), values.ravel(), minlength=size * len(rows)).astype(np.float64)
+    return total.reshape(*places.shape[:-1], size)
+
+
+def _keys(sparse: Sparse) -> tuple[Mixed, IntArray]:
+    """Return sums of the contexts' categories [B], and keys of cells [B, A]; -1 where a context has no category."""
+    category: BoolArray = categorical(sparse.context)
+    contexts = np.where(category, mixed(sparse.context), np.uint64(0)).sum(axis=1, dtype=np.uint64)
+    keys = codes_of((contexts[:, None] << np.uint64(1)) + _identities(sparse.items), 1 << 52)
+    return contexts, np.where(np.logical_or.reduce(category, axis=1)[:, None], keys, -1)
+
+
+def _identities(items: IntArray) -> Mixed:
+    """Return what tells items from each other, [B, A]: their ids, or where these are left out all their categories."""
+    own = items[..., 0]
+    if own.all():
+        return mixed_items(own)
+    categories: Mixed = np.where(categorical(items), mixed_items(items), np.uint64(0)).sum(axis=2, dtype=np.uint64)
+    return categories
+
+
+def _codes_seen(features: Mixed, ids: IntArray) -> IntArray:
+    return codes_of(features[ids != 0], _SEEN)

@@ -1,0 +1,1 @@
+"""Bayesian linear models and policies on them."""

@@ -1,0 +1,225 @@
+"""Linear policies: ridge regression, LinUCB and linear Thompson, one model for all items or one for each.
+
+With one model the features are joint ones of context and item. With a model for each item ("disjoint" models) the
+context alone will do. Either way a basis may stand between the raw features and the model. The sums of the posterior
+(see `rl.policies.linear.posterior`) add, so updates merge exactly whatever their order or their origin.
+"""
+
+from abc import abstractmethod
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.linalg import cho_solve
+
+from rl.policies.linear.basis import BasisConfig, Identity
+from rl.policies.linear.evidence import Evidence, Prior
+from rl.policies.linear.posterior import Gaussian, Relevance, check_precision
+from rl.policy.explorers import EpsilonGreedy, ExplorerConfig, Votes
+from rl.policy.interface import (
+    Explorer,
+    FloatArray,
+    Observations,
+    Policy,
+    Query,
+    bounded,
+    checked,
+)
+
+
+class _Config(BaseModel):
+    """Noise and prior are learned (`rl.policies.linear.evidence`), unless one of them, or a relevance, is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    noise_sd: Annotated[
+        float | None,
+        Field(gt=0, description="σ: standard deviation of a reward given its features; 1 if only the prior is given"),
+    ] = None
+    regularisation: Annotated[
+        float | None,
+        Field(gt=0, description="λ: prior precision of every weight in units of 1/σ²; 1 if only the noise is given"),
+    ] = None
+    models: Annotated[
+        Literal["shared", "per_item"],
+        Field(description="one model of the joint features, or for each item one of its own, N·G² numbers in all"),
+    ] = "shared"
+    basis: BasisConfig = Identity()
+    relevance: Annotated[
+        Relevance | None, Field(description="find a prior precision for each weight; none: all have λ")
+    ] = None
+
+    @property
+    def given(self) -> Prior | None:
+        """What is given of noise and prior; None: both are learned."""
+        if self.noise_sd is None and self.regularisation is None and self.relevance is None:
+            return None
+        return Prior(noise_sd=self.noise_sd or 1.0)
+
+    @property
+    def precision(self) -> float:
+        """What the sums begin with: λ where it is given, else 0."""
+        return (self.regularisation or 1.0) if self.given else 0.0
+
+
+class RidgeConfig(_Config):
+    """Point scores A⁻¹b for any explorer."""
+
+    kind: Literal["ridge"] = "ridge"
+    explorer: ExplorerConfig = EpsilonGreedy(epsilon=0.1)
+
+
+class LinUCBConfig(_Config):
+    """Upper confidence bounds.
+
+    Source: Li et al., "A contextual-bandit approach" (2010), eq. 4-6; with a model per item it is their algorithm 1.
+    """
+
+    kind: Literal["lin_ucb"] = "lin_ucb"
+    alpha: Annotated[float, Field(ge=0, description="width of the bound in posterior standard deviations")] = 1.0
+    explorer: ExplorerConfig = EpsilonGreedy(epsilon=0.02)
+
+
+class LinearThompsonConfig(_Config):
+    """Posterior sampling, made explicit. Source: Agrawal and Goyal, ICML 2013, algorithm 1."""
+
+    kind: Literal["linear_thompson"] = "linear_thompson"
+    samples: Annotated[int, Field(ge=1, description="S: posterior samples that vote")] = 100
+    explorer: ExplorerConfig = Votes(floor=0.02)
+
+
+LinearConfig: TypeAlias = RidgeConfig | LinUCBConfig | LinearThompsonConfig
+
+
+class LinearPolicy(Policy):
+    """What linear policies share: M models of G features, and how their uncertainty is used."""
+
+    def __init__(self, config: LinearConfig, models: int, n_features: int) -> None:
+        self.config = config
+        size = config.basis.size(n_features)
+        self._given = config.given
+        self._models = [Gaussian.prior(size, config.precision, config.relevance) for _ in range(models)]
+        self._evidence = None if self._given else Evidence(models, size)
+
+    @property
+    def prior(self) -> Prior:
+        """What the models' sums are solved with now."""
+        if self._evidence is None:
+            assert self._given is not None, "noise and prior are given or learned"
+            return self._given
+        return self._evidence.prior(self._models)
+
+    @property
+    def explorer(self) -> Explorer:  # type: ignore[override]  # it follows from what was learned
+        """The configured one, in units of the spread of rewards where that is learned."""
+        return self.config.explorer.scaled(self.prior.unit)
+
+    @abstractmethod
+    def deviation(self, query: Query) -> FloatArray:
+        """Return √(φᵀA⁻¹φ) of each candidate, [B, A]."""
+
+    @abstractmethod
+    def draws(self, query: Query, config: LinearThompsonConfig, rng: np.random.Generator) -> FloatArray:
+        """Return each candidate's score under S draws of the weights, the same draws for all queries, [B, S, A]."""
+
+    def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
+        """Return what the configuration explores with: means, upper bounds (both [B, 1, A]) or samples [B, S, A]."""
+        return self.scored(query, rng)[0]
+
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """See `rl.policy.interface.Policy.scored`."""
+        expected = self.expected(query)
+        match self.config:
+            case LinUCBConfig():
+                width = self.config.alpha * self.prior.noise_sd
+                return (expected + width * self.deviation(query))[:, None, :], expected
+            case LinearThompsonConfig():
+                return self.draws(query, self.config, rng), expected
+            case RidgeConfig():
+                return expected[:, None, :], expected
+
+    def features(self, raw: FloatArray) -> FloatArray:
+        """Return φ of raw features, [..., G]."""
+        return self.config.basis(bounded(raw))
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.interface.Policy.load_state_dict`."""
+        count, size = len(self._models), len(self._models[0].b)
+        evidence = None if self._evidence is None else self._evidence.loaded(state)
+        A, b = checked(state, "A", (count, size, size)), checked(state, "b", (count, size))
+        x = np.zeros((count, size)) if evidence is None else checked(state, "x", (count, size))
+        models = [model.with_sums(*sums) for model, *sums in zip(self._models, A, b, x, strict=True)]
+        for item, model in enumerate(models):
+            if model is not self._models[item]:
+                of_item = f" for item {item}" * (count > 1)
+                check_precision(model.A, f"array 'A' of the saved policy is not positive definite{of_item}")
+        self._models, self._evidence = models, evidence
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return A [M, G, G] and b [M, G]; where the prior is learned x [M, G] and what `Evidence` keeps as well."""
+        names = ("A", "b") if self._evidence is None else ("A", "b", "x")
+        sums = {name: np.stack([getattr(model, name) for model in self._models]) for name in names}
+        return sums if self._evidence is None else sums | self._evidence.state_dict()
+
+    def _learn(self, model: int, features: FloatArray, o: Observations) -> None:
+        self._models[model].add(features, o.rewards, o.counts)
+        if self._evidence is not None:
+            self._evidence.add(model, features, o)
+
+
+class Linear(LinearPolicy):
+    """One model of the joint features of context and item; features of the context alone tell no items apart."""
+
+    def __init__(self, config: LinearConfig, n_features: int) -> None:
+        super().__init__(config, 1, n_features)
+
+    @property
+    def mean(self) -> FloatArray:
+        """Posterior mean of the weights, [G]; rewards are these times φ, and the prior's centre."""
+        return self._models[0].solved(self.prior)[1].copy()
+
+    @property
+    def covariance(self) -> FloatArray:
+        """A⁻¹: posterior covariance of the weights in units of the noise variance, [G, G]."""
+        lower, mean = self._models[0].solved(self.prior)
+        inverse: FloatArray = cho_solve((lower, True), np.eye(len(mean)))
+        return inverse
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return m + φᵀA⁻¹(b - mx), [B, A]."""
+        prior = self.prior
+        expected: FloatArray = self._phi(query) @ self._models[0].solved(prior)[1] + prior.centre
+        return expected
+
+    def deviation(self, query: Query) -> FloatArray:
+        """See `LinearPolicy.deviation`."""
+        phi = self._phi(query)
+        return self._models[0].deviation(phi.reshape(-1, phi.shape[-1]), self.prior).reshape(query.mask.shape)
+
+    def draws(self, query: Query, config: LinearThompsonConfig, rng: np.random.Generator) -> FloatArray:
+        """See `LinearPolicy.draws`."""
+        prior = self.prior
+        weights = self._models[0].draw(config.samples, rng, prior)  # [S, G]
+        sampled: FloatArray = (self._phi(query) @ weights.T).swapaxes(1, 2) + prior.centre
+        return sampled
+
+    def _phi(self, query: Query) -> FloatArray:
+        """Return φ of every candidate, [B, A, G]."""
+        phi = self.features(query.features)
+        alike = phi.shape[:2] == query.mask.shape
+        return phi if alike else np.broadcast_to(phi, (*query.mask.shape, phi.shape[-1]))
+
+    def update(self, observations: Observations) -> None:
+        """Add to the sums, see `Gaussian.add`."""
+        self._learn(0, self.features(observations.features), observations)
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return the sums of the one model, A [G, G] and b [G], and what else there is to learn a prior from."""
+        state = super().state_dict()
+        return state | {name: state[name][0] for name in state.keys() & {"A", "b", "x"}}
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.interface.Policy.load_state_dict`."""
+        size = len(self._models[0].b)
+        shapes = {"A": (size, size), "b": (size,)} | ({} if self._evidence is None else {"x": (size,)})
+        super().load_state_dict(state | {name: checked(state, name, shape)[None] for name, shape in shapes.items()})

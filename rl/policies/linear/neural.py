@@ -1,0 +1,230 @@
+"""Neural-linear: a network learns the features, a Bayesian linear model learns on them. Light: torch only to train.
+
+The last hidden layer of a multi-layer perceptron is the basis of a linear policy. The network is trained anew on the
+kept observations after every `refresh_every` of them; the linear policy then starts again from its prior and sees the
+kept observations through the new features. Between two refreshes updates add as those of linear policies do. Across a
+refresh their order counts, as it says which observations the network had seen.
+
+A second linear policy learns on the inputs themselves. At each refresh both predict the newest observations, which
+neither has seen, and until the next the better one answers: with few data, or where nothing but a line is to be found,
+that is the linear one.
+
+Source: Riquelme, Tucker and Snoek, "Deep Bayesian Bandits Showdown" (ICLR 2018), section 3, "NeuralLinear".
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from rl.policies.linear.basis import BasisConfig, Identity
+from rl.policies.linear.evidence import sizes
+from rl.policies.linear.linear import (
+    Linear,
+    LinearConfig,
+    LinearPolicy,
+    LinearThompsonConfig,
+    LinUCBConfig,
+    RidgeConfig,
+)
+from rl.policies.linear.per_item import PerItem
+from rl.policies.linear.window import Memory
+from rl.policy.interface import (
+    Explorer,
+    FloatArray,
+    Observations,
+    Policy,
+    PolicyError,
+    Query,
+    bounded,
+    checked,
+)
+
+_OF_LINEAR = "linear_"  # what the names of its arrays begin with
+
+
+class NeuralLinearConfig(BaseModel):
+    """A network under a linear policy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["neural_linear"] = "neural_linear"
+    head: Annotated[
+        LinearThompsonConfig | LinUCBConfig | RidgeConfig,
+        Field(discriminator="kind", description="the policy over the last hidden layer, or over a basis of it"),
+    ] = LinearThompsonConfig(models="per_item")
+    basis: Annotated[BasisConfig, Field(description="of the network's inputs")] = Identity()
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="widths of layers")] = (
+        100,
+        100,
+    )
+    refresh_every: Annotated[int, Field(ge=1, description="observations between two trainings")] = 1_000
+    capacity: Annotated[int, Field(ge=1, description="observations kept, the newest")] = 10_000
+    steps: Annotated[int, Field(ge=1, description="gradient steps of a training")] = 300
+    batch: Annotated[int, Field(ge=1, description="observations a step")] = 256
+    learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 3e-3
+    seed: Annotated[int, Field(ge=0, description="of the first weights and the trainings' batches")] = 0
+
+
+class NeuralLinear(Policy):
+    """A linear policy on learned features, or on the inputs where it predicts better from them.
+
+    Everything it will do follows from its arrays, the kept data included.
+    """
+
+    def __init__(self, config: NeuralLinearConfig, n_features: int, n_items: int) -> None:
+        self.config = config
+        self._n_features, self._n_items = n_features, n_items
+        size = config.basis.size(n_features)
+        self._weights = initial_weights((size, *config.hidden), config.seed)
+        self._scales = np.ones(size)  # of the network's inputs, powers of two
+        self._memory = Memory(config.capacity, n_features)
+        self._head, self._linear = self._new_head(), self._new_linear()
+        self._errors = np.zeros(
+            2
+        )  # squared, of what was not yet learned: of the linear policy, and on learned features
+
+    def _new_head(self) -> LinearPolicy:
+        return _linear(self.config.head, self.config.hidden[-1] + 1, self._n_items)
+
+    def _new_linear(self) -> LinearPolicy:
+        relevance = self.config.head.relevance
+        changes = {
+            "basis": self.config.basis,
+            "relevance": relevance and relevance.model_copy(update={"groups": ()}),  # they are of the layer's weights
+        }
+        return _linear(self.config.head.model_copy(update=changes), self._n_features, self._n_items)
+
+    @property
+    def explorer(self) -> Explorer:  # type: ignore[override]  # it follows from what was learned
+        """That of the policy that answers."""
+        return (self._head if self.network_answers else self._linear).explorer
+
+    @property
+    def network_answers(self) -> bool:
+        """Whether learned features have predicted better than the inputs themselves."""
+        return bool(self._errors[1] < self._errors[0])
+
+    def features(self, raw: FloatArray) -> FloatArray:
+        """Return the last hidden layer and a constant 1 for raw features [..., F], [..., H + 1]."""
+        phi = self._inputs(raw)
+        for weights, bias in self._weights:
+            phi = np.maximum(phi @ weights + bias, 0.0)
+        return np.concatenate([phi, np.ones((*phi.shape[:-1], 1))], axis=-1)
+
+    def _inputs(self, raw: FloatArray) -> FloatArray:
+        inputs: FloatArray = self.config.basis(bounded(raw)) / self._scales
+        return inputs
+
+    def _answering(self, query: Query) -> tuple[LinearPolicy, Query]:
+        if not self.network_answers:
+            return self._linear, query
+        return self._head, Query(self.features(query.features), query.state, query.items, query.mask)
+
+    def expected(self, query: Query) -> FloatArray:
+        """Return the answering policy's expectation, [B, A]."""
+        policy, seen = self._answering(query)
+        return policy.expected(seen)
+
+    def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
+        """See `LinearPolicy.scores`."""
+        return self.scored(query, rng)[0]
+
+    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """See `rl.policy.interface.Policy.scored`."""
+        policy, seen = self._answering(query)
+        return policy.scored(seen, rng)
+
+    def update(self, observations: Observations) -> None:
+        """Keep and learn; refresh after each observation that makes `refresh_every` more, wherever a call ends."""
+        start = 0
+        while start < len(observations):
+            left = self.config.refresh_every - self._memory.seen % self.config.refresh_every
+            some = observations.rows(slice(start, start + left))
+            start += len(some)
+            self._memory.add(some)
+            self._linear.update(some)
+            if len(some) == left:
+                self.refresh()
+            else:
+                self._head.update(self._seen_through(some))
+
+    def _seen_through(self, observations: Observations) -> Observations:
+        return replace(observations, features=self.features(observations.features))
+
+    def refresh(self) -> None:
+        """Train the network on what is kept, and let a new linear policy see it through the new features."""
+        from rl.policies.linear.neural_training import trained  # torch is needed here and nowhere else
+
+        kept = self._memory.observations()
+        self._compare(kept)
+        seed = int(np.random.SeedSequence([self.config.seed, self._memory.seen]).generate_state(1)[0])
+        inputs = self.config.basis(bounded(kept.features))
+        self._scales = np.exp2(np.floor(np.log2(sizes(kept.counts @ inputs**2, kept.counts @ inputs**4))))
+        shared = self.config.head.models == "shared"
+        n_items = 0 if shared else self._n_items
+        self._weights = trained(self._weights, inputs / self._scales, kept, n_items, self.config, seed)
+        self._head = self._new_head()
+        self._head.update(self._seen_through(kept))
+
+    def _compare(self, kept: Observations) -> None:
+        """Let both predict the newest of what is kept, which the network has not seen, from what was before it.
+
+        What was found at earlier refreshes counts half as much each time.
+        """
+        newest = min(self.config.refresh_every, (len(kept) + 1) // 2)
+        before, after = kept.rows(slice(-newest)), kept.rows(slice(len(kept) - newest, None))
+        head, linear = self._new_head(), self._new_linear()
+        linear.update(before)
+        head.update(self._seen_through(before))
+        found = [squared_error(linear, after), squared_error(head, self._seen_through(after))]
+        self._errors = self._errors / 2 + found
+
+    def state_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return the layers, both linear policies' sums, their errors and the kept data."""
+        layers: dict[str, NDArray[np.float64]] = {}
+        for i, (weights, bias) in enumerate(self._weights):
+            layers |= {f"w{i}": weights.copy(), f"c{i}": bias.copy()}
+        linear = {f"{_OF_LINEAR}{name}": array for name, array in self._linear.state_dict().items()}
+        others = {"scales": self._scales.copy(), "errors": self._errors.copy()}
+        return layers | self._head.state_dict() | linear | others | self._memory.state_dict()
+
+    def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
+        """See `rl.policy.interface.Policy.load_state_dict`."""
+        weights = [
+            (checked(state, f"w{i}", w.shape), checked(state, f"c{i}", c.shape))
+            for i, (w, c) in enumerate(self._weights)
+        ]
+        if "errors" not in state:
+            raise PolicyError(
+                "the saved policy has no array 'errors': it was saved by a version whose neural-linear policies had no "
+                "linear policy beside the network; train it anew"
+            )
+        scales, errors = checked(state, "scales", self._scales.shape), checked(state, "errors", (2,))
+        head, linear, memory = self._new_head(), self._new_linear(), Memory(self.config.capacity, self._n_features)
+        head.load_state_dict(state)
+        linear.load_state_dict(
+            {name: checked(state, f"{_OF_LINEAR}{name}", array.shape) for name, array in linear.state_dict().items()}
+        )
+        memory.load_state_dict(state)
+        self._weights, self._scales, self._errors = weights, scales, errors
+        self._head, self._linear, self._memory = head, linear, memory
+
+
+def _linear(config: LinearConfig, n_features: int, n_items: int) -> LinearPolicy:
+    return Linear(config, n_features) if config.models == "shared" else PerItem(config, n_features, n_items)
+
+
+def squared_error(policy: LinearPolicy, o: Observations) -> float:
+    """Return Σ (f - r)² of what a policy expects, f, of the items shown; corrections included, see `Observations`."""
+    query = Query(o.features[:, None, :], o.state, o.items[:, None], np.ones((len(o), 1), dtype=np.bool_))
+    f = policy.expected(query)[:, 0]
+    return float((o.counts * f**2 - 2 * o.rewards * f + o.squares).sum())
+
+
+def initial_weights(sizes: tuple[int, ...], seed: int) -> list[tuple[FloatArray, FloatArray]]:
+    """Draw layers of weights [in, out] with variance 2 / in and biases 0. Source: He et al. (2015), eq. 10."""
+    rng = np.random.default_rng(seed)
+    return [(rng.standard_normal((i, o)) * np.sqrt(2.0 / max(i, 1)), np.zeros(o)) for i, o in pairwise(sizes)]

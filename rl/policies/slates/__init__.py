@@ -1,0 +1,1 @@
+"""SlateQ: slates by the value of what is chosen from them."""

@@ -1,0 +1,1 @@
+"""The transformer Q network and its policy."""

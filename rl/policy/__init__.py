@@ -1,0 +1,1 @@
+"""The interface of a policy: queries, explorers, distributions, rules."""

@@ -1,0 +1,1 @@
+"""Simulators of one step: a context, arms, a reward."""

@@ -1,0 +1,1 @@
+"""A market: customers, items, visits and purchases, generated or fitted to past ones."""

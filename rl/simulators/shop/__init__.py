@@ -1,0 +1,1 @@
+"""The shop: a user with a hidden favourite."""

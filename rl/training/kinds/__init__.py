@@ -1,0 +1,1 @@
+"""The kinds of experiments: what each is described by, and who runs it."""

@@ -1,0 +1,136 @@
+"""Trains a policy from a table of transitions, judges it in a simulator, and saves it. Needs ray, torch."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import LEARNER_RESULTS
+from threadpoolctl import threadpool_limits
+
+from data.settings import Settings
+from rl.algorithms.dqn.algorithm import DQNConfig
+from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
+from rl.artefacts.artefact import SimulatorArtefact, Sizes, save
+from rl.evaluation.returns import Returns, play
+from rl.experience.recording import record
+from rl.experience.transitions import write
+from rl.policies import TransformerConfig
+from rl.policies.transformer.policy import TransformerPolicy
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import Policy
+from rl.simulators.batched import BatchedEnv
+from rl.simulators.registry import make
+from rl.training.kinds.offline_experiment import Experiment, Offline
+from rl.training.run.environments import seen
+from rl.training.run.errors import TrainingError
+from rl.training.run.progress import Display
+from rl.training.run.session import ray_session
+from rl.training.run.tracking import Tracker
+
+_LEARNED = ("loss", "td_errors", "q_mean", "surprise", "evenness")
+
+
+def train(experiment: Experiment, settings: Settings, display: Display) -> dict[str, Any]:
+    """Make the log if none is given, learn from it alone, and save the artefact.
+
+    Returns:
+        The report: the return of the learned policy in the simulator, that of who made the log, where everything lies.
+
+    Raises:
+        TrainingError: there is no such simulator.
+        DataError: the table cannot be learned from.
+    """
+    env = _environment(experiment)
+    torch.set_num_threads(experiment.threads)
+    out = experiment.folder(settings)
+    report: dict[str, Any] = {}
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(experiment.threads, "blas"))
+        display.say("starting Ray")
+        stack.enter_context(ray_session(1))
+        path = experiment.table
+        if path is None:
+            display.say(f"logging {experiment.log.interactions:,} interactions")
+            path = str(settings.home / "transitions" / f"{experiment.name}.parquet")
+            report = _told("behaviour_", _log(experiment, env, path))
+        tracker = stack.enter_context(
+            Tracker(settings, experiment.name, experiment.resolved(), active=experiment.track)
+        )
+        algorithm = _learn(experiment, path, display, tracker)
+        returns = _judge(experiment, algorithm.policy, env)
+        tracker.log(algorithm.rows, {"evaluation_return": returns.mean})
+        trained_on: dict[str, str | int | float] = {
+            "kind": experiment.kind,
+            "seed": experiment.seed,
+            "table": path,
+            "rows": algorithm.rows,
+        }
+        artefact = save(
+            SimulatorArtefact(
+                experiment.name,
+                TransformerConfig(network=experiment.offline.network),
+                algorithm.policy,
+                environment=experiment.environment.name,
+                options=experiment.environment.options,
+                trained_on=trained_on,
+                **seen(env, algorithm.config.observation_space),
+            ),
+            out,
+        )
+        algorithm.stop()
+        tracker.files(out, "policy")
+        display.say(f"the policy lies in {out}")
+    return {"name": artefact.name, "digest": artefact.digest, **trained_on, **report, **_told("", returns)}
+
+
+def _environment(experiment: Experiment) -> BatchedEnv:
+    try:
+        return make(experiment.environment.name, experiment.envs, **experiment.environment.options)
+    except (ValueError, TypeError, OSError) as error:
+        raise TrainingError(f"environment: {error}") from error
+
+
+def _log(experiment: Experiment, env: BatchedEnv, path: str) -> Returns:
+    """Write what an epsilon-greedy policy does, which has learned a little; returns what it earns itself."""
+    config = DQNConfig().environment(experiment.environment.name, env_config=experiment.environment.options)
+    config.training(
+        network=experiment.offline.network.model_dump(), horizon=experiment.log.env_steps, loss="mse", weight_decay=0.3
+    )
+    algorithm = config.debugging(seed=experiment.seed, log_level="ERROR").build_algo()
+    while algorithm.env_steps < experiment.log.env_steps:
+        algorithm.train()
+    network = algorithm.learner_group._learner.q_module.averaged_policy().network
+    algorithm.stop()
+    policy = TransformerPolicy(network, EpsilonGreedy(epsilon=experiment.log.epsilon))
+    of_env, of_policy = np.random.SeedSequence([experiment.seed, 3]).spawn(2)
+    seed, rng = int(of_env.generate_state(1)[0]), np.random.default_rng(of_policy)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    columns = record(policy, env, experiment.log.interactions, seed, rng)
+    write(path, columns, n_items=Sizes.of(env.single_observation_space).n_items)
+    return _judge(experiment, policy, env)
+
+
+def _learn(experiment: Experiment, path: str, display: Display, tracker: Tracker) -> OfflineQ:
+    """Go through the table as often as asked for."""
+    parameters = {name: getattr(experiment.offline, name) for name in Offline.model_fields}
+    parameters["network"] = experiment.offline.network.model_dump()
+    config = OfflineQConfig().offline_data(input_=path).training(**parameters)
+    algorithm: OfflineQ = config.debugging(seed=experiment.seed, log_level="ERROR").build_algo()
+    for number in range(experiment.offline.passes):
+        learned = algorithm.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+        tracker.log(algorithm.rows, {name: float(learned[name]) for name in _LEARNED})
+        display.say(f"pass {number + 1} of {experiment.offline.passes}: loss {float(learned['loss']):.4f}")
+    return algorithm
+
+
+def _judge(experiment: Experiment, policy: Policy, env: BatchedEnv) -> Returns:
+    """Play the same episodes whoever is judged."""
+    seed = int(np.random.SeedSequence([experiment.seed, 2]).generate_state(1)[0])
+    return play(policy, env, experiment.episodes, seed, np.random.default_rng(seed))
+
+
+def _told(prefix: str, returns: Returns) -> dict[str, float]:
+    return {f"{prefix}return": returns.mean, f"{prefix}standard_error": returns.standard_error}

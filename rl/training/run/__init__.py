@@ -1,0 +1,1 @@
+"""What every training needs: a Ray, a folder, progress, tracking."""

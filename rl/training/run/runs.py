@@ -1,0 +1,153 @@
+"""The folder of a run: what it trains, and its last checkpoint, from which a killed run goes on. Light.
+
+var/runs/NAME/run.json             the resolved configuration, the run's id, whether it has finished
+var/runs/NAME/checkpoint-000012800/  what RLlib saves, with progress.json: the curve so far
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from rl.training.run.curve import Point
+from rl.training.run.errors import TrainingError
+from rl.training.run.toml import flat
+
+_RUN, _PROGRESS, _CHECKPOINT = "run.json", "progress.json", "checkpoint-"
+
+
+class Saved(Protocol):
+    """An algorithm of RLlib, as far as a checkpoint is concerned."""
+
+    def save_to_path(self, path: str) -> Any:
+        """Write everything that training goes on from."""
+        ...
+
+
+@dataclass
+class Progress:
+    """How far a training is."""
+
+    env_steps: int = 0
+    seconds: float = 0.0
+    """Spent on it by all processes that have worked on it."""
+    curve: list[Point] = field(default_factory=list)
+
+
+class RunFolder:
+    """Keeps one run at a time; begun by `begin`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = ""
+        """Tells this run from others of the same name."""
+        self.continued = False
+        """Whether it was begun by a process that has not finished it."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out, until this one ends in whatever way.
+
+        Raises:
+            TrainingError: another one is in.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TrainingError(
+                    f"another process trains in {self.path}: wait for it, or give another --name"
+                ) from None
+            yield
+
+    def begin(self, resolved: Mapping[str, Any], *, fresh: bool) -> Path | None:
+        """Begin a run, or take up the one that was not finished.
+
+        Args:
+            resolved: the configuration.
+            fresh: begin anew whatever there is.
+
+        Returns:
+            The checkpoint to go on from; None: there is none, begin at the beginning.
+
+        Raises:
+            TrainingError: an unfinished run has another configuration.
+        """
+        found = self._read()
+        if fresh or found is None or found["finished"]:
+            self._clear()
+            self.id = uuid4().hex
+            self._write(resolved, finished=False)
+            return None
+        if differences := _differences(found["config"], resolved):
+            raise TrainingError(
+                f"{self.path} holds an unfinished run with {differences}: "
+                "give the same configuration to go on with it, --fresh to begin anew, or another --name"
+            )
+        self.id, self.continued = found["id"], True
+        return self._last()
+
+    def save(self, algorithm: Saved, progress: Progress) -> Path:
+        """Write a checkpoint, which has its name only when it is complete, and drop the one before."""
+        before = self._checkpoints()
+        path = self.path / f"{_CHECKPOINT}{progress.env_steps:012d}"
+        new = self.path / "checkpoint.new"
+        shutil.rmtree(new, ignore_errors=True)
+        algorithm.save_to_path(str(new.absolute()))
+        (new / _PROGRESS).write_text(json.dumps(vars(progress)))
+        if path in before:  # the same steps again: nothing has been learned since
+            shutil.rmtree(new)
+            return path
+        new.rename(path)
+        for old in before:
+            shutil.rmtree(old)
+        return path
+
+    def finish(self, resolved: Mapping[str, Any]) -> None:
+        """Say that the run has ended; its checkpoint is of no more use."""
+        self._write(resolved, finished=True)
+        for old in self._checkpoints():
+            shutil.rmtree(old)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads((self.path / _RUN).read_text())
+        except FileNotFoundError:
+            return None
+        return found
+
+    def _write(self, resolved: Mapping[str, Any], *, finished: bool) -> None:
+        new = self.path / (_RUN + ".new")
+        new.write_text(json.dumps({"id": self.id, "finished": finished, "config": resolved}, indent=1))
+        new.rename(self.path / _RUN)
+
+    def _clear(self) -> None:
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.path.glob(f"{_CHECKPOINT}*"))
+
+    def _last(self) -> Path | None:
+        return next(iter(reversed(self._checkpoints())), None)
+
+
+def progress_of(checkpoint: Path) -> Progress:
+    """Return how far the training was when a checkpoint was written."""
+    return Progress(**json.loads((checkpoint / _PROGRESS).read_text()))
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return in words what two configurations differ in; empty if in nothing."""
+    old, new = flat(there), flat(json.loads(json.dumps(here)))
+    differ = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    return ", ".join(f"{name} {old.get(name)} instead of {new.get(name)}" for name in differ)

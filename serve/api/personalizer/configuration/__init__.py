@@ -1,0 +1,1 @@
+"""What the owner of the Personalizer loop has set."""

@@ -1,0 +1,76 @@
+"""Where the plan of the Personalizer loop comes from: its settings in the store. No Ray."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from data.log.store import Store
+from data.settings import Settings
+from rl.artefacts.artefact import Artefact, ArtefactError
+from rl.artefacts.shelf import keep_new, load_kept
+from rl.online.fold import FoldSpec
+from rl.policies import build
+from rl.policy.interface import PolicyError
+from serve.api.personalizer.configuration.policy import untrained
+from serve.api.personalizer.configuration.values import LOOP, Configuration, read
+from serve.learning.loops import Plan, erasures
+
+log = logging.getLogger("raycommend.personalizer")
+
+Untrained: TypeAlias = Callable[[Configuration], Artefact]
+"""Makes the policy that a configuration asks for, without anything learned."""
+
+
+class PersonalizerSource:
+    """One policy, as the settings describe it; see `serve.learning.loops.PlanSource`."""
+
+    def __init__(self, settings: Settings, store: Store, make: Untrained = untrained) -> None:
+        self._settings, self._store, self._make = settings, store, make
+        self._made: tuple[Configuration, str] | None = None
+
+    def __call__(self) -> list[Plan]:
+        """Return the plan that holds now.
+
+        Raises:
+            StoreError: the settings cannot be read.
+        """
+        with self._store.reading() as connection:
+            now = read(connection)
+        spec = FoldSpec(loop=LOOP, reward=now.service.reward_spec, learn_from="all")
+        return [Plan(spec, {LOOP: self._digest(now)}, erasures(self._store))]
+
+    def _digest(self, now: Configuration) -> str:
+        """Return which kept artefact the configuration begins with."""
+        if self._made is None or not _same_policy(self._made[0], now):
+            self._made = now, keep_new(self._begin(now), self._settings).digest
+        return self._made[1]
+
+    def _begin(self, now: Configuration) -> Artefact:
+        made = replace(self._make(now), learned_until=now.origin.reset_at)
+        if now.origin.imported is None:
+            return made
+        try:
+            imported = load_kept(now.origin.imported, self._settings)
+        except (ArtefactError, PolicyError) as error:
+            log.error("the imported model cannot be had, going on with what the log teaches: %s", error)
+            return made
+        if not same_model(imported, made):  # another policy was set since: it learns from the log what it can
+            return made
+        policy = build(made.config, made.encoder.n_features, made.encoder.n_states, made.encoder.popularity)
+        policy.load_state_dict(imported.policy.state_dict())
+        return replace(made, policy=policy, learned_until=imported.learned_until, trained_on=imported.trained_on)
+
+
+def same_model(one: Artefact, other: Artefact) -> bool:
+    """Return whether two policies learn alike, however much they explore."""
+    same = {"epsilon": 0.0}
+    return (
+        one.config.model_copy(update=same) == other.config.model_copy(update=same)
+        and one.encoder.version == other.encoder.version
+    )
+
+
+def _same_policy(one: Configuration, other: Configuration) -> bool:
+    explored = [given.service.exploration_percentage for given in (one, other)]
+    return (one.policy, one.origin, explored[0]) == (other.policy, other.origin, explored[1])

@@ -1,0 +1,266 @@
+"""What a replica does with a request of the Personalizer API: decide, commit, answer. No HTTP, no Ray."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from data.feature_objects import FeatureError
+from data.log.settings_table import append
+from data.log.store import Store, Stored
+from data.log.tables import AnyRecord
+from data.schema import Decision, Feedback
+from data.settings import Settings
+from rl.artefacts.artefact import Artefact
+from rl.artefacts.shelf import keep_new
+from rl.policies import build
+from rl.policy.interface import PolicyError
+from serve.api.personalizer import log as logs
+from serve.api.personalizer import model_file as model
+from serve.api.personalizer.apprentice import ApprenticeMetrics
+from serve.api.personalizer.configuration.plan import Untrained, same_model
+from serve.api.personalizer.configuration.policy import exploration_of, shown_policy, untrained
+from serve.api.personalizer.configuration.replica import Memory
+from serve.api.personalizer.configuration.values import (
+    LOOP,
+    MODEL,
+    POLICY,
+    SERVICE,
+    Configuration,
+    ModelOrigin,
+    PolicySettings,
+    ServiceConfiguration,
+    changed,
+    read,
+    shown,
+)
+from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.rank import (
+    MultiSlotRankRequest,
+    MultiSlotRankResponse,
+    RankRequest,
+    RankResponse,
+    ask_for,
+    ask_for_slots,
+    respond,
+    respond_for_slots,
+)
+from serve.api.personalizer.retries import check
+from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.served import Served
+
+T = TypeVar("T")
+Set: TypeAlias = Callable[[Configuration], Sequence[tuple[str, Any]]]
+"""Says which settings to change, given what counts."""
+
+
+class Commit(Protocol):
+    """Logs records and returns what the log then holds for each; see `serve.decisions.service.Service.commit`."""
+
+    def __call__(self, records: Sequence[AnyRecord], /) -> Awaitable[list[Stored]]:
+        """Commit."""
+        ...
+
+
+class Personalizer:
+    """Everything is answered after its commit. Its methods raise `Refusal`, and StoreError as the store does."""
+
+    def __init__(
+        self, served: Served, store: Store, commit: Commit, settings: Settings, make: Untrained = untrained
+    ) -> None:
+        """Read the configuration.
+
+        Args:
+            served: what the replica knows of the loop "personalizer".
+            store: the log.
+            commit: see `Commit`.
+            settings: where models are kept.
+            make: the policy that a configuration asks for; the learner's source must make the same.
+
+        Raises:
+            StoreError: the configuration cannot be read.
+        """
+        self._served, self._store, self._commit, self._settings, self._make = served, store, commit, settings, make
+        self.memory = Memory(store)
+        self._apprentice = ApprenticeMetrics(store)
+
+    async def rank(self, request: RankRequest) -> RankResponse:
+        """Choose an action; the same rank is answered as it was the first time."""
+        return respond(await self._decide(ask_for(request, self.memory.current.mode, self._store.now())))
+
+    async def rank_slots(self, request: MultiSlotRankRequest) -> MultiSlotRankResponse:
+        """Choose an action for each slot; the same rank is answered as it was the first time."""
+        return respond_for_slots(
+            await self._decide(ask_for_slots(request, self.memory.current.mode, self._store.now()))
+        )
+
+    async def report(self, feedback: Sequence[Feedback]) -> None:
+        """Log rewards or an activation; what is known already changes nothing."""
+        await self._commit(feedback)
+
+    async def _decide(self, ask: Ask) -> Decision:
+        try:
+            made = self._recommender().decide(ask)
+        except (PolicyError, FeatureError, Refusal) as error:
+            # A retry is answered as the first time, even if by now it could not be answered any more.
+            known = await asyncio.to_thread(self._store.decision, ask.decision_id)
+            if known is None:
+                raise _refusal(error) from error
+            made = known
+        [stored] = await self._commit([made])
+        decision = stored.record
+        assert isinstance(decision, Decision)
+        if decision.loop != LOOP:
+            raise Refusal("EventIdConflict", "EventId is that of a decision of another interface.", "eventId")
+        if not stored.inserted:
+            check(ask, decision)
+        return decision
+
+    def _recommender(self) -> Recommender:
+        if (LOOP, "default") not in self._served.places:
+            raise Refusal("OperationNotAllowed", "No policy is loaded yet; try again.")
+        return self._served.at(LOOP)
+
+    async def service_configuration(self, *, time_spans: bool, metrics: bool) -> dict[str, Any]:
+        """Return how the service is configured, with what is known of the apprentice mode if it is on and asked for."""
+        return await asyncio.to_thread(self._shown, time_spans, metrics)
+
+    async def configure(self, given: ServiceConfiguration, *, time_spans: bool, metrics: bool) -> dict[str, Any]:
+        """Configure the service; see `service_configuration`."""
+        await self._set(lambda now: [(SERVICE, changed(now, given).model_dump(mode="json", by_alias=True))])
+        return await self.service_configuration(time_spans=time_spans, metrics=metrics)
+
+    async def policy(self) -> PolicySettings:
+        """Return the learning policy."""
+        await asyncio.to_thread(self.memory.refresh)
+        return shown_policy(self.memory.current)
+
+    async def set_policy(self, given: PolicySettings) -> PolicySettings:
+        """Set the learning policy. How much it explores counts for the service too: there is one such number."""
+        explored = exploration_of(given)
+
+        def settings(now: Configuration) -> list[tuple[str, Any]]:
+            if explored is None or explored == now.service.exploration_percentage:
+                return [(POLICY, given.model_dump())]
+            service = now.service.model_copy(update={"exploration_percentage": explored})
+            return [(POLICY, given.model_dump()), (SERVICE, service.model_dump(mode="json", by_alias=True))]
+
+        await self._set(settings)
+        return shown_policy(self.memory.current)
+
+    async def reset_policy(self) -> PolicySettings:
+        """Set the default learning policy; it explores as much as the one before."""
+        await self._set(lambda _: [(POLICY, None)])
+        return shown_policy(self.memory.current)
+
+    async def export_model(self, *, signed: bool) -> bytes:
+        """Return the model as this replica has it, see `serve.api.personalizer.model_file`."""
+        artefact = self._snapshot()
+        return await asyncio.to_thread(
+            lambda: model.pack(artefact(), model.signing_key(self._store) if signed else None)
+        )
+
+    async def import_model(self, blob: bytes) -> None:
+        """Go on with a model that was exported here. Decisions that were made before are not learned from again."""
+        await asyncio.to_thread(self._import, blob)
+
+    async def reset_model(self) -> None:
+        """Begin with nothing learned; only decisions that are made from now on are learned from."""
+        origin = ModelOrigin(reset_at=self._store.now())
+        await self._set(lambda _: [(MODEL, origin.model_dump(mode="json"))])
+
+    async def model_properties(self) -> dict[str, str]:
+        """Return since when there is the model, and when it last learned something."""
+        return await asyncio.to_thread(self._model_properties, self._recommender().learned_through)
+
+    async def log_properties(self) -> dict[str, Any]:
+        """Return from when to when the log is."""
+        found = await asyncio.to_thread(logs.date_range, self._store)
+        if found is None:
+            raise Refusal("LogsPropertiesNotFound")
+        return {"dateRange": {"from": _written(found[0]), "to": _written(found[1])}}
+
+    async def delete_logs(self) -> None:
+        """Delete the log as it is now. The model keeps what it has learned from it."""
+        artefact = self._snapshot()
+        await asyncio.to_thread(self._delete_logs, artefact)
+
+    def _shown(self, time_spans: bool, metrics: bool) -> dict[str, Any]:
+        self.memory.refresh()  # another replica may have changed it a moment ago
+        now = self.memory.current
+        found = self._apprentice.read(now) if metrics else None
+        return shown(now, time_spans) | ({"latestApprenticeModeMetrics": found} if found else {})
+
+    async def _set(self, settings: Set) -> None:
+        await asyncio.to_thread(self._write, settings)
+
+    def _write(self, settings: Set) -> None:
+        with self._store.writing() as connection:
+            now = read(connection)
+            have = {
+                SERVICE: now.service.model_dump(mode="json", by_alias=True),
+                POLICY: now.policy and now.policy.model_dump(),
+                MODEL: now.origin.model_dump(mode="json"),
+            }
+            for name, value in settings(now):
+                if value != have[name]:  # what is so already is not changed
+                    append(connection, name, value, self._store.now())
+            found = read(connection)
+        self.memory.take(found)
+
+    def _snapshot(self) -> Callable[[], Artefact]:
+        """Take the model as it is now; what is returned builds the artefact, which may take longer."""
+        served = self._recommender().artefact(LOOP)
+        state, now = served.policy.state_dict(), self._store.now()
+
+        def build_it() -> Artefact:
+            encoder = served.encoder
+            policy = build(served.config, encoder.n_features, encoder.n_states, encoder.popularity)
+            policy.load_state_dict(state)
+            return replace(served, policy=policy, learned_until=now, digest="")
+
+        return build_it
+
+    def _import(self, blob: bytes) -> None:
+        artefact = model.unpack(blob, model.signing_key(self._store))
+        self.memory.refresh()
+        if not same_model(artefact, self._make(self.memory.current)):
+            message = "The model is of another learning policy than the one that is set: set that one first."
+            raise Refusal("InvalidModelImportFormat", message)
+        self._begin_with(replace(artefact, learned_until=self._store.now()))
+
+    def _begin_with(self, artefact: Artefact) -> None:
+        kept = keep_new(artefact, self._settings)
+        self._write(
+            lambda now: [
+                (MODEL, now.origin.model_copy(update={"imported": kept.digest}).model_dump(mode="json")),
+            ]
+        )
+
+    def _delete_logs(self, artefact: Callable[[], Artefact]) -> None:
+        learned = artefact()
+        assert learned.learned_until is not None
+        self._begin_with(learned)
+        logs.delete(self._store, learned.learned_until)
+
+    def _model_properties(self, learned_through: int) -> dict[str, str]:
+        self.memory.refresh()
+        now, range_ = self.memory.current, logs.date_range(self._store)
+        begun = now.origin_at or now.edited_at or (range_ and range_[0]) or self._store.now()
+        learned = logs.last_learned(self._store, learned_through)
+        return {"creationTime": _written(begun), "lastModifiedTime": _written(max(begun, learned or begun))}
+
+
+def _refusal(error: PolicyError | FeatureError | Refusal) -> Refusal:
+    match error:
+        case Refusal():
+            return error
+        case FeatureError():
+            return Refusal("InvalidRankRequest", str(error))
+        case PolicyError():
+            return Refusal("ModelRankingError", str(error))
+
+
+def _written(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,70 @@
+"""What was decided and what decides: decisions by id, the served policies. FastAPI, no Ray."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from data.attribution import attribute
+from data.schema import Decision, Feedback, RewardSpec
+from serve.api.v1 import csv_answers as tables
+from serve.contracts.decisions import (
+    LoggedDecision,
+    LoggedFeedback,
+    PoliciesResponse,
+    PolicyVersion,
+    RecommendedItem,
+)
+from serve.decisions.service import Service
+from serve.http.answers import Refused
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter()
+
+    @routes.get("/decisions/{decision_id:rest}")
+    async def decision(decision_id: Annotated[str, Path(max_length=320)]) -> LoggedDecision:
+        """Return a decision with its feedback and what it has earned so far."""
+        return await asyncio.to_thread(_logged, service, decision_id)
+
+    @routes.get("/policy", response_model=PoliciesResponse)
+    async def policy(request: Request) -> PoliciesResponse | Response:
+        """Say which policies answer, in which version, and since when; JSON, or CSV by `Accept`."""
+        served = service.policies()
+        if tables.wanted(request):
+            return tables.policies(served)
+        return PoliciesResponse(replica=service.replica, policies=served)
+
+    return routes
+
+
+def _logged(service: Service, decision_id: str) -> LoggedDecision:
+    decision = service.store.decision(decision_id)
+    if decision is None:
+        raise Refused("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")
+    feedback = service.store.feedback_of([decision_id]).get(decision_id, [])
+    return describe(decision, feedback, service.reward(decision))
+
+
+def describe(decision: Decision, feedback: list[Feedback], spec: RewardSpec) -> LoggedDecision:
+    """Return a decision as its route shows it."""
+    outcome = attribute(decision, feedback, spec, datetime.now(UTC))
+    slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
+    return LoggedDecision(
+        decision_id=decision.decision_id,
+        time=decision.time,
+        user_id=decision.user_id,
+        node=decision.node_id,
+        context=decision.context,
+        candidates=decision.candidates,
+        items=[RecommendedItem(item_id=item, score=score, propensity=p) for item, score, p in slots],
+        rewards=list(outcome.rewards),
+        policy=PolicyVersion(name=decision.policy, version=decision.policy_version),
+        mode=decision.mode,
+        objective=decision.objective,
+        closed=outcome.closed,
+        feedback=[LoggedFeedback(**item.model_dump(include=set(LoggedFeedback.model_fields))) for item in feedback],
+    )

@@ -1,0 +1,92 @@
+"""The catalogue over HTTP: put items in, list them, take them out. FastAPI, no Ray."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from data.fields import Id
+from data.log import items as catalogue
+from data.log.items import Item, StoredItem
+from serve.contracts.catalogue import (
+    CatalogueItem,
+    ItemRequest,
+    ItemResult,
+    ItemsRequest,
+    ItemsResponse,
+    ItemsResult,
+)
+from serve.decisions.service import Service
+from serve.http.answers import Refused
+from serve.http.body import JsonRoute
+from serve.http.edge import Allow
+from serve.http.paths import KnownId
+
+_MAX_PAGE = 1_000
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(route_class=JsonRoute)
+    store = service.store
+    writes, reads = [Depends(Allow("node"))], [Depends(Allow("node", "reader"))]
+
+    @routes.post("/items", dependencies=writes)
+    async def upsert(request: ItemsRequest) -> ItemsResult:
+        """Put items into the catalogue, in place of what it had under their ids; sent again, it changes nothing."""
+        items = [_item(item, store.now()) for item in request.items]
+        changes = await asyncio.to_thread(catalogue.upsert, store, items)
+        await asyncio.to_thread(service.refresh_catalogue)
+        pairs = zip(items, changes, strict=True)
+        return ItemsResult(results=[ItemResult(item_id=item.item_id, status=change) for item, change in pairs])
+
+    @routes.get("/items", dependencies=reads)
+    async def page(
+        after: Annotated[int, Query(ge=0, le=2**62, description="a revision; only what changed after it")] = 0,
+        limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 100,
+        category: Annotated[Id | None, Query()] = None,
+        available: bool | None = None,
+    ) -> ItemsResponse:
+        """List the catalogue, or what has changed in it, in the order of the changes."""
+        found = await asyncio.to_thread(catalogue.page, store, after, limit + 1, category=category, available=available)
+        items = [_shown(item, store.now()) for item in found[:limit]]
+        last = items[-1].revision if items else after
+        return ItemsResponse(items=items, next=last, more=len(found) > limit)
+
+    @routes.get("/items/{item_id:rest}", dependencies=reads)
+    async def get(item_id: KnownId) -> CatalogueItem:
+        """Return an item."""
+        item = await asyncio.to_thread(catalogue.get, store, item_id)
+        if item is None:
+            raise _unknown(item_id)
+        return _shown(item, store.now())
+
+    @routes.delete("/items/{item_id:rest}", dependencies=writes, status_code=204)
+    async def delete(item_id: KnownId) -> None:
+        """Take an item out of the catalogue: it is shown no more, also by policies that were trained on it."""
+        if not await asyncio.to_thread(catalogue.delete, store, item_id):
+            raise _unknown(item_id)
+        await asyncio.to_thread(service.refresh_catalogue)
+
+    return routes
+
+
+def _unknown(item_id: str) -> Refused:
+    return Refused("unknown_item", f"the catalogue has no item {item_id!r}", "item_id")
+
+
+def _item(request: ItemRequest, now: datetime) -> Item:
+    expires_at = request.expires_at if request.ttl_s is None else now + timedelta(seconds=request.ttl_s)
+    return Item.model_construct(
+        item_id=request.item_id,
+        features=request.features,
+        categories=tuple(request.categories),
+        available=request.available,
+        expires_at=expires_at,
+    )
+
+
+def _shown(item: StoredItem, now: datetime) -> CatalogueItem:
+    available = item.available and (item.expires_at is None or item.expires_at > now)
+    return CatalogueItem(**item.model_dump() | {"available": available, "categories": list(item.categories)})

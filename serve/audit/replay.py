@@ -1,0 +1,131 @@
+"""Decisions made again: from the log's steps the state that each was made with, from that the decision. No Ray."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from data.log.store import Store
+from data.log.unreadable import Fault, reason_of
+from data.schema import Decision, Version
+from data.settings import Settings
+from rl.artefacts.shelf import load_kept
+from rl.online.fold import FoldSpec, Snapshot
+from rl.online.learner import OnlineLearner
+from rl.online.observe import PASSING
+from rl.policy.interface import FloatArray
+from serve.decisions.recommender import Recommender, repeat
+from serve.decisions.router import Router
+
+_CHUNK = 1_000
+_COMPARED = ("candidates", "slate", "propensities", "scores", "probabilities", "policy_version")
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A logged decision beside the same one made again."""
+
+    logged: Decision
+    fold_begun: datetime | None
+    """None: the log does not know its fold."""
+    differs: str | None
+    """What is not the same, or why it could not be made again; None: it is the same, bit by bit."""
+    distribution: FloatArray | None = None
+    """[A] of the first slot, where it was made again."""
+
+
+def repeat_all(
+    store: Store, settings: Settings, since: datetime, until: datetime, faults: list[Fault] | None = None
+) -> Iterator[Repeated]:
+    """Make every decision of a time again, fold by fold and step by step.
+
+    What a fold has set aside it sets aside again, as that follows from the log. `faults` gets the decisions that cannot
+    be read back.
+    """
+    faults = [] if faults is None else faults
+    index = sorted((_place(version), seq) for seq, version in store.policy_versions(since, until))
+    for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
+        yield from _repeat_fold(store, settings, fold_id, [(number, seq) for (_, number), seq in of_fold], faults)
+
+
+def _place(policy_version: str) -> tuple[str, int]:
+    """Return the fold's id and the step of a policy version; those of no fold come first."""
+    parts = policy_version.split(".")
+    return (parts[1], int(parts[2])) if len(parts) == 3 and parts[2].isdecimal() else ("", 0)
+
+
+def _repeat_fold(
+    store: Store, settings: Settings, fold_id: str, places: list[tuple[int, int]], faults: list[Fault]
+) -> Iterator[Repeated]:
+    """Make the decisions at (step, log position) again, which are in order."""
+    seqs = [seq for _, seq in places]
+    versions = store.versions(fold_id)
+    if not versions or versions[0].begins is None:
+        yield from _unrepeated(store, seqs, None, "the log does not know the fold that it was made with", faults)
+        return
+    begun = versions[0].as_of
+    try:
+        learner, recommender = _begin(store, settings, versions[0])
+    except (ValueError, OSError) as error:
+        yield from _unrepeated(store, seqs, begun, str(error), faults)
+        return
+    steps, failed = iter(versions[1:]), ""
+    for number, of_step in groupby(places, key=lambda row: row[0]):
+        try:
+            while not failed and learner.number < number and (step := next(steps, None)):
+                learner.replay(step)
+        except PASSING:
+            raise
+        except Exception as error:  # as in service: the fold fails alone
+            failed = f"the fold cannot be repeated beyond step {learner.number}: {reason_of(error)}"
+        recommender.number = number
+        lacking = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
+        if lacking or failed:
+            yield from _unrepeated(store, [seq for _, seq in of_step], begun, failed or lacking or "", faults)
+        else:
+            for decision in _read(store, [seq for _, seq in of_step], faults):
+                yield _repeat(decision, begun, recommender)
+
+
+def _unrepeated(
+    store: Store, seqs: Sequence[int], begun: datetime | None, why: str, faults: list[Fault]
+) -> Iterator[Repeated]:
+    for decision in _read(store, seqs, faults):
+        yield Repeated(decision, begun, why)
+
+
+def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLearner, Recommender]:
+    assert first.begins is not None, "checked"
+    spec, digests = FoldSpec.model_validate(first.begins["spec"]), first.begins["policies"]
+    assert isinstance(digests, dict), "as the learner wrote it"
+    artefacts = {name: load_kept(str(digest), settings) for name, digest in digests.items()}
+    learner = OnlineLearner(store, artefacts, spec, fold_id=first.fold_id)
+    recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), spec.loop, spec.objective)
+    # The learner's own policies and histories: they learn as it does.
+    recommender.restore(Snapshot(first.fold_id, 0, 0, artefacts, learner.histories))
+    return learner, recommender
+
+
+def _repeat(decision: Decision, begun: datetime, recommender: Recommender) -> Repeated:
+    try:
+        again, distribution = recommender.decide_openly(repeat(decision))
+    except PASSING:
+        raise
+    except Exception as error:  # a damaged row, or a policy that cannot answer it: the others are made again
+        return Repeated(decision, begun, f"it cannot be made again: {reason_of(error)}")
+    found = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
+    if found is None:
+        return Repeated(decision, begun, None, distribution)
+    told = f"{found} is {_short(getattr(decision, found))} in the log, {_short(getattr(again, found))} made again"
+    return Repeated(decision, begun, told, distribution)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(store: Store, seqs: Sequence[int], faults: list[Fault]) -> Iterator[Decision]:
+    for at in range(0, len(seqs), _CHUNK):
+        for _, decision in store.decisions_at(seqs[at : at + _CHUNK], faults):
+            yield decision

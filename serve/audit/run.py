@@ -1,0 +1,180 @@
+"""`python -m serve.audit`: a day's decisions, made again from the log and the policies that were kept.
+
+Reports how many are not what the log says (must be 0), whether items were shown as often as their probabilities say,
+and the mean of 1/p, which is the mean number of candidates if the probabilities are those that were drawn from.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
+
+from data.log.database import StoreError
+from data.log.state_tables import ERASURES
+from data.log.store import Store
+from data.log.unreadable import Fault
+from data.private import keep_private
+from data.settings import Settings
+from rl.policy.interface import FloatArray
+from serve.audit.replay import Repeated, repeat_all
+
+BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 0.9, 1.0)
+_SHOWN = 20  # mismatches that are listed
+
+
+@dataclass
+class Calibration:
+    """How often candidates of a probability were chosen for the first slot, by bin of that probability."""
+
+    n: FloatArray = field(default_factory=lambda: np.zeros(len(BINS) - 1))
+    expected: FloatArray = field(default_factory=lambda: np.zeros(len(BINS) - 1))
+    """Sum of the probabilities."""
+    variance: FloatArray = field(default_factory=lambda: np.zeros(len(BINS) - 1))
+    """Sum of p (1 - p)."""
+    chosen: FloatArray = field(default_factory=lambda: np.zeros(len(BINS) - 1))
+
+    def add(self, distribution: FloatArray, chosen: int) -> None:
+        """Count a decision's candidates."""
+        possible = np.flatnonzero(distribution)
+        p = distribution[possible]
+        at = np.clip(np.searchsorted(BINS, p) - 1, 0, len(BINS) - 2)
+        np.add.at(self.n, at, 1)
+        np.add.at(self.expected, at, p)
+        np.add.at(self.variance, at, p * (1 - p))
+        self.chosen[at[possible == chosen]] += 1
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the bins that have any; z is how many standard deviations the number chosen is from the expected."""
+        rows = []
+        for i in np.flatnonzero(self.n):
+            deviation = float(np.sqrt(self.variance[i]))
+            z = (self.chosen[i] - self.expected[i]) / deviation if deviation else 0.0
+            rows.append(
+                {
+                    "from": BINS[i],
+                    "to": BINS[i + 1],
+                    "candidates": int(self.n[i]),
+                    "probability": float(self.expected[i] / self.n[i]),
+                    "frequency": float(self.chosen[i] / self.n[i]),
+                    "z": round(float(z), 2),
+                }
+            )
+        return rows
+
+
+@dataclass
+class Audit:
+    """What was found."""
+
+    decisions: int = 0
+    mismatches: list[str] = field(default_factory=list)
+    """Decisions that are not what the log says, each with what differs."""
+    erased: int = 0
+    """Those that cannot be made again since a user was forgotten: what the policy had learned from him is gone."""
+    unreadable: list[str] = field(default_factory=list)
+    """Decisions of the log that cannot be read back, each with the reason."""
+    calibration: Calibration = field(default_factory=Calibration)
+    inverse: float = 0.0
+    """Sum of 1/p of the first slots that were drawn."""
+    possible: float = 0.0
+    """Sum of the numbers of candidates that could have been drawn there."""
+    drawn: int = 0
+
+    def add(self, repeated: Repeated, last_erasure: datetime | None) -> None:
+        """Count a decision."""
+        self.decisions += 1
+        decision, distribution = repeated.logged, repeated.distribution
+        if repeated.differs:
+            if last_erasure and repeated.fold_begun and repeated.fold_begun <= last_erasure:
+                self.erased += 1
+            else:
+                self.mismatches.append(f"{decision.decision_id}: {repeated.differs}")
+        elif distribution is not None and decision.mode == "explore" and decision.slate:
+            self.calibration.add(distribution, decision.candidates.index(decision.slate[0]))
+            self.inverse += 1 / decision.propensities[0]
+            self.possible += np.count_nonzero(distribution)
+            self.drawn += 1
+
+    def report(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        drawn = max(self.drawn, 1)
+        return {
+            "decisions": self.decisions,
+            "mismatches": len(self.mismatches),
+            "first_mismatches": self.mismatches[:_SHOWN],
+            "not_repeatable_after_erasure": self.erased,
+            "unreadable": len(self.unreadable),
+            "first_unreadable": self.unreadable[:_SHOWN],
+            "drawn": self.drawn,
+            "mean_inverse_propensity": self.inverse / drawn,
+            "mean_candidates": self.possible / drawn,
+            "calibration": self.calibration.rows(),
+        }
+
+
+def audit(store: Store, settings: Settings, since: datetime, until: datetime) -> Audit:
+    """Make the decisions of a time again."""
+    found, erased = Audit(), _last_erasure(store)
+    faults = list[Fault]()
+    with threadpool_limits(1, "blas"):  # as the service computes: more threads add in another order
+        for repeated in repeat_all(store, settings, since, until, faults):
+            found.add(repeated, erased)
+    found.unreadable = [f"row {fault.seq} of {fault.table}: {fault.reason}" for fault in faults]
+    return found
+
+
+def _last_erasure(store: Store) -> datetime | None:
+    with store.reading() as connection:
+        last: datetime | None = connection.execute(sa.select(sa.func.max(ERASURES.c.time))).scalar_one()
+        return last
+
+
+def draw(rows: Iterable[dict[str, float]], path: Path) -> None:
+    """Save a picture of the calibration: what was chosen against what was to be expected."""
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(
+        xlabel="probability", ylabel="share of times chosen", title="calibration of the first slot"
+    )
+    p = np.array([row["probability"] for row in rows])
+    frequency, n = np.array([row["frequency"] for row in rows]), np.array([row["candidates"] for row in rows])
+    axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
+    axes.errorbar(p, frequency, yerr=2 * np.sqrt(p * (1 - p) / np.maximum(n, 1)), fmt="o", capsize=3)
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command: the report as JSON on standard output, 1 if any differs or is unreadable."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serve.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--day", type=date.fromisoformat, default=None, help="in UTC; default: today")
+    parser.add_argument("--home", type=Path, default=None, help="default: RAYCOMMEND_HOME")
+    parser.add_argument("--picture", type=Path, default=None, help="default: audit/DAY.png in the home")
+    options = parser.parse_args(arguments)
+    settings = Settings(home=options.home, store=None, archive=None) if options.home else Settings()
+    keep_private(settings.home)
+    day = options.day or datetime.now(UTC).date()
+    since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    try:
+        store = Store.open(settings.store_url)
+        found = audit(store, settings, since, since + timedelta(days=1))
+    except StoreError as error:
+        print(f"serve.audit: {error}", file=sys.stderr)
+        return 2
+    report = found.report()
+    picture = options.picture or settings.home / "audit" / f"{day}.png"
+    draw(found.calibration.rows(), picture)
+    print(json.dumps({"day": str(day), **report, "picture": str(picture)}))
+    return int(bool(found.mismatches or found.unreadable))

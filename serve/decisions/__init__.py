@@ -1,0 +1,1 @@
+"""Decide, commit, answer: what a replica does, without HTTP."""

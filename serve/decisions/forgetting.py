@@ -1,0 +1,66 @@
+"""The right to be forgotten, in every place that a service writes to. No Ray, no HTTP."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from data.archive.erasure import erase_from_archive, erase_from_store
+from data.archive.parquet import Archive
+from data.errors import DataError
+from data.log.database import StoreUnavailable
+from data.log.store import Store
+from data.settings import Settings
+from rl.artefacts.artefact import ArtefactError
+from rl.artefacts.erasure import erase_from_home
+from rl.policy.interface import PolicyError
+
+
+class Incomplete(Exception):  # noqa: N818 - a state that asking again ends
+    """Some places have not forgotten the user yet."""
+
+    def __init__(self, done: Sequence[str], failures: Mapping[str, Exception]) -> None:
+        """Build it; `done` and the keys of `failures` name places."""
+        self.done, self.failures = done, failures
+        super().__init__("; ".join(f"{place}: {error}" for place, error in failures.items()))
+
+    @property
+    def told(self) -> str:
+        """What is forgotten and what is not, for a client."""
+        done = f"forgotten in {' and '.join(self.done)}" if self.done else "forgotten nowhere yet"
+        missing = "; ".join(f"not finished in {place}: {_told(error)}" for place, error in self.failures.items())
+        return f"{done}; {missing}"
+
+
+def forget(store: Store, settings: Settings, user_id: str) -> dict[str, int]:
+    """Remove a user from trained policies, derived tables, the archive and the store.
+
+    The store comes last: what it notes is when the service begins anew to learn from a log without them. May be run
+    again, and completes what a run that failed or was killed has begun: each place is tried, whatever the others say.
+
+    Returns:
+        The number of rows (of artefacts: those that knew them) by place.
+
+    Raises:
+        Incomplete: a node is being ingested into the archive, a trained policy is damaged, or the store cannot answer.
+    """
+    counts, done, failures = dict[str, int](), list[str](), dict[str, Exception]()
+    places: dict[str, Callable[[], dict[str, int]]] = {
+        "the trained policies": lambda: erase_from_home(settings.home, user_id),
+        "the archive": lambda: erase_from_archive(Archive.at(settings.archive_uri), user_id),
+        "the log": lambda: erase_from_store(store, user_id),
+    }
+    for place, erase in places.items():
+        try:
+            counts |= erase()
+            done.append(place)
+        except (DataError, ArtefactError, PolicyError, StoreUnavailable) as error:
+            failures[place] = error
+    if failures:
+        raise Incomplete(done, failures)
+    return counts
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, StoreUnavailable):
+        return error.told
+    if isinstance(error, DataError):
+        return "a node is being ingested, ask again when that has ended"
+    return "it is damaged, the log says which"

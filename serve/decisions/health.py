@@ -1,0 +1,97 @@
+"""How a replica says how it is: healthy, ready, and how learning goes. No Ray, no HTTP."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from data.log.database import StoreError
+from data.log.following import lag
+from data.log.store import Store
+from rl.online.fold import FoldState
+from serve.contracts.decisions import Fold, LearningResponse
+from serve.decisions.served import Served
+from serve.http.answers import Refused
+
+AskLearner: TypeAlias = Callable[[], Awaitable[Sequence[FoldState]]]
+"""Asks the learner how its folds are; raises whatever it raises where it does not answer."""
+
+SILENT_S = 20.0
+"""The learner is heard every few seconds; after so many it is said to be silent."""
+_ASK_S = 2.0
+_STORE_S = 2.0
+
+
+class Learning:
+    """What is known of the learner, and whether what is configured is served."""
+
+    def __init__(self, served: Served, store: Store, replica: str, ask: AskLearner | None = None) -> None:
+        """Take whom to ask; None: what was heard of the learner with its news is all there is."""
+        self._served, self._store, self._replica, self.ask = served, store, replica, ask
+
+    def reasons(self) -> list[str]:
+        """Say in short what does not work, without anything that a client has sent."""
+        served, reasons = self._served, list[str]()
+        reasons += [f"{_name(*place)}: no policy" for place in served.lacking()]
+        for state in served.states:
+            name = _name(state.loop, state.objective)
+            if state.state == "failed":
+                reasons.append(f"{name}: failed")
+            if state.rows_set_aside:
+                reasons.append(f"{name}: {state.rows_set_aside} rows set aside")
+            if state.not_served:
+                reasons.append(f"{name}: not served: {', '.join(sorted(state.not_served))}")
+        if served.heard and (silent := (datetime.now(UTC) - served.heard).total_seconds()) > SILENT_S:
+            reasons.append(f"no word from the learner for {silent:.0f} s")
+        return reasons
+
+    async def check(self) -> None:
+        """Return if the replica may be sent traffic.
+
+        Raises:
+            Refused: not_ready, a configured place has no policy; store_unavailable, the log does not answer.
+        """
+        if lacking := self._served.lacking():
+            raise Refused(
+                "not_ready", f"no policy yet, or none that can be loaded: {', '.join(_name(*p) for p in lacking)}"
+            )
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._store.last_decision), _STORE_S)
+        except (StoreError, TimeoutError):
+            raise Refused("store_unavailable", "the log does not answer now") from None
+
+    async def report(self) -> LearningResponse:
+        """Say how each fold is, as the learner says now, or as it said last."""
+        answers = False
+        if self.ask is not None:
+            try:
+                self._served.hear(await asyncio.wait_for(self.ask(), _ASK_S))
+                answers = True
+            except Exception:  # whatever it is: the learner does not answer, which is said
+                answers = False
+        known = {(state.loop, state.objective): state for state in self._served.states}
+        now = datetime.now(UTC)
+        for loop, objective in self._served.configured - known.keys():
+            reason = "the learner has said nothing of it"
+            known[loop, objective] = FoldState(
+                loop=loop, objective=objective, state="failed", reason=reason, as_of=self._served.heard or now
+            )
+        folds = await asyncio.to_thread(lambda: [self._behind(state) for _, state in sorted(known.items())])
+        learner = "answers" if answers or (self.ask is None and self._served.heard) else "silent"
+        return LearningResponse(replica=self._replica, learner=learner, heard=self._served.heard, folds=folds)
+
+    def _behind(self, state: FoldState) -> Fold:
+        try:
+            behind = lag(self._store, state.loop, state.decisions_through, state.feedback_through)
+        except StoreError:
+            behind = None
+        return Fold(
+            **dict(state),
+            decisions_behind=behind and behind.decisions,
+            feedback_behind=behind and behind.feedback,
+            seconds_behind=behind and behind.seconds,
+        )
+
+
+def _name(loop: str, objective: str) -> str:
+    return f"loop {loop}, objective {objective}"

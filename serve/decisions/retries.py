@@ -1,0 +1,95 @@
+"""Whether what has a known name is a retry, which is answered as the first time, or something else by that name.
+
+Each function returns the fields in which the two differ, by the names that the client gave them; none: a retry. What
+is in the log is never told, only that it is not the same.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from data.nodes.node import NodeSpec
+from data.sameness import differing, digests, same
+from data.schema import (
+    CONTEXT_TIME,
+    Decision,
+    Event,
+    Feedback,
+)
+from serve.contracts.decisions import RecommendRequest
+from serve.http.answers import Refused
+
+_DIGESTED = {"k", "candidates", "exclude", "filter", "rules", "policy"}
+"""Fields of a request that its decision does not show."""
+_LENGTH = "length"
+"""Stands among the digests for how many requests one `Idempotency-Key` names."""
+_OF_REPORT = ("decision_id", "item_id", "kind", "value", "time")
+
+
+def digests_of(request: RecommendRequest, length: int | None = None) -> str:
+    """Return the digests that a decision keeps of a request; see `Decision.request`.
+
+    Args:
+        request: what was asked.
+        length: of the list that it is part of, where the list has one name.
+    """
+    given = request.model_dump(mode="json", include=_DIGESTED, exclude_defaults=True)
+    return digests(given if length is None else given | {_LENGTH: length})
+
+
+def of_request(request: RecommendRequest, decision: Decision, length: int | None = None) -> list[str]:
+    """Compare a request with the decision that has its name."""
+    context: dict[str, Any] = dict(decision.context)
+    if CONTEXT_TIME not in request.context and context.get(CONTEXT_TIME) == decision.time.isoformat():
+        del context[CONTEXT_TIME]  # it was not given then either
+    shown = {
+        "user_id": request.user_id == decision.user_id,
+        "context": same(request.context, context),
+        "objective": request.objective == decision.objective,
+        "explore": decision.mode == ("explore" if request.explore else "exploit"),
+        "node": request.node == decision.node_id,
+    }
+    fields = [name for name, equal in shown.items() if not equal]
+    if decision.request is None:  # of an older version of the log, or imported
+        return fields + _contradicted(request, decision)
+    return fields + differing(digests_of(request, length), decision.request)
+
+
+def _contradicted(request: RecommendRequest, decision: Decision) -> list[str]:
+    """Return what cannot have been asked as it is now, as far as the decision shows it."""
+    pinned = (request.rules.pins if request.rules else None) or {}
+    given = None if request.candidates is None else {*request.candidates, *pinned}
+    broken = {
+        "k": len(decision.slate) > request.k,
+        "candidates": given is not None and not given.issuperset(decision.candidates),
+        "exclude": not {*request.exclude}.isdisjoint(decision.candidates),
+        "policy": request.policy not in (None, decision.policy),
+    }
+    return [name for name, is_so in broken.items() if is_so]
+
+
+def of_report(sent: Feedback, held: Feedback) -> list[str]:
+    """Compare a report with the feedback that has its id."""
+    return [name for name in _OF_REPORT if getattr(sent, name) != getattr(held, name)]
+
+
+def of_event(sent: Event, held: Event, node: NodeSpec) -> list[str]:
+    """Compare a row with the event that has its id, column by column; what the scaler has made of them does not count.
+
+    A column that the node's declaration has since the event was stored does not count either.
+    """
+    if node.with_role("key") is None:  # its id is that of its content
+        return []
+    columns = [(column.header, column.stored) for column in node.columns if column.role != "key"]
+    one, other = ({**event.record, **event.model_dump(exclude={"record"})} for event in (sent, held))
+    return [header for header, name in columns if name in one and name in other and not _equal(one[name], other[name])]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return same(to_jsonable_python(one), to_jsonable_python(other))
+
+
+def conflict(what: str, fields: Sequence[str]) -> Refused:
+    """Return the refusal of something that has the name of something else; `what` is the field that names it."""
+    return Refused("conflict", f"{what} names something else already, which differs in {', '.join(fields)}", what)

@@ -1,0 +1,113 @@
+"""What a replica knows of the learner's folds, and how it keeps up with them. No Ray: `serve.app` brings the news."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from rl.online.fold import FoldState, Snapshot, Update
+from rl.policy.interface import PolicyError
+from serve.decisions.recommender import Recommender
+from serve.decisions.router import Router
+from serve.http.answers import Refused
+from serve.learning.loops import News, Place
+
+log = logging.getLogger("ray.serve")
+
+
+def owned(news: News) -> News:
+    """Return news with policies that can learn on: arrays that came from another process over Ray cannot be written."""
+    return {place: _copied(what) if isinstance(what, Snapshot) else what for place, what in news.items()}
+
+
+def _copied(snapshot: Snapshot) -> Snapshot:
+    copies = {name: replace(a, policy=deepcopy(a.policy)) for name, a in snapshot.artefacts.items()}
+    return replace(snapshot, artefacts=copies)
+
+
+class Served:
+    """A recommender for each fold.
+
+    `take` must not run while a request is decided: on an event loop it does not, as neither awaits.
+    """
+
+    def __init__(self, shares: Mapping[str, Mapping[str, float]], objectives: Collection[str] = ()) -> None:
+        """Take what is configured.
+
+        Args:
+            shares: of the policies in the traffic, by loop.
+            objectives: of the loop v1, beside the default.
+        """
+        self._routers = {loop: Router(of_loop) for loop, of_loop in shares.items()}
+        self.configured = frozenset(
+            [
+                *((loop, "default") for loop in shares),
+                *(("v1", objective) for objective in objectives if "v1" in shares),
+            ]
+        )
+        """The places that are to be served."""
+        self.states: tuple[FoldState, ...] = ()
+        """How the folds were when the learner was last heard."""
+        self.heard: datetime | None = None
+        """When that was."""
+        self._lost = set[Place]()  # recommenders that could not take over an update
+        self._recommenders: dict[Place, Recommender] = {}
+        self.since: dict[tuple[Place, str, str], datetime] = {}
+        """When this replica began to answer with an artefact, by place, policy and digest."""
+
+    @property
+    def places(self) -> dict[Place, Recommender]:
+        """All recommenders."""
+        return self._recommenders
+
+    def known(self) -> dict[Place, tuple[str, int]]:
+        """Return the fold and the step that each recommender has."""
+        return {place: (r.fold_id, r.number) for place, r in self._recommenders.items() if place not in self._lost}
+
+    def hear(self, states: Sequence[FoldState]) -> None:
+        """Note how the learner says that its folds are."""
+        self.states, self.heard = tuple(states), datetime.now(UTC)
+
+    def lacking(self) -> list[Place]:
+        """Return the places that are configured and have no recommender."""
+        return sorted(self.configured - self._recommenders.keys())
+
+    def at(self, loop: str, objective: str = "default") -> Recommender:
+        """Return the recommender of a loop and an objective.
+
+        Raises:
+            PolicyError: there is no such objective.
+            Refused: not_ready, it is configured and has no policy yet.
+        """
+        if found := self._recommenders.get((loop, objective)):
+            return found
+        if (loop, objective) in self.configured:
+            raise Refused("not_ready", f"loop {loop}, objective {objective} has no policy yet, or none can be loaded")
+        known = ", ".join(sorted(name for of_loop, name in self._recommenders if of_loop == loop)) or "none"
+        raise PolicyError(f"objective {objective!r} is not served; served are {known}")
+
+    def take(self, news: News) -> None:
+        """Take over what the learner has published; who cannot take over an update asks for all anew."""
+        for place, what in news.items():
+            try:
+                self._take(place, what)
+            except Exception:  # of one place: the others are taken over
+                self._lost.add(place)
+                log.exception("loop %s, objective %s: what the learner published cannot be taken over", *place)
+
+    def _take(self, place: Place, what: Snapshot | Sequence[Update]) -> None:
+        recommender = self._recommenders.get(place)
+        if isinstance(what, Snapshot):
+            if recommender is None:
+                recommender = Recommender(self._routers[place[0]], *place)
+            recommender.restore(what)
+            self._recommenders[place] = recommender
+            self._lost.discard(place)
+            now = datetime.now(UTC)
+            for name, artefact in what.artefacts.items():
+                self.since.setdefault((place, name, artefact.digest), now)
+        else:
+            assert recommender is not None, "updates follow a snapshot"
+            for update in what:
+                recommender.apply(update)

@@ -1,0 +1,1 @@
+"""All that stands before a route: headers, keys, limits, bodies, errors, logs."""

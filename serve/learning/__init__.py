@@ -1,0 +1,1 @@
+"""Which folds a learner runs."""
