@@ -29,7 +29,7 @@ from tests.bench.hostility.ordinary import Ordinary
 from tests.bench.hostility.usual import POLICIES
 from tests.bench.service.processes import running
 from tests.bench.service.shop import ours
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 CLIENTS = 8
 IMPORTED = 500  # lines, before the restart and after it

@@ -19,7 +19,7 @@ import yaml
 
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from serve.app import ray_environment
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -6,7 +6,7 @@ import pytest
 from rl.policies import RidgeConfig, build
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.interface import FloatArray, Query
-from tests.described import ask_coffee, asked, play, untrained
+from tests.support.described import ask_coffee, asked, play, untrained
 
 PLACES = ("beach", "city", "forest", "hills")
 SLOPES = np.array([[0.8, 0.0, -0.3], [-0.8, 0.3, 0.0], [0.0, -0.8, 0.3], [0.3, 0.8, -0.8]])

@@ -13,7 +13,7 @@ from rl.policies.transformer.policy import TransformerPolicy
 from rl.policy.interface import FloatArray, Query
 from rl.simulators import registry
 from rl.simulators.shop.shop import Shop
-from tests.probes import PROBES, Probe
+from tests.support.probes import PROBES, Probe
 
 NETWORK = {"width": 8, "layers": 1}
 SHOP_STEPS, GOOD = 6_000, 9.0

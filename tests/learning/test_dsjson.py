@@ -16,7 +16,7 @@ from rl.encoders.base import Visit
 from rl.online.observe import observe
 from rl.policy.interface import Query
 from rl.simulators.bandits.coffee import preferences
-from tests.described import COFFEES, ENCODER, KINDS, TIMES, USERS, WEATHERS, untrained
+from tests.support.described import COFFEES, ENCODER, KINDS, TIMES, USERS, WEATHERS, untrained
 
 TIME = datetime(2026, 3, 1, tzinfo=UTC)
 N = 3_000

@@ -15,8 +15,8 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.ports import free_port
-from tests.shops import save_policies, small_market
+from tests.support.ports import free_port
+from tests.support.shops import save_policies, small_market
 
 # In a process of its own: Ray must start with HAProxy in the environment. It prints how many replicas run, as Serve's
 # status has it, once in a while.

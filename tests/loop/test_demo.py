@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.modes import open_to_others
-from tests.ports import free_port
+from tests.support.modes import open_to_others
+from tests.support.ports import free_port
 
 
 def demo(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

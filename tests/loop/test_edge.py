@@ -21,8 +21,8 @@ from serve.decisions.service import Service
 from serve.http.edge import Edge
 from serve.http.front import Front
 from serve.keys import KeyRing
-from tests.servers import listening
-from tests.shops import shop_service
+from tests.support.servers import listening
+from tests.support.shops import shop_service
 
 LIMITS = Limits(max_body_bytes=100_000, body_timeout_s=0.5, max_in_flight=64)
 JSON = {"content-type": "application/json"}

@@ -30,8 +30,8 @@ from serve.decisions.service import Service
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.learning.loops import Loops, Plan, PlanSource
-from tests.shops import POLICIES, save_policies, small_market
-from tests.writers import StoreWriter
+from tests.support.shops import POLICIES, save_policies, small_market
+from tests.support.writers import StoreWriter
 
 EXAMPLES = 500
 _STREAM = "/v1/stream"  # its answer does not end

@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve import environment
 from serve.http.front import Front
-from tests.ports import free_port
-from tests.servers import listening
+from tests.support.ports import free_port
+from tests.support.servers import listening
 
 SCRIPT = Path(environment.__file__).parent / "ingress" / "haproxy.sh"
 

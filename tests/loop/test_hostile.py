@@ -29,8 +29,8 @@ from serve.learning.loops import Loops, PlanSource
 from serve.learning.plans import Configured
 from tests.bench.hostility.kinds import KINDS
 from tests.bench.hostility.usual import POLICIES
-from tests.shops import small_market, untrained
-from tests.writers import StoreWriter
+from tests.support.shops import small_market, untrained
+from tests.support.writers import StoreWriter
 
 EACH = 40
 

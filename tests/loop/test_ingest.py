@@ -23,8 +23,8 @@ from data.archive.parquet import Archive, read_events, read_rejects
 from data.errors import DataError
 from data.ingest.run import Summary, ingest, main
 from data.nodes.node import NodeSpec, load_node
-from tests.modes import open_to_others
-from tests.nodes import FAULTS
+from tests.support.modes import open_to_others
+from tests.support.nodes import FAULTS
 
 NODE = load_node("online_retail")
 HEADERS = [column.header for column in NODE.columns]

@@ -12,8 +12,8 @@ import pytest
 from data.log.store import Store
 from data.settings import Settings
 from serve.config import ServiceConfig
-from tests.services import Running, service
-from tests.shops import save_policies, small_market
+from tests.support.services import Running, service
+from tests.support.shops import save_policies, small_market
 
 
 def configuration(home: Path) -> str:

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from tests.loop.test_serve import Server, start, stop, wait_for
-from tests.modes import open_to_others
-from tests.shops import save_policies, small_market
+from tests.support.modes import open_to_others
+from tests.support.shops import save_policies, small_market
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from rl import evaluate, train
 from rl.artefacts.artefact import load
 from serve.api.v1.application import create_api
 from serve.decisions.service import Service
-from tests.shops import served
-from tests.writers import StoreWriter
+from tests.support.shops import served
+from tests.support.writers import StoreWriter
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

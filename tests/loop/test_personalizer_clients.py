@@ -18,7 +18,7 @@ from msrest.authentication import CognitiveServicesCredentials
 from msrest.exceptions import HttpOperationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.personalizers import KEY, Loop, actions, over_http, personalizer_loop
+from tests.support.personalizers import KEY, Loop, actions, over_http, personalizer_loop
 
 
 class Unlucky:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.personalizers import KEY, actions, over_http, personalizer_loop
+from tests.support.personalizers import KEY, actions, over_http, personalizer_loop
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,8 @@ from data.log.store import Store
 from data.settings import Settings
 from serve import keys
 from serve.audit.run import audit
-from tests.ports import free_port
-from tests.shops import save_policies, small_market
+from tests.support.ports import free_port
+from tests.support.shops import save_policies, small_market
 
 # The service runs in a process of its own: its Ray must start with HAProxy in the environment, the suite's does not.
 _SERVER = """

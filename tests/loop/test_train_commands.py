@@ -19,7 +19,7 @@ from rl.artefacts.artefact import load, load_any
 from rl.policies import SlateTransformerConfig, TransformerConfig
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.interface import Query
-from tests.modes import open_to_others
+from tests.support.modes import open_to_others
 
 ROOT = Path(__file__).parents[2]
 SHOP = [
@@ -258,7 +258,7 @@ name = "corridor"
 env_steps = 4000
 envs_per_runner = 16
 [environment]
-name = "tests.own:Corridor"
+name = "tests.support.own:Corridor"
 options = {limit = 30}
 [dqn]
 network = {width = 16, layers = 0}
@@ -288,7 +288,7 @@ def test_an_environment_of_ones_own_is_trained_evaluated_and_exported(
     assert f"later: python -m rl.registry register {folder} --alias challenger" in answer.err
     assert evaluate.main([str(folder), "--episodes", "20", "--no-track"]) == 0
     row = json.loads(capsys.readouterr().out)["corridor"]
-    assert (row["environment"], row["return"]) == ("tests.own:Corridor", pytest.approx(0.8))
+    assert (row["environment"], row["return"]) == ("tests.support.own:Corridor", pytest.approx(0.8))
     assert export.main([str(folder), "--out", str(tmp_path / "out"), "--opset", "20"]) == 0
     assert json.loads(capsys.readouterr().out)["opset"] == 20
     assert export.main([str(folder), "--out", str(tmp_path / "out"), "--opset", "9"]) == 2

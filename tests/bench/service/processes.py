@@ -14,7 +14,7 @@ from typing import IO
 import httpx
 import psutil
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 START_S, STOP_S = 180.0, 30.0
 

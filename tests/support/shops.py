@@ -1,0 +1,84 @@
+"""A small shop with trained artefacts, for the tests of the service."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from data.features.customers import EncoderConfig, fit
+from data.log.store import Store
+from data.nodes.node import NodeSpec
+from data.schema import RewardSpec
+from rl.artefacts.artefact import Artefact, save
+from rl.encoders.base import CustomerEncoder
+from rl.experience.events import generated_events
+from rl.online.fold import Snapshot
+from rl.policies import (
+    LinearThompsonConfig,
+    PolicyConfig,
+    PopularityConfig,
+    RandomConfig,
+    RFMBanditConfig,
+    build,
+)
+from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
+from rl.simulators.market.market import Market
+from serve.config import ServiceConfig
+from serve.decisions.recommender import Recommender
+from serve.decisions.router import Router
+from serve.decisions.served import Served
+from serve.decisions.service import Service
+from tests.support.writers import StoreWriter
+
+DAY = timedelta(days=1)
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+POLICIES: dict[str, PolicyConfig] = {
+    "random": RandomConfig(),
+    "popularity": PopularityConfig(),
+    "rfm_bandit": RFMBanditConfig(),
+    "linear_thompson": LinearThompsonConfig(samples=50),
+}
+
+
+def small_market(seed: int = 0) -> tuple[Market, CustomerEncoder]:
+    """Return a market of 50 customers and 12 items, and an encoder fitted on 400 of its invoices."""
+    rng = np.random.default_rng(seed)
+    market = generate_market(GeneratedMarketConfig(users=50, items=12, kinds=3), rng)
+    return market, CustomerEncoder.of(fit(generated_events(market, 400, rng), EncoderConfig(rank=3)))
+
+
+def untrained(encoder: CustomerEncoder, name: str) -> Artefact:
+    """Return an artefact that has learned nothing yet."""
+    config = POLICIES[name]
+    policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
+    return Artefact(name, config, policy, encoder, RewardSpec(), {}, digest="0" * 8)
+
+
+def recommender(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Recommender:
+    """Return a recommender that has taken over artefacts as they are."""
+    recommender = Recommender(Router(shares))
+    recommender.restore(Snapshot("fold", 0, 0, dict(artefacts)))
+    return recommender
+
+
+def served(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Served:
+    """Return what a replica has that was told of these artefacts."""
+    served = Served({"v1": shares})
+    served.take({("v1", "default"): Snapshot("fold", 0, 0, dict(artefacts))})
+    return served
+
+
+def shop_service(store: Store, *nodes: NodeSpec, home: Path | None = None) -> Service:
+    """Return a service with every policy, of which linear_thompson answers, that takes events of some nodes."""
+    _, encoder = small_market()
+    policies = served({name: untrained(encoder, name) for name in POLICIES}, {"linear_thompson": 1.0})
+    config = ServiceConfig(home=str(home)) if home else None
+    return Service(policies, store, StoreWriter(store), {node.name: (node, None) for node in nodes}, config)
+
+
+def save_policies(home: Path, encoder: CustomerEncoder) -> None:
+    """Save an untrained artefact of every policy where the service looks for them."""
+    for name in POLICIES:
+        save(untrained(encoder, name), home / "policies" / name)

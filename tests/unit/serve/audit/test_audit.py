@@ -1,0 +1,156 @@
+"""Every decision that was served can be made again from the log, and one that was tampered with is found."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from data.log.state_tables import ERASURES
+from data.log.store import Store
+from data.schema import Feedback, RewardSpec, Rules
+from data.settings import Settings
+from rl.artefacts.shelf import keep
+from rl.online.fold import FoldSpec
+from serve.audit.run import (
+    Audit,
+    Calibration,
+    audit,
+    main,
+)
+from serve.decisions.recommender import Ask
+from serve.decisions.served import Served
+from serve.learning.loops import Loops, Plan
+from tests.support.shops import POLICIES, save_policies, small_market
+
+SPEC = RewardSpec(wait_s=0.05)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = Settings(home=tmp_path, store=None, archive=None)
+    save_policies(tmp_path, small_market()[1])
+    return settings
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = Store.open(settings.store_url)
+    yield store
+    store.close()
+
+
+def live(store: Store, settings: Settings, decisions: int, seed: int) -> None:
+    """Serve a loop with all policies and let it learn; the learner is new, as after a restart."""
+    digests = {name: keep(settings.home / "policies" / name, settings).digest for name in POLICIES}
+    plan = Plan(FoldSpec(reward=SPEC, learn_from="all"), digests)
+    loops = Loops(store, settings, [lambda: [plan]], lambda: datetime.now(UTC))
+    served = Served({"v1": dict.fromkeys(POLICIES, 1.0)})
+    rng = np.random.default_rng(seed)
+    for n in range(decisions):
+        served.take(loops.news(served.known()))
+        rules = Rules(boosts={"20003": 0.5}, pins={"20005": 1}) if n % 7 == 0 else None
+        mode = "exploit" if n % 5 == 0 else "explore"
+        ask = Ask(f"{seed}/{n}", datetime.now(UTC), 3, user_id=f"1200{n % 9}", rules=rules, mode=mode)  # type: ignore[arg-type]
+        decision = served.at("v1").decide(ask)
+        report = Feedback(
+            feedback_id=f"{seed}/{n}", decision_id=decision.decision_id, kind="click", item_id=decision.slate[0]
+        )
+        store.insert([decision, report] if rng.random() < 0.6 else [decision])
+        if n % 3 == 0:
+            loops.poll()
+
+
+def found(store: Store, settings: Settings) -> Audit:
+    now = datetime.now(UTC)
+    return audit(store, settings, now - DAY, now + DAY)
+
+
+def test_every_decision_is_made_again_bit_by_bit(store: Store, settings: Settings) -> None:
+    for seed in range(3):  # three lives: the second and third begin with what the log has
+        live(store, settings, 40, seed)
+    report = found(store, settings)
+    assert (report.decisions, report.mismatches) == (120, [])
+    versions = {decision.policy_version for _, decision in store.decisions()}
+    assert len({version.split(".")[1] for version in versions}) == 3
+    assert len(versions) > 30
+
+
+def test_what_was_tampered_with_is_found(store: Store, settings: Settings) -> None:
+    live(store, settings, 30, seed=0)
+    changes = {
+        "0/4": "UPDATE decisions SET propensities = '[0.5,0.5,0.5]' WHERE decision_id = '0/4'",
+        "0/8": "UPDATE decisions SET candidates = '[\"20001\",\"20002\"]' WHERE decision_id = '0/8'",
+        "0/9": "UPDATE decisions SET policy_version = replace(policy_version, '.', '-') WHERE decision_id = '0/9'",
+    }
+    with sqlite3.connect(settings.home / "store.db") as connection:
+        for change in changes.values():
+            connection.execute(change)
+    mismatches = found(store, settings).mismatches
+    assert {line.split(":")[0] for line in mismatches} == set(changes)
+    assert any("propensities is (0.5, 0.5, 0.5) in the log" in line for line in mismatches)
+    assert any("does not know the fold" in line for line in mismatches)
+
+
+def test_feedback_that_was_removed_changes_what_was_learned(store: Store, settings: Settings) -> None:
+    live(store, settings, 30, seed=0)
+    with sqlite3.connect(settings.home / "store.db") as connection:
+        connection.execute("DELETE FROM feedback WHERE seq <= 5")
+    assert found(store, settings).mismatches
+    with store.writing() as writing:  # but if a user was forgotten since, it is said so
+        writing.execute(sa.insert(ERASURES), [{"time": datetime.now(UTC), "rows": 5}])
+    after = found(store, settings)
+    assert (after.mismatches, after.erased > 0) == ([], True)
+
+
+def test_a_policy_that_was_changed_on_disk_is_refused(store: Store, settings: Settings) -> None:
+    live(store, settings, 5, seed=0)
+    kept = next((settings.home / "served").iterdir())
+    (kept / "arrays.safetensors").write_bytes(b"something else")
+    report = found(store, settings)
+    assert len(report.mismatches) == 5
+    assert all("sha256" in line for line in report.mismatches)
+
+
+def test_calibration_by_hand() -> None:
+    calibration = Calibration()
+    for _ in range(10):
+        calibration.add(np.array([0.05, 0.95, 0.0]), chosen=1)
+    calibration.add(np.array([0.05, 0.95, 0.0]), chosen=0)
+    low, high = calibration.rows()
+    assert (low["from"], low["to"], low["candidates"]) == (0.03, 0.1, 11)
+    assert low["probability"] == pytest.approx(0.05)
+    assert low["frequency"] == pytest.approx(1 / 11)
+    assert low["z"] == pytest.approx((1 - 0.55) / np.sqrt(11 * 0.05 * 0.95), abs=0.005)
+    assert high["frequency"] == pytest.approx(10 / 11)
+    assert high["z"] == pytest.approx(-low["z"])
+
+
+def test_a_draw_that_is_not_from_the_distribution_shows() -> None:
+    """A sampler broken on purpose: it takes the likeliest twice as often as it says."""
+    rng = np.random.default_rng(0)
+    honest, broken = Calibration(), Calibration()
+    p = np.array([0.4, 0.35, 0.25])
+    for _ in range(2_000):
+        honest.add(p, int(rng.choice(3, p=p)))
+        broken.add(p, int(rng.choice(3, p=[0.8, 0.1, 0.1])))
+    assert max(abs(row["z"]) for row in honest.rows()) < 4
+    assert max(abs(row["z"]) for row in broken.rows()) > 10
+
+
+def test_the_command(store: Store, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    live(store, settings, 12, seed=0)
+    assert main(["--home", str(settings.home)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["decisions"], report["mismatches"]) == (12, 0)
+    assert Path(report["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert report["mean_candidates"] > 1
+    with sqlite3.connect(settings.home / "store.db") as connection:
+        connection.execute("UPDATE decisions SET scores = '[1,1,1]'")
+    assert main(["--home", str(settings.home)]) == 1
+    assert main(["--home", str(settings.home), "--day", "2001-01-01"]) == 0  # nothing was decided then

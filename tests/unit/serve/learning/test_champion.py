@@ -1,0 +1,167 @@
+"""The served champion is the registry's: swapped when the alias moves, kept when what it names is bad."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.log.store import Store
+from data.schema import Feedback, RewardSpec
+from data.settings import Settings
+from rl.artefacts.artefact import Artefact, ArtefactError, save
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.policies import RandomConfig, TransformerConfig, build
+from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.explorers import EpsilonGreedy
+from rl.policy.interface import CLICK, IGNORED
+from rl.registry import Found, point, register
+from serve.audit.run import audit
+from serve.config import Champion, ServiceConfig
+from serve.decisions.recommender import Ask
+from serve.decisions.served import Served
+from serve.learning.loops import Loops, Plan
+from serve.learning.plans import Configured
+from tests.support.shops import DAY, small_market, untrained
+
+NETWORK = TransformerConfig(network=QNetworkConfig(width=8), explorer=EpsilonGreedy(epsilon=0.2))
+ITEMS = ("red", "green", "blue", "grey")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Settings(home=tmp_path / "home", store=None, archive=None)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = Store.open(settings.store_url)
+    yield store
+    store.close()
+
+
+def transformer(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    encoder = CatalogueEncoder(ITEMS)
+    policy = build(NETWORK, 0, 1, encoder.popularity)
+    with torch.no_grad():
+        for weights in policy.network.parameters():  # type: ignore[attr-defined]
+            weights.normal_(0, 0.3)
+    save(Artefact(f"net{seed}", NETWORK, policy, encoder, RewardSpec(), {}, history=6), folder)
+    return folder
+
+
+def bandit(folder: Path) -> Path:
+    save(untrained(small_market()[1], "linear_thompson"), folder)
+    return folder
+
+
+def loops(settings: Settings, store: Store) -> Loops:
+    config = ServiceConfig(policies={}, champion=Champion(), reward=RewardSpec(wait_s=60))
+    return Loops(store, settings, [Configured(config, settings, store)], lambda: datetime.now(UTC))
+
+
+def spoil(settings: Settings, found: Found) -> None:
+    """Change what the registry holds of a version that was not fetched yet."""
+    for path in (settings.home / "mlartifacts").rglob("policy.json"):
+        if found.name in path.read_text():
+            path.write_text(path.read_text().replace(found.name, "evil"))
+
+
+def test_the_alias_decides_and_what_is_bad_is_refused(settings: Settings, store: Store, tmp_path: Path) -> None:
+    first = register(settings, transformer(tmp_path / "a", 1), "champion")
+    running = loops(settings, store)
+    served = Served({"v1": {"champion": 1.0}})
+    served.take(running.news(served.known()))
+    before = served.at("v1").decide(Ask("d0", datetime.now(UTC), 2, user_id="ann"))
+    assert before.policy_version.startswith(first.digest)
+    assert not running.refresh()
+
+    second = register(settings, bandit(tmp_path / "b"), "champion")
+    assert running.refresh()
+    served.take(running.news(served.known()))
+    after = served.at("v1").decide(Ask("d1", datetime.now(UTC), 2, user_id="ann"))
+    assert after.policy_version.startswith(second.digest)
+    assert not set(after.candidates) & set(ITEMS)
+
+    bad = register(settings, transformer(tmp_path / "c", 2))
+    spoil(settings, bad)
+    point(settings, "champion", bad.version)
+    assert not running.refresh()
+    assert served.at("v1").decide(Ask("d2", datetime.now(UTC), 2)).policy_version.startswith(second.digest)
+    assert not (settings.home / "served" / bad.digest).exists()
+
+    store.insert([before, after])
+    again = loops(settings, store)  # restarted while the champion is bad: the last good one is served
+    news = Served({"v1": {"champion": 1.0}})
+    news.take(again.news({}))
+    assert news.at("v1").digest("champion") == second.digest
+
+    point(settings, "champion", first.version)
+    assert again.refresh()
+
+
+def test_without_any_champion_it_says_what_to_do(settings: Settings, store: Store) -> None:
+    with pytest.raises(ArtefactError, match=r"rl\.registry register FOLDER --alias champion"):
+        loops(settings, store)
+
+
+def test_a_transformer_reads_the_history_that_the_log_has(settings: Settings, store: Store, tmp_path: Path) -> None:
+    register(settings, transformer(tmp_path / "a", 1), "champion")
+    running = loops(settings, store)
+    served = Served({"v1": {"champion": 1.0}})
+    for n in range(40):
+        served.take(running.news(served.known()))
+        decision = served.at("v1").decide(Ask(f"d{n}", datetime.now(UTC), 2, user_id=f"u{n % 3}"))
+        store.insert([decision])
+        running.poll()
+        if n % 2:
+            store.insert([Feedback(feedback_id=f"f{n}", decision_id=decision.decision_id, kind="click")])
+        running.poll()
+    served.take(running.news(served.known()))
+    recommender = served.at("v1")
+    history = recommender._history("u0", recommender._artefacts["champion"])  # its last decision, d39, has a click
+    assert history is not None
+    assert history.shape == (6, 3)
+    shown = [served.at("v1").catalogue("champion").index(item) + 1 for item in store.decision("d39").slate]  # type: ignore[union-attr]
+    assert history[-2:].tolist() == [[shown[0], CLICK, 1], [shown[1], IGNORED, 1]]
+    assert history[:, 2].tolist() == [3, 3, 2, 2, 1, 1]
+
+    cold = served.at("v1").decide(Ask("x", datetime.now(UTC), 2, user_id="nobody", mode="exploit"))
+    scores = {
+        n: served.at("v1").decide(Ask("x", datetime.now(UTC), 2, user_id=n, mode="exploit")).scores
+        for n in ("u0", "u1")
+    }
+    assert len({cold.scores, *scores.values()}) == 3  # what a user did changes what he is shown
+    now = datetime.now(UTC)
+    found = audit(store, settings, now - DAY, now + DAY)
+    assert (found.decisions, found.mismatches) == (40, [])
+
+
+def test_random_policies_need_no_training(settings: Settings, store: Store, tmp_path: Path) -> None:
+    encoder = CatalogueEncoder(ITEMS)
+    policy = build(RandomConfig(), 0, 1, encoder.popularity)
+    save(Artefact("random", RandomConfig(), policy, encoder, RewardSpec(), {}), tmp_path / "random")
+    register(settings, tmp_path / "random", "champion")
+    served = Served({"v1": {"champion": 1.0}})
+    served.take(loops(settings, store).news({}))
+    assert served.at("v1").decide(Ask("d", datetime.now(UTC), 1)).propensities == (0.25,)
+
+
+def test_a_source_that_fails_does_not_stop_the_others(settings: Settings, store: Store, tmp_path: Path) -> None:
+    first = register(settings, transformer(tmp_path / "a", 1), "champion")
+    config = ServiceConfig(policies={}, champion=Champion(), reward=RewardSpec(wait_s=60))
+    broken = False
+
+    def other() -> list[Plan]:
+        if broken:
+            raise ArtefactError("something else")
+        return []
+
+    running = Loops(store, settings, [other, Configured(config, settings, store)], lambda: datetime.now(UTC))
+    broken = True
+    second = register(settings, bandit(tmp_path / "b"), "champion")
+    assert running.refresh()
+    assert [loop.plan.policies["champion"] for loop in running.current.values()] == [second.digest] != [first.digest]
