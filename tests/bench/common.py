@@ -5,16 +5,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data.settings import Settings
+from tests.bench.table import digest, read_rows
 
 
 def finish(bench: str, figures: Mapping[str, float], peers: Mapping[str, float], seeds: int) -> None:
-    """Print the figures as one JSON object and keep it as `bench/NAME.json` in the home."""
+    """Print the figures as one JSON object and keep it as `bench/NAME.json` in the home.
+
+    `code` is a digest of the code that the bench measures, by which `tests.bench.table` sees that it has changed.
+    """
     machine = {"cores": os.cpu_count(), "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
     result = {
         "bench": bench,
@@ -22,6 +27,8 @@ def finish(bench: str, figures: Mapping[str, float], peers: Mapping[str, float],
         "peers": peers,
         "seeds": seeds,
         "commit": commit(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "code": digest(read_rows().code[bench]),
         "machine": machine,
     }
     (folder() / f"{bench}.json").write_text(json.dumps(result) + "\n")

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 PRODUCTS, HOUSEHOLDS = 12, 40
 # Of a grocer, as the README declares it: what was paid for a line, and not a price.
-README = (Path(__file__).parents[2] / "README.md").read_text()
-JOURNEY = re.search(r"### Your own data.*?```toml\n(.*?)```", README, re.DOTALL)[1]  # type: ignore[index]
+README = (Path(__file__).parents[2] / "data" / "README.md").read_text()
+JOURNEY = re.search(r"## Bring your own data.*?```toml\n(.*?)```", README, re.DOTALL)[1]  # type: ignore[index]
 # Of a radio: who played what when, and nothing else.
 PLAYS = """
 name = "plays"

@@ -11,6 +11,9 @@ from serve.http import answers as errors
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SERVICE = (ROOT / "serve/README.md").read_text()
+PAGES = "".join(
+    (ROOT / page).read_text() for page in ("serve/OPERATING.md", "serve/AZURE.md", "data/README.md", "rl/README.md")
+)
 
 
 def layout() -> set[str]:
@@ -22,7 +25,7 @@ def layout() -> set[str]:
         name = line.split()[0]
         if not line.startswith(" "):
             floor = name
-        else:
+        elif line.startswith("  ") and floor in ("data/", "rl/", "serve/") and line[2] != " ":
             named.add(floor + name.rstrip("/"))
     return named
 
@@ -37,7 +40,7 @@ def test_the_layout_names_every_room_and_no_other() -> None:
     assert layout() == rooms
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([a-z_.]+)", README + SERVICE))))
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([a-z_.]+)", README + SERVICE + PAGES))))
 def test_every_command_exists(module: str) -> None:
     if module.endswith("."):  # tests.bench.NAME
         assert module == "tests.bench."
@@ -47,8 +50,12 @@ def test_every_command_exists(module: str) -> None:
         assert callable(found.main)
 
 
+def test_the_first_page_can_be_read_in_one_sitting() -> None:
+    assert len(README.splitlines()) <= 250
+
+
 def test_every_named_file_exists() -> None:
-    named = re.findall(r"(?:rl/experiments|data/nodes|serve)/[a-z_]+\.(?:toml|yaml|py|cfg)", README + SERVICE)
+    named = re.findall(r"(?:rl/experiments|data/nodes|serve)/[a-z_]+\.(?:toml|yaml|py|cfg)", README + SERVICE + PAGES)
     assert named
     for path in named:
         assert (ROOT / path).is_file(), path

@@ -1,4 +1,4 @@
-"""Files as shops and public data sets have them: each row of the README's table of formats, declared and read."""
+"""Files as shops and public data sets have them: the table of formats in data/README.md, row by row."""
 
 import re
 from datetime import UTC, datetime
@@ -184,7 +184,9 @@ def test_a_declared_format_is_read(name: str, tmp_path: Path) -> None:
 
 
 def test_the_readme_lists_the_formats() -> None:
-    table = re.search(r"\| file \| of \|.*?\n\n", (Path(__file__).parents[4] / "README.md").read_text(), re.DOTALL)
+    table = re.search(
+        r"\| file \| of \|.*?\n\n", (Path(__file__).parents[4] / "data" / "README.md").read_text(), re.DOTALL
+    )
     assert table is not None
     assert re.findall(r"^\| `(.*?)` \|", table[0], re.MULTILINE) == list(FORMATS)
 

@@ -1,0 +1,118 @@
+"""The README's table of results, from kept results: `python -m tests.bench.table [keep NAME ...]`.
+
+`keep` takes the newest results of benches out of the home (`bench/NAME.json`) into `tests/bench/results`. Then the table
+is written into the README: a row for each of `rows.toml`, with the commit and the date of its measurement. A row whose
+code has changed since says so.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).with_name("results")
+HEAD = "| what | ours | beside it | bench | measured |\n|---|---|---|---|---|"
+_BLOCK = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
+OLDER = ", older than its code"
+
+
+class Row(BaseModel):
+    """One figure. `ours` and `beside` are formats, filled with the figures and peers of its bench."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bench: str
+    what: str
+    ours: str
+    beside: str = ""
+
+
+class Rows(BaseModel):
+    """`rows.toml`: what is shown, and which code each bench measures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: Mapping[str, tuple[str, ...]]
+    """Folders and files by bench, from the root."""
+    rows: tuple[Row, ...]
+
+
+def read_rows() -> Rows:
+    """Return what the table shows."""
+    return Rows.model_validate(tomllib.loads((RESULTS / "rows.toml").read_text()))
+
+
+def digest(paths: Iterable[str], root: Path = ROOT) -> str:
+    """Return 12 hexadecimal digits over the Python and TOML files at or below some paths.
+
+    Raises:
+        FileNotFoundError: a path is none of the checkout.
+    """
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        if not (root / path).exists():
+            raise FileNotFoundError(f"rows.toml names {path}, which is not in the checkout")
+        files = [root / path] if (root / path).is_file() else (root / path).rglob("*")
+        for file in sorted(file for file in files if file.suffix in (".py", ".toml")):
+            found.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest()[:12]
+
+
+def table(rows: Rows, results: Mapping[str, Mapping[str, Any]], root: Path = ROOT) -> str:
+    """Return the table in Markdown.
+
+    Raises:
+        KeyError: a bench has no kept result, or that has no such figure.
+    """
+    lines = [HEAD]
+    for row in rows.rows:
+        result = results[row.bench]
+        values = {**result["peers"], **result["figures"]}
+        older = "" if result["code"] == digest(rows.code[row.bench], root) else OLDER
+        seeds = f", {result['seeds']} seeds" if result["seeds"] > 1 else ""
+        measured = f"{result['date']}, {result['commit']}{seeds}{older}"
+        cells = (
+            row.what.format_map(values),
+            row.ours.format_map(values),
+            row.beside.format_map(values),
+            f"`{row.bench}`",
+            measured,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """Return the kept results by bench."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def insert(readme: str, written: str) -> str:
+    """Return the README with a table in place of the one that it has."""
+    return _BLOCK.sub(lambda _: written, readme)
+
+
+def main() -> None:
+    """Keep results, and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.table", description=__doc__)
+    parser.add_argument("keep", nargs="*", metavar="keep NAME", help="results to keep first")
+    names = parser.parse_args().keep
+    if names and names[0] != "keep":
+        parser.error("say `keep` before the names of benches")
+    for name in names[1:]:
+        from tests.bench.common import folder  # it loads matplotlib
+
+        (RESULTS / f"{name}.json").write_bytes((folder() / f"{name}.json").read_bytes())
+    readme = ROOT / "README.md"
+    readme.write_text(insert(readme.read_text(), table(read_rows(), read_results())))
+
+
+if __name__ == "__main__":
+    main()
