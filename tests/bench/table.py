@@ -1,8 +1,8 @@
 """The README's table of results, from kept results: `python -m tests.bench.table [keep NAME ...]`.
 
-`keep` takes the newest results of benches out of the home (`bench/NAME.json`) into `tests/bench/results`. Then the table
-is written into the README: a row for each of `rows.toml`, with the commit and the date of its measurement. A row whose
-code has changed since says so.
+`keep` takes the newest results of benches out of the home (`bench/NAME.json`) into `tests/bench/results`. Then the
+table is written into the README: a row for each of `rows.toml`, with the commit and the date of its measurement. A row
+whose code has changed since says so.
 """
 
 import argparse
