@@ -1,7 +1,8 @@
 """Fixtures shared by all tests."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,14 @@ def ray_local() -> Iterator[None]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A new log by the clock of the machine."""
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}")
+def clock() -> Callable[[], datetime]:
+    """The machine's; tests that set the time have a fixture of this name."""
+    return lambda: datetime.now(UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Callable[[], datetime]) -> Iterator[Store]:
+    """A new log by the test's clock."""
+    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)
     yield store
     store.close()

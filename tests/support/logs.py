@@ -2,7 +2,6 @@
 
 import sqlite3
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,10 @@ from data.schema import (
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import DescribedEncoder
 from rl.policies import DescribedConfig, build
-from tests.support.shops import NOON
+from tests.support.clocks import Clock
 
 ITEMS = ("20000", "20001", "20002", "20003", "20004")
 """Those of `tests.support.shops.small_market`, some of them."""
-
-
-@dataclass
-class Clock:
-    """True time, and by how much the clock is off."""
-
-    now: datetime = field(default=NOON)
-    off: timedelta = timedelta()
-
-    def __call__(self) -> datetime:
-        return self.now + self.off
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A small shop with trained artefacts, for the tests of the service."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,6 @@ from serve.decisions.service import Service
 from tests.support.writers import StoreWriter
 
 DAY = timedelta(days=1)
-NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 POLICIES: dict[str, PolicyConfig] = {
     "random": RandomConfig(),

@@ -37,6 +37,7 @@ from data.schema import (
     Slot,
     Version,
 )
+from tests.support.clocks import Clock
 
 TIME = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEC = default_spec("personalizer")
@@ -46,24 +47,9 @@ FEATURES = Features(
 )
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.time = TIME
-
-    def __call__(self) -> datetime:
-        return self.time
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'from.db'}", clock)
-    yield opened
-    opened.close()
+    return Clock(TIME)
 
 
 @pytest.fixture
@@ -118,11 +104,11 @@ def filled(store: Store, clock: Clock) -> None:
             decision(5, deferred=True),
         ]
     )
-    clock.time = TIME + timedelta(seconds=60)
+    clock.now = TIME + timedelta(seconds=60)
     store.insert([reward(0, 1.0), reward(0, 0.5), reward(2, -0.25), reward(3, 0.125, item_id="foot")])
-    clock.time = TIME + timedelta(seconds=900)
+    clock.now = TIME + timedelta(seconds=900)
     store.insert([reward(1, 1.0)])
-    clock.time = TIME + timedelta(days=2)
+    clock.now = TIME + timedelta(days=2)
 
 
 def read(row: dict[str, Any], **more: Any) -> tuple[Decision, list[Feedback]]:

@@ -1,8 +1,6 @@
 """Items in the store and a replica's copy of them: batches, revisions, expiry, and what nobody has told of."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,29 +17,14 @@ from data.log.items import (
     upsert,
 )
 from data.log.store import Store
-from tests.support.shops import NOON
+from tests.support.clocks import NOON, Clock
 
 HOUR = timedelta(hours=1)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> Any:
-        return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path}/store.db", clock)
-    yield store
-    store.close()
 
 
 def put(store: Store, *ids: str, **fields: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 import multiprocessing
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,30 +19,14 @@ from data.schema import (
     Feedback,
     Reject,
 )
+from tests.support.clocks import Clock
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
 
 
-class Clock:
-    """A server clock that shows what the test sets."""
-
-    def __init__(self) -> None:
-        self.now = T0
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path}/log/store.db", clock)
-    yield store
-    store.close()
+    return Clock(T0)
 
 
 def decision(decision_id: str, **fields: object) -> Decision:
@@ -260,7 +244,7 @@ def test_a_commit_is_synced_to_disk(store: Store, tmp_path: Path) -> None:
 def test_a_log_is_still_there_after_it_is_opened_again(store: Store, tmp_path: Path) -> None:
     store.insert([decision("d")])
     store.close()
-    again = Store.open(f"sqlite:///{tmp_path}/log/store.db")
+    again = Store.open(f"sqlite:///{tmp_path}/store.db")
     assert again.insert([decision("e")])[0].seq == 2
     assert again.decisions() == [(1, decision("d")), (2, decision("e"))]
     again.close()

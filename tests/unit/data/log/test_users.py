@@ -1,7 +1,6 @@
 """What is kept of a user and how he is forgotten: the rows that are his, no others, and no byte of them left."""
 
 import random
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,31 +32,16 @@ from data.schema import (
     Feedback,
     Reject,
 )
-from tests.support.shops import NOON
+from tests.support.clocks import NOON, Clock
 
 HOUR = timedelta(hours=1)
 HIM = "user-to-forget-4711"
 NODE = load_node("online_retail")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> Any:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path}/store.db", clock)
-    yield store
-    store.close()
 
 
 def decision(decision_id: str, user_id: str | None = HIM, slate: str = "ab", **fields: Any) -> Decision:

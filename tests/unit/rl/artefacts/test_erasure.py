@@ -12,7 +12,8 @@ from rl.artefacts.artefact import load, save
 from rl.artefacts.erasure import erase_from_home, without_customer
 from rl.artefacts.shelf import keep, load_kept
 from rl.encoders.base import CustomerEncoder, Visit
-from tests.support.shops import NOON, POLICIES, save_policies, small_market, untrained
+from tests.support.clocks import NOON
+from tests.support.shops import POLICIES, save_policies, small_market, untrained
 
 ENCODER = small_market()[1]
 HIM, HER = ENCODER.users[3], ENCODER.users[4]

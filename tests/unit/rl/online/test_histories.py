@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,10 @@ from rl.simulators.batched import BatchedEnv
 from rl.simulators.shop.plus import ShopPlus
 from rl.simulators.shop.shop import STEPS, Shop
 from rl.training.run.environments import seen
+from tests.support.clocks import NOON
 
 CONFIG = TransformerConfig(network=QNetworkConfig(width=16))
 ABC = CatalogueEncoder(("a", "b", "c"))
-NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 def entries(histories: Histories, user: str | None = "ann", encoder: VisitEncoder = ABC) -> list[list[int]]:

@@ -1,8 +1,8 @@
 """The online learner learns from a growing log what a batch run learns from the finished one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +27,12 @@ from rl.online.observe import observe
 from rl.policies import build
 from serve.decisions.recommender import Ask, Recommender
 from serve.decisions.router import Router
-from tests.support.shops import NOON, POLICIES, small_market, untrained
+from tests.support.clocks import NOON, Clock
+from tests.support.shops import POLICIES, small_market, untrained
 from tests.support.shops import recommender as make
 
 SPEC = RewardSpec(wait_s=60.0, default=-0.1, aggregation="max")
 LEARNING = ("linear_thompson", "rfm_bandit")
-
-
-@dataclass
-class Clock:
-    """A clock that only moves when told to."""
-
-    now: datetime = field(default=NOON)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @dataclass

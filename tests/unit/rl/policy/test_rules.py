@@ -35,7 +35,8 @@ from rl.policy.interface import (
     Query,
 )
 from rl.policy.rules import rules_constraint
-from tests.support.shops import NOON, POLICIES, small_market, untrained
+from tests.support.clocks import NOON
+from tests.support.shops import POLICIES, small_market, untrained
 
 Exploration = Uniform | EpsilonGreedy | Softmax | SquareCB | Votes
 Slate = tuple[str, ...]

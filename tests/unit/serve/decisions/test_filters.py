@@ -26,7 +26,8 @@ from serve.decisions.filters import (
     since,
 )
 from serve.decisions.recommender import Ask
-from tests.support.shops import NOON, recommender, small_market, untrained
+from tests.support.clocks import NOON
+from tests.support.shops import recommender, small_market, untrained
 
 HOUR = timedelta(hours=1)
 KNOWN = tuple("abcdef")

@@ -11,7 +11,8 @@ from rl.encoders.base import CustomerEncoder
 from rl.policy.interface import PolicyError
 from serve.decisions.recommender import Ask, Recommender
 from serve.decisions.router import Router, generator, unit_interval
-from tests.support.shops import NOON, POLICIES, small_market, untrained
+from tests.support.clocks import NOON
+from tests.support.shops import POLICIES, small_market, untrained
 from tests.support.shops import recommender as make
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,27 +24,14 @@ from serve.keys import (
     revoke,
     rotate,
 )
+from tests.support.clocks import Clock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Clock:
-    now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)
-    yield store
-    store.close()
+    return Clock(NOW)
 
 
 def test_a_key_lets_in_whoever_has_it_under_each_header(store: Store, clock: Clock) -> None:

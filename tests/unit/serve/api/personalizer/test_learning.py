@@ -5,8 +5,8 @@ import json
 import pickle
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from data.schema import Decision
 from data.settings import Settings
 from serve.audit.run import Audit, audit
 from serve.decisions.served import Served, owned
+from tests.support.clocks import Clock
 from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "?api-version=2022-09-01-preview"
@@ -31,7 +32,7 @@ class Shop:
 
     loop: Loop
     client: TestClient
-    clock: "Clock"
+    clock: Clock
     events: int = 0
 
     def rank(self, *ids: str, context: str = "x", **more: Any) -> Decision:
@@ -41,7 +42,7 @@ class Shop:
         path = f"/personalizer/multislot/rank{LATEST}" if "slots" in more else f"/personalizer/rank{LATEST}"
         response = self.client.post(path, json=body)
         assert response.status_code == 201, response.text
-        self.clock.tick()
+        self.clock.advance(0.001)
         decision = self.loop.store.decision(f"personalizer:{event}")
         assert decision is not None
         return decision
@@ -49,12 +50,12 @@ class Shop:
     def reward(self, decision: Decision, value: float) -> None:
         path = f"/personalizer/events/{decision.decision_id.removeprefix('personalizer:')}/reward{LATEST}"
         assert self.client.post(path, json={"value": value}).status_code == 204
-        self.clock.tick()
+        self.clock.advance(0.001)
 
     def configure(self, **change: Any) -> None:
         response = self.client.put(SERVICE, json={**self.client.get(SERVICE).json(), **change})
         assert response.status_code == 200, response.text
-        self.clock.tick()
+        self.clock.advance(0.001)
 
     def expected(self, action: str, context: str = "x") -> float:
         """Return what the policy expects of an action, once all is learned; asked without being logged."""
@@ -69,19 +70,8 @@ class Shop:
 
     def begin_with(self, blob: bytes) -> Any:
         response = self.client.put(MODEL, content=blob, headers={"content-type": "application/octet-stream"})
-        self.clock.tick()
+        self.clock.advance(0.001)
         return response
-
-
-@dataclass
-class Clock:
-    now: datetime = field(default_factory=lambda: datetime(2026, 1, 5, 12, tzinfo=UTC))
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def tick(self, seconds: float = 0.001) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture
@@ -158,13 +148,13 @@ def test_without_a_reward_the_default_counts_when_the_window_has_closed(shop: Sh
     shop.configure(defaultReward=-1)
     shop.rank("a")
     assert shop.expected("a") == 0
-    shop.clock.tick(601)
+    shop.clock.advance(601)
     assert shop.expected("a") < -0.1
 
 
 def test_a_late_reward_does_not_count(shop: Shop) -> None:
     decision = shop.rank("a")
-    shop.clock.tick(601)
+    shop.clock.advance(601)
     shop.reward(decision, 1)
     assert shop.expected("a") == 0
 
@@ -233,7 +223,7 @@ def test_metrics_of_the_apprentice_mode(shop: Shop) -> None:
         shop.reward(shop.rank("a", "b"), value)
     shop.rank("a", "b")
     assert "latestApprenticeModeMetrics" not in shop.client.get(SERVICE).json()  # no window has closed
-    shop.clock.tick(700)
+    shop.clock.advance(700)
     shop.reward(shop.rank("a", "b"), 1)
     metrics = shop.client.get(SERVICE).json()["latestApprenticeModeMetrics"]
     assert (metrics["numberOfEvents"], metrics["sumOfRewards"]) == (3, 1.5)
@@ -265,7 +255,7 @@ def test_a_model_is_forgotten_and_begins_anew(shop: Shop) -> None:
     properties = f"/personalizer/model/properties{LATEST}"
     created = shop.client.get(properties).json()["creationTime"]
     assert shop.client.delete(MODEL).status_code == 204
-    shop.clock.tick()
+    shop.clock.advance(0.001)
     assert shop.expected("a") == 0
     again = shop.client.get(properties).json()["creationTime"]
     assert datetime.fromisoformat(again) > datetime.fromisoformat(created)
@@ -326,7 +316,7 @@ def test_the_log_is_deleted_and_the_model_keeps_what_it_has_learned(shop: Shop) 
     assert [datetime.fromisoformat(dates[name]) for name in ("from", "to")] == [first.time, last.time]
     before = shop.expected("a")
     assert shop.client.delete(LOGS).status_code == 204
-    shop.clock.tick()
+    shop.clock.advance(0.001)
     counts = shop.loop.store.counts()
     assert (counts["decisions"], counts["feedback"]) == (0, 0)
     assert shop.client.get(properties).status_code == 404
@@ -362,7 +352,7 @@ def test_an_audit_makes_every_decision_again(shop: Shop, tmp_path: Path) -> None
     found = audited()
     assert (found.decisions, found.mismatches) == (48, [])
     assert shop.client.delete(LOGS).status_code == 204
-    shop.clock.tick()
+    shop.clock.advance(0.001)
     shop.loop.learn()
     some()
     found = audited()
@@ -374,7 +364,7 @@ def test_model_properties_say_when_it_last_learned(shop: Shop) -> None:
     begun = shop.clock.now
     assert shop.client.get(path).json() == dict.fromkeys(("creationTime", "lastModifiedTime"), _written(begun))
     decision = shop.rank("a")
-    shop.clock.tick(5)
+    shop.clock.advance(5)
     rewarded = shop.clock.now
     shop.reward(decision, 1)
     shop.loop.learn()
