@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from data.archive.parquet import Archive, Kind, sync
+from data.archive.parquet import KINDS, Archive, Kind, sync, write_part
 from data.errors import DataError
-from data.ingest.staging import KINDS, write_part
 from data.log.scrub import scrub
 from data.log.state_tables import ERASURES, USERS
 from data.log.store import Store

@@ -20,14 +20,16 @@ from typing import Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
 from data.errors import DataError
-from data.ingest.clean import events_schema, rejects_schema
+from data.nodes.columns import events_schema, rejects_schema
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
 
 Kind: TypeAlias = Literal["events", "rejects"]
+KINDS: tuple[Kind, Kind] = ("events", "rejects")
 PART = re.compile(r"p([01]*)-[0-9a-z]+\.parquet")
 NODE_ID = pa.schema([("node_id", pa.string())])
 
@@ -162,6 +164,31 @@ def read_events(archive_uri: str, node: NodeSpec) -> pads.Dataset:
 def read_rejects(archive_uri: str, node: NodeSpec) -> pads.Dataset:
     """Return a node's rejects as a dataset: the columns of `rejects_schema` and `node_id`, in no particular order."""
     return Archive.at(archive_uri).dataset("rejects", node)
+
+
+def write_part(table: pa.Table, path: str, identity: str, archive: Archive) -> None:
+    """Write rows as a file of the archive; `identity` is their column of ids."""
+    leaves = [
+        leaf
+        for field in table.schema
+        for leaf in (
+            [f"{field.name}.{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [field.name]
+        )
+        if leaf != identity  # ids neither repeat nor compress
+    ]
+    # A partition has rows of all users and items: bounds of text would never rule a file out.
+    bounded = [field.name for field in table.schema if pa.types.is_primitive(field.type)]
+    with archive.filesystem.open_output_stream(path) as stream:
+        pq.write_table(
+            table,
+            stream,
+            compression=dict.fromkeys(leaves, "snappy"),
+            use_dictionary=leaves,
+            write_statistics=bounded,
+            store_schema=False,  # text is text to readers, dictionary or not
+        )
+    if archive.is_local:
+        sync(path)
 
 
 def sync(path: str) -> None:

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.nodes.columns import events_schema, rejects_schema
 from data.nodes.convert import (
-    ARROW,
     TEXT,
     convert,
     encoded,
@@ -17,14 +17,12 @@ from data.nodes.convert import (
 from data.nodes.digest import digest_rows, hexadecimal
 from data.nodes.node import (
     IDENTIFIERS,
-    STORED_AS,
     Column,
     Fill,
     NodeSpec,
     Rule,
 )
 from data.nodes.scaler import Scaler
-from data.nodes.times import TIMESTAMP
 
 MALFORMED = "malformed row"
 RECORD = "record."
@@ -104,35 +102,6 @@ def clean(
         dropped={check.column.name: number for check, number in tallies if check.drops and check.column},
         rejected={check.rule: number for check, number in tallies if not check.drops},
     )
-
-
-def events_schema(node: NodeSpec) -> pa.Schema:
-    """Return the schema of a node's events: the roles' columns, its other columns, the scaled ones.
-
-    user_id, item_id, time and outcome are always there, all null where no column has the role.
-    """
-    fields = {"event_id": pa.string(), "user_id": pa.string(), "item_id": pa.string()}
-    fields |= {"time": TIMESTAMP, "outcome": pa.float64()}
-    if node.with_role("session"):
-        fields["session"] = pa.string()
-    fields |= {
-        c.stored: pa.string() if c.type == "string" else ARROW[c.type] for c in node.columns if c.role not in STORED_AS
-    }
-    fields |= {f"{column.stored}_scaled": pa.float64() for column in node.scaled}
-    if node.scaled:
-        fields["scaler_version"] = pa.int32()
-    return pa.schema(list(fields.items()))
-
-
-def rejects_schema(node: NodeSpec) -> pa.Schema:
-    """Return the schema of a node's rejects; `record` is the row as it was read, by header."""
-    record = pa.struct([(column.header, pa.string()) for column in node.columns])
-    return pa.schema(
-        [
-            ("reject_id", pa.string()), ("source", pa.string()), ("row", pa.int64()), ("rule", pa.string()),
-            ("column", pa.string()), ("value", pa.string()), ("record", record),
-        ]
-    )  # fmt: skip
 
 
 def finish_events(events: pa.Table, node: NodeSpec, scaler: Scaler | None, encoded_text: bool = False) -> pa.Table:

@@ -19,12 +19,11 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileSystem
 from pydantic import BaseModel, ConfigDict
 
-from data.archive.parquet import Archive, sync
+from data.archive.parquet import KINDS, Archive, sync
 from data.errors import DataError
 from data.ingest.files import InputFile, find_files
 from data.ingest.reading import Piece, divide, task_rows
 from data.ingest.staging import (
-    KINDS,
     Job,
     bits_for,
     merge_partitions,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.archive.parquet import Archive, Kind, sync
+from data.archive.parquet import KINDS, Archive, Kind, write_part
 from data.ingest.clean import clean, finish_events, finish_rejects
 from data.ingest.reading import Block, Piece, read_piece
 from data.nodes.digest import raw_bytes
@@ -28,7 +28,6 @@ PARTITION_ROWS = 1_000_000
 MOST_BITS = 12
 """At most this many bits of a digest tell its partition: 4,096 partitions."""
 Finish: TypeAlias = Callable[[pa.Table], pa.Table]
-KINDS: tuple[Kind, Kind] = ("events", "rejects")
 
 
 @dataclass(frozen=True)
@@ -174,31 +173,6 @@ def _merge(
     if report["path"]:
         write_part(table, report["path"], identity, job.archive)
     return report
-
-
-def write_part(table: pa.Table, path: str, identity: str, archive: Archive) -> None:
-    """Write rows as a file of the archive; `identity` is their column of ids."""
-    leaves = [
-        leaf
-        for field in table.schema
-        for leaf in (
-            [f"{field.name}.{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [field.name]
-        )
-        if leaf != identity  # ids neither repeat nor compress
-    ]
-    # A partition has rows of all users and items: bounds of text would never rule a file out.
-    bounded = [field.name for field in table.schema if pa.types.is_primitive(field.type)]
-    with archive.filesystem.open_output_stream(path) as stream:
-        pq.write_table(
-            table,
-            stream,
-            compression=dict.fromkeys(leaves, "snappy"),
-            use_dictionary=leaves,
-            write_statistics=bounded,
-            store_schema=False,  # text is text to readers, dictionary or not
-        )
-    if archive.is_local:
-        sync(path)
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:

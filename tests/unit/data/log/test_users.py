@@ -11,10 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from data.archive.erasure import erase_from_archive, erase_from_store
-from data.archive.parquet import Archive, read_events, read_rejects
+from data.archive.parquet import Archive, read_events, read_rejects, write_part
 from data.errors import DataError
 from data.ingest.clean import clean, finish_events, finish_rejects
-from data.ingest.staging import write_part
 from data.log.database import StoreUnavailable
 from data.log.state_tables import ERASURES
 from data.log.store import Store

@@ -6,11 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data.archive.parquet import Archive
+from data.archive.parquet import Archive, write_part
 from data.errors import DataError
 from data.features.purchases import purchase_lines
-from data.ingest.clean import events_schema
-from data.ingest.staging import write_part
+from data.nodes.columns import events_schema
 from data.nodes.node import NodeSpec, load_node
 from data.settings import Settings
 from rl.experience.events import purchase_events
