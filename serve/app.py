@@ -25,7 +25,7 @@ from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.nodes.node import load_nodes
 from data.private import keep_private
-from rl.online.fold import FoldState
+from rl.online.fold import FoldState, Known, News
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
@@ -39,12 +39,7 @@ from serve.http import access_log as logs
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.keys import KeyRing
-from serve.learning.loops import (
-    Known,
-    Loops,
-    News,
-    PlanSource,
-)
+from serve.learning.loops import Loops, PlanSource
 from serve.learning.plans import Configured
 
 _POLL_S = 0.1

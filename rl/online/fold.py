@@ -1,6 +1,6 @@
 """What a fold over the log is, and what of it is published. Light: no Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -52,6 +52,14 @@ class Snapshot:
     artefacts: dict[str, Artefact]
     histories: Histories | None = None
     """Of the users; None where no policy reads them."""
+
+
+Place: TypeAlias = tuple[str, str]
+"""A loop and an objective."""
+Known: TypeAlias = Mapping[Place, tuple[str, int]]
+"""The fold and the step that a follower has of each."""
+News: TypeAlias = dict[Place, Snapshot | list[Update]]
+"""What a follower does not have yet."""
 
 
 class FoldState(BaseModel):

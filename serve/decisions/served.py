@@ -6,12 +6,11 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from rl.online.fold import FoldState, Snapshot, Update
+from rl.online.fold import FoldState, News, Place, Snapshot, Update
 from rl.policy.interface import PolicyError
 from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router
 from serve.http.answers import Refused
-from serve.learning.loops import News, Place
 
 log = logging.getLogger("ray.serve")
 

@@ -27,25 +27,13 @@ from data.log.unreadable import reason_of
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, ArtefactError
 from rl.artefacts.shelf import load_kept
-from rl.online.fold import (
-    FoldSpec,
-    FoldState,
-    Snapshot,
-    Update,
-)
+from rl.online.fold import FoldSpec, FoldState, Known, News, Place, Snapshot, Update
 from rl.online.learner import OnlineLearner
 
 _HISTORY = 200
 """Updates kept for followers; one that has missed more takes a snapshot."""
 _AGAIN_S = 60.0
 """After this a fold that has failed again is begun anew, and then after twice as long."""
-
-Place: TypeAlias = tuple[str, str]
-"""A loop and an objective."""
-Known: TypeAlias = Mapping[Place, tuple[str, int]]
-"""The fold and the step that a follower has of each."""
-News: TypeAlias = dict[Place, Snapshot | list[Update]]
-"""What a follower does not have yet."""
 
 log = logging.getLogger("ray.serve")
 
