@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from data.attribution import attribute
+from data.command import DONE, argument_parser, command
 from data.errors import DataError
 from data.formats.compressed import lines_of
 from data.formats.dsjson.foreign import REWARD, Repeats
 from data.formats.dsjson.lines import from_line, to_line
-from data.log.database import StoreError
 from data.log.store import Store
 from data.log.unreadable import Fault, reason_of, say
 from data.private import keep_private
@@ -165,32 +165,37 @@ def _put(
             _reject(number, f"the log has another {what} of this id, which stays as it is", counts, rejected)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 where the log or a file cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m data.dsjson", description="Exchange decisions with Vowpal Wabbit.")
+@command("data.dsjson")
+def main(arguments: Sequence[str]) -> int:
+    """Run the command: counts as JSON on standard output, or on standard error where the lines go there."""
+    options = _parse(arguments)
+    keep_private(Settings().home)
+    store = Store.open(options.store)
+    try:
+        counts = _export(store, options) if options.command == "export" else _import(store, options)
+    except OSError as error:
+        raise DataError(str(error)) from error
+    finally:
+        store.close()
+    print(to_json(counts).decode(), file=sys.stderr if str(options.path) == "-" else sys.stdout)
+    return DONE
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argument_parser("data.dsjson", "Exchange decisions with Vowpal Wabbit.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("export", "write the log as DSJSON"), ("import", "read DSJSON into the log")):
-        command = commands.add_parser(name, help=what)
-        command.add_argument("path", type=Path, help="file of DSJSON lines; - is standard input or output")
-        command.add_argument("--store", default=Settings().store_url, help="the log; default: %(default)s")
-        command.add_argument("--loop", default=PERSONALIZER, help="which learning loop; default: %(default)s")
+        subparser = commands.add_parser(name, help=what)
+        subparser.add_argument("path", type=Path, help="file of DSJSON lines; - is standard input or output")
+        subparser.add_argument("--store", default=Settings().store_url, help="the log; default: %(default)s")
+        subparser.add_argument("--loop", default=PERSONALIZER, help="which learning loop; default: %(default)s")
         if name == "export":
-            command.add_argument("--reward", type=Path, help="JSON file of a reward specification; default: the loop's")
+            subparser.add_argument(
+                "--reward", type=Path, help="JSON file of a reward specification; default: the loop's"
+            )
         else:
-            command.add_argument("--time", type=_time, help="when it was, of lines that do not say so; ISO 8601, UTC")
-    options = parser.parse_args(arguments)
-    keep_private(Settings().home)
-    try:
-        store = Store.open(options.store)
-        try:
-            counts = _export(store, options) if options.command == "export" else _import(store, options)
-        finally:
-            store.close()
-    except (DataError, StoreError, OSError) as error:
-        print(f"data.dsjson: {error}", file=sys.stderr)
-        return 2
-    print(to_json(counts).decode(), file=sys.stderr if str(options.path) == "-" else sys.stdout)
-    return 0
+            subparser.add_argument("--time", type=_time, help="when it was, of lines that do not say so; ISO 8601, UTC")
+    return parser.parse_args(arguments)
 
 
 def _export(store: Store, options: argparse.Namespace) -> Counter[str]:

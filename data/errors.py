@@ -1,16 +1,52 @@
-"""The error of the data package: what is wrong with data or with its declaration. Light: no Ray."""
+"""The errors of data, rl and serve: one root, which commands catch. Each class is defined in a room, which is named here.
+
+RecommenderError                       data
+├── DataError                          data: data, or their declaration, cannot be used
+├── UnreadableError                    data: a file is not what it should be; becomes a DataError with the file's name
+├── FeatureError                       data: what was said of a context, an item or a user cannot be features
+├── StoreError                         data.log: the log cannot be opened, or a statement failed
+│   ├── StoreBusy                      data.log: too many records wait for their commit
+│   └── StoreUnavailable               data.log: the database cannot answer now; nothing was written
+│       ├── StoreLost                  data.log: its file was deleted or replaced while it was open
+│       ├── StoreDamaged               data.log: its file is damaged
+│       ├── StoreUnconfirmed           data.log: the process that writes did not answer; it wrote or not
+│       └── NotScrubbed                data.log: rows are deleted, their bytes may still be in the file
+├── PolicyError                        rl.policy: a policy was asked for what it cannot give
+│   └── UnlearnableError               rl.online: what a policy was given to learn would leave it broken
+├── ArtefactError                      rl.artefacts: a folder does not hold a policy that can be served
+├── NetworkError                       rl.networks: a network is described, fed or stored wrongly
+├── EnvironmentContractError           rl.simulators: an environment is not one that policies can act in
+├── ActionError                        rl.simulators: an action is not in the action space
+├── TrainingError                      rl.training: a training cannot begin or go on
+├── UnknownKindError                   rl.training: there is no such kind of experiment
+├── NoAnswerError                      rl.training: nobody answers at a tracking URI
+├── RegistryError                      rl: the registry of policies does not answer, or lacks what was asked for
+├── Refused                            serve.http: an answer of version 1 to the client
+├── Refusal                            serve.api: an answer of the Personalizer API to the client
+├── ArgumentsError                     serve.api: arguments are not learning settings
+├── Incomplete                         serve.decisions: some places have not forgotten a user yet
+├── KeyRefused                         serve: an API key cannot be made, rotated or revoked as asked
+└── TrafficError                       serve.demo: the service did not answer the demo's customers as it should
+
+A message is what is wrong, where, and what would be right. Some are ValueErrors too: pydantic takes no other from a
+validator, and Gymnasium's callers expect one. NoAnswerError is an OSError, like those of other network clients.
+"""
 
 from pydantic_core import ErrorDetails
 
 
-class DataError(ValueError):
+class RecommenderError(Exception):
+    """Root of the errors that say what is wrong with what was asked; all other exceptions are faults of the code."""
+
+
+class DataError(RecommenderError):
     """Data, or a declaration of data, that cannot be used.
 
     The message is one line: what is wrong, where, and what would be right.
     """
 
 
-class UnreadableError(ValueError):
+class UnreadableError(RecommenderError):
     """A file that is not what it should be, said without its name: who opened it knows that."""
 
 

@@ -21,6 +21,8 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, JsonValue
 
+from data.errors import RecommenderError
+
 MAX_NUMBER = 1e15
 """Of numbers in absolute value: up to it a float64 tells all whole numbers apart, milliseconds since 1970 say."""
 MAX_DEPTH = 32
@@ -31,7 +33,7 @@ MAX_NAME = 256
 """Characters of a name."""
 
 
-class FeatureError(ValueError):
+class FeatureError(RecommenderError, ValueError):
     """What was said cannot be features: where, what is wrong, and what would be right."""
 
     def __init__(self, fault: str, where: str = "") -> None:

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from data.command import DONE, argument_parser, command
 from data.errors import DataError
 from data.features.purchases import purchase_lines
 from data.private import keep_private
@@ -38,7 +39,6 @@ from rl.policies.greedy import Greedy
 from rl.policy.interface import Policy, PolicyError
 from rl.training.kinds.experiment import Environment
 from rl.training.run.environments import ceilings, environment
-from rl.training.run.errors import TrainingError
 from rl.training.run.tracking import Tracker
 
 _CHUNK = 100  # customers encoded at a time; bounds memory
@@ -190,11 +190,10 @@ def _time(text: str) -> datetime:
     return time
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("rl.evaluate")
+def main(arguments: Sequence[str]) -> int:
     """Run the command: one JSON object with a row for each artefact."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rl.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser("rl.evaluate", __doc__)
     parser.add_argument("artefacts", nargs="+", type=Path, help="folders written by rl.train")
     ranking = parser.add_argument_group("policies of the service")
     ranking.add_argument("--since", type=_time, help="held-out purchases start here")
@@ -208,16 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
     options, settings = parser.parse_args(arguments), Settings()
     keep_private(settings.home)
-    try:
-        with threadpool_limits(1, "blas"):
-            rows = _rows(options, settings)
-    except (ArtefactError, DataError, PolicyError, TrainingError) as error:
-        print(f"rl.evaluate: {error}", file=sys.stderr)
-        return 2
+    with threadpool_limits(1, "blas"):
+        rows = _rows(options, settings)
     print(json.dumps(rows), flush=True)
     if options.track:
         _track(rows, options, settings)
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

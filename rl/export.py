@@ -5,7 +5,6 @@ against torch before it was written; that of a slate network computes what `rl.p
 Other policies are arrays and a formula: they are copied, with the formula.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -13,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl.artefacts.artefact import ArtefactError, load_any
+from data.command import DONE, argument_parser, command
+from rl.artefacts.artefact import load_any
 from rl.policies.linear.linear import Linear
 from rl.policies.linear.neural import NeuralLinear
 from rl.policies.linear.per_item import PerItem
-from rl.policy.interface import Policy, PolicyError
+from rl.policy.interface import Policy
 
 _WITHOUT_GRAPH = {
     Linear: "expected reward = basis(features) @ theta, theta = solve(precision, b): one model over the joint features "
@@ -75,22 +75,16 @@ def explained(policy: Policy) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("rl.export")
+def main(arguments: Sequence[str]) -> int:
     """Run the command: the report as JSON on standard output."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rl.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser("rl.export", __doc__)
     parser.add_argument("artefact", type=Path, help="folder written by rl.train")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--opset", type=int, help="of ONNX, 18 to 22 (default: 18, for ONNX Runtime 1.14 and later)")
     options = parser.parse_args(arguments)
-    try:
-        report = export(options.artefact, options.out, options.opset)
-    except (ArtefactError, PolicyError) as error:
-        print(f"rl.export: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(report))
-    return 0
+    print(json.dumps(export(options.artefact, options.out, options.opset)))
+    return DONE
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
+from data.errors import RecommenderError
+
 TOLERANCE = 1e-4
 OPSET = 18
 """Operators that a model uses unless others are asked for; with them go IR version 8 and ONNX Runtime 1.14 or later."""
@@ -62,7 +64,7 @@ def to_onnx_bytes(
     return blob
 
 
-def largest_difference(blob: bytes, cases: Iterable[tuple[Tensors, Tensors]], error: type[ValueError]) -> float:
+def largest_difference(blob: bytes, cases: Iterable[tuple[Tensors, Tensors]], error: type[RecommenderError]) -> float:
     """Return the largest difference between onnxruntime's outputs and torch's, relative where these are above 1.
 
     Args:

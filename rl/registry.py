@@ -5,7 +5,6 @@ A registered model of MLflow has a version for each artefact, and aliases for th
 that MLflow would unpickle or import. Imports mlflow, which takes seconds, in the first call.
 """
 
-import argparse
 import hashlib
 import json
 import re
@@ -18,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from data.command import DONE, argument_parser, command
+from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
 from rl.artefacts.artefact import (
@@ -42,7 +43,7 @@ _SHA256, _DIGEST, _NAME = "sha256", "digest", "policy"  # tags of a version
 _FOLDER = "policy"  # of a run's artefacts
 
 
-class RegistryError(RuntimeError):
+class RegistryError(RecommenderError):
     """The registry does not answer, or has not what was asked for; says which."""
 
 
@@ -253,11 +254,10 @@ def _fault(folder: Path, found: Found, ours: bool = False) -> str | None:
     return None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("rl.registry")
+def main(arguments: Sequence[str]) -> int:
     """Run the command: one JSON object on standard output."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rl.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser("rl.registry", __doc__)
     parser.add_argument("--model", default=MODEL, help=f"MLflow's registered model (default: {MODEL})")
     commands = parser.add_subparsers(dest="command", required=True)
     registering = commands.add_parser("register", help="make a trained policy a version of the model")
@@ -269,19 +269,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("show", help="list versions and aliases")
     options, settings = parser.parse_args(arguments), Settings()
     keep_private(settings.home)
-    try:
-        match options.command:
-            case "register":
-                answer = asdict(register(settings, options.artefact, options.alias, options.model))
-            case "alias":
-                answer = asdict(point(settings, options.alias, options.version, options.model))
-            case _:
-                answer = show(settings, options.model)
-    except (ArtefactError, RegistryError) as error:
-        print(f"rl.registry: {error}", file=sys.stderr)
-        return 2
+    match options.command:
+        case "register":
+            answer = asdict(register(settings, options.artefact, options.alias, options.model))
+        case "alias":
+            answer = asdict(point(settings, options.alias, options.version, options.model))
+        case _:
+            answer = show(settings, options.model)
     print(json.dumps(answer))
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

@@ -5,21 +5,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from data.errors import DataError
+from data.command import DONE, NOT_REGISTERED, command, complain
+from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
-from rl.artefacts.artefact import ArtefactError
 from rl.config import TrainingConfig, load
-from rl.policy.interface import PolicyError
-from rl.registry import RegistryError, register
-from rl.training.kinds.registry import (
-    KINDS,
-    RETAIL,
-    UnknownKindError,
-    find,
-    named,
-)
-from rl.training.run.errors import TrainingError
+from rl.registry import register
+from rl.training.kinds.registry import KINDS, RETAIL, find, named
 
 _HELP = """usage: python -m rl.train [EXPERIMENT.toml] [--field value ...]
 
@@ -33,28 +25,18 @@ python -m rl.train --kind KIND --help  lists the fields of a kind
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: progress on standard error, the report as JSON on standard output.
-
-    Exit status: 0; 2 where nothing was trained; 3 where the trained policy could not be registered; 130 interrupted.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        kind = named(given)
-        if kind is None and {"-h", "--help"} & set(given):
-            print(_help(), end="")
-            return 0
-        module = find(kind or RETAIL)
-        experiment, settings = load(module.Experiment, given), Settings()
-        keep_private(settings.home)
-        report = module.run(experiment, settings)
-    except (ArtefactError, DataError, PolicyError, TrainingError, UnknownKindError) as error:
-        print(f"rl.train: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("rl.train: interrupted", file=sys.stderr)
-        return 130
-    status = _register(report, experiment, settings) if experiment.register_as else 0
+@command("rl.train")
+def main(arguments: Sequence[str]) -> int:
+    """Run the command: progress on standard error, the report as JSON on standard output."""
+    kind = named(arguments)
+    if kind is None and {"-h", "--help"} & set(arguments):
+        print(_help(), end="")
+        return DONE
+    module = find(kind or RETAIL)
+    experiment, settings = load(module.Experiment, arguments), Settings()
+    keep_private(settings.home)
+    report = module.run(experiment, settings)
+    status = _register(report, experiment, settings) if experiment.register_as else DONE
     print(json.dumps(report))
     return status
 
@@ -64,14 +46,12 @@ def _register(report: dict[str, Any], experiment: TrainingConfig, settings: Sett
     folder, alias = experiment.folder(settings), str(experiment.register_as)
     try:
         report |= {"registered": register(settings, folder, alias).version, "as": alias}
-    except (ArtefactError, RegistryError) as error:
+    except RecommenderError as error:
         again = f"python -m rl.registry register {folder} --alias {alias}"
-        print(
-            f"rl.train: trained, the policy lies in {folder}; not registered: {error}; later: {again}", file=sys.stderr
-        )
+        complain("rl.train", f"trained, the policy lies in {folder}; not registered: {error}; later: {again}")
         report |= {"registered": None}
-        return 3
-    return 0
+        return NOT_REGISTERED
+    return DONE
 
 
 def _help() -> str:

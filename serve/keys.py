@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias, get_args
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from data.log.database import StoreError
+from data.command import DONE, argument_parser, command
+from data.errors import RecommenderError
 from data.log.state_tables import KEYS
 from data.log.store import Store
 from data.private import keep_private
@@ -27,7 +28,7 @@ MAX_NAME = 64
 GRACE = timedelta(hours=24)
 
 
-class KeyRefused(ValueError):  # noqa: N818 - an answer to whoever gave the command
+class KeyRefused(RecommenderError):  # noqa: N818 - an answer to whoever gave the command
     """A key cannot be made, rotated or revoked; says why, and what would be right."""
 
 
@@ -228,7 +229,7 @@ class KeyRing:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serve.keys", description="The service's API keys.")
+    parser = argument_parser("serve.keys", "The service's API keys.")
     parser.add_argument("--store", help="SQLAlchemy URL of the store; default: RAYCOMMEND_STORE, or that of the home")
     commands = parser.add_subparsers(dest="command", required=True)
     new = commands.add_parser("create", help="make a key and print it; it is shown only now")
@@ -246,20 +247,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    given, settings = _parser().parse_args(argv), Settings()
+@command("serve.keys")
+def main(arguments: Sequence[str]) -> int:
+    """Run the command: a key, or what was asked for, on standard output."""
+    options, settings = _parser().parse_args(arguments), Settings()
     keep_private(settings.home)
+    store = Store.open(options.store or settings.store_url)
     try:
-        store = Store.open(given.store or settings.store_url)
-        try:
-            print(_run(given, store))
-        finally:
-            store.close()
-    except (ValueError, OverflowError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+        print(_run(options, store))
+    except (ValueError, OverflowError) as error:  # of timedelta: no number, or beyond the year 9999
+        raise KeyRefused(str(error)) from error
+    finally:
+        store.close()
+    return DONE
 
 
 def _run(given: argparse.Namespace, store: Store) -> str:

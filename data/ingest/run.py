@@ -6,7 +6,6 @@ file, still in the staging folder. *Publish*: the files are moved to their place
 nothing or some whole partitions; the next one finds those rows known, so the tables end up the same.
 """
 
-import argparse
 import sys
 import time
 import uuid
@@ -20,6 +19,7 @@ from pyarrow.fs import FileSystem
 from pydantic import BaseModel, ConfigDict
 
 from data.archive.parquet import KINDS, Archive, sync
+from data.command import DONE, argument_parser, command
 from data.errors import DataError
 from data.ingest.files import InputFile, find_files
 from data.ingest.reading import Piece, divide, task_rows
@@ -254,22 +254,19 @@ def _unaccounted(staged: _Staged, merged: list[dict[str, Any]]) -> int:
     return staged.totals["read"] - staged.rejected.total() - staged.dropped.total() - _sums(merged, "events").total()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 where the input or the declaration cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m data.ingest", description="Ingest files of a node's rows.")
+@command("data.ingest")
+def main(arguments: Sequence[str]) -> int:
+    """Run the command: the summary as JSON on standard output."""
+    parser = argument_parser("data.ingest", "Ingest files of a node's rows.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="file, glob, directory or pyarrow filesystem URI")
     parser.add_argument("--node", required=True, help="name of a node in data/nodes, or path of a TOML file")
     parser.add_argument("--archive", default=Settings().archive_uri, help="default: %(default)s")
     parser.add_argument("--refit-scaler", action="store_true", help="fit the next version of the scaler on this input")
     options = parser.parse_args(arguments)
     keep_private(Settings().home)
-    try:
-        node = load_node(options.node)
-        summary = ingest(
-            options.paths, node, options.archive, refit_scaler=options.refit_scaler, progress=Progress(sys.stderr)
-        )
-    except DataError as error:
-        print(f"data.ingest: {error}", file=sys.stderr)
-        return 2
+    node = load_node(options.node)
+    summary = ingest(
+        options.paths, node, options.archive, refit_scaler=options.refit_scaler, progress=Progress(sys.stderr)
+    )
     print(summary.model_dump_json())
-    return 0
+    return DONE

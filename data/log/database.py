@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 import data.log.state_tables as _state  # noqa: F401 - declares its tables
+from data.errors import RecommenderError
 from data.log.file_checks import (
     Identity,
     WatchedFile,
@@ -49,7 +50,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _AUTOCHECKPOINT_PAGES = 25_000  # of 4 KiB
 
 
-class StoreError(Exception):
+class StoreError(RecommenderError):
     """The log cannot be opened, or a statement failed."""
 
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from data.errors import RecommenderError
 from data.schema import RewardSpec
 from rl.artefacts.description import (
     ANY_DESCRIPTION,
@@ -47,7 +48,7 @@ _POLICY, _ENCODER = "policy.", "encoder."  # what the names of arrays begin with
 _HISTORY = 20  # entries, of a simulator's policy that was saved before it was said
 
 
-class ArtefactError(ValueError):
+class ArtefactError(RecommenderError):
     """A folder does not hold a policy that this version can serve; says why."""
 
 
@@ -205,7 +206,7 @@ def load_any(folder: Path) -> Artefact | SimulatorArtefact:
     try:
         arrays = load_arrays(blob)
         encoder = _encoder(description, _part(arrays, _ENCODER))
-    except (SafetensorError, ValueError) as error:
+    except (RecommenderError, SafetensorError, ValueError) as error:
         raise ArtefactError(f"{folder} cannot be read: {error}") from error
     of_policy, digest = _part(arrays, _POLICY), _digest(text, description.erased_from)
     if isinstance(description, SimulatorDescription):

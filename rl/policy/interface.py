@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import RecommenderError
 from rl.policy.draws import sample
 from rl.policy.sparse import Sparse
 
@@ -32,7 +33,7 @@ SHOWN, IGNORED, VIEW, CLICK, PURCHASE = 0, 1, 2, 3, 4
 N_OUTCOMES = 5
 
 
-class PolicyError(ValueError):
+class PolicyError(RecommenderError):
     """A policy was asked for what it cannot give; says what, and what would be right."""
 
 

@@ -6,11 +6,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from data.errors import RecommenderError
+
 FIELDS = ("items", "mask", "features", "state", "history")
 """What observations have, by the names of `rl.policy.interface.Query`; the first two are needed."""
 
 
-class EnvironmentContractError(ValueError):
+class EnvironmentContractError(RecommenderError, ValueError):
     """An environment is not what policies here can act in; says in what, and what would be right."""
 
 

@@ -8,10 +8,11 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from data.errors import RecommenderError
 from rl.policy.interface import IntArray
 
 
-class ActionError(ValueError):
+class ActionError(RecommenderError, ValueError):
     """An action is not in the action space; says which, in which episode, and the space."""
 
 

@@ -9,11 +9,12 @@ from data.log.store import Store
 from data.log.unreadable import Fault, reason_of
 from data.schema import Decision, Version
 from data.settings import Settings
+from rl.artefacts.artefact import ArtefactError
 from rl.artefacts.shelf import load_kept
 from rl.online.fold import FoldSpec, Snapshot
 from rl.online.learner import OnlineLearner
 from rl.online.observe import PASSING
-from rl.policy.interface import FloatArray
+from rl.policy.interface import FloatArray, PolicyError
 from serve.decisions.recommender import Recommender, repeat
 from serve.decisions.router import Router
 
@@ -66,7 +67,7 @@ def _repeat_fold(
     begun = versions[0].as_of
     try:
         learner, recommender = _begin(store, settings, versions[0])
-    except (ValueError, OSError) as error:
+    except (ArtefactError, PolicyError, ValueError, OSError) as error:
         yield from _unrepeated(store, seqs, begun, str(error), faults)
         return
     steps, failed = iter(versions[1:]), ""

@@ -4,9 +4,7 @@ Reports how many are not what the log says (must be 0), whether items were shown
 and the mean of 1/p, which is the mean number of candidates if the probabilities are those that were drawn from.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from data.log.database import StoreError
+from data.command import AMISS, DONE, argument_parser, command
 from data.log.state_tables import ERASURES
 from data.log.store import Store
 from data.log.unreadable import Fault
@@ -154,11 +152,10 @@ def draw(rows: Iterable[dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: the report as JSON on standard output, 1 if any differs or is unreadable."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serve.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+@command("serve.audit")
+def main(arguments: Sequence[str]) -> int:
+    """Run the command: the report as JSON on standard output."""
+    parser = argument_parser("serve.audit", __doc__)
     parser.add_argument("--day", type=date.fromisoformat, default=None, help="in UTC; default: today")
     parser.add_argument("--home", type=Path, default=None, help="default: RAYCOMMEND_HOME")
     parser.add_argument("--picture", type=Path, default=None, help="default: audit/DAY.png in the home")
@@ -167,14 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_private(settings.home)
     day = options.day or datetime.now(UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    try:
-        store = Store.open(settings.store_url)
-        found = audit(store, settings, since, since + timedelta(days=1))
-    except StoreError as error:
-        print(f"serve.audit: {error}", file=sys.stderr)
-        return 2
+    found = audit(Store.open(settings.store_url), settings, since, since + timedelta(days=1))
     report = found.report()
     picture = options.picture or settings.home / "audit" / f"{day}.png"
     draw(found.calibration.rows(), picture)
     print(json.dumps({"day": str(day), **report, "picture": str(picture)}))
-    return int(bool(found.mismatches or found.unreadable))
+    return AMISS if found.mismatches or found.unreadable else DONE

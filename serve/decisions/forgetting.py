@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from data.archive.erasure import erase_from_archive, erase_from_store
 from data.archive.parquet import Archive
-from data.errors import DataError
+from data.errors import DataError, RecommenderError
 from data.log.database import StoreUnavailable
 from data.log.store import Store
 from data.settings import Settings
@@ -13,7 +13,7 @@ from rl.artefacts.erasure import erase_from_home
 from rl.policy.interface import PolicyError
 
 
-class Incomplete(Exception):  # noqa: N818 - a state that asking again ends
+class Incomplete(RecommenderError):  # noqa: N818 - a state that asking again ends
     """Some places have not forgotten the user yet."""
 
     def __init__(self, done: Sequence[str], failures: Mapping[str, Exception]) -> None:

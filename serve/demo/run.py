@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
+from data.command import AMISS, DONE, argument_parser, command
 from data.errors import DataError
 from data.features.customers import EncoderConfig, fit
 from data.ingest.run import ingest
@@ -44,7 +45,7 @@ from rl.training.kinds.retail import Training, train
 from serve.app import ray_environment, running
 from serve.config import ServiceConfig
 from serve.demo.report import draw, summarise, table
-from serve.demo.traffic import Customers, TrafficError
+from serve.demo.traffic import Customers
 
 NODE = "online_retail"
 _LOCK = "demo.lock"
@@ -160,9 +161,10 @@ def _check_port(port: int) -> None:
             raise DataError(f"port {port} is taken: choose another with --port (make demo PORT=...)") from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("serve.demo")
+def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m serve.demo", description=__doc__)
+    parser = argument_parser("serve.demo", __doc__)
     parser.add_argument("--data", help="Online Retail transactions (CSV, JSON Lines or Parquet); default: generated")
     parser.add_argument("--home", type=Path, default=Path("var/demo"), help="emptied first (default: var/demo)")
     parser.add_argument("--visits", type=int, default=16_000, help="over HTTP, shared by 4 policies (default: 16000)")
@@ -172,15 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--exit", action="store_true", help="stop at the end instead of leaving the service up")
     options = parser.parse_args(arguments)
-    try:
-        _check_port(options.port)
-        return _run(options)
-    except KeyboardInterrupt:
-        console.print("stopped")
-        return 130
-    except (DataError, TrafficError) as error:
-        console.print(f"serve.demo: {error}", style="red")
-        return 2
+    _check_port(options.port)
+    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -202,7 +197,7 @@ def _run(options: argparse.Namespace) -> int:
                 console.print("Ctrl-C stops it")
                 with suppress(KeyboardInterrupt):
                     signal.pause()
-    return 0 if kept else 1
+    return DONE if kept else AMISS
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from uuid import UUID
 import aiohttp
 import numpy as np
 
+from data.errors import RecommenderError
 from data.schema import RewardSpec
 from rl.simulators.market.market import Market, months_of, reward_levels
 
@@ -22,7 +23,7 @@ _FRESH_WITHIN_S = 30.0
 """Past this the service has stopped learning."""
 
 
-class TrafficError(Exception):
+class TrafficError(RecommenderError):
     """The service did not answer as it should; says with what."""
 
 

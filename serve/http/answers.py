@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from data.errors import reason
+from data.errors import RecommenderError, reason
 from data.feature_objects import FeatureError
 from data.log.database import StoreError, StoreUnavailable
 from data.log.writer.commit import StoreBusy
@@ -120,7 +120,7 @@ class Failure:
         return ERRORS[self.code]
 
 
-class Refused(Exception):  # noqa: N818 - an answer to the client, not a mistake of ours
+class Refused(RecommenderError):  # noqa: N818 - an answer to the client, not a mistake of ours
     """A request is answered with an error of the table: `raise Refused("unknown_item", "no item 'x'", "item_id")`."""
 
     def __init__(self, code: Code, message: str, where: str | None = None, *, retry_after_s: int | None = None) -> None:

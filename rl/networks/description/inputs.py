@@ -4,11 +4,13 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, StringConstraints, field_validator
 
+from data.errors import RecommenderError
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 """Of a node, a table or a network. No dots: a dot leads into a network (`left.hidden`)."""
 
 
-class NetworkError(ValueError):
+class NetworkError(RecommenderError, ValueError):
     """A network is described, fed or stored wrongly; says what, where, and what would be right."""
 
 

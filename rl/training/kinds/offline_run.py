@@ -10,6 +10,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 from threadpoolctl import threadpool_limits
 
+from data.errors import RecommenderError
 from data.settings import Settings
 from rl.algorithms.dqn.algorithm import DQNConfig
 from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
@@ -89,7 +90,7 @@ def train(experiment: Experiment, settings: Settings, display: Display) -> dict[
 def _environment(experiment: Experiment) -> BatchedEnv:
     try:
         return make(experiment.environment.name, experiment.envs, **experiment.environment.options)
-    except (ValueError, TypeError, OSError) as error:
+    except (RecommenderError, ValueError, TypeError, OSError) as error:
         raise TrainingError(f"environment: {error}") from error
 
 

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from data.errors import RecommenderError
 from data.settings import Settings
 from rl.config import TrainingConfig
 
@@ -37,7 +38,7 @@ class Kind(Protocol):
         ...
 
 
-class UnknownKindError(ValueError):
+class UnknownKindError(RecommenderError):
     """There is no such kind of experiment; says which there are."""
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from data.errors import RecommenderError
 from data.features.customers import Encoder
 from data.schema import RewardSpec
 from rl.artefacts.artefact import Sizes
@@ -22,7 +23,7 @@ def environment(wanted: Environment, num_envs: int) -> BatchedEnv:
     """
     try:
         return make(wanted.name, num_envs, **wanted.options)
-    except (ValueError, TypeError, OSError) as error:
+    except (RecommenderError, ValueError, TypeError, OSError) as error:
         raise TrainingError(f"environment: {error}") from error
 
 

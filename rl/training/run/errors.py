@@ -1,5 +1,7 @@
 """What can be wrong with a training. Light."""
 
+from data.errors import RecommenderError
 
-class TrainingError(ValueError):
+
+class TrainingError(RecommenderError):
     """A training cannot begin or go on; says why, and what would be right."""

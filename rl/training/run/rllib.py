@@ -21,11 +21,11 @@ from ray.rllib.utils.metrics import (
 )
 from threadpoolctl import threadpool_limits
 
+from data.errors import RecommenderError
 from data.settings import Settings
 from rl.artefacts.artefact import SimulatorArtefact, save
 from rl.evaluation.returns import play
 from rl.policies.greedy import Greedy
-from rl.policy.interface import PolicyError
 from rl.simulators.batched import BatchedEnv
 from rl.training.kinds.experiment import SimulatorExperiment
 from rl.training.run.curve import Point, draw
@@ -112,7 +112,7 @@ class Trainer:
         self._config = experiment.algorithm()
         try:
             self._algorithm = self._config.build_algo()
-        except (ValueError, PolicyError) as error:
+        except (RecommenderError, ValueError) as error:
             raise TrainingError(str(error)) from error
         self.progress = Progress()
 

@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from data.errors import RecommenderError
+
 ANSWER_WITHIN_S = 5.0
 """Seconds within which a server must answer at all."""
 _SAID_AFTER_S = 2.0  # seconds of waiting before a line says so
@@ -30,7 +32,7 @@ UNWRAPPED = (SQLAlchemyError, OSError)
 log = logging.getLogger(__name__)
 
 
-class NoAnswerError(OSError):
+class NoAnswerError(RecommenderError, OSError):
     """Nobody answers at a tracking URI."""
 
 

@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from data.errors import RecommenderError
+
 Code: TypeAlias = Literal[
     "BadRequest",
     "InvalidRankRequest",
@@ -83,7 +85,7 @@ RETRY_AFTER_S = 1
 """Sent with what is worth trying again."""
 
 
-class Refusal(Exception):  # noqa: N818 - an answer to the client, not a mistake of ours
+class Refusal(RecommenderError):  # noqa: N818 - an answer to the client, not a mistake of ours
     """A request is answered with an error."""
 
     def __init__(self, code: Code, message: str | None = None, target: str | None = None) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data.errors import reason
+from data.errors import RecommenderError, reason
 from rl.policies.crossed.config import DescribedConfig
 from rl.policy.explorers import (
     EpsilonGreedy,
@@ -97,7 +97,7 @@ _KNOWN = (
 )
 
 
-class ArgumentsError(ValueError):
+class ArgumentsError(RecommenderError):
     """Arguments are no learning settings that can be followed; says which."""
 
 

@@ -191,10 +191,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert not any(token.split("_", 2)[2] in listed for token in (old, new))
     assert main(["revoke", "shop"]) == 0
     assert capsys.readouterr().out == "2 ended\n"
-    assert main(["revoke", "shop"]) == 1
-    assert capsys.readouterr().err == "no living key has the name or id 'shop'\n"
-    assert main(["create", "till", "--role", "node", "--days", "nan"]) == 1
-    assert main(["--store", "postgresql://h/d", "list"]) == 1
+    assert main(["revoke", "shop"]) == 2
+    assert capsys.readouterr().err == "serve.keys: no living key has the name or id 'shop'\n"
+    assert main(["create", "till", "--role", "node", "--days", "nan"]) == 2
+    assert main(["--store", "postgresql://h/d", "list"]) == 2
     assert "expected sqlite" in capsys.readouterr().err
 
 

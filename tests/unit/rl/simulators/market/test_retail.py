@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.errors import DataError
 from data.schema import RewardSpec
 from rl.simulators.market.retail import RetailEnv, retail
 from rl.simulators.registry import make
@@ -59,5 +60,5 @@ def test_rewards_follow_the_specification() -> None:
     ],
 )
 def test_settings_that_cannot_be_used(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((DataError, ValueError), match=message):
         retail(**options)
