@@ -5,7 +5,7 @@ breaks a rule is a *reject* and is kept with its reason. All times are timezone-
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,10 @@ from data.fields import (
 
 ACTIVATE = "activate"
 """The kind of feedback that says that a deferred decision was shown."""
+
+
+Change: TypeAlias = Literal["created", "changed", "unchanged"]
+"""What putting an item into the catalogue did."""
 
 
 class Record(BaseModel):

@@ -25,7 +25,8 @@ from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.nodes.node import load_nodes
 from data.private import keep_private
-from rl.online.fold import FoldState, Known, News
+from rl.online.fold import Known, News
+from rl.online.state import FoldState
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES

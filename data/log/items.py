@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -20,7 +20,7 @@ from data.log.unreadable import (
     reason_of,
     say,
 )
-from data.schema import Record
+from data.schema import Change, Record
 
 
 class Item(Record):
@@ -40,9 +40,6 @@ class StoredItem(Item):
     updated_at: UtcTime
     revision: int
     """Of the catalogue, at the item's last change. Each change of an item has a greater one than all before."""
-
-
-Change: TypeAlias = Literal["created", "changed", "unchanged"]
 
 
 def upsert(store: Store, items: Sequence[Item]) -> list[Change]:

@@ -4,32 +4,15 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal, TypeAlias
-
-from pydantic import BaseModel, ConfigDict
 
 from data.log.unreadable import Fault, reason_of
+from rl.online.state import SetAside, Table
 
-Table: TypeAlias = Literal["decisions", "feedback"]
 LISTED = 100
 """Rows that are listed, the last ones; all are counted."""
 _REMEMBERED = 10_000  # rows that are known to be counted already
 
 _log = logging.getLogger("ray.serve")
-
-
-class SetAside(BaseModel):
-    """A row of the log that is not learned, or not by a policy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    table: Table
-    position: int
-    """In the log of its kind."""
-    policy: str | None = None
-    """Which could not learn it; None: nobody could read it."""
-    reason: str
-    time: datetime
-    """When it was set aside."""
 
 
 class Aside:

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from data.schema import RewardSpec
 from rl.artefacts.artefact import Artefact
-from rl.online.aside import SetAside
 from rl.online.histories import Histories
 from rl.policy.interface import Observations
 
@@ -60,32 +58,3 @@ Known: TypeAlias = Mapping[Place, tuple[str, int]]
 """The fold and the step that a follower has of each."""
 News: TypeAlias = dict[Place, Snapshot | list[Update]]
 """What a follower does not have yet."""
-
-
-class FoldState(BaseModel):
-    """How a fold is, as its learner says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    loop: str
-    objective: str
-    fold_id: str | None = None
-    """None: none could be begun."""
-    state: Literal["following", "set_aside", "failed"] = "following"
-    """It follows the log; it does, and has set rows aside; it does not follow the log any more."""
-    reason: str | None = None
-    """Why it failed, or what it lacks."""
-    policies: tuple[str, ...] = ()
-    """Which it teaches or serves."""
-    not_served: dict[str, str] = {}
-    """Policies that are configured and cannot be loaded, with the reason."""
-    decisions_through: int = 0
-    """Log position of the last decision that it has read."""
-    feedback_through: int = 0
-    """The same of feedback."""
-    waiting: int = 0
-    """Decisions whose wait windows are open."""
-    rows_set_aside: int = 0
-    set_aside: tuple[SetAside, ...] = ()
-    """The last of them, newest first."""
-    as_of: datetime
-    """When the learner said so."""

@@ -8,10 +8,11 @@ from pydantic_core import from_json
 
 from data.log.following import SeenDecision, SeenFeedback
 from data.schema import Feedback
-from rl.online.aside import Aside, Table
+from rl.online.aside import Aside
 from rl.online.fold import HistoryStep
 from rl.online.histories import Histories, outcome_of
 from rl.online.observe import PASSING
+from rl.online.state import Table
 from rl.online.steps import Step
 
 

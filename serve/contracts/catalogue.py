@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from data.feature_objects import FeatureObject
 from data.fields import Id, Scalar, UtcTime
-from data.log.items import Change
+from data.schema import Change
 from serve.contracts.decisions import MAX_BATCH, Body, LoggedDecision
 
 _LONGEST_S = 10 * 365 * 86_400.0

@@ -23,7 +23,7 @@ from data.fields import (
     UtcTime,
 )
 from data.schema import Mode
-from rl.online.fold import FoldState
+from rl.online.state import FoldState
 from serve.contracts.rules import MAX_SLATE, BusinessRules, Filter
 
 MAX_CANDIDATES = 1_000

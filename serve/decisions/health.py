@@ -8,7 +8,7 @@ from typing import TypeAlias
 from data.log.database import StoreError
 from data.log.following import lag
 from data.log.store import Store
-from rl.online.fold import FoldState
+from rl.online.state import FoldState
 from serve.contracts.decisions import Fold, LearningResponse
 from serve.decisions.served import Served
 from serve.http.answers import Refused

@@ -6,7 +6,8 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from rl.online.fold import FoldState, News, Place, Snapshot, Update
+from rl.online.fold import News, Place, Snapshot, Update
+from rl.online.state import FoldState
 from rl.policy.interface import PolicyError
 from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router

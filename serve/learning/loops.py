@@ -27,8 +27,9 @@ from data.log.unreadable import reason_of
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, ArtefactError
 from rl.artefacts.shelf import load_kept
-from rl.online.fold import FoldSpec, FoldState, Known, News, Place, Snapshot, Update
+from rl.online.fold import FoldSpec, Known, News, Place, Snapshot, Update
 from rl.online.learner import OnlineLearner
+from rl.online.state import FoldState
 
 _HISTORY = 200
 """Updates kept for followers; one that has missed more takes a snapshot."""
