@@ -1,4 +1,4 @@
-"""The errors of data, rl and serve: one root, which commands catch. Each class is defined in a room, which is named here.
+"""The errors of data, rl and serve: one root, which commands catch. The room beside each class is where it is defined.
 
 RecommenderError                       data
 ├── DataError                          data: data, or their declaration, cannot be used
