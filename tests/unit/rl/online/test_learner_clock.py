@@ -14,8 +14,9 @@ from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from rl.policies.crossed.policy import Described
 from rl.policy.interface import Policy
+from tests.support.clocks import Clock
 from tests.support.described import asked
-from tests.support.logs import ITEMS, Clock, Written, described
+from tests.support.logs import ITEMS, Written, described
 from tests.support.shops import small_market, untrained
 
 SPEC = FoldSpec(reward=RewardSpec(wait_s=60.0, default=-0.1), learn_from="all")

@@ -29,7 +29,8 @@ from serve.decisions.recommender import Ask
 from serve.decisions.served import Served
 from serve.learning import loops as loops_module
 from serve.learning.loops import Loops, Plan
-from tests.support.logs import Clock, Written, described
+from tests.support.clocks import Clock
+from tests.support.logs import Written, described
 from tests.support.shops import small_market, untrained
 
 SPEC = RewardSpec(wait_s=60.0)

@@ -21,7 +21,8 @@ from serve.http.edge import Edge
 from serve.keys import KeyRing, create
 from serve.learning.loops import Loops
 from serve.learning.plans import Configured
-from tests.support.logs import Clock, Written
+from tests.support.clocks import Clock
+from tests.support.logs import Written
 from tests.support.shops import small_market, untrained
 from tests.support.writers import StoreWriter
 
