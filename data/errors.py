@@ -25,7 +25,7 @@ RecommenderError                       data
 ├── Refusal                            serve.api: an answer of the Personalizer API to the client
 ├── ArgumentsError                     serve.api: arguments are not learning settings
 ├── Incomplete                         serve.decisions: some places have not forgotten a user yet
-├── KeyRefused                         serve: an API key cannot be made, rotated or revoked as asked
+├── KeyRefused                         data.log: an API key cannot be made, rotated or revoked as asked
 └── TrafficError                       serve.demo: the service did not answer the demo's customers as it should
 
 A message is what is wrong, where, and what would be right. Some are ValueErrors too: pydantic takes no other from a

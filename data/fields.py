@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field, FiniteFloat, GetCoreSchemaHandler
@@ -54,6 +54,9 @@ def _to_utc(time: datetime) -> datetime:
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """A point in time; any offset is accepted and converted, a time without one is refused."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+"""`(time - EPOCH) // MICROSECOND` is a time as a whole number: exact."""
 
 
 PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]

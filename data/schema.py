@@ -5,7 +5,7 @@ breaks a rule is a *reject* and is kept with its reason. All times are timezone-
 """
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,8 @@ from data.fields import (
     is_id,
 )
 
+LOOP_V1: Final = "v1"
+"""The loop of what comes over `/v1`."""
 ACTIVATE = "activate"
 """The kind of feedback that says that a deferred decision was shown."""
 
@@ -103,7 +105,7 @@ class Decision(Record):
 
     decision_id: DecisionId
     time: UtcTime
-    loop: LoggedId = "v1"
+    loop: LoggedId = LOOP_V1
     """Which of the service's learning loops it belongs to: each has policies and a reward specification of its own."""
     user_id: LoggedId | None = None
     node_id: LoggedId | None = None
@@ -175,7 +177,7 @@ class Feedback(Record):
 
     feedback_id: DecisionId
     decision_id: DecisionId
-    loop: LoggedId = "v1"
+    loop: LoggedId = LOOP_V1
     item_id: LoggedId | None = None
     """The item of the slate that it is about, or of a decision with slots of its own the slot; None: the first slot."""
     kind: LoggedId
@@ -244,6 +246,10 @@ class Version(Record):
     begins: dict[str, JsonValue] | None = None
     """Of number 0: what the fold began with; see `rl.online.learner`."""
     received_at: UtcTime | None = None
+
+
+AnyRecord: TypeAlias = Decision | Feedback | Event | Reject | Version
+"""A record of the log."""
 
 
 def check_ids(record: Decision | Feedback) -> None:

@@ -9,45 +9,30 @@ StoreError                  the log cannot be opened, or a statement failed
 
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Self, cast
+from typing import ClassVar, Final, Self, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-import data.log.state_tables as _state  # noqa: F401 - declares its tables
 from data.errors import RecommenderError
-from data.log.file_checks import (
+from data.log.migrations.revisions import REVISION, refusal, upgrade
+from data.log.sqlite import driver
+from data.log.sqlite.file_checks import (
     Identity,
     WatchedFile,
     damage,
     identity,
 )
-from data.log.tables import METADATA, SCHEMA_VERSION
-from data.log.upgrade import UPGRADABLE, lacking, upgrade
 from data.private import make_private
 
-BUSY_TIMEOUT_S = 30.0
+SQL_ERRORS: Final = (SQLAlchemyError,)
+"""What a database reached through SQLAlchemy raises, for those that MLflow keeps."""
 _CHECK_S = 3.0
 """How long a file is looked through for damage when it is opened; a gigabyte takes about that."""
-_PASSING = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-}
-"""Codes of SQLite for what another try may find otherwise. A table or column that is missing is none of them."""
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_AUTOCHECKPOINT_PAGES = 25_000  # of 4 KiB
 
 
 class StoreError(RecommenderError):
@@ -94,7 +79,7 @@ class Database:
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
-        self._writing = engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._writing = driver.for_writing(engine)
         self._clock = clock
         self._file = WatchedFile(self.path)
         self._damage: str | None = None
@@ -116,8 +101,8 @@ class Database:
             expected: the file that it must be (`Database.file` of who has opened it), not another of the same path.
 
         Raises:
-            StoreError: the URL is not SQLite's, the file is no log or one of another schema, or it cannot be kept in
-                WAL mode.
+            StoreError: the URL is not SQLite's, the file is no log or one of other tables, or it cannot be kept in WAL
+                mode.
             StoreLost: it is not the expected file.
         """
         location = sa.make_url(url)
@@ -128,11 +113,7 @@ class Database:
             if expected is not None and identity(path) != expected:  # before SQLite makes a new one
                 raise StoreLost(f"{path} is not the file that was opened first")
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # isolation_level None: Python's driver must not begin transactions of its own; _begin below does.
-        engine = sa.create_engine(location, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S})
-        sa.event.listen(engine, "connect", _be_durable)
-        sa.event.listen(engine, "begin", _begin)
-        database = cls(engine, clock)
+        database = cls(driver.create_engine(location), clock)
         try:
             database._prepare(expected)
         except Exception:
@@ -142,37 +123,38 @@ class Database:
 
     def _prepare(self, expected: Identity | None) -> None:
         try:
-            with closing(self._engine.raw_connection()) as pooled:
-                driver = cast(sqlite3.Connection, pooled.driver_connection)
-                version = _check_version(driver)
-                _enable_wal(driver)
+            with self._driver_connection() as connection:
+                found = driver.contents(connection)
+                if reason := refusal(found):
+                    raise StoreError(f"{self.path} {reason}")
+                mode = driver.enable_wal(connection)
+                if mode != "wal":
+                    raise StoreError(
+                        f"the log needs a file on a local disk that can be kept in WAL mode, got mode {mode}"
+                    )
                 self._file.watch()
                 make_private(*self._file.paths)
-                if version:
-                    self._damage = damage(driver, _CHECK_S)
+                if found.tables:
+                    self._damage = damage(connection, _CHECK_S)
         except (sqlite3.DatabaseError, SQLAlchemyError) as error:
             raise StoreError(f"cannot open {self.path} as a log: {error}") from error
         if expected is not None and self.file != expected:
             raise StoreLost(f"{self.path} is not the file that was opened first")
-        if self._damage and version == SCHEMA_VERSION:
+        if self._damage:
             log.error("%s is damaged and only read: %s; %s", self.path, self._damage, _REMEDY)
-            return
-        # Again under the write lock: of several processes that open a new file at once, one creates the tables.
-        with self.writing() as connection:
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if version == 0:
-                METADATA.create_all(connection, checkfirst=False)
-                log.info("%s is a new log", self.path)
-            elif missing := lacking(connection):
-                upgrade(connection)
-                if left := lacking(connection):
-                    raise StoreError(
-                        f"{self.path} is a log of schema version {version} that lacks {', '.join(left)}, which cannot "
-                        "be added: export it with the version that made it (python -m data.dsjson export), and import "
-                        "that into a new one"
-                    )
-                log.info("%s was upgraded: added were %s", self.path, ", ".join(missing))
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if found.revision != REVISION:
+            with self.writing() as connection:
+                try:
+                    done = upgrade(connection)
+                except ValueError as error:
+                    raise StoreError(f"{self.path} {error}") from error
+                if done:
+                    log.info("%s %s", self.path, done)
+
+    @contextmanager
+    def _driver_connection(self) -> Iterator[sqlite3.Connection]:
+        with closing(self._engine.raw_connection()) as pooled:
+            yield cast(sqlite3.Connection, pooled.driver_connection)
 
     @property
     def path(self) -> Path:
@@ -213,8 +195,8 @@ class Database:
             StoreUnavailable: the database did not answer; what is committed stays so.
         """
         self.check()
-        with self._errors(), closing(self._engine.raw_connection()) as pooled:
-            cast(sqlite3.Connection, pooled.driver_connection).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with self._errors(), self._driver_connection() as connection:
+            driver.checkpoint(connection)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -241,48 +223,11 @@ class Database:
             raise StoreUnavailable(f"the log's database cannot answer now: {error}") from error
         except (SQLAlchemyError, sqlite3.Error) as error:
             cause = getattr(error, "orig", None) or error
-            code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # what is above says more exactly why
-            if code in _PASSING:
-                raise StoreUnavailable(f"the log's database cannot answer now: {cause}") from error
-            if code in _DAMAGED:
-                self._damage = str(cause)
-                raise StoreDamaged(f"{self.path} is damaged: {cause}; {_REMEDY}") from error
-            raise StoreError(f"the log's database refused a statement: {cause}") from error
-
-
-def _be_durable(connection: sqlite3.Connection, _: object) -> None:
-    connection.execute("PRAGMA synchronous = FULL")  # a commit returns after fsync: it survives a power loss
-    # Seldom: a checkpoint holds up the commit that it comes with. `Database.checkpoint` is for who answers nobody.
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")
-    connection.execute("PRAGMA temp_store = MEMORY")  # else an insert of several rows makes a file, to undo half of it
-    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten: a forgotten user is no free page
-
-
-def _begin(connection: sa.Connection) -> None:
-    # A writer takes the lock at once: upgrading a read transaction fails if another process wrote in between.
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-
-def _check_version(driver: sqlite3.Connection) -> int:
-    # One statement, one snapshot: another process may be creating the tables and the version right now.
-    both = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_master)"
-    version, tables = driver.execute(both).fetchone()
-    if version not in (SCHEMA_VERSION, *UPGRADABLE) and (version or tables):
-        raise StoreError(f"expected a log of schema version {SCHEMA_VERSION}, got version {version}, {tables} tables")
-    return int(version)
-
-
-def _enable_wal(driver: sqlite3.Connection) -> None:
-    # SQLite does not wait for the lock where several processes switch a new file to WAL at once, so this does.
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
-            break
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    if mode != "wal":
-        raise StoreError(f"the log needs a file on a local disk that can be kept in WAL mode, got mode {mode}")
-    driver.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first to read opens the write-ahead log
+            match driver.error_kind(cause):
+                case "unavailable":
+                    raise StoreUnavailable(f"the log's database cannot answer now: {cause}") from error
+                case "damaged":
+                    self._damage = str(cause)
+                    raise StoreDamaged(f"{self.path} is damaged: {cause}; {_REMEDY}") from error
+                case "refused":
+                    raise StoreError(f"the log's database refused a statement: {cause}") from error

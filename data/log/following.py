@@ -8,14 +8,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from data.fields import EPOCH, MICROSECOND
+from data.log.sqlite.statements import chunks, stored_bytes, stored_integer
 from data.log.store import Store
-from data.log.tables import (
-    DECISIONS,
-    EPOCH,
-    FEEDBACK,
-    MICROSECOND,
-    chunks,
-)
+from data.log.tables import DECISIONS, FEEDBACK
 from data.log.unreadable import Fault, read
 from data.schema import Decision, Feedback
 
@@ -48,19 +44,8 @@ class SeenFeedback(NamedTuple):
     """This and the three before are read only for histories."""
 
 
-def _whole(column: sa.Column[Any]) -> sa.ColumnElement[int]:
-    """Return a time as the integer that is stored; 0 where something else is."""
-    raw = sa.type_coerce(column, sa.BigInteger)
-    return sa.case((sa.func.typeof(column) == "integer", raw), else_=0)
-
-
-def _bytes(column: sa.Column[Any]) -> sa.ColumnElement[bytes]:
-    """Return a text as it is stored: one that is none must not keep the others from being read."""
-    return sa.cast(sa.type_coerce(column, sa.Text), sa.LargeBinary)
-
-
 def _rows(store: Store, query: sa.Select[Any]) -> list[list[Any]]:
-    """Read the rows of a query whose texts are selected as `_bytes`."""
+    """Read the rows of a query whose texts are selected as `stored_bytes`."""
     with store.reading() as connection:
         return [
             [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
@@ -85,8 +70,8 @@ def new_decisions(
     d, f = DECISIONS.table.c, FEEDBACK.table.c
     # The seq is added to so that SQLite looks up the decision's few reports, not the loop's many.
     about = sa.and_(f.decision_id == d.decision_id, f.loop.concat("") == d.loop, f.seq + 0 <= heard_until)
-    columns: list[sa.ColumnElement[Any]] = [d.seq, _whole(d.time), sa.exists(sa.select(1).where(about))]
-    columns += [_bytes(d.decision_id), _bytes(d.user_id), _bytes(d.slate)] if shown else []
+    columns: list[sa.ColumnElement[Any]] = [d.seq, stored_integer(d.time), sa.exists(sa.select(1).where(about))]
+    columns += [stored_bytes(d.decision_id), stored_bytes(d.user_id), stored_bytes(d.slate)] if shown else []
     query = sa.select(*columns).where(*DECISIONS.between(after, until, loop)).order_by(d.seq).limit(limit)
     return [SeenDecision(*row) for row in _rows(store, query)]
 
@@ -106,8 +91,8 @@ def new_feedback(
     """
     d, f = DECISIONS.table.c, FEEDBACK.table.c
     about = sa.and_(d.decision_id == f.decision_id, d.loop.concat("") == f.loop)
-    columns: list[sa.ColumnElement[Any]] = [f.seq, _whole(f.received_at), d.seq]
-    columns += [_bytes(f.decision_id), _bytes(f.item_id), _bytes(f.kind), f.value] if told else []
+    columns: list[sa.ColumnElement[Any]] = [f.seq, stored_integer(f.received_at), d.seq]
+    columns += [stored_bytes(f.decision_id), stored_bytes(f.item_id), stored_bytes(f.kind), f.value] if told else []
     query = sa.select(*columns).select_from(FEEDBACK.table.outerjoin(DECISIONS.table, about))
     query = query.where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
     return [SeenFeedback(*row) for row in _rows(store, query)]
@@ -184,7 +169,7 @@ def lag(store: Store, loop: str, decision_seq: int, feedback_seq: int) -> Lag:
             columns = log.table.c
             new = (columns.loop == loop, columns.seq > seq)
             counts.append(connection.execute(sa.select(sa.func.count()).where(*new)).scalar_one())
-            first = sa.select(_whole(columns[time])).where(*new).order_by(columns.seq).limit(1)
+            first = sa.select(stored_integer(columns[time])).where(*new).order_by(columns.seq).limit(1)
             oldest += [at for at in [connection.execute(first).scalar()] if at is not None]
     since = (store.now() - EPOCH) // MICROSECOND - min(oldest) if oldest else 0
     return Lag(counts[0], counts[1], max(since, 0) / 1e6)

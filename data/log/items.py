@@ -7,13 +7,12 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from pydantic import Field
 from pydantic_core import to_json
-from sqlalchemy.dialects.sqlite import insert
 
 from data.feature_objects import FeatureObject
 from data.fields import Id, UtcTime
-from data.log.state_tables import ITEMS
+from data.log.sqlite.statements import chunks, has_element, insert_or_update
 from data.log.store import Store
-from data.log.tables import chunks
+from data.log.tables import ITEMS
 from data.log.unreadable import (
     UNREADABLE,
     pass_on,
@@ -100,8 +99,7 @@ def page(
     """
     columns, where = ITEMS.c, [ITEMS.c.revision > after, ~ITEMS.c.deleted]
     if category is not None:
-        values = sa.func.json_each(columns.categories).table_valued("value")
-        where.append(sa.exists(sa.select(1).select_from(values).where(values.c.value == category)))
+        where.append(has_element(columns.categories, category))
     if available is not None:
         now = sa.and_(columns.available, sa.or_(columns.expires_at.is_(None), columns.expires_at > store.now()))
         where.append(now if available else ~now)
@@ -155,6 +153,4 @@ def _write(connection: sa.Connection, rows: Sequence[dict[str, Any]], now: datet
     last: int = connection.execute(sa.select(sa.func.coalesce(sa.func.max(ITEMS.c.revision), 0))).scalar_one()
     stamped = [row | {"updated_at": now, "revision": last + place} for place, row in enumerate(rows, start=1)]
     if stamped:
-        statement = insert(ITEMS)
-        new = {column.name: statement.excluded[column.name] for column in ITEMS.c if column.name != "item_id"}
-        connection.execute(statement.on_conflict_do_update(index_elements=["item_id"], set_=new), stamped)
+        connection.execute(insert_or_update(ITEMS), stamped)

@@ -1,13 +1,15 @@
 """Settings that change while the service runs: every value that one has had, in the store. The last one counts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from pydantic import JsonValue
 
-from data.log.state_tables import SETTINGS
+from data.log.store import Store
+from data.log.tables import SETTINGS
 
 
 class Setting(NamedTuple):
@@ -21,17 +23,44 @@ class Setting(NamedTuple):
     """When it was set."""
 
 
-def append(connection: sa.Connection, name: str, value: JsonValue, time: datetime) -> None:
-    """Set a value, in a transaction of `Store.writing`."""
-    connection.execute(sa.insert(SETTINGS).values(name=name, value=value, time=time))
+class SettingsTable:
+    """The settings as they are in one transaction; made by `reading` and `writing`."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def append(self, name: str, value: JsonValue, time: datetime) -> None:
+        """Set a value; the transaction must be one of `writing`."""
+        self._connection.execute(sa.insert(SETTINGS).values(name=name, value=value, time=time))
+
+    def history(self, names: Collection[str]) -> list[Setting]:
+        """Return all values of some settings, the oldest first."""
+        query = sa.select(SETTINGS).where(SETTINGS.c.name.in_(names)).order_by(SETTINGS.c.seq)
+        return [Setting(*row) for row in self._connection.execute(query)]
+
+    def last_change(self) -> int:
+        """Return the `seq` of the last value of any setting, 0 if there is none: whoever has seen it has seen all."""
+        query = sa.select(sa.func.coalesce(sa.func.max(SETTINGS.c.seq), 0))
+        return int(self._connection.execute(query).scalar_one())
 
 
-def history(connection: sa.Connection, names: Collection[str]) -> list[Setting]:
-    """Return all values of some settings, the oldest first."""
-    query = sa.select(SETTINGS).where(SETTINGS.c.name.in_(names)).order_by(SETTINGS.c.seq)
-    return [Setting(*row) for row in connection.execute(query)]
+@contextmanager
+def reading(store: Store) -> Iterator[SettingsTable]:
+    """Open a transaction that reads the settings.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    with store.reading() as connection:
+        yield SettingsTable(connection)
 
 
-def last_change(connection: sa.Connection) -> int:
-    """Return the `seq` of the last value of any setting, 0 if there is none: whoever has seen it has seen all."""
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(SETTINGS.c.seq), 0))).scalar_one())
+@contextmanager
+def writing(store: Store) -> Iterator[SettingsTable]:
+    """Open a transaction in which nobody else changes the settings, and commit it at the end.
+
+    Raises:
+        StoreError: nothing was changed.
+    """
+    with store.writing() as connection:
+        yield SettingsTable(connection)

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-import data.log.state_tables as _state  # noqa: F401 - declares its tables
 from data.log.database import Database, StoreError
+from data.log.sqlite.statements import chunks
 from data.log.tables import (
     DECISIONS,
     EVENTS,
@@ -16,14 +16,13 @@ from data.log.tables import (
     LOGS,
     REJECTS,
     VERSIONS,
-    AnyRecord,
     Key,
     Log,
     R,
-    chunks,
 )
 from data.log.unreadable import Fault, read
 from data.schema import (
+    AnyRecord,
     Decision,
     Event,
     Feedback,

@@ -1,104 +1,34 @@
-"""The tables of the log and how a record becomes a row and back. Who writes and reads them is store.py."""
+"""The tables: those of the log, with how a record becomes a row and back, and those of what is so now.
 
-from collections.abc import Callable, Collection, Iterator
+Rows of the log (decisions, feedback, events, rejects, versions) say what has happened and never change. The others
+(items, users, keys, settings, erasures) do.
+"""
+
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
-from pydantic import BaseModel
-from pydantic_core import from_json, to_json
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.types import TypeDecorator
 
+from data.log.column_types import Json, JsonModel, JsonSlots, JsonTuple, Time
+from data.log.sqlite.statements import insert_new
 from data.schema import (
+    LOOP_V1,
+    AnyRecord,
     Decision,
     Event,
     Features,
     Feedback,
     Reject,
     Rules,
-    Slot,
     Version,
 )
 
-AnyRecord: TypeAlias = Decision | Feedback | Event | Reject | Version
 Key: TypeAlias = tuple[str, ...]
 R = TypeVar("R", bound=AnyRecord)
-V = TypeVar("V")
 
-SCHEMA_VERSION = 3
-"""Raise it with every change of a table: a store written by another version is refused, not misread."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 METADATA = sa.MetaData()
-_VALUES = 10_000  # SQLite binds at most 32,766 in a statement
-
-
-def chunks(values: Collection[V]) -> Iterator[list[V]]:
-    """Yield the values by as many as a statement can name."""
-    left = iter(values)
-    while chunk := list(islice(left, _VALUES)):
-        yield chunk
-
-
-class Time(TypeDecorator[datetime]):
-    """A point in time as whole microseconds since 1970 UTC: exact, and compared as a number."""
-
-    impl = sa.BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:  # noqa: D102
-        return None if value is None else (value - EPOCH) // MICROSECOND
-
-    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:  # noqa: D102
-        return None if value is None else EPOCH + timedelta(microseconds=value)
-
-
-class Json(TypeDecorator[Any]):
-    """JSON text: a float is written as the shortest digits that read back as the same float."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:  # noqa: D102
-        return to_json(value).decode()
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:  # noqa: D102
-        return None if value is None else from_json(value)
-
-
-class _JsonModel(Json):
-    """A record within a record; None where there is none."""
-
-    cache_ok = True
-
-    def __init__(self, model: type[BaseModel]) -> None:
-        super().__init__()
-        self.model = model
-
-    def process_bind_param(self, value: BaseModel | None, dialect: sa.Dialect) -> str | None:  # type: ignore[override]
-        return None if value is None else value.model_dump_json(exclude_defaults=True)
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> BaseModel | None:
-        return None if value is None else self.model.model_validate_json(value)
-
-
-class _JsonSlots(Json):
-    cache_ok = True
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Slot, ...]:
-        return () if value in (None, "[]") else tuple(Slot.model_validate(slot) for slot in from_json(value or "[]"))
-
-
-class _JsonTuple(Json):
-    cache_ok = True
-
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Any, ...] | None:
-        return None if value is None else tuple(from_json(value))
 
 
 @dataclass(frozen=True)
@@ -117,7 +47,7 @@ class Log(Generic[R]):
     @cached_property
     def insertion(self) -> sa.Insert:
         """What inserts those of some records that are new, and returns the position and the key of each."""
-        return insert(self.table).on_conflict_do_nothing().returning(self.table.c.seq, *self.key)
+        return insert_new(self.table).returning(self.table.c.seq, *self.key)
 
     def between(self, after: int, until: int | None, loop: str | None) -> list[sa.ColumnElement[bool]]:
         """Return the conditions of rows after a log position, up to another (None: the newest), of one loop or all."""
@@ -157,19 +87,19 @@ DECISIONS = _log(
     ("decision_id",),
     _text("decision_id"),
     sa.Column("time", Time, nullable=False, index=True),
-    _text("loop", "v1"),
+    _text("loop", LOOP_V1),
     sa.Column("user_id", sa.Text, index=True),
     sa.Column("node_id", sa.Text),
     sa.Column("context", Json, nullable=False),
-    *(sa.Column(name, _JsonTuple, nullable=False) for name in ("candidates", "slate", "propensities", "scores")),
+    *(sa.Column(name, JsonTuple, nullable=False) for name in ("candidates", "slate", "propensities", "scores")),
     *(_text(name) for name in ("policy", "policy_version", "mode")),
     _text("objective", "default"),
     sa.Column("deferred", sa.Boolean, nullable=False, server_default="0"),
     sa.Column("weight", sa.Double, nullable=False, server_default=sa.text("1")),
-    sa.Column("probabilities", _JsonTuple, nullable=False, server_default="[]"),
-    sa.Column("features", _JsonModel(Features)),
-    sa.Column("rules", _JsonModel(Rules)),
-    sa.Column("slots", _JsonSlots, nullable=False, server_default="[]"),
+    sa.Column("probabilities", JsonTuple, nullable=False, server_default="[]"),
+    sa.Column("features", JsonModel(Features)),
+    sa.Column("rules", JsonModel(Rules)),
+    sa.Column("slots", JsonSlots, nullable=False, server_default="[]"),
     sa.Column("request", sa.Text),
     sa.Index("ix_decisions_loop_seq", "loop", "seq"),
 )
@@ -180,7 +110,7 @@ FEEDBACK = _log(
     ("feedback_id",),
     _text("feedback_id"),
     sa.Column("decision_id", sa.Text, nullable=False, index=True),
-    _text("loop", "v1"),
+    _text("loop", LOOP_V1),
     sa.Column("item_id", sa.Text),
     _text("kind"),
     sa.Column("value", sa.Double, nullable=False),
@@ -237,3 +167,58 @@ VERSIONS = _log(
 
 LOGS: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK, EVENTS, REJECTS, VERSIONS)
 """Decisions come first: a feedback that is written together with its decision is no orphan."""
+
+ITEMS = sa.Table(
+    "items",
+    METADATA,
+    sa.Column("item_id", sa.Text, primary_key=True),
+    sa.Column("features", Json, nullable=False),
+    sa.Column("categories", Json, nullable=False),
+    sa.Column("available", sa.Boolean, nullable=False),
+    sa.Column("expires_at", Time),
+    # A deleted item's row stays, so that whoever follows the revisions hears of it.
+    sa.Column("deleted", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("updated_at", Time, nullable=False),
+    # Grows with every change of any item: whoever has read up to one asks for what is after it.
+    sa.Column("revision", sa.BigInteger, nullable=False, index=True),
+)
+
+USERS = sa.Table(
+    "users",
+    METADATA,
+    sa.Column("user_id", sa.Text, primary_key=True),
+    sa.Column("features", Json, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+)
+
+KEYS = sa.Table(
+    "keys",
+    METADATA,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("expires_at", Time),
+)
+
+SETTINGS = sa.Table(
+    "settings",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.Text, nullable=False, index=True),
+    sa.Column("value", Json, nullable=False),
+    sa.Column("time", Time, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Every value that a setting has had; the last of a name is the one that counts."""
+
+ERASURES = sa.Table(
+    "erasures",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("time", Time, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""When a user was forgotten, and how many rows of the log that took; not who."""

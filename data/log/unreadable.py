@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.log.tables import Log, R, chunks
+from data.log.sqlite.statements import chunks
+from data.log.tables import Log, R
 
 UNREADABLE = (ValueError, TypeError, OverflowError, AttributeError, KeyError, sa.exc.OperationalError)
 """What reading a damaged row raises; of the last only that SQLite cannot decode a text."""

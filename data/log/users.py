@@ -8,16 +8,16 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import JsonValue
 from pydantic_core import from_json
-from sqlalchemy.dialects.sqlite import insert
 
 from data.feature_objects import FeatureObject
 from data.fields import Id, UtcTime
-from data.log.state_tables import USERS
+from data.log.sqlite.statements import insert_or_update
 from data.log.store import Store
 from data.log.tables import (
     DECISIONS,
     EVENTS,
     FEEDBACK,
+    USERS,
     Log,
     R,
 )
@@ -77,9 +77,7 @@ def upsert_user(store: Store, user_id: str, features: Mapping[str, JsonValue]) -
     """
     with store.writing() as connection:
         user = User(user_id=user_id, features=dict(features), updated_at=store.now())
-        statement = insert(USERS).values(user.model_dump())
-        new = {name: statement.excluded[name] for name in ("features", "updated_at")}
-        connection.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=new))
+        connection.execute(insert_or_update(USERS), user.model_dump())
     return user
 
 

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from data.attribution import Outcome
+from data.fields import EPOCH, MICROSECOND
 from data.log.following import (
     SeenDecision,
     SeenFeedback,
@@ -33,7 +34,6 @@ from data.log.following import (
     whole_feedback,
 )
 from data.log.store import Store
-from data.log.tables import EPOCH, MICROSECOND
 from data.schema import Version
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import DescribedEncoder

@@ -11,13 +11,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import sqlalchemy as sa
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from data.command import AMISS, DONE, argument_parser, command
-from data.log.state_tables import ERASURES
+from data.log.erasures import last_erasure
 from data.log.store import Store
 from data.log.unreadable import Fault
 from data.private import keep_private
@@ -121,19 +120,13 @@ class Audit:
 
 def audit(store: Store, settings: Settings, since: datetime, until: datetime) -> Audit:
     """Make the decisions of a time again."""
-    found, erased = Audit(), _last_erasure(store)
+    found, erased = Audit(), last_erasure(store)
     faults = list[Fault]()
     with threadpool_limits(1, "blas"):  # as the service computes: more threads add in another order
         for repeated in repeat_all(store, settings, since, until, faults):
             found.add(repeated, erased)
     found.unreadable = [f"row {fault.seq} of {fault.table}: {fault.reason}" for fault in faults]
     return found
-
-
-def _last_erasure(store: Store) -> datetime | None:
-    with store.reading() as connection:
-        last: datetime | None = connection.execute(sa.select(sa.func.max(ERASURES.c.time))).scalar_one()
-        return last
 
 
 def draw(rows: Iterable[dict[str, float]], path: Path) -> None:

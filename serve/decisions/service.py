@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from data.feature_objects import FeatureError
 from data.ingest.http_rows import clean_records
 from data.log.catalogue_copy import Catalogue
+from data.log.settings_table import reading
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
 from data.log.users import (
     NOTHING,
     Past,
@@ -26,6 +26,7 @@ from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
 from data.schema import (
     CONTEXT_TIME,
+    AnyRecord,
     Decision,
     Event,
     Features,
@@ -247,8 +248,8 @@ class Service:
             StoreError: the Personalizer loop's cannot be read.
         """
         if decision.loop == LOOP:
-            with self.store.reading() as connection:
-                return read(connection).service.reward_spec
+            with reading(self.store) as settings:
+                return read(settings).service.reward_spec
         return self.config.objectives.get(decision.objective, self.config.reward)
 
     async def commit(self, records: Sequence[AnyRecord], timeout_s: float | None = None) -> list[Stored]:

@@ -10,6 +10,7 @@ from fastapi.security.base import SecurityBase
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from data.log.keys import Role
 from serve.config import Limits
 from serve.http import answers as errors
 from serve.http import exchange
@@ -18,7 +19,7 @@ from serve.http.answers import Answers, Refused
 from serve.http.fast_path import Direct
 from serve.http.gate import Gate, Rates
 from serve.http.head import METHODS, Head
-from serve.keys import KeyRing, Role
+from serve.keys import KeyRing
 
 _TOLD = ("X-Request-Id", "Retry-After", "WWW-Authenticate")
 _REMEMBERED_S = 600

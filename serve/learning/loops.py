@@ -18,10 +18,7 @@ from datetime import datetime
 from time import monotonic
 from typing import TypeAlias
 
-import sqlalchemy as sa
-
 from data.log.database import StoreError
-from data.log.state_tables import ERASURES
 from data.log.store import Store
 from data.log.unreadable import reason_of
 from data.settings import Settings
@@ -248,9 +245,3 @@ class Loops:
         learner = OnlineLearner(self._store, artefacts, plan.spec, self._clock)
         last = learner.catch_up()
         return Loop(plan, learner, [last] if last else [], lacking)
-
-
-def erasures(store: Store) -> int:
-    """Return how many users were forgotten."""
-    with store.reading() as connection:
-        return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(ERASURES.c.seq), 0))).scalar_one())

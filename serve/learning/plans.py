@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from data.log.database import StoreError
+from data.log.erasures import count_erasures
 from data.log.store import Store
 from data.settings import Settings
 from rl.artefacts.artefact import ArtefactError
@@ -17,7 +18,7 @@ from rl.registry import (
     fetch,
 )
 from serve.config import CHAMPION, Champion, ServiceConfig
-from serve.learning.loops import Plan, erasures
+from serve.learning.loops import Plan
 
 log = logging.getLogger("ray.serve")
 
@@ -36,7 +37,7 @@ class Configured:
     def __call__(self) -> list[Plan]:
         """See `serve.learning.loops.PlanSource`."""
         self._complete()
-        forgotten, config = erasures(self._store), self._config
+        forgotten, config = count_erasures(self._store), self._config
         digests = self._digests | ({CHAMPION: self._champion.digest()} if self._champion else {})
         return [
             Plan(

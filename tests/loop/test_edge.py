@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data.log import keys
 from data.log.store import Store
 from data.nodes.node import load_node
-from serve import keys
 from serve.api.v1.application import create_api
 from serve.config import Limits
 from serve.decisions.service import Service

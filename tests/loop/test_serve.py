@@ -18,9 +18,9 @@ import httpx
 import psutil
 import pytest
 
+from data.log import keys
 from data.log.store import Store
 from data.settings import Settings
-from serve import keys
 from serve.audit.run import audit
 from tests.support.ports import free_port
 from tests.support.shops import save_policies, small_market

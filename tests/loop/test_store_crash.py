@@ -20,9 +20,8 @@ from pathlib import Path
 import psutil
 
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
 from data.log.writer.process import WriterProcess
-from data.schema import Decision, Feedback
+from data.schema import AnyRecord, Decision, Feedback
 
 PROCESSES = 4
 KILLED_AFTER = {1: 0.2, 3: 0.5}  # of its work

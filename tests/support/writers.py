@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
+from data.schema import AnyRecord
 
 
 class StoreWriter:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from data.log.database import StoreError, StoreUnavailable
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
+from data.schema import AnyRecord
 
 
 class StoreBusy(StoreError):  # noqa: N818 - a state that passes, not a mistake

@@ -10,15 +10,15 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
 from data.log.database import (
-    BUSY_TIMEOUT_S,
     StoreDamaged,
     StoreError,
     StoreLost,
     StoreUnavailable,
     StoreUnconfirmed,
 )
+from data.log.sqlite.driver import BUSY_TIMEOUT_S
 from data.log.store import Stored
-from data.log.tables import AnyRecord
+from data.schema import AnyRecord
 
 BEAT_S: Final = 1.0
 """How often the child says that it lives."""

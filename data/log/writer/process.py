@@ -26,9 +26,8 @@ from data.log.database import (
     StoreUnavailable,
     StoreUnconfirmed,
 )
-from data.log.file_checks import Identity, identity
+from data.log.sqlite.file_checks import Identity, identity
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (
     BEAT_S,
@@ -38,6 +37,7 @@ from data.log.writer.link import (
     Record,
     line_of,
 )
+from data.schema import AnyRecord
 
 _GATHER_S = 0.0005
 """How long what arrives after a transaction of several submissions waits for company."""

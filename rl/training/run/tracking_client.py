@@ -5,16 +5,16 @@ By itself the client tries for four minutes, and a database of MLflow's for an h
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import Any
-
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from urllib.parse import urlsplit
 
 from data.errors import RecommenderError
+from data.log.database import SQL_ERRORS
 
 ANSWER_WITHIN_S = 5.0
 """Seconds within which a server must answer at all."""
@@ -24,9 +24,10 @@ _BOUNDS = {  # of a request to a server that did answer; the environment's own v
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
+_CREDENTIALS = re.compile(r"^[^:/]*(:[^@]*)?@")  # of a database: a password may have the marks of a path in it
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
-UNWRAPPED = (SQLAlchemyError, OSError)
+UNWRAPPED = (*SQL_ERRORS, OSError)
 """What MLflow lets through beside its own MlflowException: of a database that it cannot open, a network, a disk."""
 
 log = logging.getLogger(__name__)
@@ -77,12 +78,13 @@ def _ask(uri: str) -> None:
 
 def _database(uri: str) -> tuple[str, int] | None:
     """Return the address of a database server; None: there is no server, or it is not known how to reach it."""
+    scheme, _, rest = uri.partition("://")
     try:
-        url = make_url(uri)
-    except ArgumentError:
+        url = urlsplit(f"//{_CREDENTIALS.sub('', rest)}")
+        port = url.port or _PORTS.get(scheme.partition("+")[0])
+    except ValueError:
         return None
-    port = url.port or _PORTS.get(url.get_backend_name())
-    return (url.host, port) if url.host and port else None
+    return (url.hostname, port) if url.hostname and port else None
 
 
 @contextmanager

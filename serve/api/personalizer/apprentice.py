@@ -14,8 +14,8 @@ from data.attribution import (
     attribute,
     deadlines,
 )
+from data.fields import EPOCH, MICROSECOND
 from data.log.store import Store
-from data.log.tables import EPOCH, MICROSECOND
 from data.log.unreadable import reason_of, say
 from data.schema import RewardSpec
 from serve.api.personalizer.configuration.values import LOOP, Configuration

@@ -12,9 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import sqlalchemy as sa
-
-from data.log.settings_table import append, history
+from data.log.settings_table import SettingsTable, writing
 from data.log.store import Store
 from rl.artefacts.artefact import (
     ARRAYS,
@@ -38,10 +36,10 @@ def signing_key(store: Store) -> bytes:
     Raises:
         StoreError: it cannot be read or kept.
     """
-    with store.writing() as connection:
-        if not (found := _key(connection)):
-            append(connection, SIGNING, secrets.token_hex(32), store.now())
-            found = _key(connection)
+    with writing(store) as settings:
+        if not (found := _key(settings)):
+            settings.append(SIGNING, secrets.token_hex(32), store.now())
+            found = _key(settings)
     return bytes.fromhex(found)
 
 
@@ -100,6 +98,6 @@ def _sign(parts: dict[str, bytes], key: bytes) -> str:
     return signature.hexdigest()
 
 
-def _key(connection: sa.Connection) -> str:
-    found = history(connection, (SIGNING,))
+def _key(settings: SettingsTable) -> str:
+    found = settings.history((SIGNING,))
     return str(found[0].value) if found else ""

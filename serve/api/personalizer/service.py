@@ -7,16 +7,15 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from data.feature_objects import FeatureError
-from data.log.settings_table import append
+from data.log import loops
+from data.log.settings_table import writing
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
-from data.schema import Decision, Feedback
+from data.schema import AnyRecord, Decision, Feedback
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.shelf import keep_new
 from rl.policies import build
 from rl.policy.interface import PolicyError
-from serve.api.personalizer import log as logs
 from serve.api.personalizer import model_file as model
 from serve.api.personalizer.apprentice import ApprenticeMetrics
 from serve.api.personalizer.configuration.plan import Untrained, same_model
@@ -176,7 +175,7 @@ class Personalizer:
 
     async def log_properties(self) -> dict[str, Any]:
         """Return from when to when the log is."""
-        found = await asyncio.to_thread(logs.date_range, self._store)
+        found = await asyncio.to_thread(loops.date_range, self._store, LOOP)
         if found is None:
             raise Refusal("LogsPropertiesNotFound")
         return {"dateRange": {"from": _written(found[0]), "to": _written(found[1])}}
@@ -196,8 +195,8 @@ class Personalizer:
         await asyncio.to_thread(self._write, settings)
 
     def _write(self, settings: Set) -> None:
-        with self._store.writing() as connection:
-            now = read(connection)
+        with writing(self._store) as table:
+            now = read(table)
             have = {
                 SERVICE: now.service.model_dump(mode="json", by_alias=True),
                 POLICY: now.policy and now.policy.model_dump(),
@@ -205,8 +204,8 @@ class Personalizer:
             }
             for name, value in settings(now):
                 if value != have[name]:  # what is so already is not changed
-                    append(connection, name, value, self._store.now())
-            found = read(connection)
+                    table.append(name, value, self._store.now())
+            found = read(table)
         self.memory.take(found)
 
     def _snapshot(self) -> Callable[[], Artefact]:
@@ -242,13 +241,13 @@ class Personalizer:
         learned = artefact()
         assert learned.learned_until is not None
         self._begin_with(learned)
-        logs.delete(self._store, learned.learned_until)
+        loops.delete(self._store, LOOP, learned.learned_until)
 
     def _model_properties(self, learned_through: int) -> dict[str, str]:
         self.memory.refresh()
-        now, range_ = self.memory.current, logs.date_range(self._store)
+        now, range_ = self.memory.current, loops.date_range(self._store, LOOP)
         begun = now.origin_at or now.edited_at or (range_ and range_[0]) or self._store.now()
-        learned = logs.last_learned(self._store, learned_through)
+        learned = loops.last_received(self._store, LOOP, learned_through)
         return {"creationTime": _written(begun), "lastModifiedTime": _written(max(begun, learned or begun))}
 
 

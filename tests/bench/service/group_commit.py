@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
 from data.log.writer.commit import commit_together
+from data.schema import AnyRecord
 
 _GATHER_S = 0.003
 """Longer than in a process of its own: here those who decide wait for the interpreter meanwhile."""

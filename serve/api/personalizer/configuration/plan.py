@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
+from data.log.erasures import count_erasures
+from data.log.settings_table import reading
 from data.log.store import Store
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, ArtefactError
@@ -14,7 +16,7 @@ from rl.policies import build
 from rl.policy.interface import PolicyError
 from serve.api.personalizer.configuration.policy import untrained
 from serve.api.personalizer.configuration.values import LOOP, Configuration, read
-from serve.learning.loops import Plan, erasures
+from serve.learning.loops import Plan
 
 log = logging.getLogger("raycommend.personalizer")
 
@@ -35,10 +37,10 @@ class PersonalizerSource:
         Raises:
             StoreError: the settings cannot be read.
         """
-        with self._store.reading() as connection:
-            now = read(connection)
+        with reading(self._store) as settings:
+            now = read(settings)
         spec = FoldSpec(loop=LOOP, reward=now.service.reward_spec, learn_from="all")
-        return [Plan(spec, {LOOP: self._digest(now)}, erasures(self._store))]
+        return [Plan(spec, {LOOP: self._digest(now)}, count_erasures(self._store))]
 
     def _digest(self, now: Configuration) -> str:
         """Return which kept artefact the configuration begins with."""

@@ -2,7 +2,7 @@
 
 import threading
 
-from data.log.settings_table import last_change
+from data.log.settings_table import reading
 from data.log.store import Store
 from serve.api.personalizer.configuration.values import Configuration, read
 
@@ -27,10 +27,10 @@ class Memory:
         Raises:
             StoreError: it cannot be read; what is known goes on to count.
         """
-        with self._store.reading() as connection:
-            if last_change(connection) == self.current.seq:
+        with reading(self._store) as settings:
+            if settings.last_change() == self.current.seq:
                 return
-            found = read(connection)
+            found = read(settings)
         self.take(found)
 
     def take(self, found: Configuration) -> None:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from data.fields import Id
-from data.log.settings_table import Setting, history, last_change
+from data.log.settings_table import Setting, SettingsTable
 from data.schema import RewardSpec
 from serve.api.personalizer.configuration import durations
 from serve.api.personalizer.errors import Refusal
@@ -138,12 +137,12 @@ class Configuration:
         return self.service.learning_mode or "Online"
 
 
-def read(connection: sa.Connection) -> Configuration:
+def read(settings: SettingsTable) -> Configuration:
     """Return what counts now."""
-    seq = last_change(connection)
+    seq = settings.last_change()
     service, policy, origin = DEFAULT_SERVICE, None, ModelOrigin()
     edited_at = mode_since = origin_at = None
-    for setting in history(connection, (SERVICE, POLICY, MODEL)):
+    for setting in settings.history((SERVICE, POLICY, MODEL)):
         match setting:
             case Setting(name=n, value=value, time=time) if n == SERVICE:
                 before, service, edited_at = service, ServiceConfiguration.model_validate(value), time

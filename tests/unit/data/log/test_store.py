@@ -11,9 +11,10 @@ import pytest
 
 from data.log.database import StoreError, StoreUnavailable
 from data.log.store import Store, Stored
-from data.log.tables import LOGS, AnyRecord
+from data.log.tables import LOGS
 from data.log.writer.commit import commit_together
 from data.schema import (
+    AnyRecord,
     Decision,
     Event,
     Feedback,
@@ -258,13 +259,6 @@ def test_open_refuses_what_is_no_log_of_this_version(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database " * 1000)
     with pytest.raises(StoreError, match="file is not a database"):
         Store.open(f"sqlite:///{tmp_path}/text.db")
-    for name, statement in (("newer.db", "PRAGMA user_version = 99"), ("other.db", "CREATE TABLE x (y)")):
-        with sqlite3.connect(tmp_path / name) as connection:
-            connection.execute(statement)
-        with pytest.raises(StoreError, match=r"expected a log of schema version 3, got version (99, 0|0, 1) tables"):
-            Store.open(f"sqlite:///{tmp_path}/{name}")
-        with sqlite3.connect(tmp_path / name) as connection:
-            assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # left as it was
 
 
 def test_a_checkpoint_moves_what_is_committed_into_the_file(store: Store) -> None:
@@ -273,39 +267,6 @@ def test_a_checkpoint_moves_what_is_committed_into_the_file(store: Store) -> Non
     store.checkpoint()
     assert store.path.stat().st_size > before + 100_000
     assert store.counts()["decisions"] == 100
-
-
-VERSION_1 = """
-CREATE TABLE decisions (seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, decision_id TEXT NOT NULL, time BIGINT NOT NULL,
- user_id TEXT, context TEXT NOT NULL, candidates TEXT NOT NULL, slate TEXT NOT NULL, propensities TEXT NOT NULL,
- scores TEXT NOT NULL, policy TEXT NOT NULL, policy_version TEXT NOT NULL, mode TEXT NOT NULL, UNIQUE (decision_id));
-CREATE TABLE feedback (seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, feedback_id TEXT NOT NULL,
- decision_id TEXT NOT NULL, item_id TEXT, kind TEXT NOT NULL, value DOUBLE NOT NULL, time BIGINT,
- received_at BIGINT NOT NULL, UNIQUE (feedback_id));
-CREATE INDEX ix_decisions_time ON decisions (time);
-INSERT INTO decisions VALUES (7, 'd', 0, NULL, '{"a":1}', '["x","y"]', '["x"]', '[0.5]', '[1.0]', 'p', 'v', 'explore');
-INSERT INTO feedback VALUES (3, 'f', 'd', NULL, 'click', 1.0, NULL, 1);
-PRAGMA user_version = 1;
-"""
-
-
-def test_a_log_of_the_first_version_is_upgraded_in_place(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "old.db") as connection:
-        connection.executescript(VERSION_1)
-    store = Store.open(f"sqlite:///{tmp_path}/old.db")
-    [(seq, old)] = store.decisions(loop="v1")
-    assert (seq, old.decision_id, old.slate, old.objective, old.deferred) == (7, "d", ("x",), "default", False)
-    assert old.weight == 1.0
-    assert (old.probabilities, old.features, old.slots) == ((), None, ())
-    assert [(seq, item.loop) for seq, item in store.feedback()] == [(3, "v1")]
-    [stored] = store.insert([decision("new", features={"context": [{"a": [1.5, None]}], "items": [[], [{}], []]})])
-    assert store.decision("new") == stored.record
-    store.close()
-    with sqlite3.connect(tmp_path / "old.db") as connection:
-        upgraded = set(connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')"))
-    with sqlite3.connect(tmp_path / "new.db") as connection:
-        Store.open(f"sqlite:///{tmp_path}/new.db").close()
-        assert upgraded == set(connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'index')"))
 
 
 def _open_and_insert(url: str, start: "multiprocessing.synchronize.Barrier", name: str) -> None:
@@ -382,7 +343,7 @@ def test_a_full_disk_is_told_to_all_and_not_tried_again_one_by_one(store: Store)
 def test_a_locked_database_is_reported_and_nothing_is_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.log.database.BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("data.log.sqlite.driver.BUSY_TIMEOUT_S", 0.1)
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

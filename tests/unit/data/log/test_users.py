@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from data.archive.erasure import erase_from_archive, erase_from_store
+from data.archive.erasure import erase_from_archive
 from data.archive.parquet import Archive, read_events, read_rejects, write_part
 from data.errors import DataError
 from data.ingest.clean import clean, finish_events, finish_rejects
 from data.log.database import StoreUnavailable
-from data.log.state_tables import ERASURES
+from data.log.erasures import erase_from_store
 from data.log.store import Store
+from data.log.tables import ERASURES
 from data.log.users import (
     Past,
     get_user,
@@ -219,7 +220,7 @@ def test_a_reader_in_the_way_is_an_error_and_running_again_completes_it(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.insert([decision("his")])
-    monkeypatch.setattr("data.log.scrub.EMPTYING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("data.log.sqlite.scrub.EMPTYING_TIMEOUT_S", 0.1)
     with store.reading() as connection:
         connection.execute(sa.select(ERASURES)).all()
         with pytest.raises(StoreUnavailable, match=r"in use for 0\.1 s"):

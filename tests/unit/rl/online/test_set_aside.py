@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.archive.erasure import erase_from_store
 from data.attribution import attribute
 from data.dsjson import export, load
+from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.log.users import history, past
 from data.schema import Features, RewardSpec, Version

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from data.log.state_tables import ERASURES
 from data.log.store import Store
+from data.log.tables import ERASURES
 from data.schema import Feedback, RewardSpec, Rules
 from data.settings import Settings
 from rl.artefacts.shelf import keep

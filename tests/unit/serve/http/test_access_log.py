@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from data.log import keys
 from data.log.store import Store
-from serve import keys
 from serve.config import Limits
 from serve.http import access_log as logs
 from serve.http.access_log import JsonFormatter, Recorder, Redact

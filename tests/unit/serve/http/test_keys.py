@@ -11,19 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.log.database import StoreUnavailable
+from data.log.keys import KeyRefused, create, list_keys, revoke, rotate
 from data.log.store import Store
-from serve.keys import (
-    ANYONE,
-    ENVIRONMENT,
-    KeyRefused,
-    KeyRing,
-    Principal,
-    create,
-    every,
-    main,
-    revoke,
-    rotate,
-)
+from serve.keys import ANYONE, ENVIRONMENT, KeyRing, Principal, main
 from tests.support.clocks import Clock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,9 +101,9 @@ def test_rotating_does_not_prolong_a_life_and_the_new_key_lives_as_long(store: S
     clock.now += timedelta(days=29, hours=12)
     rotate(store, "shop", timedelta(days=1))
     rotate(store, "shop", timedelta())
-    ends = [key.expires_at for key in every(store)]
+    ends = [key.expires_at for key in list_keys(store)]
     assert sorted(ends, key=str) == [clock.now, clock.now, clock.now + timedelta(days=30)]
-    assert {key.role for key in every(store)} == {"node"}
+    assert {key.role for key in list_keys(store)} == {"node"}
 
 
 def test_a_revoked_key_ends_at_once_and_one_of_two_by_its_id(store: Store, clock: Clock) -> None:

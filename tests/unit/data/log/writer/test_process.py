@@ -18,10 +18,10 @@ from pydantic import JsonValue
 
 from data.log.database import StoreUnavailable, StoreUnconfirmed
 from data.log.store import Store, Stored
-from data.log.tables import AnyRecord
 from data.log.writer.commit import StoreBusy
 from data.log.writer.process import WriterProcess
 from data.schema import (
+    AnyRecord,
     Decision,
     Event,
     Features,

@@ -11,11 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import JsonValue
 
-from data.log.settings_table import append
+from data.log.keys import Role, create
+from data.log.settings_table import writing
 from serve.api.personalizer.configuration import durations
 from serve.api.personalizer.configuration.replica import Memory
 from serve.api.personalizer.configuration.vw_arguments import config_of
-from serve.keys import Role, create
 from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "?api-version=2022-09-01-preview"
@@ -275,8 +275,8 @@ def test_a_policy_that_an_earlier_version_took_does_not_stop_the_service(
     client: TestClient, loop: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept: dict[str, JsonValue] = {"name": "old", "arguments": "--cb_explore_adf --bag 1000000 --epsilon 0.2"}
-    with loop.store.writing() as connection:
-        append(connection, "personalizer.policy", kept, loop.store.now())
+    with writing(loop.store) as settings:
+        settings.append("personalizer.policy", kept, loop.store.now())
     with personalizer_loop(tmp_path) as again:
         config = again.served.at("personalizer").artefact("personalizer").config
         assert config == config_of(DEFAULT.format(0.2))

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.archive.parquet import Archive
-from data.log.scrub import NotScrubbed
+from data.log.erasures import NotScrubbed
 from data.log.store import Store
 from data.nodes.node import load_node
 from data.schema import Event
@@ -124,7 +124,7 @@ def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, mon
 
     store.insert([Event(node_id="online_retail", event_id="e", user_id=HIM)])
     with monkeypatch.context() as patch:
-        patch.setattr("data.archive.erasure.scrub", fail)
+        patch.setattr("data.log.erasures.scrub", fail)
         error = client.delete(f"/v1/users/{HIM}")
     assert (error.status_code, error.json()["error"]["code"]) == (503, "store_unavailable")
     assert error.headers["Retry-After"] == "1"

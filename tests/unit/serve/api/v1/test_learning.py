@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.log.database import StoreUnavailable
+from data.log.keys import create
 from data.log.store import Store
 from data.schema import RewardSpec
 from data.settings import Settings
@@ -18,7 +19,7 @@ from serve.config import ServiceConfig
 from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.http.edge import Edge
-from serve.keys import KeyRing, create
+from serve.keys import KeyRing
 from serve.learning.loops import Loops
 from serve.learning.plans import Configured
 from tests.support.clocks import Clock

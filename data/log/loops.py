@@ -1,48 +1,47 @@
-"""The log of the Personalizer loop as a whole: from when to when it is, and how it is deleted. No HTTP."""
+"""The log of one loop as a whole: from when to when it is, and how it is deleted."""
 
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from data.log.state_tables import ERASURES
+from data.log.erasures import note
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK
-from serve.api.personalizer.configuration.values import LOOP
 
 _ROWS = 5_000  # deleted in one transaction, so that nobody waits long for the lock
 
 
-def date_range(store: Store) -> tuple[datetime, datetime] | None:
-    """Return when the first and the last decision were made, or None if there is none.
+def date_range(store: Store, loop: str) -> tuple[datetime, datetime] | None:
+    """Return when the first and the last decision of a loop were made, or None if there is none.
 
     Raises:
         StoreError: the log cannot be read.
     """
     columns = DECISIONS.table.c
-    query = sa.select(columns.time).where(columns.loop == LOOP).limit(1)
+    query = sa.select(columns.time).where(columns.loop == loop).limit(1)
     with store.reading() as connection:
         first = connection.execute(query.order_by(columns.seq)).scalar()
         last = connection.execute(query.order_by(columns.seq.desc())).scalar()
     return (first, last) if first and last else None
 
 
-def last_learned(store: Store, learned_through: int) -> datetime | None:
-    """Return when the feedback at a log position was received, or the last before it; None if there is none.
+def last_received(store: Store, loop: str, until: int) -> datetime | None:
+    """Return when the feedback of a loop at a log position was received, or the last before it; None if there is none.
 
     Raises:
         StoreError: the log cannot be read.
     """
     columns = FEEDBACK.table.c
-    query = sa.select(columns.received_at).where(columns.loop == LOOP, columns.seq <= learned_through)
+    query = sa.select(columns.received_at).where(columns.loop == loop, columns.seq <= until)
     with store.reading() as connection:
         found: datetime | None = connection.execute(query.order_by(columns.seq.desc()).limit(1)).scalar()
     return found
 
 
-def delete(store: Store, until: datetime) -> int:
-    """Delete the decisions that were made, and the feedback that was received, until a time; return how many rows.
+def delete(store: Store, loop: str, until: datetime) -> int:
+    """Delete the decisions of a loop that were made, and the feedback that was received, until a time; count them.
 
-    It is noted as an erasure: what was folded from the rows cannot be repeated without them.
+    It is noted as an erasure.
 
     Raises:
         StoreError: not all was deleted; it can be called again.
@@ -50,7 +49,7 @@ def delete(store: Store, until: datetime) -> int:
     decisions, feedback = DECISIONS.table, FEEDBACK.table
     deleted = 0
     for table, time in ((decisions, decisions.c.time), (feedback, feedback.c.received_at)):
-        some = sa.select(table.c.seq).where(table.c.loop == LOOP, time <= until).order_by(table.c.seq).limit(_ROWS)
+        some = sa.select(table.c.seq).where(table.c.loop == loop, time <= until).order_by(table.c.seq).limit(_ROWS)
         rows = _ROWS
         while rows == _ROWS:
             with store.writing() as connection:
@@ -58,5 +57,5 @@ def delete(store: Store, until: datetime) -> int:
             deleted += rows
     if deleted:
         with store.writing() as connection:
-            connection.execute(sa.insert(ERASURES).values(time=store.now(), rows=deleted))
+            note(connection, store.now(), deleted)
     return deleted

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
-from data.log.database import StoreUnavailable
-from data.log.file_checks import Identity
+from data.log.sqlite.file_checks import Identity
 
 EMPTYING_TIMEOUT_S = 30.0
 """How long to try; others read, write and move pages to the file all the time."""
@@ -28,15 +27,6 @@ _DESCRIPTORS: dict[Identity, int] = {}
 that SQLite has on it, and the next one to close the database elsewhere deletes the write-ahead log that is in use."""
 
 
-class NotScrubbed(StoreUnavailable):
-    """The rows are deleted, and their bytes may still be in the file."""
-
-    told = (
-        "the rows are deleted, but copies of their bytes may still be in the log's file, which was in use all the "
-        "time: ask for it again, it then goes on from there"
-    )
-
-
 def scrub(path: Path, text: str) -> None:
     """Empty the write-ahead log, and write the file anew if it still holds a text that was deleted.
 
@@ -44,7 +34,7 @@ def scrub(path: Path, text: str) -> None:
     too, such as a short number, is always found.
 
     Raises:
-        NotScrubbed: somebody was reading or writing all the time, or the disk is full.
+        OSError: somebody was reading or writing all the time, or the disk is full.
     """
     deadline = time.monotonic() + EMPTYING_TIMEOUT_S
     with _opened(path) as connection:
@@ -61,14 +51,14 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(path, attempt_s, isolation_level=None)) as connection:
             yield connection
     except sqlite3.OperationalError as error:
-        raise NotScrubbed(f"the rows are deleted, but the file could not be written anew: {error}") from error
+        raise OSError(f"the file could not be written anew: {error}") from error
 
 
 def _repeat(attempt: Callable[[], bool], deadline: float) -> None:
     """Attempt again and again until it succeeds or the time is over."""
     while not attempt():
         if time.monotonic() > deadline:
-            raise NotScrubbed(f"the rows are deleted, but the log's file was in use for {EMPTYING_TIMEOUT_S:g} s")
+            raise TimeoutError(f"the log's file was in use for {EMPTYING_TIMEOUT_S:g} s")
         time.sleep(_PAUSE_S)
 
 

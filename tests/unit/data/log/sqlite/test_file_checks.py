@@ -19,13 +19,13 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from data.archive.erasure import erase_from_store
 from data.log.database import (
     StoreDamaged,
     StoreError,
     StoreLost,
     StoreUnavailable,
 )
+from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.private import keep_private
@@ -215,65 +215,6 @@ def test_damage_that_is_met_later_ends_the_writing(path: Path, monkeypatch: pyte
             store.decisions()
         with pytest.raises(StoreDamaged):
             store.insert([Event(node_id="n", event_id="e")])
-
-
-def columns_of(path: Path, table: str) -> list[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-
-
-def changed(path: Path, *statements: str) -> None:
-    Store.open(f"sqlite:///{path}").close()
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
-
-
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_what_a_log_of_an_intermediate_schema_lacks_is_added(path: Path, version: int) -> None:
-    changed(
-        path,
-        "ALTER TABLE decisions DROP COLUMN request",
-        "ALTER TABLE decisions DROP COLUMN slots",
-        "DROP INDEX ix_feedback_loop_seq",
-        "DROP TABLE erasures",
-        f"PRAGMA user_version = {version}",
-    )
-    with closing(Store.open(f"sqlite:///{path}")) as store:
-        assert store.insert([decision("d")])[0].inserted
-        assert store.decision("d") == decision("d")
-    assert {"request", "slots"} < set(columns_of(path, "decisions"))
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
-        assert connection.execute("SELECT count(*) FROM erasures").fetchone() == (0,)
-
-
-@pytest.mark.parametrize(
-    ("statements", "lacks"),
-    [
-        (("ALTER TABLE decisions DROP COLUMN mode",), "column decisions.mode"),
-        (("ALTER TABLE events ADD COLUMN extra TEXT NOT NULL DEFAULT 'x'",), None),
-        (
-            (
-                "DROP TABLE users",
-                "CREATE TABLE users (user_id TEXT, features TEXT, updated_at BIGINT, x TEXT NOT NULL)",
-            ),
-            "a default of column users.x, the key users (user_id)",
-        ),
-    ],
-)
-def test_what_cannot_be_added_is_refused_and_named(path: Path, statements: tuple[str, ...], lacks: str | None) -> None:
-    with closing(Store.open(f"sqlite:///{path}")) as store:
-        store.insert([decision("d")])
-    changed(path, *statements)
-    if lacks is None:
-        Store.open(f"sqlite:///{path}").close()
-        return
-    with pytest.raises(StoreError, match=r"schema version 3 that lacks") as refused:
-        Store.open(f"sqlite:///{path}")
-    assert lacks in str(refused.value)
-    assert not isinstance(refused.value, StoreUnavailable)
 
 
 def test_a_column_that_is_gone_while_it_runs_is_no_reason_to_try_again(store: Store, path: Path) -> None:

@@ -1,0 +1,92 @@
+"""The right to be forgotten in the log: a user's rows out of it, so that their bytes are gone, and that it was done.
+
+What is a user's: their decisions and the feedback about them, their events, their features, and the rejects that name
+them (`data.nodes.naming`). What has their id in another place, such as a decision's context, is not found.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import sqlalchemy as sa
+from pydantic_core import to_json
+
+from data.log.database import StoreUnavailable
+from data.log.sqlite.scrub import scrub
+from data.log.sqlite.statements import chunks, contains
+from data.log.store import Store
+from data.log.tables import DECISIONS, ERASURES, EVENTS, FEEDBACK, REJECTS, USERS
+from data.nodes.naming import names_user, user_headers
+
+
+class NotScrubbed(StoreUnavailable):
+    """The rows are deleted, and their bytes may still be in the file."""
+
+    told = (
+        "the rows are deleted, but copies of their bytes may still be in the log's file, which was in use all the "
+        "time: ask for it again, it then goes on from there"
+    )
+
+
+def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
+    """Delete what the store has of a user, and note that it was done, if it was anything.
+
+    Feedback about their decisions that arrives later is an orphan. Where copies of their id are left in the file, it
+    is rewritten whole, and other writers wait: see `data.log.sqlite.scrub`. It may be called again, and completes what
+    a call that was killed has begun.
+
+    Returns:
+        The number of rows by table.
+
+    Raises:
+        NotScrubbed: the rows are deleted, and their bytes are still there. Run it again.
+        StoreUnavailable: nothing was deleted.
+    """
+    decisions, feedback, events, rejects = DECISIONS.table, FEEDBACK.table, EVENTS.table, REJECTS.table
+    with store.writing() as connection:
+        own = sa.select(decisions.c.decision_id).where(decisions.c.user_id == user_id)
+        deletions = {
+            "feedback": sa.delete(feedback).where(feedback.c.decision_id.in_(own)),
+            "decisions": sa.delete(decisions).where(decisions.c.user_id == user_id),
+            "events": sa.delete(events).where(events.c.user_id == user_id),
+            "users": sa.delete(USERS).where(USERS.c.user_id == user_id),
+        }
+        counts = {name: connection.execute(deletion).rowcount for name, deletion in deletions.items()}
+        naming = list(_rejects_naming(connection, user_id))
+        for chunk in chunks(naming):
+            connection.execute(sa.delete(rejects).where(rejects.c.seq.in_(chunk)))
+        counts["rejects"] = len(naming)
+        if rows := sum(counts.values()):
+            note(connection, store.now(), rows)
+    try:
+        scrub(store.path, user_id)
+    except OSError as error:
+        raise NotScrubbed(f"the rows are deleted, but {error}") from error
+    return counts
+
+
+def note(connection: sa.Connection, time: datetime, rows: int) -> None:
+    """Note in a transaction that rows of the log were deleted: what was folded from them cannot be repeated."""
+    connection.execute(sa.insert(ERASURES).values(time=time, rows=rows))
+
+
+def count_erasures(store: Store) -> int:
+    """Return how often rows of the log were deleted."""
+    with store.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(ERASURES.c.seq), 0))).scalar_one())
+
+
+def last_erasure(store: Store) -> datetime | None:
+    """Return when rows of the log were deleted last; None: never."""
+    with store.reading() as connection:
+        last: datetime | None = connection.execute(sa.select(sa.func.max(ERASURES.c.time))).scalar_one()
+        return last
+
+
+def _rejects_naming(connection: sa.Connection, user_id: str) -> Iterator[int]:
+    """Yield the log positions of the rejects that name a user."""
+    columns = REJECTS.table.c
+    spelt = to_json(user_id).decode()[1:-1]  # as it stands within JSON
+    near = sa.or_(contains(columns.record, spelt), contains(columns.value, user_id))
+    for seq, reject in REJECTS.read(connection.execute(REJECTS.select().where(near))):
+        if names_user(dict(reject.record), reject.column, reject.value, user_headers(reject.node_id), user_id):
+            yield seq

@@ -1,0 +1,93 @@
+"""Which revision of the tables a database has, and how it gets this one.
+
+Alembic is imported only where a database is not of this revision: the import takes longer than to open one.
+"""
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import sqlalchemy as sa
+
+from data.log.sqlite.driver import Contents, contents
+from data.log.tables import METADATA
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+REVISION: Final = "0001"
+"""The newest: that of the tables as `data.log.tables` declares them."""
+_FIRST, _FIRST_VERSION = "0001", 3
+"""A database of this version, which was made before there were revisions, has the tables of the first."""
+_REMEDY = (
+    "export it with the version of the code that made it (python -m data.dsjson export), and import that into a new one"
+)
+
+
+_ALEMBIC = threading.Lock()  # its `op` and `context` are of one migration at a time
+
+
+def refusal(found: Contents) -> str | None:
+    """Return why a database cannot be used as a log, and what would be right; None if it can be."""
+    if found.revision is not None:
+        if found.revision == REVISION or found.revision in _known():
+            return None
+        return (
+            f"is a log of revision {found.revision}, which is later than {REVISION}, the newest that is known here: "
+            "open it with the version of the code that made it, or a later one"
+        )
+    if found.user_version == _FIRST_VERSION or not (found.user_version or found.tables):
+        return None
+    if 0 < found.user_version < _FIRST_VERSION:
+        return f"is a log of version {found.user_version}, from before the first release: {_REMEDY}"
+    return (
+        f"is no log of revision {REVISION}: expected a new file or a log, got a database of version "
+        f"{found.user_version} with {found.tables} tables and indexes"
+    )
+
+
+def upgrade(connection: sa.Connection) -> str | None:
+    """Make the tables, or bring them to the newest revision, in the transaction of the connection.
+
+    Returns:
+        What was done, as a line of the log; None: another process had done it.
+
+    Raises:
+        ValueError: the tables are not those of their revision.
+    """
+    found = contents(cast(sqlite3.Connection, connection.connection.driver_connection))
+    if found.revision == REVISION:
+        return None
+    from alembic import command
+
+    with _ALEMBIC:
+        if found.revision is None and found.user_version:
+            if wrong := differences(connection):
+                raise ValueError(f"is a log of version {_FIRST_VERSION} whose tables are not that version's: {wrong}")
+            command.stamp(_config(connection), _FIRST)
+        command.upgrade(_config(connection), "head")
+    return f"was upgraded to revision {REVISION}" if found.tables else "is a new log"
+
+
+def _config(connection: sa.Connection | None = None) -> "Config":
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config
+
+
+def _known() -> set[str]:
+    """Return the revisions of which there are modules."""
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def differences(connection: sa.Connection) -> list[Any]:
+    """Return what of the tables of a database is not as it is declared, as Alembic says it."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    return list(compare_metadata(MigrationContext.configure(connection), METADATA))

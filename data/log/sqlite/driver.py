@@ -1,0 +1,101 @@
+"""How SQLite is connected to and what its errors mean: durable commits, a write-ahead log, one writer at a time."""
+
+import sqlite3
+import time
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import sqlalchemy as sa
+
+BUSY_TIMEOUT_S: Final = 30.0
+_AUTOCHECKPOINT_PAGES = 25_000  # of 4 KiB
+_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+"""Codes of what another try may find otherwise. A table or column that is missing is none of them."""
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+ErrorKind: TypeAlias = Literal["unavailable", "damaged", "refused"]
+
+
+def error_kind(error: BaseException) -> ErrorKind:
+    """Return what an error of the driver says of the database."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the bits above say more exactly why
+    return "unavailable" if code in _PASSING else "damaged" if code in _DAMAGED else "refused"
+
+
+def create_engine(location: sa.URL) -> sa.Engine:
+    """Return the engine of a file: each commit is durable, each transaction begins as the option `begin` says."""
+    # isolation_level None: Python's driver must not begin transactions of its own; _begin below does.
+    engine = sa.create_engine(location, connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _be_durable)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def for_writing(engine: sa.Engine) -> sa.Engine:
+    """Return the same engine with transactions that hold the write lock from their beginning."""
+    return engine.execution_options(begin="BEGIN IMMEDIATE")
+
+
+def _be_durable(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA synchronous = FULL")  # a commit returns after fsync: it survives a power loss
+    # Seldom: a checkpoint holds up the commit that it comes with. `checkpoint` is for who answers nobody.
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")
+    connection.execute("PRAGMA temp_store = MEMORY")  # else an insert of several rows makes a file, to undo half of it
+    connection.execute("PRAGMA secure_delete = ON")  # so that deleted user data does not stay in free pages
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A writer takes the lock at once: upgrading a read transaction fails if another process wrote in between.
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+
+class Contents(NamedTuple):
+    """What a database is, by the least that tells it."""
+
+    revision: str | None
+    """Of its tables, as Alembic keeps it."""
+    user_version: int
+    """The version that stores had before there were revisions."""
+    tables: int
+    """How many tables and indexes it has."""
+
+
+def contents(driver: sqlite3.Connection) -> Contents:
+    """Return what a database is now."""
+    # One statement, one snapshot: another process may be creating the tables right now.
+    version, tables, has_revision = driver.execute(
+        "SELECT (SELECT user_version FROM pragma_user_version), count(*), sum(name = 'alembic_version')"
+        " FROM sqlite_master"
+    ).fetchone()
+    row = driver.execute("SELECT version_num FROM alembic_version").fetchone() if has_revision else None
+    return Contents(row[0] if row else None, version, tables)
+
+
+def enable_wal(driver: sqlite3.Connection) -> str:
+    """Switch a file to a write-ahead log, and open that; returns the mode that it is in then, `wal` if it can be."""
+    # SQLite does not wait for the lock where several processes switch a new file to WAL at once, so this does.
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            (mode,) = driver.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    driver.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first to read opens the write-ahead log
+    return str(mode)
+
+
+def checkpoint(driver: sqlite3.Connection) -> None:
+    """Move what is committed from the write-ahead log into the database file, as far as nobody is held up by it."""
+    driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -1,0 +1,182 @@
+"""Revisions of the tables: the first is what stores had before, the newest is what is declared, half of one is none."""
+
+import hashlib
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import data.log.migrations
+from data.log.database import StoreError, StoreUnavailable
+from data.log.migrations.revisions import REVISION, differences
+from data.log.store import Store
+from data.log.tables import METADATA
+from data.schema import Event
+
+FOLDER = str(Path(data.log.migrations.__file__).parent)
+VERSION_3 = "2acc1be7c9e8a371"
+"""Of the statements that made the tables and indexes of version 3, before there were revisions."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+def statements(path: Path) -> list[tuple[str, ...]]:
+    """Return all tables and indexes with the statements that made them, but Alembic's."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version'"
+        )
+        return sorted(rows, key=str)
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
+def config(connection: sa.Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", FOLDER)
+    return config
+
+
+def test_the_first_revision_is_version_3_to_the_letter(path: Path, connection: sa.Connection) -> None:
+    command.upgrade(config(connection), "0001")
+    connection.commit()
+    assert hashlib.sha256(str(statements(path)).encode()).hexdigest()[:16] == VERSION_3
+
+
+def test_a_new_store_has_the_tables_that_are_declared(path: Path, tmp_path: Path, connection: sa.Connection) -> None:
+    Store.open(f"sqlite:///{path}").close()
+    assert differences(connection) == []
+    METADATA.create_all(declared := sa.create_engine(f"sqlite:///{tmp_path / 'declared.db'}"))
+    declared.dispose()
+    assert statements(path) == statements(tmp_path / "declared.db")
+
+
+def test_what_a_revision_lacks_is_found(path: Path, connection: sa.Connection) -> None:
+    Store.open(f"sqlite:///{path}").close()
+    connection.execute(sa.text("DROP INDEX ix_feedback_loop_seq"))
+    connection.execute(sa.text("ALTER TABLE decisions DROP COLUMN request"))
+    assert sorted(kind for kind, *_ in differences(connection)) == ["add_column", "add_index"]
+
+
+def test_there_is_one_newest_revision(connection: sa.Connection) -> None:
+    assert ScriptDirectory.from_config(config(connection)).get_heads() == [REVISION]
+
+
+def change(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def revision(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(found)
+
+
+BEFORE_REVISIONS = ("DROP TABLE alembic_version", "PRAGMA user_version = 3")
+
+
+def test_a_store_of_version_3_is_taken_over_as_it_is(path: Path) -> None:
+    with closing(Store.open(f"sqlite:///{path}")) as store:
+        store.insert([Event(node_id="n", event_id="e")])
+    change(path, *BEFORE_REVISIONS)
+    before = statements(path)
+    for _ in range(2):
+        with closing(Store.open(f"sqlite:///{path}")) as store:
+            assert [event.event_id for _, event in store.events("n")] == ["e"]
+    assert (revision(path), statements(path)) == ("0001", before)
+
+
+def test_a_store_of_version_3_that_lacks_something_is_refused_and_left_alone(path: Path) -> None:
+    Store.open(f"sqlite:///{path}").close()
+    change(path, *BEFORE_REVISIONS, "ALTER TABLE decisions DROP COLUMN mode")
+    before = statements(path)
+    with pytest.raises(StoreError, match=r"version 3 whose tables are not that version's: .*add_column.*mode"):
+        Store.open(f"sqlite:///{path}")
+    assert statements(path) == before
+
+
+@pytest.mark.parametrize(
+    ("made_by", "said"),
+    [
+        (
+            ("PRAGMA user_version = 1", "CREATE TABLE decisions (x)"),
+            r"version 1, from before the first release: export",
+        ),
+        (
+            ("PRAGMA user_version = 2", "CREATE TABLE decisions (x)"),
+            r"version 2, from before the first release: export",
+        ),
+        (("PRAGMA user_version = 99",), r"no log of revision 0001: .* a database of version 99 with 0 tables"),
+        (("CREATE TABLE x (y)",), r"no log of revision 0001: .* a database of version 0 with 1 tables"),
+        (
+            ("CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('9999')"),
+            r"revision 9999, which is later than 0001, .*: open it with the version of the code that made it",
+        ),
+    ],
+)
+def test_what_is_no_log_of_this_code_is_refused_and_left_alone(path: Path, made_by: tuple[str, ...], said: str) -> None:
+    change(path, *made_by)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=said) as refused:
+        Store.open(f"sqlite:///{path}")
+    assert not isinstance(refused.value, StoreUnavailable)
+    assert path.read_bytes() == before
+
+
+OPEN = """
+import sys
+import sqlalchemy as sa
+from data.log.store import Store
+{}
+Store.open("sqlite:///" + sys.argv[1]).close()
+assert "alembic" not in sys.modules
+"""
+KILLED = """
+import os, signal
+left = {}
+def count(*_):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+sa.event.listen(sa.Engine, "{}", count)
+"""
+
+
+def run(path: Path, first: str = "") -> int:
+    return subprocess.run([sys.executable, "-c", OPEN.format(first), path], check=False).returncode
+
+
+def test_an_existing_store_is_opened_without_alembic(path: Path) -> None:
+    Store.open(f"sqlite:///{path}").close()
+    assert run(path) == 0
+
+
+@pytest.mark.parametrize(("left", "event"), [(2, "after_cursor_execute"), (20, "after_cursor_execute"), (0, "commit")])
+def test_a_process_that_is_killed_while_it_makes_the_tables_leaves_none(path: Path, left: int, event: str) -> None:
+    assert run(path, KILLED.format(left, event)) == -signal.SIGKILL
+    assert statements(path) == []
+    with closing(Store.open(f"sqlite:///{path}")) as store:
+        assert store.insert([Event(node_id="n", event_id="e")])[0].inserted
+    assert revision(path) == REVISION
