@@ -37,8 +37,8 @@ from rl.experience.events import purchase_events
 from rl.policies.baselines import Popularity
 from rl.policies.greedy import Greedy
 from rl.policy.interface import Policy, PolicyError
-from rl.training.kinds.experiment import Environment
 from rl.training.run.environments import ceilings, environment
+from rl.training.run.experiment import Environment
 from rl.training.run.tracking import Tracker
 
 _CHUNK = 100  # customers encoded at a time; bounds memory

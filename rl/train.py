@@ -11,7 +11,7 @@ from data.private import keep_private
 from data.settings import Settings
 from rl.config import TrainingConfig, load
 from rl.registry import register
-from rl.training.kinds.registry import KINDS, RETAIL, find, named
+from rl.training.kinds.registry import KINDS, RETAIL, find, kind_in
 
 _HELP = """usage: python -m rl.train [EXPERIMENT.toml] [--field value ...]
 
@@ -28,14 +28,14 @@ python -m rl.train --kind KIND --help  lists the fields of a kind
 @command("rl.train")
 def main(arguments: Sequence[str]) -> int:
     """Run the command: progress on standard error, the report as JSON on standard output."""
-    kind = named(arguments)
-    if kind is None and {"-h", "--help"} & set(arguments):
+    name = kind_in(arguments)
+    if name is None and {"-h", "--help"} & set(arguments):
         print(_help(), end="")
         return DONE
-    module = find(kind or RETAIL)
-    experiment, settings = load(module.Experiment, arguments), Settings()
+    kind = find(name or RETAIL)
+    experiment, settings = load(kind.experiment, arguments), Settings()
     keep_private(settings.home)
-    report = module.run(experiment, settings)
+    report = kind.run(experiment, settings)
     status = _register(report, experiment, settings) if experiment.register_as else DONE
     print(json.dumps(report))
     return status
@@ -55,7 +55,7 @@ def _register(report: dict[str, Any], experiment: TrainingConfig, settings: Sett
 
 
 def _help() -> str:
-    kinds = {kind: (find(kind).Experiment.__doc__ or "").splitlines()[0] for kind in KINDS}
+    kinds = {kind: (find(kind).experiment.__doc__ or "").splitlines()[0] for kind in KINDS}
     return _HELP.format(default=RETAIL, kinds="\n".join(f"  {kind:8} {line}" for kind, line in kinds.items()))
 
 

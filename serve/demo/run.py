@@ -41,7 +41,7 @@ from rl.policies import (
 from rl.simulators.market.fitted import FittedMarketConfig, fit_market
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market.market import Market
-from rl.training.kinds.retail import Training, train
+from rl.training.kinds.retail import RetailExperiment, train
 from serve.app import ray_environment, running
 from serve.config import ServiceConfig
 from serve.demo.report import draw, summarise, table
@@ -95,7 +95,7 @@ def train_first(settings: Settings, decisions: int, before: datetime | None) -> 
     step(2, f"train the first policies: {decisions:,} visits to a simulator fitted to the purchases")
     with _progress() as progress, threadpool_limits(1, "blas"):
         for name, policy in POLICIES.items():
-            train(Training(name=name, policy=policy, decisions=decisions, before=before), settings, progress)
+            train(RetailExperiment(name=name, policy=policy, decisions=decisions, before=before), settings, progress)
 
 
 def serve_customers(url: str, market: Market, visits: int, clients: int, rng: np.random.Generator) -> Customers:

@@ -17,7 +17,7 @@ from rl.evaluation.returns import play
 from rl.policies.baselines import Random
 from rl.policy.interface import Policy
 from rl.simulators.interest_evolution import InterestEvolution
-from rl.training.kinds.slate_q import Experiment
+from rl.training.kinds.slate_q import SlateQExperiment
 from rl.training.run.session import ray_session
 from tests.bench.common import finish, plot, say
 
@@ -47,14 +47,14 @@ def main() -> None:
     finish("interest_evolution", figures, {}, options.seeds)
 
 
-def experiment(seed: int, steps: int | None) -> Experiment:
+def experiment(seed: int, steps: int | None) -> SlateQExperiment:
     """Return what the experiment file describes, with a seed, and maybe a length, of its own."""
     file = Path(rl.__file__).parent / "experiments" / "interest_evolution.toml"
     length = [] if steps is None else ["--env_steps", str(steps)]
-    return load(Experiment, [str(file), "--seed", str(seed), *length])
+    return load(SlateQExperiment, [str(file), "--seed", str(seed), *length])
 
 
-def learn(experiment: Experiment) -> tuple[list[float], list[float]]:
+def learn(experiment: SlateQExperiment) -> tuple[list[float], list[float]]:
     """Train once; returns environment steps and the averaged greedy policy's mean returns then."""
     seed, steps = experiment.seed, experiment.env_steps
     algorithm: SlateQ = experiment.algorithm().build_algo()

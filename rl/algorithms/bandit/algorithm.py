@@ -12,12 +12,8 @@
 Statistics add, so it does not matter how many runners saw an observation first.
 """
 
-from typing import Any, Self
-
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -28,53 +24,41 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
-from ray.tune.search.sample import Categorical
-from ray.tune.search.variant_generator import parse_spec_vars
 
-from data.errors import reason
+from rl.algorithms.bandit.config import ENV_STEPS_PER_REPORT, BanditHyperparameters
 from rl.algorithms.bandit.learner import BanditLearner, as_batch
 from rl.algorithms.bandit.module import POLICY, BanditModule
+from rl.algorithms.configuration import HyperparameterConfig
 from rl.algorithms.rollout import BatchedEnvRunner, Transitions
 from rl.algorithms.rollout_config import validate_sampling
-from rl.policies import LinearThompsonConfig, PolicyConfig
 from rl.policy.interface import Observations, Query, Slates
 
 SLOT_REWARDS = "rewards"
 """Name of the logged information [B, K] that has the reward of every slot of a slate."""
 
 
-class BanditConfig(AlgorithmConfig):
+class BanditConfig(HyperparameterConfig):
     """Configures `Bandit`. The environment is named, or given, as for `rl.simulators.registry.make`.
 
-    Ray Tune may search for the policy: `tune.grid_search([...])` of policies, or in a dictionary that describes one.
+    The policy is an object of `rl.policies` or the dictionary that describes one. Ray Tune may search for it:
+    `tune.grid_search([...])` of policies, or in a dictionary that describes one.
     """
+
+    hyperparameters_class = BanditHyperparameters
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or Bandit)
-        self.policy: PolicyConfig | dict[str, Any] = LinearThompsonConfig(models="per_item")
         self.gamma = None  # the reward of a decision is all that a bandit asks for
         self.env_runner_cls = BatchedEnvRunner
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 20
         self.rollout_fragment_length = 1  # every step is learned from before the next
         self.min_time_s_per_iteration = None
-        self.min_sample_timesteps_per_iteration = 1_000  # what one train() reports on
-
-    def training(self, *, policy: PolicyConfig | dict[str, Any] = NotProvided, **kwargs: Any) -> Self:
-        """Set what learns.
-
-        Args:
-            policy: which policy, and how; as an object of `rl.policies`, or as the dictionary that describes it.
-            kwargs: of `AlgorithmConfig.training`.
-        """
-        super().training(**kwargs)
-        if policy is not NotProvided:
-            self.policy = check_choices(policy)
-        return self
+        self.min_sample_timesteps_per_iteration = ENV_STEPS_PER_REPORT
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Return the module that holds the policy."""
-        return RLModuleSpec(module_class=BanditModule, model_config={POLICY: parse_policy(self.policy).model_dump()})
+        return RLModuleSpec(module_class=BanditModule, model_config={POLICY: self.policy.model_dump()})
 
     def get_default_learner_class(self) -> type[BanditLearner]:
         """Return the learner that adds statistics."""
@@ -89,47 +73,8 @@ class BanditConfig(AlgorithmConfig):
         """
         super().validate()
         validate_sampling(self)
-        if is_searched(self.policy):
-            self._value_error(
-                "policy is searched: only ray.tune.Tuner can run this configuration, a trial for each value"
-            )
-        parse_policy(self.policy)
         if self.num_learners > 1:
             self._value_error(f"a bandit has one learner, got num_learners={self.num_learners}; use more env runners")
-
-
-def is_searched(policy: PolicyConfig | dict[str, Any]) -> bool:
-    """Return whether Ray Tune has yet to choose a policy, or a part of its description."""
-    _, drawn, in_grids = parse_spec_vars({POLICY: policy})
-    return bool(drawn or in_grids)
-
-
-def check_choices(policy: Any) -> Any:
-    """Return a policy, or a search for one with every choice checked, as objects: Ray Tune mixes no dictionaries in.
-
-    Raises:
-        ValueError: a choice describes no policy.
-    """
-    if not is_searched(policy):
-        return parse_policy(policy)
-    if isinstance(policy, dict) and policy.keys() == {"grid_search"}:
-        return {"grid_search": [check_choices(choice) for choice in policy["grid_search"]]}
-    if isinstance(policy, Categorical):
-        return Categorical([check_choices(choice) for choice in policy.categories])
-    return policy
-
-
-def parse_policy(policy: PolicyConfig | dict[str, Any]) -> PolicyConfig:
-    """Return the configuration of a policy that maybe a dictionary describes.
-
-    Raises:
-        ValueError: it describes none.
-    """
-    try:
-        return TypeAdapter[PolicyConfig](PolicyConfig).validate_python(policy)
-    except ValidationError as error:
-        mistakes = [f"{'.'.join(map(str, mistake['loc']))}: {reason(mistake)}" for mistake in error.errors()]
-        raise ValueError(f"policy: {'; '.join(mistakes)}, got {policy!r}") from error
 
 
 class Bandit(Algorithm):

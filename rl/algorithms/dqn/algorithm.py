@@ -22,8 +22,9 @@ from ray.rllib.utils.metrics import (
 )
 
 from rl.algorithms.batch import as_multi_agent, batch_of
-from rl.algorithms.dqn.config import QLearningConfig
+from rl.algorithms.dqn.config import DQNHyperparameters
 from rl.algorithms.dqn.learner import NEXT
+from rl.algorithms.dqn.q_learning import QLearningConfig
 from rl.algorithms.replay import Replay
 from rl.algorithms.rollout import BatchedEnvRunner, Transitions
 from rl.algorithms.rollout_config import validate_sampling
@@ -32,10 +33,12 @@ REPLAY = "replay"
 
 
 class DQNConfig(QLearningConfig):
-    """Configuration of `DQN`.
+    """Configuration of `DQN`: `hyperparameters`, and the training's length.
 
     >>> config = DQNConfig().environment("raycommend/Shop-v0").training(lr=1e-3, horizon=200_000)
     """
+
+    hyperparameters_class = DQNHyperparameters
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or DQN)
@@ -43,56 +46,19 @@ class DQNConfig(QLearningConfig):
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 64
         self.rollout_fragment_length = 1
-        self.train_batch_size_per_learner = 128
-        self.n_step = 1
-        self.env_steps_per_update = 16
-        self.learning_starts = 500
-        self.rounds_per_iteration = 20
-        self.replay_capacity = 200_000
-        self.priority_alpha = 0.0
-        self.priority_beta = 0.4
         self.horizon = 100_000
-        self.epsilon_initial, self.epsilon_final, self.epsilon_share = 1.0, 0.05, 0.5
-        self.compile_network = False
 
-    def training(
-        self,
-        *,
-        n_step: int = NotProvided,
-        env_steps_per_update: float = NotProvided,
-        learning_starts: int = NotProvided,
-        rounds_per_iteration: int = NotProvided,
-        replay_capacity: int = NotProvided,
-        priority_alpha: float = NotProvided,
-        priority_beta: float = NotProvided,
-        horizon: int = NotProvided,
-        epsilon_initial: float = NotProvided,
-        epsilon_final: float = NotProvided,
-        epsilon_share: float = NotProvided,
-        compile_network: bool = NotProvided,
-        **options: Any,
-    ) -> Self:
+    def training(self, *, horizon: int = NotProvided, **options: Any) -> Self:
         """Set what training does.
 
         Args:
-            n_step: steps that a target sums before it looks at the next state's value.
-            env_steps_per_update: environment steps between two updates; below 1 there are several a step.
-            learning_starts: environment steps before the first update.
-            rounds_per_iteration: samplings within one call of `train`.
-            replay_capacity: transitions kept.
-            priority_alpha: how much TD errors count in drawing from the replay; 0 draws uniformly.
-            priority_beta: how much weights make up for it.
-            horizon: environment steps that the schedules are shares of.
-            epsilon_initial: probability of a uniform draw at the start.
-            epsilon_final: the same after the share `epsilon_share` of the horizon, reached linearly.
-            epsilon_share: see there.
-            compile_network: compile the network, for acting and for updates: it takes a C++ compiler and a minute, then
-                saves a quarter of the time of small batches, whose operations take longer to call than to compute.
-            options: see `QLearningConfig.training`.
+            horizon: environment steps of the whole training, which the schedules are shares of.
+            options: see `HyperparameterConfig.training`.
         """
-        given = locals()
         super().training(**options)
-        return self.set_given(given)
+        if horizon is not NotProvided:
+            self.horizon = horizon
+        return self
 
     def length(self) -> int:
         """Return the environment steps of the whole training."""
@@ -118,7 +84,8 @@ class DQNConfig(QLearningConfig):
             )
         if self.num_learners > 1:
             raise ValueError(f"num_learners must be 0 or 1, got {self.num_learners}: gradients are not shared")
-        self.require_positive("n_step", "env_steps_per_update", "horizon", "rounds_per_iteration", "replay_capacity")
+        if self.horizon < 1:
+            raise ValueError(f"horizon must be positive, got {self.horizon}")
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """See `QLearningConfig`."""

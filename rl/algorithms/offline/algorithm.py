@@ -12,12 +12,11 @@ MARWIL), and its DQN cannot do without an environment.
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from ray.data import Dataset
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.utils.metrics import (
@@ -29,10 +28,11 @@ from ray.rllib.utils.metrics import (
 )
 
 from rl.algorithms.batch import Columns, as_multi_agent
-from rl.algorithms.dqn.config import QLearningConfig
 from rl.algorithms.dqn.learner import QLearner
 from rl.algorithms.dqn.module import QModule
-from rl.algorithms.offline.learner import CloningLearner, ConservativeQLearner, Towards
+from rl.algorithms.dqn.q_learning import QLearningConfig
+from rl.algorithms.offline.config import OfflineQHyperparameters
+from rl.algorithms.offline.learner import CloningLearner, ConservativeQLearner
 from rl.experience.transitions import (
     Table,
     batches,
@@ -40,8 +40,6 @@ from rl.experience.transitions import (
     read,
 )
 from rl.policies.transformer.policy import TransformerPolicy
-
-Method = Literal["conservative_q", "cloning"]
 
 
 class TransitionsData(OfflineData):
@@ -64,60 +62,20 @@ class TransitionsData(OfflineData):
 class OfflineQConfig(QLearningConfig):
     """Configures `OfflineQ`; `offline_data(input_=...)` names the table, see `rl.experience.transitions`."""
 
+    hyperparameters_class = OfflineQHyperparameters
+
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or OfflineQ)
         self._is_online = False
         self.offline_data_class = TransitionsData
         self.materialize_data = True
+        self.gamma = None  # the discounts are the table's own
         self.table: Table | None = None  # found when the configuration is checked
-        self.train_batch_size_per_learner = 256
-        self.method: Method = "conservative_q"
-        self.conservatism = 0.01
-        self.towards: Towards = "learned"
-        self.temperature = 0.1
-        self.weight_clip = 5.0
-        self.earned = False
-        self.passes = 4
-        self.shuffled = 50_000
-        self.loss = "mse"
-        self.weight_decay = 0.3
-        self.lr_final_share = 0.02
-
-    def training(
-        self,
-        *,
-        method: Method = NotProvided,
-        conservatism: float = NotProvided,
-        towards: Towards = NotProvided,
-        temperature: float = NotProvided,
-        weight_clip: float = NotProvided,
-        earned: bool = NotProvided,
-        passes: int = NotProvided,
-        shuffled: int = NotProvided,
-        **options: Any,
-    ) -> Self:
-        """Set what training does.
-
-        Args:
-            method: `conservative_q` values actions, `cloning` imitates who made the log.
-            conservatism: α of `ConservativeQLearner`, in units of reward; 0 is plain Q learning.
-            towards: how logged actions are made to count in the TD loss: as they were drawn (`behaviour`), as if drawn
-                uniformly (`uniform`), or as if drawn by the policy so far (`learned`).
-            temperature: of the softmax over Q values that `learned` is, in units of reward.
-            weight_clip: largest importance weight before weights are divided by their mean.
-            earned: clone what earned more than the average.
-            passes: times that the table is gone through; one call of `train` is one. More than a few overfit.
-            shuffled: transitions that a batch is drawn from; files and their rows come in order.
-            options: see `QLearningConfig.training`.
-        """
-        given = locals()
-        super().training(**options)
-        return self.set_given(given)
 
     def length(self) -> int:
         """Return the transitions of the whole training, each counted as often as it is learned from."""
         assert self.table is not None, "the configuration has been checked"
-        return self.passes * self.table.rows
+        return int(self.passes) * self.table.rows
 
     def validate(self) -> None:
         """Check what RLlib does not know of, and the table.
@@ -136,11 +94,6 @@ class OfflineQConfig(QLearningConfig):
         super().validate()
         if self.num_learners:
             raise ValueError(f"num_learners must be 0, got {self.num_learners}: the learner is in this process")
-        self.require("method", ("conservative_q", "cloning"))
-        self.require("towards", ("behaviour", "uniform", "learned"))
-        self.require_positive("passes", "temperature", "weight_clip", "shuffled")
-        if self.conservatism < 0:
-            raise ValueError(f"conservatism must be at least 0, got {self.conservatism}")
 
     def get_default_learner_class(self) -> type[QLearner]:
         """Name the learner."""

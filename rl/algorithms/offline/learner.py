@@ -1,6 +1,6 @@
 """Learning from logged transitions: conservative Q learning, and cloning of who made the log. Needs ray, torch."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,8 +8,6 @@ from torch import Tensor
 from rl.algorithms.dqn.learner import Batch, QLearner
 from rl.algorithms.dqn.module import QModule
 from rl.algorithms.dqn.td import loss_of
-
-Towards = Literal["behaviour", "uniform", "learned"]
 
 
 class ConservativeQLearner(QLearner):

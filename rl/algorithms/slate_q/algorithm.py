@@ -1,11 +1,11 @@
 """SlateQ on RLlib: deep Q learning of slates by the value of what the user chooses from them. Needs ray, torch."""
 
-from typing import Any, Self
+from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import NotProvided
 
 from rl.algorithms.dqn.algorithm import DQN, DQNConfig
+from rl.algorithms.slate_q.config import SlateQHyperparameters
 from rl.algorithms.slate_q.learner import SlateQLearner
 from rl.algorithms.slate_q.module import SlateQModule
 
@@ -19,22 +19,11 @@ class SlateQConfig(DQNConfig):
     >>> config = SlateQConfig().environment("raycommend/InterestEvolution-v0").training(n_step=150)
     """
 
-    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
-        super().__init__(algo_class=algo_class or SlateQ)
-        self.choice_weight = 1.0
-
+    hyperparameters_class = SlateQHyperparameters
     module_class = SlateQModule
 
-    def training(self, *, choice_weight: float = NotProvided, **options: Any) -> Self:
-        """Set what training does.
-
-        Args:
-            choice_weight: what the choice model's loss counts beside that of the values.
-            options: see `DQNConfig.training`.
-        """
-        given = locals()
-        super().training(**options)
-        return self.set_given(given)
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        super().__init__(algo_class=algo_class or SlateQ)
 
     def validate(self) -> None:
         """Check what RLlib does not know of.

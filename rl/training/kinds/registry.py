@@ -1,33 +1,36 @@
-"""The kinds of experiments, each a module that is imported when one of them is run. Light."""
+"""The kinds of experiments: what describes each, and what runs it."""
 
+import sys
 import tomllib
 from collections.abc import Sequence
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from pkgutil import resolve_name
+from typing import Any
 
 from data.errors import RecommenderError
 from data.settings import Settings
 from rl.config import TrainingConfig
 
-RETAIL = "retail"
 
-KINDS = {
-    RETAIL: "rl.training.kinds.retail",
-    "dqn": "rl.training.kinds.dqn",
-    "bandit": "rl.training.kinds.bandit",
-    "slate_q": "rl.training.kinds.slate_q",
-    "offline": "rl.training.kinds.offline",
-}
-"""The module of each kind; it has `Experiment`, a `TrainingConfig` with the field `kind`, and `run`."""
+@dataclass(frozen=True)
+class Kind:
+    """One kind of experiment, by the names of what it needs ("module:attribute"), imported when asked for."""
 
+    description: str
+    """Of a `TrainingConfig` with the field `kind`."""
+    runner: str
+    """Of a function of the experiment and the settings, see `run`."""
+    framework: str | None = None
+    """What the runner loads, where that takes seconds."""
 
-class Kind(Protocol):
-    """What the module of a kind offers."""
+    @property
+    def experiment(self) -> type[TrainingConfig]:
+        """What an experiment of this kind is described by."""
+        found: type[TrainingConfig] = resolve_name(self.description)
+        return found
 
-    Experiment: type[TrainingConfig]
-
-    def run(self, experiment: Any, settings: Settings) -> dict[str, Any]:
+    def run(self, experiment: TrainingConfig, settings: Settings) -> dict[str, Any]:
         """Train, save the artefact, and return the report.
 
         Raises:
@@ -35,7 +38,23 @@ class Kind(Protocol):
             PolicyError: the policy cannot be trained so.
             TrainingError: the training cannot begin; says why.
         """
-        ...
+        if self.framework:
+            print(f"{experiment.name}: loading {self.framework}", file=sys.stderr, flush=True)
+        report: dict[str, Any] = resolve_name(self.runner)(experiment, settings)
+        return report
+
+
+RETAIL = "retail"
+
+KINDS = {
+    RETAIL: Kind("rl.training.kinds.retail:RetailExperiment", "rl.training.kinds.retail:run"),
+    "dqn": Kind("rl.training.kinds.dqn:DQNExperiment", "rl.training.run.rllib:run", "RLlib"),
+    "bandit": Kind("rl.training.kinds.bandit:BanditExperiment", "rl.training.run.rllib:run", "RLlib"),
+    "slate_q": Kind("rl.training.kinds.slate_q:SlateQExperiment", "rl.training.run.rllib:run", "RLlib"),
+    "offline": Kind(
+        "rl.training.kinds.offline.experiment:OfflineExperiment", "rl.training.kinds.offline.run:run", "RLlib"
+    ),
+}
 
 
 class UnknownKindError(RecommenderError):
@@ -43,19 +62,17 @@ class UnknownKindError(RecommenderError):
 
 
 def find(kind: str) -> Kind:
-    """Import the module of a kind.
+    """Return a kind by its name.
 
     Raises:
         UnknownKindError: there is none of that name.
     """
     if kind not in KINDS:
         raise UnknownKindError(f"kind: there is no kind of experiment {kind!r}; there are {', '.join(KINDS)}")
-    module: Any = import_module(KINDS[kind])
-    kind_of: Kind = module
-    return kind_of
+    return KINDS[kind]
 
 
-def named(arguments: Sequence[str]) -> str | None:
+def kind_in(arguments: Sequence[str]) -> str | None:
     """Return the kind that a command line names, by `--kind` or else in its file; None if neither does.
 
     A file that cannot be read names none; `rl.config.load` says what is wrong with it.

@@ -49,7 +49,7 @@ log = logging.getLogger("raycommend.train")
 _WINDOW = 1_000  # decisions that one point of the learning curve is the mean of
 
 
-class Training(TrainingConfig):
+class RetailExperiment(TrainingConfig):
     """Train a policy of the service, against a simulated market or from the log, and save it as an artefact."""
 
     model_config = SettingsConfigDict(cli_prog_name="python -m rl.train")
@@ -77,7 +77,7 @@ class Training(TrainingConfig):
     seed: int = Field(default=0, ge=0)
 
 
-def train(config: Training, settings: Settings, progress: Progress) -> tuple[Artefact, dict[str, Any]]:
+def train(config: RetailExperiment, settings: Settings, progress: Progress) -> tuple[Artefact, dict[str, Any]]:
     """Train and save.
 
     Returns:
@@ -89,7 +89,7 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
         PolicyError: the slate is longer than the catalogue.
     """
     if isinstance(config.policy, DescribedConfig):
-        return _described(config, settings)
+        return _train_crossed(config, settings)
     rng = np.random.default_rng(config.seed)
     market, events = _experience(config, settings, rng)
     encoder = CustomerEncoder.of(fit(events, config.encoder))
@@ -110,7 +110,7 @@ def train(config: Training, settings: Settings, progress: Progress) -> tuple[Art
     return save(artefact, config.folder(settings)), report
 
 
-def _described(config: Training, settings: Settings) -> tuple[Artefact, dict[str, Any]]:
+def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefact, dict[str, Any]]:
     """Make a policy that learns from what is said of visits and items: simulated ones say nothing."""
     if config.source == "simulator":
         raise DataError(
@@ -127,7 +127,9 @@ def _described(config: Training, settings: Settings) -> tuple[Artefact, dict[str
     return save(artefact, config.folder(settings)), report
 
 
-def _experience(config: Training, settings: Settings, rng: np.random.Generator) -> tuple[Market | None, pa.Table]:
+def _experience(
+    config: RetailExperiment, settings: Settings, rng: np.random.Generator
+) -> tuple[Market | None, pa.Table]:
     """Return the past purchases, and the market when it is a generated one."""
     if config.source == "simulator" and isinstance(config.market, GeneratedMarketConfig):
         market = generate_market(config.market, rng)
@@ -135,7 +137,7 @@ def _experience(config: Training, settings: Settings, rng: np.random.Generator) 
     return None, purchase_events(settings, config.node, before=config.before)
 
 
-def _fitted(config: Training, events: pa.Table, encoder: Encoder) -> Market:
+def _fitted(config: RetailExperiment, events: pa.Table, encoder: Encoder) -> Market:
     assert isinstance(config.market, FittedMarketConfig)
     return fit_market(events, encoder, config.market)
 
@@ -161,7 +163,7 @@ def _from_simulator(
     policy: Policy,
     encoder: Encoder,
     market: Market,
-    config: Training,
+    config: RetailExperiment,
     rng: np.random.Generator,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def _from_simulator(
     return {"curve": means, "window": _WINDOW, **market.ceilings(config.slate_size, config.reward), "seconds": seconds}
 
 
-def run(experiment: Training, settings: Settings) -> dict[str, Any]:
+def run(experiment: RetailExperiment, settings: Settings) -> dict[str, Any]:
     """Train, and track the training; see `rl.training.kinds.registry.Kind.run`."""
     # One thread for linear algebra: on matrices this small more only wait for each other, and add in another order.
     with Progress(console=Console(stderr=True)) as progress, threadpool_limits(1, "blas"):
@@ -192,12 +194,9 @@ def run(experiment: Training, settings: Settings) -> dict[str, Any]:
     return report
 
 
-def _track(experiment: Training, settings: Settings, report: dict[str, Any]) -> None:
+def _track(experiment: RetailExperiment, settings: Settings, report: dict[str, Any]) -> None:
     """Log what was trained, in one go: these trainings take seconds."""
     with Tracker(settings, experiment.name, experiment.resolved()) as tracker:
         for number, mean in enumerate(report.get("curve", []), start=1):
             tracker.log(min(number * _WINDOW, experiment.decisions), {"return": mean})
         tracker.files(experiment.folder(settings), "policy")
-
-
-Experiment = Training

@@ -1,30 +1,19 @@
-"""Kind `slate_q`: a slate network learns in a simulator of slates. Light: RLlib is imported when it is run."""
+"""Kind `slate_q`: a slate network learns in a simulator of slates."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
+from rl.algorithms.slate_q.config import SlateQHyperparameters
 from rl.policies import PolicyConfig, SlateTransformerConfig
-from rl.policies.slates.config import SlateNetworkConfig
-from rl.training.kinds.dqn import DQN, QExperiment
-from rl.training.kinds.simulated import run
+from rl.training.kinds.dqn import QLearningExperiment
+from rl.training.run.environments import environment
 from rl.training.run.errors import TrainingError
 
-__all__ = ["Experiment", "SlateQ", "run"]
 
-
-class SlateQ(DQN):
-    """Hyper-parameters, with the names and defaults of `SlateQConfig.training` (`rl.algorithms.slate_q`)."""
-
-    network: SlateNetworkConfig = SlateNetworkConfig()
-    choice_weight: Annotated[float, Field(ge=0, description="of the choice model's loss, beside that of values")] = 1.0
-
-
-class Experiment(QExperiment):
+class SlateQExperiment(QLearningExperiment):
     """Train a slate network in a simulator of slates by SlateQ."""
 
     kind: Literal["slate_q"] = "slate_q"
-    slate_q: SlateQ = SlateQ()
+    slate_q: SlateQHyperparameters = SlateQHyperparameters()
 
     def algorithm(self) -> Any:
         """See `SimulatorExperiment.algorithm`.
@@ -35,7 +24,7 @@ class Experiment(QExperiment):
         self.slots()
         from rl.algorithms.slate_q.algorithm import SlateQConfig
 
-        return self.trained_by(SlateQConfig(), self.slate_q)
+        return self.configure(SlateQConfig()).training(hyperparameters=self.slate_q, horizon=self.env_steps)
 
     def policy_config(self) -> PolicyConfig:
         """See `SimulatorExperiment.policy_config`."""
@@ -47,8 +36,6 @@ class Experiment(QExperiment):
         Raises:
             TrainingError: there is no such simulator, it takes one item at a time, or it does not tell the choice.
         """
-        from rl.training.run.environments import environment
-
         env = environment(self.environment, 1)
         shape = env.single_action_space.shape
         if not shape or "chosen" not in env.logged:

@@ -1,4 +1,4 @@
-"""The simulator of an experiment, and what is known of it. Light: no ray, no torch."""
+"""The simulator of an experiment, and what is known of it."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from rl.artefacts.artefact import Sizes
 from rl.encoders.base import CustomerEncoder
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.registry import make
-from rl.training.kinds.experiment import Environment
 from rl.training.run.errors import TrainingError
+from rl.training.run.experiment import Environment
 
 
 def environment(wanted: Environment, num_envs: int) -> BatchedEnv:
@@ -27,7 +27,7 @@ def environment(wanted: Environment, num_envs: int) -> BatchedEnv:
         raise TrainingError(f"environment: {error}") from error
 
 
-def seen(env: BatchedEnv, space: gym.spaces.Dict | None = None) -> dict[str, Any]:
+def describe_observations(env: BatchedEnv, space: gym.spaces.Dict | None = None) -> dict[str, Any]:
     """Return what an artefact keeps of what its policy saw: `sizes`, `history`, `reward` and `encoder`.
 
     Args:

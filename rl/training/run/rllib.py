@@ -1,7 +1,4 @@
-"""Trains a policy in a simulator with RLlib: sample, learn, evaluate, report, and save what a killed run goes on from.
-
-Needs ray, torch.
-"""
+"""Trains a policy in a simulator with RLlib: sample, learn, evaluate, report, save what a killed run goes on from."""
 
 import os
 from collections.abc import Callable
@@ -27,10 +24,10 @@ from rl.artefacts.artefact import SimulatorArtefact, save
 from rl.evaluation.returns import play
 from rl.policies.greedy import Greedy
 from rl.simulators.batched import BatchedEnv
-from rl.training.kinds.experiment import SimulatorExperiment
 from rl.training.run.curve import Point, draw
-from rl.training.run.environments import ceilings, environment, seen
+from rl.training.run.environments import ceilings, describe_observations, environment
 from rl.training.run.errors import TrainingError
+from rl.training.run.experiment import SimulatorExperiment
 from rl.training.run.progress import Display
 from rl.training.run.runs import Progress, RunFolder, progress_of
 from rl.training.run.session import ray_session
@@ -39,11 +36,17 @@ from rl.training.run.tracking import Tracker
 _LEARNED = ("loss", "q_mean")  # what is logged of a learner's results, where it has them
 
 
+def run(experiment: SimulatorExperiment, settings: Settings) -> dict[str, Any]:
+    """Train, and show how far it is; see `rl.training.kinds.registry.Kind.run`."""
+    with Display(experiment.name, experiment.env_steps) as display:
+        return train(experiment, settings, display)
+
+
 def train(
     experiment: SimulatorExperiment,
     settings: Settings,
     display: Display,
-    told: Callable[[Point], None] = lambda point: None,
+    report: Callable[[Point], None] = lambda point: None,
 ) -> dict[str, Any]:
     """Train, or go on with a training that was killed, and save the artefact.
 
@@ -51,7 +54,7 @@ def train(
         experiment: what to train.
         settings: where to keep the run and the artefact.
         display: shows how far it is.
-        told: is called with each point of the learning curve.
+        report: is called with each point of the learning curve.
 
     Returns:
         The report: the evaluated returns by environment steps, the simulator's ceilings, where everything lies.
@@ -68,7 +71,7 @@ def train(
         checkpoint = folder.begin(resolved, fresh=experiment.fresh)
         display.say("starting Ray")
         stack.enter_context(ray_session(1 + experiment.runners * experiment.cpus_per_runner))
-        trainer = Trainer(experiment, env, folder, display, told)
+        trainer = Trainer(experiment, env, folder, display, report)
         stack.callback(trainer.stop)
         if checkpoint:
             trainer.restore(checkpoint)
@@ -84,8 +87,11 @@ def train(
         tracker.files(out, "policy")
         folder.finish(resolved)
         display.say(f"the policy lies in {out}, the learning curve in {folder.path / 'curve.png'}")
-    report = {"name": artefact.name, "digest": artefact.digest, **artefact.trained_on, "resumed_at": resumed_at}
-    return report | trainer.report() | {"mlflow_run": tracker.run_id, "mlflow_failures": tracker.failures}
+    return (
+        {"name": artefact.name, "digest": artefact.digest, **artefact.trained_on, "resumed_at": resumed_at}
+        | trainer.report()
+        | {"mlflow_run": tracker.run_id, "mlflow_failures": tracker.failures}
+    )
 
 
 class Trainer:
@@ -96,7 +102,7 @@ class Trainer:
         env: the simulator to evaluate in.
         folder: where checkpoints go.
         display: shows how far it is.
-        told: is called with each point of the learning curve.
+        report: is called with each point of the learning curve.
     """
 
     def __init__(
@@ -105,10 +111,10 @@ class Trainer:
         env: BatchedEnv,
         folder: RunFolder,
         display: Display,
-        told: Callable[[Point], None],
+        report: Callable[[Point], None],
     ) -> None:
         self._experiment, self._env, self._folder = experiment, env, folder
-        self._display, self._told = display, told
+        self._display, self._report = display, report
         self._config = experiment.algorithm()
         try:
             self._algorithm = self._config.build_algo()
@@ -137,7 +143,7 @@ class Trainer:
                 point = self._iterate()
                 _log(tracker, point)
                 self._display.update(self.progress.env_steps, point)
-                self._told(point)
+                self._report(point)
                 if monotonic() - saved >= self._experiment.checkpoint_every_s:
                     self._folder.save(self._algorithm, self.progress)
                     saved = monotonic()
@@ -171,7 +177,7 @@ class Trainer:
     def _evaluate(self) -> Point:
         """Play the same episodes every time, so that two evaluations differ by the policy."""
         seed = int(np.random.SeedSequence([self._experiment.seed, 2]).generate_state(1)[0])
-        policy = Greedy(self._experiment.learned(self.module))
+        policy = Greedy(self._experiment.policy_of(self.module))
         returns = play(policy, self._env, self._experiment.evaluation.episodes, seed, np.random.default_rng(seed))
         return {"evaluation_return": returns.mean, "evaluation_standard_error": returns.standard_error}
 
@@ -181,7 +187,7 @@ class Trainer:
         return SimulatorArtefact(
             experiment.name,
             experiment.policy_config(),
-            experiment.learned(self.module),
+            experiment.policy_of(self.module),
             environment=experiment.environment.name,
             options=experiment.environment.options,
             trained_on={
@@ -189,7 +195,7 @@ class Trainer:
                 "seed": experiment.seed,
                 "env_steps": self.progress.env_steps,
             },
-            **seen(self._env),
+            **describe_observations(self._env),
         )
 
     def report(self) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pydantic_settings import SettingsConfigDict
 from data.errors import reason
 from data.fields import PolicyName
 from rl.config import Config, read
-from rl.training.kinds.experiment import Section, SimulatorExperiment
 from rl.training.kinds.registry import RETAIL, UnknownKindError, find
 from rl.training.run.errors import TrainingError
+from rl.training.run.experiment import Section, SimulatorExperiment
 
 
 class Range(Section):
@@ -70,7 +70,7 @@ class Tuning(Config):
         for path, value in (self.fixed | sampled).items():
             _set(values, path.split("."), value)
         try:
-            experiment = find(str(values.get("kind", RETAIL))).Experiment(**values)
+            experiment = find(str(values.get("kind", RETAIL))).experiment(**values)
         except UnknownKindError as error:
             raise TrainingError(f"{self.experiment}: {error}") from error
         except ValidationError as error:

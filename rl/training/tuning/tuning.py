@@ -120,7 +120,7 @@ def run_trial(sampled: dict[str, Any], *, tuning: Tuning, home: Path) -> None:
     name = ray.tune.get_context().get_trial_id()
     experiment = tuning.trial(sampled | {"name": f"trial-{name}", "track": False})
     with Display(experiment.name, experiment.env_steps) as display:
-        train(experiment, Settings(home=home), display, told=_report)
+        train(experiment, Settings(home=home), display, report=_report)
 
 
 def _report(point: Point) -> None:

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.tune.search.variant_generator import generate_variants
 
-from rl.algorithms.bandit.algorithm import Bandit, BanditConfig, is_searched
+from rl.algorithms.bandit.algorithm import Bandit, BanditConfig
+from rl.algorithms.configuration import is_searched
 from rl.algorithms.dqn.algorithm import DQNConfig
+from rl.algorithms.dqn.config import DQNHyperparameters
 from rl.algorithms.rollout import BatchedEnvRunner
 from rl.policies import LinearThompsonConfig, LinUCBConfig
 from rl.policies.baselines import Random
@@ -98,7 +101,7 @@ def test_without_exploring_the_best_is_done() -> None:
 
 def test_tune_tries_each_policy_of_a_grid() -> None:
     made = config().training(policy=tune.grid_search([LinearThompsonConfig(models="per_item"), {"kind": "random"}]))
-    assert is_searched(made.policy)
+    assert is_searched(made.hyperparameters)
     with pytest.raises(ValueError, match=r"only ray\.tune\.Tuner can run this configuration"):
         made.build_algo()
     results = tune.Tuner(
@@ -112,10 +115,10 @@ def test_tune_tries_each_policy_of_a_grid() -> None:
 
 def test_choices_are_checked_and_become_objects() -> None:
     """Ray Tune cannot tell a dictionary from what it puts in an object's place while it searches."""
-    grid = BanditConfig().training(policy=tune.grid_search([LinUCBConfig(), {"kind": "lin_ucb", "alpha": 2.0}])).policy
-    assert grid == {"grid_search": [LinUCBConfig(), LinUCBConfig(alpha=2.0)]}
-    drawn: Any = BanditConfig().training(policy=tune.choice([{"kind": "lin_ucb"}])).policy
-    assert drawn.categories == [LinUCBConfig()]
+    grid = BanditConfig().training(policy=tune.grid_search([LinUCBConfig(), {"kind": "lin_ucb", "alpha": 2.0}]))
+    assert grid.hyperparameters["policy"] == {"grid_search": [LinUCBConfig(), LinUCBConfig(alpha=2.0)]}
+    drawn: Any = BanditConfig().training(policy=tune.choice([{"kind": "lin_ucb"}]))
+    assert drawn.hyperparameters["policy"].categories == [LinUCBConfig()]
     with pytest.raises(ValueError, match=r"policy: .*'nothing'"):
         BanditConfig().training(policy=tune.grid_search([{"kind": "nothing"}]))
 
@@ -124,8 +127,35 @@ def test_parts_of_a_policy_may_be_searched_and_others_are_checked() -> None:
     assert is_searched({"kind": "lin_ucb", "alpha": tune.grid_search([0.1, 1.0])})
     assert is_searched(tune.choice([LinUCBConfig(), LinearThompsonConfig()]))
     assert not is_searched(LinUCBConfig())
-    with pytest.raises(ValueError, match=r"policy: lin_ucb.alhpa: Extra inputs are not permitted"):
+    with pytest.raises(ValueError, match=r"policy.lin_ucb.alhpa: Extra inputs are not permitted"):
         BanditConfig().training(policy={"kind": "lin_ucb", "alhpa": 1.0})
+
+
+def test_tune_tries_each_value_of_a_hyper_parameter() -> None:
+    """By `training`, in a dictionary beside RLlib's own fields, and whole sets of them."""
+    wanted = [1e-3, 2e-3]
+    searched = [
+        DQNConfig().training(lr=tune.grid_search(wanted)),
+        DQNConfig().training(hyperparameters=tune.grid_search([DQNHyperparameters(lr=lr) for lr in wanted])),
+    ]
+    for made in searched:
+        with pytest.raises(ValueError, match=r"only ray\.tune\.Tuner can run this configuration"):
+            made.environment("raycommend/Shop-v0").validate()
+        variants = [variant for _, variant in generate_variants(made.to_dict())]
+        tried = [DQNConfig().update_from_dict(variant) for variant in variants]
+        assert [(one.lr, one.hyperparameters) for one in tried] == [(lr, DQNHyperparameters(lr=lr)) for lr in wanted]
+    for value in (0.0, tune.grid_search([1e-3, 0.0])):
+        with pytest.raises(ValueError, match=r"lr: Input should be greater than 0, got 0\.0"):
+            DQNConfig().training(lr=value)
+
+
+def test_a_field_that_rllib_has_too_is_that_of_the_hyper_parameters() -> None:
+    made = DQNConfig().training(lr=2e-3, grad_clip=1.0, gamma=0.9)
+    assert made.hyperparameters == DQNHyperparameters(lr=2e-3, grad_clip=1.0, gamma=0.9)
+    assert made.update_from_dict({"lr": 3e-3}).hyperparameters.lr == 3e-3
+    assert (made.copy().lr, made["gamma"], made.total_train_batch_size) == (3e-3, 0.9, 128)
+    with pytest.raises(AttributeError, match="DQNConfig has no 'lr_'"):
+        _ = made.lr_
 
 
 # Environments

@@ -39,7 +39,7 @@ from rl.policy.explorers import SquareCB
 from rl.policy.interface import Observations, PolicyError, Query
 from rl.simulators.market.retail import retail
 from rl.simulators.registry import make
-from rl.training.run.environments import seen
+from rl.training.run.environments import describe_observations
 from tests.support.markets import MONDAY, purchases
 
 ENCODER = CustomerEncoder.of(
@@ -272,7 +272,7 @@ def test_a_policy_trained_in_the_retail_simulator_is_served_to_its_customers(tmp
     env = retail(4, market={"users": 40, "items": 12, "kinds": 3}, encoder={"rank": 3}, k=2, spec=spec)
     policy = build(SHOP, env.encoder.n_features, env.encoder.n_states, np.zeros(13))
     artefact = SimulatorArtefact(
-        "net", SHOP, policy, environment="raycommend/Retail-v0", options={}, trained_on={}, **seen(env)
+        "net", SHOP, policy, environment="raycommend/Retail-v0", options={}, trained_on={}, **describe_observations(env)
     )
     save(artefact, tmp_path / "net")
     loaded = load(tmp_path / "net")

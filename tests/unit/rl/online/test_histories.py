@@ -26,7 +26,7 @@ from rl.policy.interface import (
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.shop.plus import ShopPlus
 from rl.simulators.shop.shop import STEPS, Shop
-from rl.training.run.environments import seen
+from rl.training.run.environments import describe_observations
 from tests.support.clocks import NOON
 
 CONFIG = TransformerConfig(network=QNetworkConfig(width=16))
@@ -70,7 +70,7 @@ def test_they_are_what_the_simulator_shows(env: BatchedEnv, report: Callable[...
 def test_a_served_policy_decides_what_it_decides_in_the_simulator(tmp_path: Path) -> None:
     env, rng = Shop(32), np.random.default_rng(2)
     policy = build(CONFIG, 0, 1, np.zeros(11))
-    told = {"environment": "raycommend/Shop-v0", "options": {}, "trained_on": {}, **seen(env)}
+    told = {"environment": "raycommend/Shop-v0", "options": {}, "trained_on": {}, **describe_observations(env)}
     save(SimulatorArtefact("net", CONFIG, policy, **told), tmp_path / "net")
     served = load(tmp_path / "net")
     histories, twin = Histories(served.history), Shop(32)

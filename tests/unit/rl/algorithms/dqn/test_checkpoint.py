@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rl.training.kinds import dqn
+from rl.algorithms.dqn.config import DQNHyperparameters
+from rl.training.kinds.dqn import DQNExperiment
 
-EXPERIMENT = dqn.Experiment(
+EXPERIMENT = DQNExperiment(
     env_steps=2_000,
     envs_per_runner=8,
-    dqn=dqn.DQN(
+    dqn=DQNHyperparameters(
         network={"width": 8, "item_dropout": 0.2},
         train_batch_size_per_learner=16,
         learning_starts=40,

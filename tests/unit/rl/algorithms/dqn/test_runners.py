@@ -99,9 +99,9 @@ def test_the_learner_may_have_a_process_of_its_own(ray_local: None) -> None:
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"loss": "cubic"}, "loss must be one of mse, huber, got 'cubic'"),
-        ({"n_step": 0}, "n_step must be positive, got 0"),
-        ({"env_steps_per_update": -1}, "env_steps_per_update must be positive, got -1"),
+        ({"loss": "cubic"}, "loss: Input should be 'mse' or 'huber', got 'cubic'"),
+        ({"n_step": 0}, "n_step: Input should be greater than or equal to 1, got 0"),
+        ({"env_steps_per_update": -1}, "env_steps_per_update: Input should be greater than 0, got -1"),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused(training: dict[str, Any], message: str) -> None:

@@ -13,6 +13,7 @@ from data.errors import DataError
 from data.settings import Settings
 from rl.algorithms.batch import as_multi_agent
 from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
+from rl.algorithms.offline.config import OfflineQHyperparameters
 from rl.algorithms.offline.learner import (
     evenness,
     importance_weights,
@@ -29,8 +30,8 @@ from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.interface import Query
 from rl.simulators.registry import make
-from rl.training.kinds.offline import Experiment, run
-from rl.training.kinds.offline_experiment import Offline
+from rl.training.kinds.offline.experiment import OfflineExperiment
+from rl.training.kinds.offline.run import run
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -240,12 +241,12 @@ def test_a_training_needs_a_table() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"method": "imitation"}, "method must be one of conservative_q, cloning, got 'imitation'"),
-        ({"towards": "optimal"}, "towards must be one of behaviour, uniform, learned, got 'optimal'"),
-        ({"loss": "mae"}, "loss must be one of mse, huber, got 'mae'"),
-        ({"passes": 0}, "passes must be positive, got 0"),
-        ({"weight_clip": -1.0}, "weight_clip must be positive, got -1.0"),
-        ({"conservatism": -0.1}, "conservatism must be at least 0, got -0.1"),
+        ({"method": "imitation"}, "method: Input should be 'conservative_q' or 'cloning', got 'imitation'"),
+        ({"towards": "optimal"}, "towards: Input should be 'behaviour', 'uniform' or 'learned', got 'optimal'"),
+        ({"loss": "mae"}, "loss: Input should be 'mse' or 'huber', got 'mae'"),
+        ({"passes": 0}, "passes: Input should be greater than or equal to 1, got 0"),
+        ({"weight_clip": -1.0}, "weight_clip: Input should be greater than 0, got -1.0"),
+        ({"conservatism": -0.1}, "conservatism: Input should be greater than or equal to 0, got -0.1"),
     ],
 )
 def test_values_that_cannot_be_trained_with_are_refused(tmp_path: Path, changed: Any, message: str) -> None:
@@ -272,20 +273,12 @@ def test_a_table_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
         OfflineQConfig().offline_data(input_=str(tmp_path / "absent")).build_algo()
 
 
-def test_an_experiment_has_the_algorithms_hyper_parameters_and_defaults() -> None:
-    described, defaults = Offline(), OfflineQConfig()
-    for name in Offline.model_fields:
-        if name != "network":
-            assert getattr(described, name) == getattr(defaults, name), name
-    assert described.network == QNetworkConfig(**defaults.network)
-
-
 def test_an_experiment_learns_from_a_given_table_and_saves_what_it_learned(tmp_path: Path) -> None:
     env = make("raycommend/Shop-v0", 20)
     write(str(tmp_path / "shop.parquet"), record(Random(), env, 400, 0, np.random.default_rng(0)))
-    experiment = Experiment(
+    experiment = OfflineExperiment(
         table=str(tmp_path / "shop.parquet"),
-        offline=Offline(network=QNetworkConfig(width=4, heads=1, layers=0), passes=1),
+        offline=OfflineQHyperparameters(network=QNetworkConfig(width=4, heads=1, layers=0), passes=1),
         episodes=20,
         envs=20,
         track=False,

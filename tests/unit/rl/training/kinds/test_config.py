@@ -20,7 +20,7 @@ from rl.policies import (
 from rl.policy.explorers import Votes
 from rl.simulators.market.fitted import FittedMarketConfig
 from rl.simulators.market.generated import GeneratedMarketConfig
-from rl.training.kinds.retail import Training
+from rl.training.kinds.retail import RetailExperiment
 
 EXPERIMENTS = Path(train.__file__).parent / "experiments"
 
@@ -48,7 +48,7 @@ def file(tmp_path: Path) -> str:
 
 
 def test_a_file_fills_the_fields(file: str) -> None:
-    config = load(Training, [file])
+    config = load(RetailExperiment, [file])
     assert (config.name, config.decisions) == ("trial", 500)
     assert config.policy == LinUCBConfig(alpha=0.5, regularisation=2.0)
     assert config.market == GeneratedMarketConfig(users=40)
@@ -57,7 +57,7 @@ def test_a_file_fills_the_fields(file: str) -> None:
 
 
 def test_the_command_line_wins(file: str) -> None:
-    config = load(Training, [file, "--decisions", "70", "--policy.alpha", "2", "--market.items", "20"])
+    config = load(RetailExperiment, [file, "--decisions", "70", "--policy.alpha", "2", "--market.items", "20"])
     assert (config.name, config.decisions) == ("trial", 70)
     assert config.policy == LinUCBConfig(alpha=2.0, regularisation=2.0)
     assert config.market == GeneratedMarketConfig(users=40, items=20)
@@ -67,33 +67,34 @@ def test_the_rewards_are_those_of_the_file(tmp_path: Path) -> None:
     """What a shop does not name earns nothing: a purchase must not be worth 5 where the file rewards clicks alone."""
     path = tmp_path / "clicks.toml"
     path.write_text("reward.weights = { click = 1.0 }")
-    assert load(Training, [str(path)]).reward.weights == {"click": 1.0}
+    assert load(RetailExperiment, [str(path)]).reward.weights == {"click": 1.0}
 
 
 def test_without_a_file() -> None:
-    assert load(Training, []) == Training()
-    config = load(Training, ["--policy.kind", "ridge", "--policy.explorer.kind", "votes", "--slate_size", "3"])
+    assert load(RetailExperiment, []) == RetailExperiment()
+    config = load(RetailExperiment, ["--policy.kind", "ridge", "--policy.explorer.kind", "votes", "--slate_size", "3"])
     assert config.policy == RidgeConfig(explorer=Votes())
     assert (config.slate_size, config.market) == (3, FittedMarketConfig())
 
 
 def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = load(Training, [])
+    without = load(RetailExperiment, [])
     for name in ("SEED", "DECISIONS"):
         monkeypatch.setenv(name, "77")
-    assert load(Training, []) == without
+    assert load(RetailExperiment, []) == without
 
 
 def test_another_kind_on_the_command_line() -> None:
     config = load(
-        Training, [str(EXPERIMENTS / "generated_shop.toml"), "--policy.kind", "rfm_bandit", "--policy.shrinkage", "9"]
+        RetailExperiment,
+        [str(EXPERIMENTS / "generated_shop.toml"), "--policy.kind", "rfm_bandit", "--policy.shrinkage", "9"],
     )
     assert config.policy == RFMBanditConfig(shrinkage=9)
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as exit_:
-        load(Training, arguments)
+        load(RetailExperiment, arguments)
     assert exit_.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""

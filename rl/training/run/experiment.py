@@ -1,7 +1,4 @@
-"""What the experiments that RLlib runs have in common: a policy learns in a simulator. Light.
-
-A hyper-parameter is described once, in the model of its kind; `algorithm` is the one place that hands it to RLlib.
-"""
+"""What the experiments that RLlib runs have in common: a policy learns in a simulator."""
 
 from abc import abstractmethod
 from typing import Annotated, Any
@@ -64,14 +61,14 @@ class SimulatorExperiment(TrainingConfig):
         """Return the description of the policy that is learned, as an artefact keeps it."""
 
     @abstractmethod
-    def learned(self, module: Any) -> Policy:
+    def policy_of(self, module: Any) -> Policy:
         """Return the policy that an `RLModule` of the algorithm has learned, which goes on changing with it."""
 
     def schedules(self, config: Any, env_steps: int) -> dict[str, float]:
         """Return what changes by plan and is logged, given RLlib's configuration."""
         return {}
 
-    def configured(self, config: Any) -> Any:
+    def configure(self, config: Any) -> Any:
         """Return RLlib's configuration with what all algorithms share: simulator, runners, seed."""
         return (
             config.environment(self.environment.name, env_config=self.environment.options)

@@ -1,4 +1,4 @@
-"""Trains a policy from a table of transitions, judges it in a simulator, and saves it. Needs ray, torch."""
+"""Trains a policy from a table of transitions, judges it in a simulator, and saves it."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +10,6 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 from threadpoolctl import threadpool_limits
 
-from data.errors import RecommenderError
 from data.settings import Settings
 from rl.algorithms.dqn.algorithm import DQNConfig
 from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
@@ -23,10 +22,8 @@ from rl.policies.transformer.policy import TransformerPolicy
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.interface import Policy
 from rl.simulators.batched import BatchedEnv
-from rl.simulators.registry import make
-from rl.training.kinds.offline_experiment import Experiment, Offline
-from rl.training.run.environments import seen
-from rl.training.run.errors import TrainingError
+from rl.training.kinds.offline.experiment import OfflineExperiment
+from rl.training.run.environments import describe_observations, environment
 from rl.training.run.progress import Display
 from rl.training.run.session import ray_session
 from rl.training.run.tracking import Tracker
@@ -34,7 +31,13 @@ from rl.training.run.tracking import Tracker
 _LEARNED = ("loss", "td_errors", "q_mean", "surprise", "evenness")
 
 
-def train(experiment: Experiment, settings: Settings, display: Display) -> dict[str, Any]:
+def run(experiment: OfflineExperiment, settings: Settings) -> dict[str, Any]:
+    """Train, and show how far it is; see `rl.training.kinds.registry.Kind.run`."""
+    with Display(experiment.name, experiment.offline.passes) as display:
+        return train(experiment, settings, display)
+
+
+def train(experiment: OfflineExperiment, settings: Settings, display: Display) -> dict[str, Any]:
     """Make the log if none is given, learn from it alone, and save the artefact.
 
     Returns:
@@ -44,7 +47,7 @@ def train(experiment: Experiment, settings: Settings, display: Display) -> dict[
         TrainingError: there is no such simulator.
         DataError: the table cannot be learned from.
     """
-    env = _environment(experiment)
+    env = environment(experiment.environment, experiment.envs)
     torch.set_num_threads(experiment.threads)
     out = experiment.folder(settings)
     report: dict[str, Any] = {}
@@ -56,7 +59,7 @@ def train(experiment: Experiment, settings: Settings, display: Display) -> dict[
         if path is None:
             display.say(f"logging {experiment.log.interactions:,} interactions")
             path = str(settings.home / "transitions" / f"{experiment.name}.parquet")
-            report = _told("behaviour_", _log(experiment, env, path))
+            report = _prefix("behaviour_", _log(experiment, env, path))
         tracker = stack.enter_context(
             Tracker(settings, experiment.name, experiment.resolved(), active=experiment.track)
         )
@@ -77,29 +80,20 @@ def train(experiment: Experiment, settings: Settings, display: Display) -> dict[
                 environment=experiment.environment.name,
                 options=experiment.environment.options,
                 trained_on=trained_on,
-                **seen(env, algorithm.config.observation_space),
+                **describe_observations(env, algorithm.config.observation_space),
             ),
             out,
         )
         algorithm.stop()
         tracker.files(out, "policy")
         display.say(f"the policy lies in {out}")
-    return {"name": artefact.name, "digest": artefact.digest, **trained_on, **report, **_told("", returns)}
+    return {"name": artefact.name, "digest": artefact.digest, **trained_on, **report, **_prefix("", returns)}
 
 
-def _environment(experiment: Experiment) -> BatchedEnv:
-    try:
-        return make(experiment.environment.name, experiment.envs, **experiment.environment.options)
-    except (RecommenderError, ValueError, TypeError, OSError) as error:
-        raise TrainingError(f"environment: {error}") from error
-
-
-def _log(experiment: Experiment, env: BatchedEnv, path: str) -> Returns:
+def _log(experiment: OfflineExperiment, env: BatchedEnv, path: str) -> Returns:
     """Write what an epsilon-greedy policy does, which has learned a little; returns what it earns itself."""
     config = DQNConfig().environment(experiment.environment.name, env_config=experiment.environment.options)
-    config.training(
-        network=experiment.offline.network.model_dump(), horizon=experiment.log.env_steps, loss="mse", weight_decay=0.3
-    )
+    config.training(network=experiment.offline.network, horizon=experiment.log.env_steps, loss="mse", weight_decay=0.3)
     algorithm = config.debugging(seed=experiment.seed, log_level="ERROR").build_algo()
     while algorithm.env_steps < experiment.log.env_steps:
         algorithm.train()
@@ -114,11 +108,9 @@ def _log(experiment: Experiment, env: BatchedEnv, path: str) -> Returns:
     return _judge(experiment, policy, env)
 
 
-def _learn(experiment: Experiment, path: str, display: Display, tracker: Tracker) -> OfflineQ:
+def _learn(experiment: OfflineExperiment, path: str, display: Display, tracker: Tracker) -> OfflineQ:
     """Go through the table as often as asked for."""
-    parameters = {name: getattr(experiment.offline, name) for name in Offline.model_fields}
-    parameters["network"] = experiment.offline.network.model_dump()
-    config = OfflineQConfig().offline_data(input_=path).training(**parameters)
+    config = OfflineQConfig().offline_data(input_=path).training(hyperparameters=experiment.offline)
     algorithm: OfflineQ = config.debugging(seed=experiment.seed, log_level="ERROR").build_algo()
     for number in range(experiment.offline.passes):
         learned = algorithm.train()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
@@ -127,11 +119,11 @@ def _learn(experiment: Experiment, path: str, display: Display, tracker: Tracker
     return algorithm
 
 
-def _judge(experiment: Experiment, policy: Policy, env: BatchedEnv) -> Returns:
+def _judge(experiment: OfflineExperiment, policy: Policy, env: BatchedEnv) -> Returns:
     """Play the same episodes whoever is judged."""
     seed = int(np.random.SeedSequence([experiment.seed, 2]).generate_state(1)[0])
     return play(policy, env, experiment.episodes, seed, np.random.default_rng(seed))
 
 
-def _told(prefix: str, returns: Returns) -> dict[str, float]:
+def _prefix(prefix: str, returns: Returns) -> dict[str, float]:
     return {f"{prefix}return": returns.mean, f"{prefix}standard_error": returns.standard_error}

@@ -1,0 +1,1 @@
+"""Kind `offline`: a Q network learns from a table of logged transitions."""
