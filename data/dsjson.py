@@ -24,6 +24,7 @@ from data.errors import DataError
 from data.formats.compressed import lines_of
 from data.formats.dsjson.foreign import REWARD, Repeats
 from data.formats.dsjson.lines import from_line, to_line
+from data.log.loops import begun_folds
 from data.log.store import Store
 from data.log.unreadable import Fault, reason_of, say
 from data.private import keep_private
@@ -49,7 +50,7 @@ def spec_of(store: Store, loop: str, objective: str) -> RewardSpec:
     Raises:
         StoreError: the log cannot be read.
     """
-    for version in store.begun(loop, objective):
+    for version in begun_folds(store, loop, objective):
         spec = (version.begins or {}).get("spec")
         if isinstance(spec, dict) and "reward" in spec:
             return RewardSpec.model_validate(spec["reward"])

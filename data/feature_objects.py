@@ -59,7 +59,7 @@ _SAID = _Bounds(MAX_DEPTH, MAX_VALUES)
 _LOGGED = _Bounds(MAX_DEPTH + 1, 2 * (MAX_VALUES + 1))
 
 
-def checked(described: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def check_object(described: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Return one object of features, a context's flat one too, if it can be features.
 
     Raises:
@@ -70,25 +70,25 @@ def checked(described: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return described
 
 
-def checked_list(described: list[dict[str, JsonValue] | None]) -> list[dict[str, JsonValue] | None]:
-    """Return a list of objects that together describe something, in which null says nothing; see `checked`."""
-    _check_list(described, _SAID)
+def check_list(described: list[dict[str, JsonValue] | None]) -> list[dict[str, JsonValue] | None]:
+    """Return a list of objects that together describe something, in which null says nothing; see `check_object`."""
+    _check_all(described, _SAID)
     return described
 
 
 def check_logged(described: Sequence[dict[str, JsonValue]]) -> None:
-    """Check a description as records of the log have it, where it comes from outside; see `checked`."""
-    _check_list(described, _LOGGED)
+    """Check a description as records of the log have it, where it comes from outside; see `check_object`."""
+    _check_all(described, _LOGGED)
 
 
-FeatureObject: TypeAlias = Annotated[dict[str, JsonValue], AfterValidator(checked)]
+FeatureObject: TypeAlias = Annotated[dict[str, JsonValue], AfterValidator(check_object)]
 """What is said of an item or a user."""
 
-FeatureObjects: TypeAlias = Annotated[list[dict[str, JsonValue] | None], AfterValidator(checked_list)]
+FeatureObjectList: TypeAlias = Annotated[list[dict[str, JsonValue] | None], AfterValidator(check_list)]
 """What is said of a context, an action or a slot: a list as the Personalizer API has it."""
 
 
-def _check_list(described: Iterable[dict[str, JsonValue] | None], bounds: _Bounds) -> None:
+def _check_all(described: Iterable[dict[str, JsonValue] | None], bounds: _Bounds) -> None:
     room = bounds.values
     for place, part in enumerate(described):
         if part is not None:

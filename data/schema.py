@@ -61,15 +61,15 @@ def parse_visit_time(given: Scalar) -> datetime:
     return time
 
 
-Described = tuple[dict[str, JsonValue], ...]
+FeatureObjects: TypeAlias = tuple[dict[str, JsonValue], ...]
 """What was said of a context or an item: objects of features, checked where they came in (`data.feature_objects`)."""
 
 
 class Features(Record):
     """What was said of a visit and of its candidates, for policies that learn from features of any kind."""
 
-    context: Described = ()
-    items: tuple[Described, ...] = ()
+    context: FeatureObjects = ()
+    items: tuple[FeatureObjects, ...] = ()
     """Of each candidate, in the order of the candidates."""
 
 
@@ -90,7 +90,7 @@ class Slot(Record):
     """A place of its own on a page, with features, forbidden items and a default of its own."""
 
     slot_id: LoggedId
-    features: Described = ()
+    features: FeatureObjects = ()
     exclude: tuple[LoggedId, ...] = ()
     baseline: LoggedId | None = None
 

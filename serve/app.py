@@ -25,6 +25,7 @@ from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.nodes.node import load_nodes
 from data.private import keep_private
+from data.schema import LOOP_V1
 from rl.online.fold import Known, News
 from rl.online.state import FoldState
 from serve.api.personalizer.configuration.plan import PersonalizerSource
@@ -135,7 +136,7 @@ class Gateway:
         )
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (node, archive.scaler(name)) for name, node in load_nodes(config.nodes).items()}
-        self._served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}}, config.objectives)
+        self._served = Served({LOOP_V1: config.shares, LOOP: {LOOP: 1.0}}, config.objectives)
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
         self._service.learning.ask = self._ask_states

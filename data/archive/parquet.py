@@ -161,11 +161,6 @@ def read_events(archive_uri: str, node: NodeSpec) -> pads.Dataset:
     return Archive.at(archive_uri).dataset("events", node)
 
 
-def read_rejects(archive_uri: str, node: NodeSpec) -> pads.Dataset:
-    """Return a node's rejects as a dataset: the columns of `rejects_schema` and `node_id`, in no particular order."""
-    return Archive.at(archive_uri).dataset("rejects", node)
-
-
 def write_part(table: pa.Table, path: str, identity: str, archive: Archive) -> None:
     """Write rows as a file of the archive; `identity` is their column of ids."""
     leaves = [

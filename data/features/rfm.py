@@ -5,7 +5,6 @@ recency score 4. Scores come from quartile edges that are fitted once, so a cust
 else is in the batch.
 """
 
-import calendar
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,15 +75,3 @@ def state_codes(segments: NDArray[np.int64], times: Sequence[datetime]) -> NDArr
     """Return the state code, in [0, N_STATES), of each (segment code, time)."""
     moments = [((t.month - 1) * 2 + (t.day > 15)) * 7 + t.weekday() for t in times]
     return segments * STATES_PER_SEGMENT + np.asarray(moments, dtype=np.int64)
-
-
-def state_name(code: int) -> str:
-    """Return a state's name, such as `Q1_August_1_Monday`.
-
-    >>> state_name(1 * 168 + ((8 - 1) * 2 + 0) * 7 + 0)
-    'Q1_August_1_Monday'
-    """
-    segment, moment = divmod(code, STATES_PER_SEGMENT)
-    half_months, weekday = divmod(moment, 7)
-    month, half = divmod(half_months, 2)
-    return f"{SEGMENTS[segment]}_{calendar.month_name[month + 1]}_{half + 1}_{calendar.day_name[weekday]}"

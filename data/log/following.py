@@ -1,4 +1,4 @@
-"""What a learner reads of the log as it grows: positions and times of what is new, whole rows only of what is due."""
+"""What followers read of the log as it grows: positions and times of what is new, whole rows only where needed."""
 
 import math
 from collections.abc import Collection
@@ -104,6 +104,25 @@ def last_feedback(store: Store, loop: str) -> int:
     with store.reading() as connection:
         query = sa.select(columns.seq).where(columns.loop == loop).order_by(columns.seq.desc()).limit(1)
         return int(connection.execute(query).scalar() or 0)
+
+
+def routed_decisions(
+    store: Store, after: int, node_id: str | None = None, limit: int | None = None
+) -> list[tuple[int, Decision]]:
+    """Return the decisions after a log position that are for an output node, or for any, with their positions."""
+    columns = DECISIONS.table.c
+    of_node = columns.node_id.is_not(None) if node_id is None else columns.node_id == node_id
+    query = DECISIONS.select().where(columns.seq > after, of_node).order_by(columns.seq).limit(limit)
+    with store.reading() as connection:
+        return read(connection, DECISIONS, query)
+
+
+def policy_versions(store: Store, since: datetime, until: datetime) -> list[tuple[int, str]]:
+    """Return the log positions and policy versions of the decisions made from a time to another."""
+    columns = DECISIONS.table.c
+    query = sa.select(columns.seq, columns.policy_version).where(columns.time >= since, columns.time < until)
+    with store.reading() as connection:
+        return [(seq, version) for seq, version in connection.execute(query)]
 
 
 def decision_ids(store: Store, seqs: Collection[int]) -> dict[int, str]:

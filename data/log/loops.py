@@ -1,4 +1,4 @@
-"""The log of one loop as a whole: from when to when it is, and how it is deleted."""
+"""The log of one loop as a whole: from when to when it is, which folds there were, and how it is deleted."""
 
 from datetime import datetime
 
@@ -6,7 +6,9 @@ import sqlalchemy as sa
 
 from data.log.erasures import note
 from data.log.store import Store
-from data.log.tables import DECISIONS, FEEDBACK
+from data.log.tables import DECISIONS, FEEDBACK, VERSIONS
+from data.log.unreadable import read
+from data.schema import Version
 
 _ROWS = 5_000  # deleted in one transaction, so that nobody waits long for the lock
 
@@ -36,6 +38,23 @@ def last_received(store: Store, loop: str, until: int) -> datetime | None:
     with store.reading() as connection:
         found: datetime | None = connection.execute(query.order_by(columns.seq.desc()).limit(1)).scalar()
     return found
+
+
+def fold_steps(store: Store, fold_id: str) -> list[Version]:
+    """Return the steps of a fold, in their order."""
+    return _versions(store, VERSIONS.table.c.fold_id == fold_id)
+
+
+def begun_folds(store: Store, loop: str, objective: str) -> list[Version]:
+    """Return the first step of every fold of a loop and an objective, newest first."""
+    columns = VERSIONS.table.c
+    return _versions(store, columns.loop == loop, columns.objective == objective, columns.number == 0)[::-1]
+
+
+def _versions(store: Store, *where: sa.ColumnElement[bool]) -> list[Version]:
+    query = VERSIONS.select().where(*where).order_by(VERSIONS.table.c.seq)
+    with store.reading() as connection:
+        return [version for _, version in read(connection, VERSIONS, query)]
 
 
 def delete(store: Store, loop: str, until: datetime) -> int:

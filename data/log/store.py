@@ -14,8 +14,6 @@ from data.log.tables import (
     EVENTS,
     FEEDBACK,
     LOGS,
-    REJECTS,
-    VERSIONS,
     Key,
     Log,
     R,
@@ -26,8 +24,6 @@ from data.schema import (
     Decision,
     Event,
     Feedback,
-    Reject,
-    Version,
 )
 
 
@@ -95,56 +91,22 @@ class Store(Database):
         limit: int | None = None,
         *,
         loop: str | None = None,
-        until: int | None = None,
         without: Collection[str] = (),
         faults: list[Fault] | None = None,
     ) -> list[tuple[int, Decision]]:
-        """Return the decisions after a log position, up to another, with their positions: `limit` at most.
+        """Return the decisions after a log position with their positions: `limit` at most.
 
         `without` names fields that are not read, for speed: they are empty tuples in what is returned. `faults` gets
         the rows that cannot be read back, here and where else it is taken.
         """
-        where = DECISIONS.between(after, until, loop)
+        where = DECISIONS.between(after, None, loop)
         return self._select(DECISIONS, *where, limit=limit, without=without, faults=faults)
-
-    def feedback(
-        self, after: int = 0, limit: int | None = None, *, loop: str | None = None, until: int | None = None
-    ) -> list[tuple[int, Feedback]]:
-        """Return the feedback after a log position, up to another, with their positions: `limit` at most."""
-        return self._select(FEEDBACK, *FEEDBACK.between(after, until, loop), limit=limit)
-
-    def versions(self, fold_id: str) -> list[Version]:
-        """Return the steps of a fold, in their order."""
-        return [version for _, version in self._select(VERSIONS, VERSIONS.table.c.fold_id == fold_id)]
-
-    def begun(self, loop: str, objective: str) -> list[Version]:
-        """Return the first step of every fold of a loop and an objective, newest first."""
-        columns = VERSIONS.table.c
-        where = (columns.loop == loop, columns.objective == objective, columns.number == 0)
-        return [version for _, version in reversed(self._select(VERSIONS, *where))]
-
-    def policy_versions(self, since: datetime, until: datetime) -> list[tuple[int, str]]:
-        """Return the log positions and policy versions of the decisions made from a time to another."""
-        columns = DECISIONS.table.c
-        query = sa.select(columns.seq, columns.policy_version).where(columns.time >= since, columns.time < until)
-        with self.reading() as connection:
-            return [(seq, version) for seq, version in connection.execute(query)]
-
-    def decisions_at(self, seqs: Collection[int], faults: list[Fault] | None = None) -> list[tuple[int, Decision]]:
-        """Return the decisions at log positions, 10,000 at most."""
-        return self._select(DECISIONS, DECISIONS.table.c.seq.in_(seqs), faults=faults)
 
     def last_decision(self) -> int:
         """Return the log position of the last decision, 0 if there is none."""
         with self.reading() as connection:
             query = sa.select(sa.func.coalesce(sa.func.max(DECISIONS.table.c.seq), 0))
             return int(connection.execute(query).scalar_one())
-
-    def routed(self, after: int, node_id: str | None = None, limit: int | None = None) -> list[tuple[int, Decision]]:
-        """Return the decisions after a log position that are for an output node, or for any, with their positions."""
-        columns = DECISIONS.table.c
-        of_node = columns.node_id.is_not(None) if node_id is None else columns.node_id == node_id
-        return self._select(DECISIONS, columns.seq > after, of_node, limit=limit)
 
     def feedback_of(
         self, decision_ids: Collection[str], faults: list[Fault] | None = None
@@ -161,19 +123,6 @@ class Store(Database):
         """Return a node's events after a log position with their positions, `limit` at most."""
         columns = EVENTS.table.c
         return self._select(EVENTS, columns.node_id == node_id, columns.seq > after, limit=limit)
-
-    def rejects(self, node_id: str, after: int = 0, limit: int | None = None) -> list[tuple[int, Reject]]:
-        """Return a node's rejects after a log position with their positions, `limit` at most."""
-        columns = REJECTS.table.c
-        return self._select(REJECTS, columns.node_id == node_id, columns.seq > after, limit=limit)
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of rows by table. Reads an index of each table from end to end."""
-        with self.reading() as connection:
-            return {
-                log.table.name: connection.execute(sa.select(sa.func.count()).select_from(log.table)).scalar_one()
-                for log in LOGS
-            }
 
     def _select(
         self,

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from data.feature_objects import FeatureError
 from data.schema import (
     CONTEXT_TIME,
-    Described,
+    FeatureObjects,
     Features,
     Slot,
 )
@@ -65,7 +65,7 @@ def categorical(ids: IntArray) -> NDArray[np.bool_]:
     return (ids & 1).astype(np.bool_)
 
 
-def flatten(described: Described | Sequence[dict[str, JsonValue]]) -> list[Pair]:
+def flatten(described: FeatureObjects | Sequence[dict[str, JsonValue]]) -> list[Pair]:
     """Flatten descriptions into pairs of a feature's id and its value, in the order of the JSON.
 
     `data.feature_objects` says what they mean. What was let in before it bounded things has its features too; only a

@@ -16,7 +16,7 @@ from data.log.following import last_feedback, whole_feedback
 from data.log.store import Store
 from data.log.unreadable import Fault, reason_of
 from data.nodes.node import load_node
-from data.schema import RewardSpec
+from data.schema import LOOP_V1, RewardSpec
 from data.settings import Settings
 from rl.simulators.market.generated import generate_transactions
 from rl.simulators.market.market import Market
@@ -93,7 +93,7 @@ def logged_outcomes(
         DataError: there is no such decision.
     """
     faults = [] if faults is None else faults
-    logged = store.decisions(loop="v1", faults=faults)
+    logged = store.decisions(loop=LOOP_V1, faults=faults)
     decisions = [(seq, decision) for seq, decision in logged if decision.time <= until and decision.mode != "log"]
     if not decisions:
         raise DataError(
@@ -101,7 +101,7 @@ def logged_outcomes(
             f"{spec.wait_s:g} s has closed: serve some first, wait, or give a shorter --reward.wait_s"
         )
     ids = [decision.decision_id for _, decision in decisions]
-    heard, unread = whole_feedback(store, "v1", ids, last_feedback(store, "v1"))
+    heard, unread = whole_feedback(store, LOOP_V1, ids, last_feedback(store, LOOP_V1))
     faults += unread
     feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
     closed, outcomes = until + timedelta(seconds=spec.wait_s) + GRACE, list[Outcome]()

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from data.schema import RewardSpec
+from data.schema import LOOP_V1, RewardSpec
 from rl.artefacts.artefact import Artefact
 from rl.online.histories import Histories
 from rl.policy.interface import Observations
@@ -16,7 +16,7 @@ class FoldSpec(BaseModel):
     """What a fold learns from, and what for. With the digests of its artefacts it is what the fold begins with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    loop: str = "v1"
+    loop: str = LOOP_V1
     objective: str = "default"
     reward: RewardSpec = RewardSpec()
     learn_from: Literal["own", "all"] = "own"

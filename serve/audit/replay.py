@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
+from data.log.following import policy_versions, whole_decisions
+from data.log.loops import fold_steps
 from data.log.store import Store
 from data.log.unreadable import Fault, reason_of
 from data.schema import Decision, Version
@@ -44,7 +46,7 @@ def repeat_all(
     be read back.
     """
     faults = [] if faults is None else faults
-    index = sorted((_place(version), seq) for seq, version in store.policy_versions(since, until))
+    index = sorted((_place(version), seq) for seq, version in policy_versions(store, since, until))
     for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
         yield from _repeat_fold(store, settings, fold_id, [(number, seq) for (_, number), seq in of_fold], faults)
 
@@ -60,7 +62,7 @@ def _repeat_fold(
 ) -> Iterator[Repeated]:
     """Make the decisions at (step, log position) again, which are in order."""
     seqs = [seq for _, seq in places]
-    versions = store.versions(fold_id)
+    versions = fold_steps(store, fold_id)
     if not versions or versions[0].begins is None:
         yield from _unrepeated(store, seqs, None, "the log does not know the fold that it was made with", faults)
         return
@@ -128,5 +130,6 @@ def _short(value: object) -> str:
 
 def _read(store: Store, seqs: Sequence[int], faults: list[Fault]) -> Iterator[Decision]:
     for at in range(0, len(seqs), _CHUNK):
-        for _, decision in store.decisions_at(seqs[at : at + _CHUNK], faults):
-            yield decision
+        decisions, unreadable = whole_decisions(store, seqs[at : at + _CHUNK])
+        faults += unreadable
+        yield from (decision for _, decision in decisions)

@@ -15,7 +15,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-from data.feature_objects import checked
+from data.feature_objects import check_object
 from data.fields import (
     Amount,
     Id,
@@ -42,7 +42,7 @@ class RecommendRequest(Body):
     """Who asks, in which context, and among what to choose."""
 
     user_id: Id | None = Field(default=None, description="unknown customers are welcome, and so is none")
-    context: Annotated[dict[str, Scalar], AfterValidator(checked)] = Field(
+    context: Annotated[dict[str, Scalar], AfterValidator(check_object)] = Field(
         default={}, description="what is known of the visit; `time` (ISO 8601 with an offset) defaults to now"
     )
     candidates: Annotated[list[Id], Field(min_length=1, max_length=MAX_CANDIDATES)] | None = Field(

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from data.log.database import StoreError
+from data.log.following import routed_decisions
 from data.log.store import Store
 from data.schema import Decision
 from serve.contracts.decisions import ServedPolicy
@@ -72,7 +73,7 @@ class Streams:
             yield Message(policies=self._policies())
             seen = after
             if node is not None and after is not None:
-                missed = await asyncio.to_thread(self._store.routed, after, node, _CATCH_UP)
+                missed = await asyncio.to_thread(routed_decisions, self._store, after, node, _CATCH_UP)
                 for seq, decision in missed:
                     seen = seq
                     yield Message(seq, decision)
@@ -96,7 +97,7 @@ class Streams:
             if not any(follower.node for follower in self._followers):
                 continue
             with suppress(StoreError):  # it is asked again, from the same place
-                for seq, decision in await asyncio.to_thread(self._store.routed, self._seq):
+                for seq, decision in await asyncio.to_thread(routed_decisions, self._store, self._seq):
                     self._seq = seq
                     for follower in self._followers:
                         if follower.node == decision.node_id:

@@ -9,6 +9,7 @@ import numpy as np
 from data.fields import Scalar
 from data.schema import (
     CONTEXT_TIME,
+    LOOP_V1,
     Decision,
     Features,
     Mode,
@@ -67,7 +68,7 @@ class Recommender:
     awaits. So a request is answered by one version from start to end.
     """
 
-    def __init__(self, router: Router, loop: str = "v1", objective: str = "default") -> None:
+    def __init__(self, router: Router, loop: str = LOOP_V1, objective: str = "default") -> None:
         self._router, self._routed, self.loop, self.objective = router, router, loop, objective
         self._artefacts: dict[str, Artefact] = {}
         self._histories: Histories | None = None

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from data.schema import LOOP_V1
 from rl.online.fold import News, Place, Snapshot, Update
 from rl.online.state import FoldState
 from rl.policy.interface import PolicyError
@@ -43,7 +44,7 @@ class Served:
         self.configured = frozenset(
             [
                 *((loop, "default") for loop in shares),
-                *(("v1", objective) for objective in objectives if "v1" in shares),
+                *((LOOP_V1, objective) for objective in objectives if LOOP_V1 in shares),
             ]
         )
         """The places that are to be served."""

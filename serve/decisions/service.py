@@ -26,6 +26,7 @@ from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
 from data.schema import (
     CONTEXT_TIME,
+    LOOP_V1,
     AnyRecord,
     Decision,
     Event,
@@ -105,7 +106,7 @@ class Service:
             Refused: they were not within the shortest time that a request gave; they may be yet.
         """
         told = await self._told(requests)
-        learned_through = [self.served.at("v1", request.objective).learned_through for request in requests]
+        learned_through = [self.served.at(LOOP_V1, request.objective).learned_through for request in requests]
         try:
             pairs = zip(requests, told, strict=True)
             decisions = [self._decide(request, digests_of(request, length), *of_user) for request, of_user in pairs]
@@ -133,7 +134,7 @@ class Service:
         return await asyncio.to_thread(lambda: [self._ask_store(request, *what) for request, what in pairs])
 
     def _reads_features(self, request: RecommendRequest) -> bool:
-        recommender = self.served.at("v1", request.objective)
+        recommender = self.served.at(LOOP_V1, request.objective)
         return any(recommender.reads_features(name) for name in recommender.names)
 
     def _ask_store(self, request: RecommendRequest, needs: bool, features: bool) -> _Told:
@@ -147,7 +148,7 @@ class Service:
     def _decide(
         self, request: RecommendRequest, digests: str, happened: Past, user: Mapping[str, JsonValue]
     ) -> Decision:
-        recommender, now = self.served.at("v1", request.objective), datetime.now(UTC)
+        recommender, now = self.served.at(LOOP_V1, request.objective), datetime.now(UTC)
         decision_id = request.decision_id or _uuid7(now)
         policy = recommender.policy_of(request.policy, request.user_id or decision_id)
         known = recommender.catalogue(policy)
@@ -229,7 +230,7 @@ class Service:
 
     def health(self) -> Health:
         """Say which versions this replica answers with, and what does not work."""
-        recommender = self.served.places.get(("v1", "default"))
+        recommender = self.served.places.get((LOOP_V1, "default"))
         names = recommender.names if recommender else []
         versions = [PolicyVersion(name=name, version=recommender.version(name)) for name in names if recommender]
         reasons = self.learning.reasons()
@@ -319,7 +320,7 @@ def _feedback(report: FeedbackRequest) -> Feedback:
     return Feedback.model_construct(
         feedback_id=report.feedback_id or _content_id(report),
         decision_id=report.decision_id,
-        loop="v1",
+        loop=LOOP_V1,
         item_id=report.item_id,
         kind=report.kind,
         value=report.value if report.weight is None else report.value * report.weight,

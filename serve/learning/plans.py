@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from data.log.database import StoreError
 from data.log.erasures import count_erasures
+from data.log.loops import begun_folds
 from data.log.store import Store
+from data.schema import LOOP_V1
 from data.settings import Settings
 from rl.artefacts.artefact import ArtefactError
 from rl.artefacts.shelf import keep, load_kept
@@ -123,7 +125,7 @@ class Registered:
 
 def _last(store: Store) -> str:
     """Return the digest of the champion that was served last, as the log has it; empty if none was."""
-    for version in store.begun("v1", "default"):
+    for version in begun_folds(store, LOOP_V1, "default"):
         policies = (version.begins or {}).get("policies")
         if isinstance(policies, dict) and CHAMPION in policies:
             return str(policies[CHAMPION])

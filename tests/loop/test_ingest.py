@@ -19,7 +19,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 import data.ingest.run
-from data.archive.parquet import Archive, read_events, read_rejects
+from data.archive.parquet import Archive, read_events
 from data.errors import DataError
 from data.ingest.run import Summary, ingest, main
 from data.nodes.node import NodeSpec, load_node
@@ -76,7 +76,7 @@ def test_the_archive_is_its_owners_alone_whoever_started_ray(tmp_path: Path) -> 
 def tables(archive: Path, node: NodeSpec = NODE) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The archive's events and rejects, sorted."""
     events = read_events(str(archive), node).to_table().sort_by("event_id").to_pylist()
-    return events, read_rejects(str(archive), node).to_table().sort_by("reject_id").to_pylist()
+    return events, Archive.at(str(archive)).dataset("rejects", node).to_table().sort_by("reject_id").to_pylist()
 
 
 def files(archive: Path) -> list[Path]:
@@ -410,7 +410,7 @@ def test_online_retail_gives_its_exact_numbers(tmp_path: Path) -> None:
         3_659,
         18_402,
     ]
-    assert read_rejects(str(tmp_path), NODE).count_rows() == 145_572
+    assert Archive.at(str(tmp_path)).dataset("rejects", NODE).count_rows() == 145_572
 
 
 @pytest.mark.realdata

@@ -19,6 +19,7 @@ from msrest.exceptions import HttpOperationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.support.personalizers import KEY, Loop, actions, over_http, personalizer_loop
+from tests.support.rows import count_rows
 
 
 class Unlucky:
@@ -170,7 +171,7 @@ def test_the_administration_client(tmp_path: Path) -> None:
         assert refused.value.error.code == "InvalidModelImportSignature"
         admin.reset_model()
         admin.delete_logs()
-        assert loop.store.counts()["decisions"] == 0
+        assert count_rows(loop.store)["decisions"] == 0
         with pytest.raises(HttpResponseError) as refused:
             list(admin.list_evaluations())
         assert refused.value.error is not None
@@ -211,7 +212,7 @@ def test_a_retry_changes_nothing(tmp_path: Path, status: int, handled: bool) -> 
             model = b"".join(admin.export_model(signed=True))
             admin.import_model(BytesIO(model))
         assert all(count >= 2 for count in app.seen.values())
-        counts = loop.store.counts()
+        counts = count_rows(loop.store)
         assert (counts["decisions"], counts["feedback"]) == (2, 3)
         decision = loop.store.decision("personalizer:e")
         assert decision is not None
@@ -234,4 +235,4 @@ def test_a_retry_of_the_stable_client_changes_nothing(tmp_path: Path, status: in
         decision = loop.store.decision("personalizer:e")
         assert decision is not None
         assert decision.slate == (answer.reward_action_id,)
-        assert (loop.store.counts()["decisions"], loop.store.counts()["feedback"]) == (1, 1)
+        assert (count_rows(loop.store)["decisions"], count_rows(loop.store)["feedback"]) == (1, 1)

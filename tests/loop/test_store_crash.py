@@ -22,6 +22,7 @@ import psutil
 from data.log.store import Store, Stored
 from data.log.writer.process import WriterProcess
 from data.schema import AnyRecord, Decision, Feedback
+from tests.support.rows import count_rows
 
 PROCESSES = 4
 KILLED_AFTER = {1: 0.2, 3: 0.5}  # of its work
@@ -163,5 +164,5 @@ def test_every_acknowledged_record_is_in_the_log_once_after_two_of_four_writers_
         assert {key[1:] for key in position if key[0] == "d"} == {key[1:] for key in position if key[0] == "f"}
         for n in KILLED_AFTER:
             store.insert([record for records in _sends(n) for record in records])
-        counts = store.counts()
+        counts = count_rows(store)
     assert (counts["decisions"], counts["feedback"]) == (PROCESSES * OWN_IDS, PROCESSES * OWN_IDS)

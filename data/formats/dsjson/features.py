@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from data.errors import DataError
 from data.feature_objects import FeatureError, check_logged
-from data.schema import Decision, Described, Features
+from data.schema import Decision, FeatureObjects, Features
 
 
 def readable(described: Iterable[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
@@ -26,7 +26,7 @@ def check_features(decision: Decision) -> None:
         DataError: says what of what is wrong.
     """
     features = decision.features or Features()
-    said: list[tuple[str, Described]] = [("context", (dict(decision.context),)), ("c", features.context)]
+    said: list[tuple[str, FeatureObjects]] = [("context", (dict(decision.context),)), ("c", features.context)]
     said += [(f"c._multi[{place}]", part) for place, part in enumerate(features.items)]
     said += [(f"c._slots[{place}]", slot.features) for place, slot in enumerate(decision.slots)]
     for where, described in said:

@@ -27,6 +27,7 @@ from data.formats.dsjson.values import (
     unique,
 )
 from data.schema import (
+    LOOP_V1,
     Decision,
     Features,
     Feedback,
@@ -191,7 +192,7 @@ def _content(raw: bytes, nth: int) -> str:
 
 
 def _decision_id(event: str, loop: str) -> str:
-    return event if loop == "v1" else f"{loop}:{event}"
+    return event if loop == LOOP_V1 else f"{loop}:{event}"
 
 
 def _version(row: Json) -> str:

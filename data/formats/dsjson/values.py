@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from data.errors import DataError
-from data.schema import Described
+from data.schema import FeatureObjects
 
 CONTEXT, ITEM, FEATURES = "FromUrl", "i", "j"
 """Namespaces of a context's features, an item's id and an item's or a slot's features."""
@@ -70,7 +70,7 @@ def unique(ids: Sequence[str | None], first: Sequence[int]) -> list[str]:
     return found
 
 
-def objects_of(part: Json) -> Described:
+def objects_of(part: Json) -> FeatureObjects:
     """Return the features of a context, an action or a slot as objects; an item's id is none of them."""
     found: list[dict[str, JsonValue]] = []
     for name, value in _said(part).items():

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 
-from data.feature_objects import FeatureObjects
+from data.feature_objects import FeatureObjectList
 from data.fields import Scalar, is_id
 from data.schema import (
     Decision,
-    Described,
+    FeatureObjects,
     Features,
     Mode,
     Slot,
@@ -43,7 +43,7 @@ class RankableAction(_Body):
     """What may be shown."""
 
     id: str
-    features: FeatureObjects
+    features: FeatureObjectList
 
 
 class RankRequest(_Body):
@@ -51,7 +51,7 @@ class RankRequest(_Body):
 
     actions: list[RankableAction]
     """In the order in which they would be shown without us: the first that is not excluded is the baseline."""
-    context_features: FeatureObjects | None = None
+    context_features: FeatureObjectList | None = None
     excluded_actions: list[str] | None = None
     event_id: str | None = None
     defer_activation: bool | None = None
@@ -62,7 +62,7 @@ class SlotRequest(_Body):
 
     id: str
     baseline_action: str
-    features: FeatureObjects | None = None
+    features: FeatureObjectList | None = None
     excluded_actions: list[str] | None = None
 
 
@@ -71,7 +71,7 @@ class MultiSlotRankRequest(_Body):
 
     actions: list[RankableAction]
     slots: list[SlotRequest]
-    context_features: FeatureObjects | None = None
+    context_features: FeatureObjectList | None = None
     event_id: str | None = None
     defer_activation: bool | None = None
 
@@ -265,10 +265,10 @@ def _check_unique(ids: Iterable[str], message: str, where: str) -> None:
         seen.add(one)
 
 
-def _features(context: FeatureObjects | None, actions: Sequence[RankableAction]) -> Features:
+def _features(context: FeatureObjectList | None, actions: Sequence[RankableAction]) -> Features:
     items = tuple(_described(action.features) for action in actions)
     return Features.model_construct(context=_described(context), items=items)
 
 
-def _described(given: FeatureObjects | None) -> Described:
+def _described(given: FeatureObjectList | None) -> FeatureObjects:
     return tuple(part for part in given or () if part)

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from data.sameness import same
 from data.schema import (
     Decision,
-    Described,
+    FeatureObjects,
     Features,
     Slot,
 )
@@ -55,7 +55,7 @@ def _in_order(candidates: Sequence[str], excluded: dict[str, str]) -> list[str]:
 
 
 def _agree(
-    candidates: Sequence[str], items: Sequence[Described], others: Sequence[str], held: Sequence[Described]
+    candidates: Sequence[str], items: Sequence[FeatureObjects], others: Sequence[str], held: Sequence[FeatureObjects]
 ) -> bool:
     """Say whether the same is said of each action that neither of two ranks excludes."""
     told, said = dict(zip(candidates, items, strict=False)), dict(zip(others, held, strict=False))

@@ -79,6 +79,7 @@ def missing(home: Path, promised: set[Promise]) -> list[Promise]:
     from data.log.store import Store
     from data.log.users import get_user
     from data.settings import Settings
+    from tests.support.rows import feedback_rows
 
     store = Store.open(Settings(home=home, store=None, archive=None).store_url)
     by_table: dict[str, set[str]] = {}
@@ -86,7 +87,7 @@ def missing(home: Path, promised: set[Promise]) -> list[Promise]:
         by_table.setdefault(table, set()).add(name)
     there = {
         "decision": set(store.decisions_by_id(by_table.get("decision", set()))),
-        "feedback": {report.feedback_id for _, report in store.feedback()},
+        "feedback": {report.feedback_id for _, report in feedback_rows(store)},
         "event": {event.event_id for _, event in store.events("online_retail")},
         "item": {item for item in by_table.get("item", ()) if get(store, item)},
         "user": {user for user in by_table.get("user", ()) if get_user(store, user)},

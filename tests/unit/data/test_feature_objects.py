@@ -12,9 +12,9 @@ from data.feature_objects import (
     MAX_VALUES,
     FeatureError,
     FeatureObject,
-    FeatureObjects,
+    FeatureObjectList,
     check_logged,
-    checked,
+    check_object,
 )
 
 
@@ -40,7 +40,7 @@ def nested(depth: int) -> Any:
 )
 def test_what_passes_is_as_it_was(said: Any) -> None:
     assert TypeAdapter(FeatureObject).validate_python(said) == said
-    assert TypeAdapter(FeatureObjects).validate_python([None, said]) == [None, said]
+    assert TypeAdapter(FeatureObjectList).validate_python([None, said]) == [None, said]
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_what_passes_is_as_it_was(said: Any) -> None:
 )  # fmt: skip
 def test_what_does_not_pass_is_named(said: Any, where: str | None, message: str) -> None:
     with pytest.raises(FeatureError, match=message) as caught:
-        checked(said)
+        check_object(said)
     assert where is None or caught.value.where == where
-    for described, value in ((FeatureObject, said), (FeatureObjects, [{"fine": 1}, said])):
+    for described, value in ((FeatureObject, said), (FeatureObjectList, [{"fine": 1}, said])):
         with pytest.raises(ValidationError, match=message):
             TypeAdapter(described).validate_python(value)
 
@@ -71,11 +71,11 @@ def test_what_does_not_pass_is_named(said: Any, where: str | None, message: str)
 def test_a_list_of_objects_is_one_description() -> None:
     half: dict[str, Any] = {"v": [0] * (MAX_VALUES // 2)}
     with pytest.raises(ValidationError, match=r"\[1\]\.v brings the number of values above"):
-        TypeAdapter(FeatureObjects).validate_python([half, half])
+        TypeAdapter(FeatureObjectList).validate_python([half, half])
 
 
 def test_a_record_of_the_log_holds_a_context_and_a_user() -> None:
     most: dict[str, Any] = {"v": [0] * (MAX_VALUES - 1)}
-    check_logged([{"context": checked(most), "user": checked(nested(MAX_DEPTH))}])
+    check_logged([{"context": check_object(most), "user": check_object(nested(MAX_DEPTH))}])
     with pytest.raises(FeatureError, match=r"\[1\]\.a must be a number"):
         check_logged([{}, {"a": 1e16}])

@@ -38,6 +38,7 @@ from data.schema import (
     Version,
 )
 from tests.support.clocks import Clock
+from tests.support.rows import feedback_rows
 
 TIME = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEC = default_spec("personalizer")
@@ -137,7 +138,9 @@ def test_what_is_exported_is_what_is_imported(store: Store, clock: Clock, empty:
     found, rejected = load(empty, (line.encode() for line in lines), "personalizer")
     assert (found, rejected) == (Counter({"decisions": 5, "feedback": 5}), [])
     assert [d for _, d in empty.decisions()] == [d for _, d in store.decisions()][:5]
-    assert [f for _, f in empty.feedback()] == sorted((f for _, f in store.feedback()), key=lambda f: f.decision_id)
+    assert [f for _, f in feedback_rows(empty)] == sorted(
+        (f for _, f in feedback_rows(store)), key=lambda f: f.decision_id
+    )
     assert rewards(empty) == [(1.0,), (0.0,), (-0.25,), (0.0, 0.125), (0.0, 0.0)]
     again, _ = load(empty, (line.encode() for line in lines), "personalizer")
     assert again == Counter({"known": 10})

@@ -21,6 +21,7 @@ from data.schema import (
     Reject,
 )
 from tests.support.clocks import Clock
+from tests.support.rows import count_rows, feedback_rows, reject_rows
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
 
@@ -111,12 +112,12 @@ def test_feedback_events_and_rejects_read_back_exactly(store: Store, clock: Cloc
         record={"p": -1},
     )
     store.insert([*reports, full_event, event("till", "bare"), full_reject, reject("bare")])
-    assert store.feedback() == [(n, f.model_copy(update=stamp)) for n, f in enumerate(reports, start=1)]
+    assert feedback_rows(store) == [(n, f.model_copy(update=stamp)) for n, f in enumerate(reports, start=1)]
     events = [full_event, event("till", "bare")]
     assert store.events("till") == [(n, e.model_copy(update=stamp)) for n, e in enumerate(events, start=1)]
     rejects = [full_reject, reject("bare")]
-    assert store.rejects("till") == [(n, r.model_copy(update=stamp)) for n, r in enumerate(rejects, start=1)]
-    assert repr(store.feedback()[1][1].value) == "7.0"
+    assert reject_rows(store) == [(n, r.model_copy(update=stamp)) for n, r in enumerate(rejects, start=1)]
+    assert repr(feedback_rows(store)[1][1].value) == "7.0"
 
 
 def test_what_another_log_received_keeps_its_time_where_it_is_asked_for(store: Store, clock: Clock) -> None:
@@ -124,7 +125,7 @@ def test_what_another_log_received_keeps_its_time_where_it_is_asked_for(store: S
     sent = [feedback("1", "d", received_at=early), feedback("2", "d")]
     assert [stored.record.received_at for stored in store.insert(sent, received=True)] == [early, T0]  # type: ignore[union-attr]
     store.insert([feedback("3", "d", received_at=early)])
-    assert [found.received_at for _, found in store.feedback()] == [early, T0, T0]
+    assert [found.received_at for _, found in feedback_rows(store)] == [early, T0, T0]
 
 
 def test_a_known_key_returns_what_was_stored_first(store: Store, clock: Clock) -> None:
@@ -140,7 +141,7 @@ def test_a_known_key_returns_what_was_stored_first(store: Store, clock: Clock) -
     assert [stored.inserted for stored in first] == [True] * 4
     assert [stored.inserted for stored in again] == [False] * 4
     assert [(s.record, s.seq, s.orphan) for s in again] == [(s.record, s.seq, s.orphan) for s in first]
-    assert store.counts() == {"decisions": 1, "feedback": 1, "events": 1, "rejects": 1, "versions": 0}
+    assert count_rows(store) == {"decisions": 1, "feedback": 1, "events": 1, "rejects": 1, "versions": 0}
 
 
 def test_a_retry_of_what_cannot_be_read_back_is_refused_by_name(store: Store) -> None:
@@ -149,7 +150,7 @@ def test_a_retry_of_what_cannot_be_read_back_is_refused_by_name(store: Store) ->
         connection.exec_driver_sql("UPDATE decisions SET slate = '{'")
     with pytest.raises(StoreError, match="decisions has 'd1' already, in a row that cannot be read back"):
         store.insert([decision("d0"), decision("d1")])
-    assert store.counts()["decisions"] == 1
+    assert count_rows(store)["decisions"] == 1
     refused, stored = commit_together(store, [[decision("d1")], [decision("d2")]])
     assert isinstance(refused, StoreError)
     assert isinstance(stored, list)
@@ -189,12 +190,14 @@ def test_positions_follow_the_order_of_commits_and_so_does_received_at(store: St
     for n in range(5):
         clock.now = T0 + timedelta(seconds=n)
         store.insert([feedback(f"f{n}-{k}", "d", time=T0 - timedelta(days=n)) for k in range(3)])
-    rows = store.feedback()
+    rows = feedback_rows(store)
     assert [seq for seq, _ in rows] == list(range(1, 16))
     assert [f.feedback_id for _, f in rows] == [f"f{n}-{k}" for n in range(5) for k in range(3)]
     assert [f.received_at for _, f in rows] == [T0 + timedelta(seconds=n) for n in range(5) for _ in range(3)]
-    assert store.feedback(after=4, limit=2) == rows[4:6]
-    assert store.feedback(after=15) == []
+    store.insert([decision(f"d{n}") for n in range(5)])
+    decisions = store.decisions()
+    assert store.decisions(after=2, limit=2) == decisions[2:4]
+    assert store.decisions(after=5) == []
 
 
 def test_received_at_is_the_servers(store: Store) -> None:
@@ -202,7 +205,7 @@ def test_received_at_is_the_servers(store: Store) -> None:
     (stored,) = store.insert([claimed])
     assert isinstance(stored.record, Feedback)
     assert stored.record.received_at == T0
-    assert store.feedback()[0][1].received_at == T0
+    assert feedback_rows(store)[0][1].received_at == T0
 
 
 def test_reading_by_id(store: Store) -> None:
@@ -233,7 +236,7 @@ def test_a_bad_record_spoils_its_transaction_and_nothing_is_written(store: Store
         store.insert([decision("d"), decision("e").model_copy(update={"context": {"x": "\ud800"}})])
     with pytest.raises(TypeError, match="expected decisions, feedback"):
         store.insert([decision("d"), "feedback"])  # type: ignore[list-item]
-    assert set(store.counts().values()) == {0}
+    assert set(count_rows(store).values()) == {0}
 
 
 def test_a_commit_is_synced_to_disk(store: Store, tmp_path: Path) -> None:
@@ -266,7 +269,7 @@ def test_a_checkpoint_moves_what_is_committed_into_the_file(store: Store) -> Non
     before = store.path.stat().st_size
     store.checkpoint()
     assert store.path.stat().st_size > before + 100_000
-    assert store.counts()["decisions"] == 100
+    assert count_rows(store)["decisions"] == 100
 
 
 def _open_and_insert(url: str, start: "multiprocessing.synchronize.Barrier", name: str) -> None:
@@ -350,7 +353,7 @@ def test_a_locked_database_is_reported_and_nothing_is_half_written(
     [answer] = commit_together(store, [[decision("d"), feedback("f", "d")]])
     assert isinstance(answer, StoreUnavailable)
     other.execute("ROLLBACK")
-    assert set(store.counts().values()) == {0}
+    assert set(count_rows(store).values()) == {0}
     assert store.insert([decision("d")])[0].inserted
     other.close()
     store.close()

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from data.archive.erasure import erase_from_archive
-from data.archive.parquet import Archive, read_events, read_rejects, write_part
+from data.archive.parquet import KINDS, Archive, read_events, write_part
 from data.errors import DataError
 from data.ingest.clean import clean, finish_events, finish_rejects
 from data.log.database import StoreUnavailable
@@ -33,6 +33,7 @@ from data.schema import (
     Reject,
 )
 from tests.support.clocks import NOON, Clock
+from tests.support.rows import count_rows, feedback_rows, reject_rows
 
 HOUR = timedelta(hours=1)
 HIM = "user-to-forget-4711"
@@ -147,9 +148,9 @@ def test_forgetting_takes_his_rows_and_no_others(store: Store) -> None:
     counts = erase_from_store(store, HIM)
     assert counts == {"feedback": 2, "decisions": 1, "events": 1, "users": 1, "rejects": 3}
     assert {d.decision_id for _, d in store.decisions()} == {"other", "nobody"}
-    assert {f.decision_id for _, f in store.feedback()} == {"other", "orphan"}
+    assert {f.decision_id for _, f in feedback_rows(store)} == {"other", "orphan"}
     assert {e.event_id for _, e in store.events("online_retail")} == {"2", "3"}
-    assert {r.reject_id for _, r in store.rejects("online_retail")} == {"1", "3"}
+    assert {r.reject_id for _, r in reject_rows(store)} == {"1", "3"}
     assert get_user(store, HIM) is None
     assert get_user(store, "someone") is not None
     [late] = store.insert([report("his", "purchase")])
@@ -169,7 +170,7 @@ def test_a_number_is_the_same_user_however_it_was_read(store: Store) -> None:
         fields: Any = {"rule": "r", "column": "quantity", "value": "0", "record": {"CustomerID": text}}
         store.insert([Reject(node_id="online_retail", reject_id=str(number), source="s", row=0, **fields)])
     assert erase_from_store(store, "12347")["rejects"] == 3
-    assert [r.reject_id for _, r in store.rejects("online_retail")] == ["3", "4"]
+    assert [r.reject_id for _, r in reject_rows(store)] == ["3", "4"]
 
 
 def raw(folder: Path) -> bytes:
@@ -197,13 +198,13 @@ def fill(store: Store, seed: int) -> None:
 @pytest.mark.parametrize("seed", [1, 4])
 def test_no_byte_of_him_is_left_in_the_database(store: Store, tmp_path: Path, seed: int) -> None:
     fill(store, seed)
-    others = store.counts()["decisions"]
+    others = count_rows(store)["decisions"]
     assert HIM.encode() in raw(tmp_path)
     counts = erase_from_store(store, HIM)
     assert counts["decisions"] == counts["events"] == counts["feedback"] > 400
     assert HIM.encode() not in raw(tmp_path)
     assert (tmp_path / "store.db-wal").stat().st_size == 0
-    assert store.counts()["decisions"] == others - counts["decisions"] > 400
+    assert count_rows(store)["decisions"] == others - counts["decisions"] > 400
     assert all(d.user_id != HIM for _, d in store.decisions())
 
 
@@ -261,18 +262,17 @@ def test_the_archive_is_rewritten_without_his_rows(archive: Archive, tmp_path: P
     leftover = tmp_path / "archive" / "_staging" / "online_retail" / "killed"
     leftover.mkdir(parents=True)
     (leftover / "00000000.events").write_bytes(b"17850")
-    others = {"events": read_events, "rejects": read_rejects}
     before = {
-        kind: read(archive.root, NODE).to_table().sort_by("row" if kind == "rejects" else "event_id")
-        for kind, read in others.items()
+        kind: archive.dataset(kind, NODE).to_table().sort_by("row" if kind == "rejects" else "event_id")
+        for kind in KINDS
     }
     untouched = tmp_path / "archive/events/node_id=online_retail/p1-b.parquet"
     stamp = untouched.stat().st_mtime_ns
     assert erase_from_archive(archive, "17850") == {"archive_events": 2, "archive_rejects": 2}
     assert b"17850" not in raw(tmp_path)
     assert untouched.stat().st_mtime_ns == stamp
-    for kind, read in others.items():
-        kept = read(archive.root, NODE).to_table()
+    for kind in KINDS:
+        kept = archive.dataset(kind, NODE).to_table()
         assert kept.schema == before[kind].schema
         assert kept.num_rows == {"events": 2, "rejects": 1}[kind]
     events = read_events(archive.root, NODE).to_table()

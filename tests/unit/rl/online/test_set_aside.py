@@ -11,6 +11,8 @@ import pytest
 from data.attribution import attribute
 from data.dsjson import export, load
 from data.log.erasures import erase_from_store
+from data.log.following import routed_decisions
+from data.log.loops import fold_steps
 from data.log.store import Store
 from data.log.users import history, past
 from data.schema import Features, RewardSpec, Version
@@ -31,6 +33,7 @@ from serve.learning import loops as loops_module
 from serve.learning.loops import Loops, Plan
 from tests.support.clocks import Clock
 from tests.support.logs import Written, described
+from tests.support.rows import feedback_rows
 from tests.support.shops import small_market, untrained
 
 SPEC = RewardSpec(wait_s=60.0)
@@ -177,7 +180,7 @@ def test_what_was_set_aside_is_set_aside_again_and_states_repeat_bit_by_bit(
         if update := following.poll():
             states[update.number] = {name: state(following, name) for name in ("described", "rfm_bandit")}
     assert following.aside.count > 5
-    versions: list[Version] = log.store.versions(following.fold_id)
+    versions: list[Version] = fold_steps(log.store, following.fold_id)
     again = learner(log, encoder, following.fold_id)
     for version in versions[1:]:
         again.replay(version)
@@ -420,8 +423,8 @@ def test_every_other_reader_passes_a_bad_row_over(log: Written) -> None:
     log.damage("UPDATE feedback SET received_at = 'noon' WHERE seq = 4")
     store = log.store
     assert [seq for seq, _ in store.decisions()] == [1, 3, 4, 5]
-    assert [seq for seq, _ in store.routed(0, "app")] == [1, 3, 4, 5]
-    assert [seq for seq, _ in store.feedback()] == [1, 2, 3, 5]
+    assert [seq for seq, _ in routed_decisions(store, 0, "app")] == [1, 3, 4, 5]
+    assert [seq for seq, _ in feedback_rows(store)] == [1, 2, 3, 5]
     assert store.decision("d1") is None
     assert len(store.decisions_by_id([f"d{n}" for n in range(5)])) == 4
     page, _ = history(store, "ann", 10)

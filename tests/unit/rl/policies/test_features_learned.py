@@ -16,8 +16,8 @@ from data.feature_objects import (
     MAX_NUMBER,
     MAX_VALUES,
     FeatureError,
-    checked,
-    checked_list,
+    check_list,
+    check_object,
 )
 from data.schema import Decision, Features, Slot
 from rl.encoders.base import Visit, VisitEncoder
@@ -127,9 +127,9 @@ def learn(policy: Policy, encoder: VisitEncoder, features: Features, slots: tupl
 
 def let_in(context: list[Any], items: list[Any]) -> bool:
     try:
-        checked_list(context)
+        check_list(context)
         for item in items:
-            checked(item)
+            check_object(item)
     except FeatureError:
         return False
     return True

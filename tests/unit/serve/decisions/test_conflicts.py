@@ -18,6 +18,7 @@ from data.sameness import (
     same,
 )
 from serve.api.v1.application import create_api
+from tests.support.rows import count_rows, feedback_rows
 from tests.support.shops import shop_service
 
 NODE = NodeSpec.model_validate(
@@ -97,7 +98,7 @@ def test_an_equal_request_is_a_retry_and_any_other_by_its_name_a_conflict(
         assert told(response) == (409, "conflict", where, name)
         assert "secret" not in response.text
     assert told(ask({"k": 3}))[3] == "user_id, context, node, candidates, exclude, filter, k, policy, rules"
-    assert store.counts()["decisions"] == 1
+    assert count_rows(store)["decisions"] == 1
 
 
 def test_a_request_that_could_not_be_answered_any_more_is_compared_too(client: TestClient) -> None:
@@ -136,7 +137,7 @@ def test_in_a_list_each_request_is_answered_for_itself(client: TestClient, store
     assert [answers[n]["error"]["message"].rpartition(" ")[2] for n in (0, 3)] == ["user_id", "k"]
     assert answers[2] == first
     assert answers[1]["decision_id"] == "two"
-    assert store.counts()["decisions"] == 2
+    assert count_rows(store)["decisions"] == 2
     table = client.post("/v1/recommend", json=[one, {**one, "k": 2}], headers={"accept": "text/csv"})
     assert told(table) == (409, "conflict", "decision_id", "k")
 
@@ -151,7 +152,7 @@ def test_an_idempotency_key_names_a_list_too(client: TestClient, store: Store) -
     assert told(ask([{"k": 1}, {"k": 2}])) == (409, "conflict", "Idempotency-Key", "k")
     for other in ([{"k": 1}], {"k": 1}):
         assert told(ask(other)) == (409, "conflict", "Idempotency-Key", "length")
-    assert store.counts()["decisions"] == 2
+    assert count_rows(store)["decisions"] == 2
     mixed = ask([{"k": 1, "decision_id": "own"}, {"k": 1}])
     assert (mixed.status_code, mixed.json()["error"]["where"]) == (422, "Idempotency-Key")
     own = [{"k": 1, "decision_id": "own"}]
@@ -189,7 +190,7 @@ def test_a_report_retried_with_another_value_is_a_conflict(client: TestClient, s
         "position": None,
         "differs": ["value"],
     }
-    assert [report.value for _, report in store.feedback()] == [4.0, 4.0]
+    assert [report.value for _, report in feedback_rows(store)] == [4.0, 4.0]
 
 
 def test_an_event_with_a_known_key_and_other_columns_is_a_conflict(client: TestClient, store: Store) -> None:
@@ -198,7 +199,7 @@ def test_an_event_with_a_known_key_and_other_columns_is_a_conflict(client: TestC
     results = client.post("/v1/events", json={"node": "views", "records": rows}).json()["results"]
     assert [result["status"] for result in results] == ["stored", "known", "conflict", "conflict", "stored"]
     assert [result["differs"] for result in results] == [None, None, ["Dwell"], ["Who", "Page"], None]
-    assert store.counts()["events"] == 2
+    assert count_rows(store)["events"] == 2
 
 
 @pytest.mark.parametrize(

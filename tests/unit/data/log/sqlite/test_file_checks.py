@@ -31,6 +31,7 @@ from data.log.writer.process import WriterProcess
 from data.private import keep_private
 from data.schema import Decision, Event
 from serve.api.v1.application import create_api
+from tests.support.rows import count_rows
 from tests.support.shops import shop_service
 
 
@@ -173,7 +174,7 @@ def test_a_service_says_503_at_once_and_goes_on_when_the_file_is_back(store: Sto
         assert str(path.parent) not in answer.text
     back(path, moved)
     assert client.post("/v1/recommend", json={"k": 1}).status_code == 200
-    assert store.counts()["decisions"] == 2
+    assert count_rows(store)["decisions"] == 2
 
 
 def test_a_damaged_log_is_read_and_not_written_to(path: Path, caplog: pytest.LogCaptureFixture) -> None:

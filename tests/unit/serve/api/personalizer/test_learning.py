@@ -19,6 +19,7 @@ from serve.audit.run import Audit, audit
 from serve.decisions.served import Served, owned
 from tests.support.clocks import Clock
 from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
+from tests.support.rows import count_rows
 
 LATEST = "?api-version=2022-09-01-preview"
 SERVICE, POLICY, MODEL, LOGS = (
@@ -317,7 +318,7 @@ def test_the_log_is_deleted_and_the_model_keeps_what_it_has_learned(shop: Shop) 
     before = shop.expected("a")
     assert shop.client.delete(LOGS).status_code == 204
     shop.clock.advance(0.001)
-    counts = shop.loop.store.counts()
+    counts = count_rows(shop.loop.store)
     assert (counts["decisions"], counts["feedback"]) == (0, 0)
     assert shop.client.get(properties).status_code == 404
     assert shop.expected("a") == pytest.approx(before)

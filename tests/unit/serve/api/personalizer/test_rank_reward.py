@@ -16,6 +16,7 @@ from data.schema import Features
 from serve.api.personalizer.rank import MAX_ACTIONS
 from serve.decisions.served import Served
 from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
+from tests.support.rows import count_rows
 
 LATEST = "api-version=2022-09-01-preview"
 DIALECTS = ("/personalizer/v1.0{}", "/personalizer/v1.1-preview.3{}", "/personalizer{}?" + LATEST)
@@ -126,7 +127,7 @@ def test_the_same_rank_is_answered_as_it_was_and_another_by_its_event_id_is_refu
         "eventId": event,
     }
     first = client.post(STABLE.format("/rank"), json=body)
-    before = loop.store.counts()
+    before = count_rows(loop.store)
     swapped = [{"features": [{"c": {"e": True, "d": 2.5}, "b": name, "a": 1.0}], "id": name, "?": 1} for name in "abc"]
     same = [
         {**body, "deferActivation": False},
@@ -152,7 +153,7 @@ def test_the_same_rank_is_answered_as_it_was_and_another_by_its_event_id_is_refu
         assert (response.status_code, error(response)["code"]) == (409, "EventIdConflict")
         assert error(response)["target"] == "eventId"
         assert error(response)["message"] == f"EventId names another rank already, which differs in {fields}."
-    assert loop.store.counts() == before
+    assert count_rows(loop.store) == before
 
 
 def test_a_known_event_is_answered_even_if_it_could_not_be_now(
@@ -329,7 +330,7 @@ BASELINE = "Each slot must contain a unique BaselineAction with an ID correspond
 def test_what_is_wrong_is_said_in_the_documented_words(
     client: TestClient, loop: Loop, path: str, body: Any, code: str, message: str | None, target: str | None
 ) -> None:
-    before = loop.store.counts()
+    before = count_rows(loop.store)
     headers = {"content-type": "application/json"}
     content = None if body is None else json.dumps(body)
     for url, said in ((NEWEST, code), (PREVIEW, code), (STABLE, "BadRequest")):
@@ -340,7 +341,7 @@ def test_what_is_wrong_is_said_in_the_documented_words(
         assert (response.status_code, found["code"]) == (400, said)
         assert message in (None, found["message"])
         assert target in (None, found.get("target"))
-    assert loop.store.counts() == before
+    assert count_rows(loop.store) == before
 
 
 def test_what_a_policy_cannot_encode_is_no_fault_of_ours(
@@ -422,11 +423,11 @@ def test_what_is_not_json(client: TestClient, body: bytes, url: str) -> None:
 
 
 def test_a_key_is_required(loop: Loop, url: str) -> None:
-    before = loop.store.counts()
+    before = count_rows(loop.store)
     for headers in ({}, {"Ocp-Apim-Subscription-Key": "wrong"}):
         response = TestClient(loop.app).post(url.format("/rank"), json={"actions": actions("a")}, headers=headers)
         assert (response.status_code, error(response)["code"]) == (401, "401")
-    assert loop.store.counts() == before
+    assert count_rows(loop.store) == before
 
 
 def test_a_body_that_is_too_large(client: TestClient) -> None:

@@ -18,6 +18,7 @@ from serve.api.v1.application import create_api
 from serve.decisions.service import Service
 from serve.http.edge import Edge
 from serve.keys import KeyRing
+from tests.support.rows import count_rows, feedback_rows
 from tests.support.shops import shop_service
 
 ROW = {
@@ -94,7 +95,7 @@ def test_asking_again_with_the_same_id_is_the_same_decision(client: TestClient, 
     body = {"user_id": "12000", "k": 4, "decision_id": "mine", "policy": "random"}
     first = client.post("/v1/recommend", json=body).json()
     assert client.post("/v1/recommend", json=body).json() == first
-    assert store.counts()["decisions"] == 1
+    assert count_rows(store)["decisions"] == 1
 
 
 def test_fewer_candidates_than_k(client: TestClient) -> None:
@@ -110,7 +111,7 @@ def test_feedback_one_or_many(client: TestClient, store: Store) -> None:
     )
     assert [(r["status"], r["orphan"]) for r in one.json()["results"]] == [("stored", False)]
     assert [(r["status"], r["orphan"]) for r in many.json()["results"]] == [("stored", False), ("stored", True)]
-    assert [r["position"] for r in many.json()["results"]] == [seq for seq, _ in store.feedback()][1:]
+    assert [r["position"] for r in many.json()["results"]] == [seq for seq, _ in feedback_rows(store)][1:]
 
 
 def test_a_report_sent_twice_counts_once(client: TestClient, store: Store) -> None:
@@ -120,7 +121,7 @@ def test_a_report_sent_twice_counts_once(client: TestClient, store: Store) -> No
     other = client.post("/v1/feedback", json={**report, "value": 3.0}).json()["results"][0]
     assert again == {**first, "status": "known"}
     assert other["feedback_id"] != first["feedback_id"]
-    assert store.counts()["feedback"] == 2
+    assert count_rows(store)["feedback"] == 2
 
 
 def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Store) -> None:
@@ -135,7 +136,7 @@ def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Sto
         ("type of invoice_date", "9999-12-31T23:59:59-12:00"),
     ]
     assert results[0]["event_id"] == results[3]["event_id"]
-    assert store.counts() == {"decisions": 0, "feedback": 0, "events": 1, "rejects": 4, "versions": 0}
+    assert count_rows(store) == {"decisions": 0, "feedback": 0, "events": 1, "rejects": 4, "versions": 0}
     [(_, event)] = store.events("online_retail")
     assert (event.user_id, event.item_id, event.outcome) == ("17850", "85123A", 6.0)
     assert event.record["session"] == "536365"
