@@ -1,4 +1,4 @@
-"""Export the log as DSJSON lines, import such lines: `python -m data.dsjson export|import --help`. No Ray.
+"""Export the log as DSJSON lines, import such lines: `python -m data.dsjson export|import --help`.
 
 The last line that it prints is a JSON object of counts. Lines that cannot be imported are left out and counted; the
 first of them are named on stderr with what is wrong with them.
@@ -21,7 +21,7 @@ from pydantic_core import to_json
 from data.attribution import attribute
 from data.command import DONE, argument_parser, command
 from data.errors import DataError
-from data.formats.compressed import lines_of
+from data.formats.compressed import read_lines
 from data.formats.dsjson.foreign import REWARD, Repeats
 from data.formats.dsjson.lines import from_line, to_line
 from data.log.loops import begun_folds
@@ -94,7 +94,7 @@ def load(
 
     Args:
         store: the log.
-        lines: see `lines_of`.
+        lines: see `read_lines`.
         loop: which loop the lines of others are to belong to.
         time: when it was, of lines that do not say so.
 
@@ -233,7 +233,7 @@ def _import(store: Store, options: argparse.Namespace) -> Counter[str]:
 
 def _load(store: Store, file: io.BufferedReader, options: argparse.Namespace) -> Counter[str]:
     try:
-        counts, rejected = load(store, lines_of(file), options.loop, options.time)
+        counts, rejected = load(store, read_lines(file), options.loop, options.time)
     except DataError as error:
         raise DataError(f"{options.path}: {error}; the lines before are in the log") from error
     if not any(counts[name] for name in ("decisions", "feedback", "known")):

@@ -1,4 +1,4 @@
-"""Features of any JSON: what a client may say of a visit, a user or an item, and what it means. Light: pydantic.
+"""Features of any JSON: what a client may say of a visit, a user or an item, and what it means.
 
 Every door takes features through the types of this module, so that whatever was let in can be encoded by every policy
 (`rl.encoders.json_features` does it) and is learned. What it means:

@@ -1,4 +1,4 @@
-"""What the fields of records and requests may hold: ids, times, amounts, scalars. Light: no Ray, no torch."""
+"""What the fields of records and requests may hold: ids, times, amounts, scalars."""
 
 import re
 from dataclasses import dataclass

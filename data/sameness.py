@@ -1,4 +1,4 @@
-"""Whether two bodies say the same as JSON: neither the order of keys nor how a number is spelt counts. No Ray."""
+"""Whether two bodies say the same as JSON: neither the order of keys nor how a number is spelt counts."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The records of the log and their contracts: what every other module reads and writes. Light: no Ray, no torch.
+"""The records of the log and their contracts: what every other module reads and writes.
 
 A *node* reports *events*; the service logs *decisions*; an outcome reported for a decision is *feedback*; what
 breaks a rule is a *reject* and is kept with its reason. All times are timezone-aware and stored in UTC.

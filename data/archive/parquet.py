@@ -1,4 +1,4 @@
-"""Ingested events and rejects as Parquet, on any pyarrow filesystem: where they lie and how to read them. No Ray.
+"""Ingested events and rejects as Parquet, on any pyarrow filesystem: where they lie and how to read them.
 
     ARCHIVE/events/node_id=NODE/p0110-RUN.parquet   a run's new events whose digest begins with the bits 0110
     ARCHIVE/rejects/node_id=NODE/...                the same for rejects

@@ -1,4 +1,4 @@
-"""Customers and items as numbers, fitted once on ingested events and the same offline and online. Needs scipy, no Ray.
+"""Customers and items as numbers, fitted once on ingested events and the same offline and online.
 
 `fit` turns purchase events into an `Encoder`: the catalogue, item and customer vectors from the factors of the
 customer-by-item matrix, what each customer bought before, and RFM segments. An encoder is a frozen snapshot with a
@@ -37,7 +37,9 @@ IntArray = NDArray[np.int64]
 _SEASONS = 4  # sine and cosine of the year's first two harmonics
 _ITEM_BASICS = 3  # constant, popularity, price
 _PAIR = 2  # bought before: whether, and how often
-_OF_SEGMENT = np.eye(len(SEGMENTS)).repeat(_ITEM_BASICS, axis=1)  # for each segment the item basics that are its own
+_SEGMENT_COLUMNS = np.eye(len(SEGMENTS)).repeat(
+    _ITEM_BASICS, axis=1
+)  # for each segment the item basics that are its own
 
 
 class EncoderConfig(BaseModel):
@@ -52,7 +54,7 @@ class EncoderConfig(BaseModel):
 class Encoder:
     """A snapshot of what is known of customers and items; position 0 is the unknown one in every array.
 
-    With N items, U customers, rank R and P pairs of a customer and an item that he bought:
+    With N items, U customers, rank R and P pairs of a customer and an item that they bought:
     """
 
     items: tuple[str, ...]
@@ -136,25 +138,25 @@ class Encoder:
             [B, A, F]: segment x item basics, item vector, customer vector * item vector, season x item vector,
             and the customer's own past with the item.
         """
-        joint = self._of_items.take(items, axis=0)
-        joint *= self._of_contexts(users, times)[:, None, :]
+        joint = self._item_factors.take(items, axis=0)
+        joint *= self._context_factors(users, times)[:, None, :]
         times_bought = self.times_bought(users, items)
         joint[:, :, -_PAIR] = times_bought > 0
         np.log1p(times_bought, out=joint[:, :, -1])
         return joint
 
     @cached_property
-    def _of_items(self) -> FloatArray:
+    def _item_factors(self) -> FloatArray:
         """[N + 1, F]: of each joint feature the factor that is the item's."""
         copies = (len(SEGMENTS), 2 + _SEASONS)
-        parts = [np.tile(of_item, n) for of_item, n in zip((self.item_basics, self.item_vectors), copies, strict=True)]
+        parts = [np.tile(factors, n) for factors, n in zip((self.item_basics, self.item_vectors), copies, strict=True)]
         return np.concatenate([*parts, np.zeros((len(self.popularity), _PAIR))], axis=1)
 
-    def _of_contexts(self, users: IntArray, times: Sequence[datetime]) -> FloatArray:
+    def _context_factors(self, users: IntArray, times: Sequence[datetime]) -> FloatArray:
         """Return the factors that are the contexts', [B, F]."""
         vectors = self.user_vectors[users]
         parts = (
-            _OF_SEGMENT[self.user_segments[users]],
+            _SEGMENT_COLUMNS[self.user_segments[users]],
             np.ones_like(vectors),
             vectors,
             _season(times).repeat(vectors.shape[1], axis=1),

@@ -1,4 +1,4 @@
-"""Events as purchases: which of a node's columns say who took what when, by their roles. Light: numpy and pandas.
+"""Events as purchases: which of a node's columns say who took what when, by their roles.
 
 A purchase is whatever users take: a piece that is bought, a song that is played, a film that is rated.
 """

@@ -1,4 +1,4 @@
-"""RFM segments and the discrete state (segment, month, half of month, weekday) built on them. Light: numpy and pandas.
+"""RFM segments and the discrete state (segment, month, half of month, weekday) built on them.
 
 Recency is counted from the *last* purchase, and in every score high is good: a customer who bought yesterday has
 recency score 4. Scores come from quartile edges that are fitted once, so a customer's segment never depends on who

@@ -1,4 +1,4 @@
-"""Lines of a text file as UTF-8, whatever it is compressed with and however it is encoded. No Ray."""
+"""Lines of a text file as UTF-8, whatever it is compressed with and however it is encoded."""
 
 import io
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _ENCODED = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"{\x00": "utf-16-le",
 _BOM = b"\xef\xbb\xbf"
 
 
-def lines_of(file: io.BufferedReader) -> Iterator[bytes | DataError]:
+def read_lines(file: io.BufferedReader) -> Iterator[bytes | DataError]:
     """Yield the lines of a file without their ends, and an error in place of one that is longer than `LONGEST`.
 
     Compression and encoding are told by the first bytes: gzip, bzip2, Zstandard and LZ4; UTF-8, with a byte order mark

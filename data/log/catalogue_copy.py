@@ -1,4 +1,4 @@
-"""A replica's copy of the catalogue: what can be recommended now, by category, with features. Light: no Ray, no I/O.
+"""A replica's copy of the catalogue: what can be recommended now, by category, with features.
 
 An item is available if it is marked so, has not expired and was not deleted. An item that the catalogue does not know
 is available too: a shop that keeps no catalogue here has all of its policy's items. A deleted item is known to be gone.

@@ -127,24 +127,24 @@ def policy_versions(store: Store, since: datetime, until: datetime) -> list[tupl
 
 def decision_ids(store: Store, seqs: Collection[int]) -> dict[int, str]:
     """Return the ids of the decisions at log positions; those that are gone are left out."""
-    columns, found = DECISIONS.table.c, dict[int, str]()
+    columns, ids = DECISIONS.table.c, dict[int, str]()
     with store.reading() as connection:
         for chunk in chunks(sorted(seqs)):
             query = sa.select(columns.seq, columns.decision_id).where(columns.seq.in_(chunk))
-            found |= {seq: decision_id for seq, decision_id in connection.execute(query)}
-    return found
+            ids |= {seq: decision_id for seq, decision_id in connection.execute(query)}
+    return ids
 
 
 def whole_decisions(
     store: Store, seqs: Collection[int], without: Collection[str] = ()
 ) -> tuple[list[tuple[int, Decision]], list[Fault]]:
     """Return the decisions at log positions, in their order, without some fields; those that are gone are left out."""
-    found, faults = list[tuple[int, Decision]](), list[Fault]()
+    decisions, faults = list[tuple[int, Decision]](), list[Fault]()
     with store.reading() as connection:
         for chunk in chunks(sorted(seqs)):
             query = DECISIONS.select(without=without).where(DECISIONS.table.c.seq.in_(chunk))
-            found += read(connection, DECISIONS, query.order_by(DECISIONS.table.c.seq), faults)
-    return found, faults
+            decisions += read(connection, DECISIONS, query.order_by(DECISIONS.table.c.seq), faults)
+    return decisions, faults
 
 
 def whole_feedback(

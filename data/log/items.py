@@ -118,14 +118,14 @@ def changes(store: Store, after: int, limit: int) -> "Sequence[sa.Row[Any]]":
             pass_on(error)
         # One by one: what cannot be read back is left out, and all others are had.
         revisions = connection.execute(query.with_only_columns(ITEMS.c.revision)).scalars().all()
-        found = list[sa.Row[Any]]()
+        rows = list[sa.Row[Any]]()
         for revision in revisions:
             try:
-                found += connection.execute(sa.select(ITEMS).where(ITEMS.c.revision == revision)).all()
+                rows += connection.execute(sa.select(ITEMS).where(ITEMS.c.revision == revision)).all()
             except UNREADABLE as error:
                 pass_on(error)
                 say("items", f"of revision {revision}", reason_of(error))
-        return found
+        return rows
 
 
 def _record(row: "sa.Row[Any]") -> StoredItem:
@@ -134,19 +134,19 @@ def _record(row: "sa.Row[Any]") -> StoredItem:
 
 
 def _select(connection: sa.Connection, item_ids: Collection[str]) -> "dict[str, sa.Row[Any]]":
-    found = dict[str, "sa.Row[Any]"]()
+    rows = dict[str, "sa.Row[Any]"]()
     for ids in chunks(item_ids):
         query = sa.select(ITEMS).where(ITEMS.c.item_id.in_(ids))
-        found |= {row.item_id: row for row in connection.execute(query)}
-    return found
+        rows |= {row.item_id: row for row in connection.execute(query)}
+    return rows
 
 
 def _differs(item: Item, row: "sa.Row[Any] | None") -> bool:
     if row is None or row.deleted:
         return True
-    said = [item.features, item.categories, item.available, item.expires_at]
+    given = [item.features, item.categories, item.available, item.expires_at]
     # As JSON, where true is not 1.
-    return to_json(said) != to_json([row.features, row.categories, row.available, row.expires_at])
+    return to_json(given) != to_json([row.features, row.categories, row.available, row.expires_at])
 
 
 def _write(connection: sa.Connection, rows: Sequence[dict[str, Any]], now: datetime) -> None:

@@ -82,8 +82,8 @@ class Store(Database):
     def decisions_by_id(self, decision_ids: Collection[str]) -> dict[str, Decision]:
         """Return those of the decisions that the log has, by id."""
         with self.reading() as connection:
-            found = _select_in(connection, DECISIONS, DECISIONS.table.c.decision_id, decision_ids)
-        return {decision.decision_id: decision for _, decision in found}
+            rows = _select_in(connection, DECISIONS, DECISIONS.table.c.decision_id, decision_ids)
+        return {decision.decision_id: decision for _, decision in rows}
 
     def decisions(
         self,
@@ -113,9 +113,9 @@ class Store(Database):
     ) -> dict[str, list[Feedback]]:
         """Return the feedback of each decision in log order; decisions without any are left out."""
         with self.reading() as connection:
-            found = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids, faults=faults)
+            rows = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids, faults=faults)
         grouped: dict[str, list[Feedback]] = {}
-        for _, feedback in found:
+        for _, feedback in rows:
             grouped.setdefault(feedback.decision_id, []).append(feedback)
         return grouped
 
@@ -177,11 +177,11 @@ def _select_keys(connection: sa.Connection, log: Log[R], keys: Iterable[Key]) ->
     last_by_first: dict[Key, list[str]] = {}
     for *first, last in keys:
         last_by_first.setdefault(tuple(first), []).append(last)
-    found: list[tuple[int, R]] = []
+    rows: list[tuple[int, R]] = []
     for firsts, lasts in last_by_first.items():
         same = [column == value for column, value in zip(log.key, firsts, strict=False)]
-        found += _select_in(connection, log, log.key[-1], lasts, *same)
-    return found
+        rows += _select_in(connection, log, log.key[-1], lasts, *same)
+    return rows
 
 
 def _select_in(
@@ -192,8 +192,8 @@ def _select_in(
     *where: sa.ColumnElement[bool],
     faults: list[Fault] | None = None,
 ) -> list[tuple[int, R]]:
-    found: list[tuple[int, R]] = []
+    rows: list[tuple[int, R]] = []
     for chunk in chunks(values):
         query = log.select().where(column.in_(chunk), *where).order_by(log.table.c.seq)
-        found += read(connection, log, query, faults)
-    return found
+        rows += read(connection, log, query, faults)
+    return rows

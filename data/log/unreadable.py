@@ -45,9 +45,9 @@ def read(
     except UNREADABLE as error:
         pass_on(error)
     seqs = list(connection.execute(query.with_only_columns(log.table.c.seq)).scalars())
-    found = list[tuple[int, R]]()
-    _read_apart(connection, log, query.limit(None), seqs, found, faults if faults is not None else [])
-    return found
+    records = list[tuple[int, R]]()
+    _read_apart(connection, log, query.limit(None), seqs, records, faults if faults is not None else [])
+    return records
 
 
 def _read_apart(
@@ -55,7 +55,7 @@ def _read_apart(
     log: Log[R],
     query: sa.Select[Any],
     seqs: Sequence[int],
-    found: list[tuple[int, R]],
+    records: list[tuple[int, R]],
     faults: list[Fault],
 ) -> None:
     """Read rows by halves, down to the one that cannot be read."""
@@ -63,7 +63,7 @@ def _read_apart(
     try:
         for chunk in chunks(seqs):
             rows += log.read(connection.execute(query.where(seq.in_(chunk))))
-        found += rows
+        records += rows
         return
     except UNREADABLE as error:
         pass_on(error)
@@ -72,8 +72,8 @@ def _read_apart(
             say(log.table.name, seqs[0], reason_of(error))
             return
     half = len(seqs) // 2
-    _read_apart(connection, log, query, seqs[:half], found, faults)
-    _read_apart(connection, log, query, seqs[half:], found, faults)
+    _read_apart(connection, log, query, seqs[:half], records, faults)
+    _read_apart(connection, log, query, seqs[half:], records, faults)
 
 
 def pass_on(error: Exception) -> None:

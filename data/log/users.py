@@ -1,4 +1,4 @@
-"""What is kept of a user: features, history, and which items he has seen and bought."""
+"""What is kept of a user: features, history, and which items they have seen and bought."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,9 +61,9 @@ class Past:
     """Items that a user has seen and bought, as far as the log tells."""
 
     seen: frozenset[str] = frozenset()
-    """Shown to him, with feedback of any kind about it: who clicks or buys has seen."""
+    """Shown to them, with feedback of any kind about it: who clicks or buys has seen."""
     bought: frozenset[str] = frozenset()
-    """With feedback of the kind purchase, or an event of his that took none back."""
+    """With feedback of the kind purchase, or an event of theirs that took none back."""
 
 
 NOTHING = Past()
@@ -82,7 +82,7 @@ def upsert_user(store: Store, user_id: str, features: Mapping[str, JsonValue]) -
 
 
 def get_user(store: Store, user_id: str) -> User | None:
-    """Return a user's features; None if none were ever given, whatever his history."""
+    """Return a user's features; None if none were ever given, whatever the history."""
     with store.reading() as connection:
         row = connection.execute(sa.select(USERS).where(USERS.c.user_id == user_id)).one_or_none()
     return None if row is None else User.model_construct(**row._mapping)
@@ -104,14 +104,14 @@ def history(
     """
     newest = before or (_AFTER_ALL, _AFTER_ALL)
     with store.reading() as connection:
-        made = _of_user(connection, DECISIONS, user_id, newest[0], limit + 1)
-        happened = _of_user(connection, EVENTS, user_id, newest[1], limit + 1)
-    feedback = store.feedback_of([decision.decision_id for _, decision in made])
-    found = [(Entry(d.time, d, feedback.get(d.decision_id, ())), seq, 0) for seq, d in made]
-    found += [(Entry(event.received_at or store.now(), event), seq, 1) for seq, event in happened]
-    found.sort(key=lambda entry: entry[0].time, reverse=True)  # stable: of one kind the newer stays first
-    page = found[:limit]
-    if len(found) == len(page):
+        decisions = _of_user(connection, DECISIONS, user_id, newest[0], limit + 1)
+        events = _of_user(connection, EVENTS, user_id, newest[1], limit + 1)
+    feedback = store.feedback_of([decision.decision_id for _, decision in decisions])
+    entries = [(Entry(d.time, d, feedback.get(d.decision_id, ())), seq, 0) for seq, d in decisions]
+    entries += [(Entry(event.received_at or store.now(), event), seq, 1) for seq, event in events]
+    entries.sort(key=lambda entry: entry[0].time, reverse=True)  # stable: of one kind the newer stays first
+    page = entries[:limit]
+    if len(entries) == len(page):
         return [entry for entry, _, _ in page], None
     # Of a kind that the page has none of, the next page begins where this one did.
     ends = [min((seq for _, seq, kind in page if kind == which), default=newest[which]) for which in (0, 1)]
@@ -125,13 +125,13 @@ def _of_user(connection: sa.Connection, log: Log[R], user_id: str, before: int, 
 
 
 def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetime) -> Past:
-    """Return what a user has seen and bought since; of his 1,000 latest decisions and events at most.
+    """Return what a user has seen and bought since; of their 1,000 latest decisions and events at most.
 
     Raises:
         StoreUnavailable: the log does not answer now.
     """
     decisions, feedback, events = DECISIONS.table.c, FEEDBACK.table.c, EVENTS.table.c
-    made = (
+    recent = (
         sa.select(decisions.decision_id, sa.type_coerce(decisions.slate, sa.Text).label("slate"), decisions.time)
         .where(decisions.user_id == user_id, decisions.time >= min(seen_since, bought_since))
         .order_by(decisions.seq.desc())
@@ -139,14 +139,14 @@ def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetim
         .subquery()
     )
     reports = (
-        sa.select(made.c.slate, made.c.time, feedback.item_id, feedback.kind)
-        .join(FEEDBACK.table, feedback.decision_id == made.c.decision_id)
+        sa.select(recent.c.slate, recent.c.time, feedback.item_id, feedback.kind)
+        .join(FEEDBACK.table, feedback.decision_id == recent.c.decision_id)
         .where(feedback.kind != ACTIVATE)
     )
-    happened = sa.func.coalesce(events.time, events.received_at)
+    event_time = sa.func.coalesce(events.time, events.received_at)
     purchases = (
         sa.select(events.item_id, events.outcome)
-        .where(events.user_id == user_id, events.item_id.is_not(None), happened >= bought_since)
+        .where(events.user_id == user_id, events.item_id.is_not(None), event_time >= bought_since)
         .order_by(events.seq.desc())
         .limit(_LATEST)
     )

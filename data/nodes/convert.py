@@ -1,4 +1,4 @@
-"""Raw values to a column's type, whole arrays at a time, with a mask of those that do not convert. Light: no Ray.
+"""Raw values to a column's type, whole arrays at a time, with a mask of those that do not convert.
 
 Text is dictionary-encoded first, so that each distinct value is parsed and checked once.
 """
@@ -54,8 +54,8 @@ def convert(raw: pa.Array, column: Column, written: Text | None = None) -> tuple
     if pa.types.is_dictionary(raw.type):
         distinct, wrong = _convert_flat(raw.dictionary, column, written)
         if column.type == "string":
-            return _text(raw.indices, distinct), _at(wrong, raw.indices)
-        return distinct.take(raw.indices), _at(wrong, raw.indices)
+            return _text(raw.indices, distinct), _flags_at(wrong, raw.indices)
+        return distinct.take(raw.indices), _flags_at(wrong, raw.indices)
     values, wrong = _convert_flat(raw, column, written)
     return (values.dictionary_encode() if column.type == "string" else values), wrong
 
@@ -104,12 +104,12 @@ def encoded(values: pa.Array) -> pa.Array:
 def _text(indices: pa.Array, distinct: pa.Array) -> pa.Array:
     """Return a dictionary array whose nulls are in its indices, also where the distinct value is a null."""
     if distinct.null_count:
-        indices = pc.if_else(_at(pc.is_null(distinct), indices), None, indices)
+        indices = pc.if_else(_flags_at(pc.is_null(distinct), indices), None, indices)
         distinct = distinct.fill_null("")
     return pa.DictionaryArray.from_arrays(indices.cast(pa.int32()), distinct.cast(pa.string()))
 
 
-def _at(flags: pa.Array, indices: pa.Array) -> pa.Array:
+def _flags_at(flags: pa.Array, indices: pa.Array) -> pa.Array:
     """Return the flags of the distinct values at the indices; a null index has none."""
     if not pc.any(flags, min_count=0).as_py():
         return pa.repeat(pa.scalar(False), len(indices))
@@ -170,9 +170,9 @@ def _read(values: pa.Array, column: Column, written: Text) -> pa.Array:
     """Convert text without blanks around it; null where it is not a value of the column's type."""
     if column.words is not None:
         known = pa.array([*column.words], pa.string())
-        worth = pa.array([*column.words.values()], pa.float64()).cast(ARROW[column.type])
+        word_values = pa.array([*column.words.values()], pa.float64()).cast(ARROW[column.type])
         numbers = _read(values, column.model_copy(update={"words": None}), written)
-        return pc.coalesce(worth.take(pc.index_in(values, known)), numbers)
+        return pc.coalesce(word_values.take(pc.index_in(values, known)), numbers)
     if column.type == "bool":
         lower = pc.utf8_lower(values)
         flag = pc.is_in(lower, pa.array(["true", "1"]))

@@ -1,4 +1,4 @@
-"""How a node's files and texts are written: the sections `[csv]` and `[text]` of its declaration. Light: no Ray."""
+"""How a node's files and texts are written: the sections `[csv]` and `[text]` of its declaration."""
 
 from typing import Annotated, Literal
 

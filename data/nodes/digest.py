@@ -1,4 +1,4 @@
-"""A row's identity: 128 bits over its values, equal wherever and however the row is read. Light: no Ray.
+"""A row's identity: 128 bits over its values, equal wherever and however the row is read.
 
 A value becomes a word of 64 bits (the bits of a number or a float, a time in microseconds, 0 for a null) or, a string,
 two: its BLAKE2b of 128 bits, computed once for each distinct string. Two lanes of 64 bits each take up the row's words

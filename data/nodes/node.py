@@ -1,4 +1,4 @@
-"""A node's declaration: its columns, what a missing value gets, its rules and its scaling. Light: no Ray.
+"""A node's declaration: its columns, what a missing value gets, its rules and its scaling.
 
 A declaration is a TOML file. Those that come with the project lie in `data/nodes/`. What a row goes through, in this
 order; the first check that fails is the one that is recorded:

@@ -1,4 +1,4 @@
-"""Numbers from text and from other numbers, whole arrays at a time; null where there is none. Light: no Ray."""
+"""Numbers from text and from other numbers, whole arrays at a time; null where there is none."""
 
 import pyarrow as pa
 import pyarrow.compute as pc

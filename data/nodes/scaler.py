@@ -1,4 +1,4 @@
-"""Scaling that is fitted once, stored with a version, and applied the same to files and to single records. No Ray.
+"""Scaling that is fitted once, stored with a version, and applied the same to files and to single records.
 
 A scaler is fitted on the accepted rows of a node's first ingestion, duplicates included; later ingestions apply the
 stored one. A refit is the next version and holds for the events stored from then on; each event says its version.

@@ -1,4 +1,4 @@
-"""Times from text and from numbers, whole arrays at a time; null where there is none. Light: no Ray.
+"""Times from text and from numbers, whole arrays at a time; null where there is none.
 
 All are in UTC and within the years 1 to 9999, which are those that Python has.
 """

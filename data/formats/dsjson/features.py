@@ -1,4 +1,4 @@
-"""Features in DSJSON: written so that Vowpal Wabbit reads them, and checked where they come in. No Ray.
+"""Features in DSJSON: written so that Vowpal Wabbit reads them, and checked where they come in.
 
 Vowpal Wabbit (9.11) reads lists of numbers and lists of objects. A line with another list in it, tags say, it skips
 without a word. So an entry of such a list is written as an object of its own, which is what it means
@@ -14,9 +14,9 @@ from data.feature_objects import FeatureError, check_logged
 from data.schema import Decision, FeatureObjects, Features
 
 
-def readable(described: Iterable[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
+def make_readable(objects: Iterable[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
     """Return objects with the features of those given, and nothing that Vowpal Wabbit does not read."""
-    return [piece for part in described for piece in _pieces(part)]
+    return [piece for part in objects for piece in _pieces(part)]
 
 
 def check_features(decision: Decision) -> None:
@@ -26,12 +26,12 @@ def check_features(decision: Decision) -> None:
         DataError: says what of what is wrong.
     """
     features = decision.features or Features()
-    said: list[tuple[str, FeatureObjects]] = [("context", (dict(decision.context),)), ("c", features.context)]
-    said += [(f"c._multi[{place}]", part) for place, part in enumerate(features.items)]
-    said += [(f"c._slots[{place}]", slot.features) for place, slot in enumerate(decision.slots)]
-    for where, described in said:
+    parts: list[tuple[str, FeatureObjects]] = [("context", (dict(decision.context),)), ("c", features.context)]
+    parts += [(f"c._multi[{place}]", part) for place, part in enumerate(features.items)]
+    parts += [(f"c._slots[{place}]", slot.features) for place, slot in enumerate(decision.slots)]
+    for where, objects in parts:
         try:
-            check_logged(described)
+            check_logged(objects)
         except FeatureError as error:
             raise DataError(f"{where}: {error}") from error
 
@@ -43,19 +43,19 @@ def _pieces(part: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
         if isinstance(value, dict):
             rest[name], *more = _pieces(value) or [{}]
             others += [{name: piece} for piece in more]
-        elif isinstance(value, list) and not _reads(value):
+        elif isinstance(value, list) and not _is_readable(value):
             others += _entries(value, name, name, set())
         else:
             rest[name] = value
     return [rest, *others] if rest or not others else others
 
 
-def _reads(values: Sequence[JsonValue]) -> bool:
+def _is_readable(values: Sequence[JsonValue]) -> bool:
     """Return whether Vowpal Wabbit reads a list."""
-    given = [value for value in values if value is not None]
-    if all(isinstance(value, dict) and _pieces(value) == [value] for value in given):
+    present = [value for value in values if value is not None]
+    if all(isinstance(value, dict) and _pieces(value) == [value] for value in present):
         return True
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
 
 
 def _entries(

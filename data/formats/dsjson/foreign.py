@@ -1,4 +1,4 @@
-"""Lines of DSJSON that others have written, as decisions with their rewards: Vowpal Wabbit, Azure Personalizer. No Ray.
+"""Lines of DSJSON that others have written, as decisions with their rewards: Vowpal Wabbit, Azure Personalizer.
 
 Read as Vowpal Wabbit reads them: the label says what was chosen and what it cost, keys that begin with _ are no
 features, `pdrop` is the share of such lines that was left out. What this log has no place for is refused by name.
@@ -17,13 +17,13 @@ from data.formats.dsjson.values import (
     ITEM,
     Json,
     digest,
-    distribution_of,
-    flag_of,
-    id_of,
-    number_of,
-    objects_of,
-    probability_of,
-    time_of,
+    parse_distribution,
+    parse_flag,
+    parse_id,
+    parse_number,
+    parse_objects,
+    parse_probability,
+    parse_time,
     unique,
 )
 from data.schema import (
@@ -43,7 +43,7 @@ Repeats: TypeAlias = Callable[[bytes], int]
 _POLICY = "dsjson"
 
 
-def decision_of(
+def parse_decision(
     row: Json, raw: bytes, loop: str, time: datetime | None, repeats: Repeats
 ) -> tuple[Decision, list[Feedback]]:
     """Read a line that says what was decided.
@@ -66,8 +66,8 @@ def decision_of(
     outcomes = _outcomes(row, c)
     shown = [_place(outcome["_a"], len(actions)) for outcome in outcomes]
     candidates = unique([_id(action) for action in actions], first=shown)
-    made = time_of(row, "Timestamp", time)
-    propensities = tuple(probability_of(outcome["_p"], "the probability of what was chosen") for outcome in outcomes)
+    made = parse_time(row, "Timestamp", time)
+    propensities = tuple(parse_probability(outcome["_p"], "the probability of what was chosen") for outcome in outcomes)
     decision = Decision(
         decision_id=_decision_id(_event(row, outcomes) or _content(raw, repeats(raw)), loop),
         time=made,
@@ -80,20 +80,20 @@ def decision_of(
         policy_version=_version(row),
         deferred=_deferred(row, outcomes),
         weight=_weight(row),
-        probabilities=() if "_slots" in c else distribution_of(row, len(actions), shown[0], propensities[0]),
-        features=Features(context=objects_of(c), items=tuple(objects_of(action) for action in actions)),
+        probabilities=() if "_slots" in c else parse_distribution(row, len(actions), shown[0], propensities[0]),
+        features=Features(context=parse_objects(c), items=tuple(parse_objects(action) for action in actions)),
         slots=_slots(row, c, outcomes, candidates),
     )
     return decision, _rewards(decision, outcomes)
 
 
-def observation_of(row: Json, loop: str, time: datetime | None) -> list[Feedback]:
+def parse_observation(row: Json, loop: str, time: datetime | None) -> list[Feedback]:
     """Read a line that has only a reward, of a decision that is in another line or in none.
 
     Raises:
         DataError: it has no event id, no reward, or no time.
     """
-    event, received = _event(row, [{"_o": row.get("Observations")}]), time_of(row, "EnqueuedTimeUtc", time)
+    event, received = _event(row, [{"_o": row.get("Observations")}]), parse_time(row, "EnqueuedTimeUtc", time)
     if event is None:
         raise DataError("it has a reward and no EventId: of what")
     observations = row.get("Observations") or []
@@ -102,7 +102,7 @@ def observation_of(row: Json, loop: str, time: datetime | None) -> list[Feedback
     )
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if not numbers:  # nothing was said one by one that is a reward
-        numbers = [number_of(row.get("RewardValue"), "RewardValue")]
+        numbers = [parse_number(row.get("RewardValue"), "RewardValue")]
     decision_id = _decision_id(event, loop)
     return [
         Feedback(
@@ -110,7 +110,7 @@ def observation_of(row: Json, loop: str, time: datetime | None) -> list[Feedback
             decision_id=decision_id,
             loop=loop,
             kind=REWARD,
-            value=number_of(value, "v"),
+            value=parse_number(value, "v"),
             received_at=received,
         )
         for place, value in enumerate(numbers)
@@ -176,9 +176,9 @@ def _label(row: Json) -> Json:
 
 def _event(row: Json, outcomes: Sequence[Json]) -> str | None:
     """Return the id of a line's event: its own, or else the one that all of its observations name."""
-    if (own := id_of(row.get("EventId"))) is not None:
+    if (own := parse_id(row.get("EventId"))) is not None:
         return own
-    named = {id_of(part.get("EventId")) for part in _observed(outcomes)}
+    named = {parse_id(part.get("EventId")) for part in _observed(outcomes)}
     return named.pop() if len(named) == 1 else None
 
 
@@ -197,12 +197,12 @@ def _decision_id(event: str, loop: str) -> str:
 
 def _version(row: Json) -> str:
     state = row.get("VWState")
-    return (id_of(state.get("m")) if isinstance(state, dict) else None) or _POLICY
+    return (parse_id(state.get("m")) if isinstance(state, dict) else None) or _POLICY
 
 
 def _weight(row: Json) -> float:
     """Return how many lines a line stands for, as its `pdrop` is the share of those like it that was left out."""
-    left_out = number_of(row.get("pdrop", 0.0), "pdrop")
+    left_out = parse_number(row.get("pdrop", 0.0), "pdrop")
     if left_out == 1.0:
         raise DataError("its pdrop is 1: all such lines were left out, so it has no weight")
     if not 0.0 <= left_out < 1.0:
@@ -212,9 +212,9 @@ def _weight(row: Json) -> float:
 
 def _deferred(row: Json, outcomes: Sequence[Json]) -> bool:
     """Return whether it was not certain to be shown, and is not known to have been."""
-    if any(flag_of(row, name) for name in ("_skipLearn", "_skip_learn")):
+    if any(parse_flag(row, name) for name in ("_skipLearn", "_skip_learn")):
         return True
-    if not any(flag_of(row, name) for name in ("DeferredAction", "deferredAction", "_deferredAction")):
+    if not any(parse_flag(row, name) for name in ("DeferredAction", "deferredAction", "_deferredAction")):
         return False
     return not any(part.get("ActionTaken") is True for part in _observed(outcomes))
 
@@ -228,18 +228,19 @@ def _place(position: Any, n: int) -> int:
 def _id(action: Json) -> str | None:
     """Return the id that an action has: `i.id`, or else its tag."""
     own = action.get(ITEM)
-    named = id_of(own.get("id")) if isinstance(own, dict) else None
-    return named if named is not None else id_of(action.get("_tag"))
+    named = parse_id(own.get("id")) if isinstance(own, dict) else None
+    return named if named is not None else parse_id(action.get("_tag"))
 
 
 def _slots(row: Json, c: Json, outcomes: Sequence[Json], candidates: Sequence[str]) -> tuple[Slot, ...]:
     slots = c.get("_slots", [])
-    ids = [id_of(slot.get("_id")) or id_of(outcome.get("_id")) for slot, outcome in zip(slots, outcomes, strict=False)]
+    pairs = zip(slots, outcomes, strict=False)
+    ids = [parse_id(slot.get("_id")) or parse_id(outcome.get("_id")) for slot, outcome in pairs]
     names = unique([name or str(place) for place, name in enumerate(ids)], first=())
     return tuple(
         Slot(
             slot_id=name,
-            features=objects_of(slot),
+            features=parse_objects(slot),
             exclude=_excluded(slot, candidates),
             baseline=_baseline(row.get("_ba"), place, candidates),
         )
@@ -265,7 +266,7 @@ def _baseline(baselines: Any, slot: int, candidates: Sequence[str]) -> str | Non
 def _rewards(decision: Decision, outcomes: Sequence[Json]) -> list[Feedback]:
     """Return a reward for each slot that something was observed of, named as `data.attribution` has it."""
     names = [slot.slot_id for slot in decision.slots] or decision.slate
-    costs = [number_of(outcome["_label_cost"], "_label_cost") for outcome in outcomes]
+    costs = [parse_number(outcome["_label_cost"], "_label_cost") for outcome in outcomes]
     return [
         Feedback(
             feedback_id=f"{decision.decision_id}:{place}",

@@ -1,4 +1,4 @@
-"""DSJSON, the log format of Vowpal Wabbit and of Azure Personalizer: decisions and rewards as lines, and back. No Ray.
+"""DSJSON, the log format of Vowpal Wabbit and of Azure Personalizer: decisions and rewards as lines, and back.
 
 A line is one decision with what it earned. One with slots, or with a slate of several items, is a line of a
 conditional contextual bandit (`_slots` and `_outcomes`). Lines written here also hold, under a key that VW skips, what
@@ -17,8 +17,8 @@ from pydantic_core import from_json, to_json
 
 from data.attribution import Outcome
 from data.errors import DataError, reason
-from data.formats.dsjson.features import check_features, readable
-from data.formats.dsjson.foreign import Repeats, decision_of, observation_of
+from data.formats.dsjson.features import check_features, make_readable
+from data.formats.dsjson.foreign import Repeats, parse_decision, parse_observation
 from data.formats.dsjson.values import (
     CONTEXT,
     FEATURES,
@@ -87,7 +87,7 @@ def to_line(outcome: Outcome, feedback: Sequence[Feedback]) -> str:
 def _as_said(decision: Decision) -> Json:
     """Return the features if the line cannot have them as they were said."""
     said = decision.features
-    if said is None or all(readable(part) == list(part) for part in (said.context, *said.items)):
+    if said is None or all(make_readable(part) == list(part) for part in (said.context, *said.items)):
         return {}
     return {"features": said.model_dump(mode="json")}
 
@@ -127,7 +127,7 @@ def _action(decision: Decision, place: int) -> Json:
 
 
 def _described(described: Sequence[Mapping[str, JsonValue]], namespace: str = FEATURES) -> Json:
-    return {namespace: readable(described)} if described else {}
+    return {namespace: make_readable(described)} if described else {}
 
 
 def from_line(
@@ -173,13 +173,13 @@ def from_line(
 def _read(row: Any, raw: bytes, loop: str, time: datetime | None, repeats: Repeats) -> Line | None:
     if isinstance(row, dict) and not isinstance(row.get("c"), dict):
         if "RewardValue" in row or "Observations" in row:
-            return Line(None, tuple(observation_of(row, loop, time)))
+            return Line(None, tuple(parse_observation(row, loop, time)))
         if any(name.startswith("checkpoint") for name in row):
             return None
     if not isinstance(row, dict) or not isinstance(row.get("c"), dict):
         raise DataError("not DSJSON: a line is an object with the decision's features in an object 'c'")
     own = isinstance(row.get(_OWN), dict)
-    decision, feedback = _own(row) if own else decision_of(row, raw, loop, time, repeats)
+    decision, feedback = _own(row) if own else parse_decision(row, raw, loop, time, repeats)
     check_features(decision)
     return Line(decision, tuple(feedback))
 

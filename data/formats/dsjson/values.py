@@ -1,4 +1,4 @@
-"""Values in lines of DSJSON that others have written: times, ids, numbers, distributions, features. No Ray."""
+"""Values in lines of DSJSON that others have written: times, ids, numbers, distributions, features."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def digest(raw: bytes) -> str:
     return blake2b(raw, digest_size=16).hexdigest()
 
 
-def time_of(row: Mapping[str, Any], name: str, otherwise: datetime | None) -> datetime:
+def parse_time(row: Mapping[str, Any], name: str, otherwise: datetime | None) -> datetime:
     """Return a time of a line; one without an offset is in UTC."""
     written = row.get(name)
     if written is None:
@@ -40,7 +40,7 @@ def time_of(row: Mapping[str, Any], name: str, otherwise: datetime | None) -> da
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def flag_of(row: Mapping[str, Any], name: str) -> bool:
+def parse_flag(row: Mapping[str, Any], name: str) -> bool:
     """Return a truth value of a line; false where it has none."""
     value = row.get(name, False)
     if not isinstance(value, bool):
@@ -48,7 +48,7 @@ def flag_of(row: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def id_of(value: Any) -> str | None:
+def parse_id(value: Any) -> str | None:
     """Return an id as text, 0 as "0"; None where there is none."""
     if value is None or value == "":
         return None
@@ -70,7 +70,7 @@ def unique(ids: Sequence[str | None], first: Sequence[int]) -> list[str]:
     return found
 
 
-def objects_of(part: Json) -> FeatureObjects:
+def parse_objects(part: Json) -> FeatureObjects:
     """Return the features of a context, an action or a slot as objects; an item's id is none of them."""
     found: list[dict[str, JsonValue]] = []
     for name, value in _said(part).items():
@@ -95,7 +95,7 @@ def _said(part: Any) -> Any:
     return found | ({"_text": text.split()} if isinstance(text, str) else {})
 
 
-def number_of(value: Any, name: str) -> float:
+def parse_number(value: Any, name: str) -> float:
     """Return a number of a line.
 
     Raises:
@@ -110,13 +110,13 @@ def number_of(value: Any, name: str) -> float:
     return number
 
 
-def probability_of(value: Any, name: str) -> float:
+def parse_probability(value: Any, name: str) -> float:
     """Return a probability; as a float32 it may be a little more than 1."""
-    p = number_of(value, name)
+    p = parse_number(value, name)
     return 1.0 if 1.0 < p <= 1.0 + _ROUNDING else p
 
 
-def distribution_of(row: Json, n: int, chosen: int, propensity: float) -> tuple[float, ...]:
+def parse_distribution(row: Json, n: int, chosen: int, propensity: float) -> tuple[float, ...]:
     """Return the distribution over the actions in the order of `c._multi`; none where the line has no whole one."""
     a, p = row.get("a"), row.get("p", row.get("_p"))
     if not isinstance(a, list) or not isinstance(p, list) or len(a) != n or len(p) != n:
@@ -127,7 +127,7 @@ def distribution_of(row: Json, n: int, chosen: int, propensity: float) -> tuple[
     if start not in (0, 1) or sorted(a) != list(range(start, start + n)):
         return ()
     try:
-        of_action = {action: probability_of(entry, "p") for action, entry in zip(a, p, strict=True)}
+        of_action = {action: parse_probability(entry, "p") for action, entry in zip(a, p, strict=True)}
     except DataError:  # NaN, say
         return ()
     found = tuple(of_action[place + start] for place in range(n))

@@ -13,10 +13,10 @@ Identity: TypeAlias = tuple[int, int]
 def identity(path: Path | str) -> Identity | None:
     """Return which file a path is now; None: there is none."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 class WatchedFile:

@@ -94,8 +94,8 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _descriptor(path: Path) -> int:
-    found = os.stat(path)
-    key = found.st_dev, found.st_ino
+    status = os.stat(path)
+    key = status.st_dev, status.st_ino
     if key not in _DESCRIPTORS:
         _DESCRIPTORS[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     return _DESCRIPTORS[key]

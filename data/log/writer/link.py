@@ -68,7 +68,7 @@ class Link(asyncio.Protocol):
 
     async def send(self, records: Sequence[AnyRecord]) -> list[Stored]:
         """Send records, and wait for what is answered."""
-        line = line_of(self._sent, [record.__dict__ for record in records])
+        line = encode_line(self._sent, [record.__dict__ for record in records])
         future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
         self._waiting[self._sent] = records, future
         self._sent += 1
@@ -145,7 +145,7 @@ class Link(asyncio.Protocol):
             )
 
 
-def line_of(*content: Any) -> bytes:
+def encode_line(*content: Any) -> bytes:
     """Return a line with some values as JSON."""
     # Read by `json`: pydantic's reader stops at 200 levels, which the features of a request may have already.
     return to_json(content) + b"\n"

@@ -35,7 +35,7 @@ from data.log.writer.link import (
     Brief,
     Link,
     Record,
-    line_of,
+    encode_line,
 )
 from data.schema import AnyRecord
 
@@ -195,14 +195,14 @@ def _commit(store: Store, lines: Sequence[bytearray]) -> list[bytes]:
         if isinstance(outcome, Exception):
             answers.append(_failure(number, outcome))
         else:
-            answers.append(line_of(number, "", _brief(sent, outcome)))
+            answers.append(encode_line(number, "", _brief(sent, outcome)))
     return answers
 
 
 def _failure(number: int, error: Exception) -> bytes:
     """Return the line that says that a submission was not committed, by the name of an error that the parent knows."""
     names = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS]
-    return line_of(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))
+    return encode_line(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))
 
 
 def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[Brief]:

@@ -26,7 +26,7 @@ from data.dsjson import (
     main,
 )
 from data.errors import DataError
-from data.formats.compressed import lines_of
+from data.formats.compressed import read_lines
 from data.formats.dsjson.lines import from_line
 from data.log.store import Store
 from data.schema import (
@@ -471,7 +471,7 @@ TWO = "".join(json.dumps(VW_LINE | {"EventId": f"Jörg-{number}"}, ensure_ascii=
     ],
 )
 def test_a_file_is_read_however_it_is_encoded_and_compressed(content: bytes, empty: Store) -> None:
-    lines = lines_of(io.BufferedReader(io.BytesIO(content)))
+    lines = read_lines(io.BufferedReader(io.BytesIO(content)))
     counts, rejected = load(empty, lines, "personalizer")
     assert (counts, rejected) == (Counter({"decisions": 2, "feedback": 2}), [])
     assert [decision.decision_id[-6:] for _, decision in empty.decisions()] == ["Jörg-0", "Jörg-1"]
@@ -494,7 +494,7 @@ def test_what_is_wrong_with_a_file_is_said_and_what_was_read_stays(
 
 def test_a_line_that_is_too_long_is_rejected_and_the_next_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.formats.compressed.LONGEST", 8)
-    found = list(lines_of(io.BufferedReader(io.BytesIO(b"1234567\n12345678\nab\n" + b"x" * 50 + b"\n\ncd"))))
+    found = list(read_lines(io.BufferedReader(io.BytesIO(b"1234567\n12345678\nab\n" + b"x" * 50 + b"\n\ncd"))))
     assert [str(line) if isinstance(line, DataError) else line for line in found] == [
         b"1234567", "it is longer than 8 bytes", b"ab", "it is longer than 8 bytes", b"", b"cd",
     ]  # fmt: skip
