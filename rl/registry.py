@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from data.atomic import name_folder
 from data.command import DONE, argument_parser, command
 from data.errors import RecommenderError
 from data.private import keep_private
@@ -157,11 +158,7 @@ def fetch(settings: Settings, found: Found, folder: Path | None = None) -> Path:
             raise ArtefactError(f"version {found.version} of {found.model} is refused: {fault}")
         if wanted.is_dir() and _fault(wanted, found, ours=True):
             shutil.rmtree(wanted)
-        try:
-            new.rename(wanted)
-        except OSError:
-            if not wanted.is_dir():  # else another process was faster, with the same files
-                raise
+        name_folder(new, wanted)
     return wanted
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.archive.parquet import KINDS, Archive, Kind, sync, write_part
+from data.archive.parquet import KINDS, Archive, Kind, write_part
+from data.atomic import sync
 from data.nodes.naming import names_user, user_headers
 
 

@@ -9,8 +9,6 @@ Files are only ever added, whole, or replaced by a whole one without the rows of
 names that begin with an underscore.
 """
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
+from data.atomic import lock, sync
 from data.errors import DataError
 from data.nodes.columns import events_schema, rejects_schema
 from data.nodes.node import NodeSpec
@@ -140,20 +139,13 @@ class Archive:
             yield
             return
         path = Path(self.root) / "_locks" / f"{node_id}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise DataError(
-                    f"node {node_id} is being ingested into {self.root} by process {holder}; wait until it has ended"
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        with lock(path, lambda process: self._is_in_use(node_id, process)):
             yield
+
+    def _is_in_use(self, node_id: str, process: str) -> DataError:
+        return DataError(
+            f"node {node_id} is being ingested into {self.root} by process {process}; wait until it has ended"
+        )
 
 
 def read_events(archive_uri: str, node: NodeSpec) -> pads.Dataset:
@@ -184,12 +176,3 @@ def write_part(table: pa.Table, path: str, identity: str, archive: Archive) -> N
         )
     if archive.is_local:
         sync(path)
-
-
-def sync(path: str) -> None:
-    """Wait until a local file, or a folder's list of names, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

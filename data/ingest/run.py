@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileSystem
 from pydantic import BaseModel, ConfigDict
 
-from data.archive.parquet import KINDS, Archive, sync
+from data.archive.parquet import KINDS, Archive
+from data.atomic import sync
 from data.command import DONE, argument_parser, command
 from data.errors import DataError
 from data.ingest.files import InputFile, find_files

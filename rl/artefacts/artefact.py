@@ -8,7 +8,6 @@ but it cannot run code.
 """
 
 import hashlib
-import shutil
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from data.atomic import replace_folder
 from data.errors import RecommenderError
 from data.schema import RewardSpec
 from rl.artefacts.description import (
@@ -126,7 +126,7 @@ def save(artefact: AnyArtefact, folder: Path, erased_from: str | None = None) ->
 
     Args:
         artefact: the artefact.
-        folder: what was in it is in FOLDER.old until the new one is in its place.
+        folder: replaced as a whole, see `data.atomic.replace_folder`.
         erased_from: see `rl.artefacts.description`; only `rl.artefacts.erasure` has a use for it.
 
     Raises:
@@ -140,17 +140,9 @@ def save(artefact: AnyArtefact, folder: Path, erased_from: str | None = None) ->
     blob = save_arrays(arrays)
     description = _description(artefact, encoder, hashlib.sha256(blob).hexdigest())
     text = description.model_copy(update={"erased_from": erased_from}).model_dump_json(indent=1)
-    new = folder.with_name(folder.name + ".new")  # complete before it has the name, so that no one reads half of it
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    (new / ARRAYS).write_bytes(blob)
-    (new / DESCRIPTION).write_text(text)
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with replace_folder(folder) as new:
+        (new / ARRAYS).write_bytes(blob)
+        (new / DESCRIPTION).write_text(text)
     return replace(artefact, digest=_digest(text, erased_from))
 
 

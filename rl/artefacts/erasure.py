@@ -9,7 +9,6 @@ The registry's own copies (MLflow's) are not changed, as their hashes are what i
 versions that were trained on him.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.archive.parquet import sync
+from data.atomic import complete_replacements, is_unfinished, replace_file
 from rl.artefacts.artefact import (
     DESCRIPTION,
     Artefact,
@@ -44,10 +43,9 @@ def erase_from_home(home: Path, user_id: str) -> dict[str, int]:
     """
     artefacts = 0
     for shelf in ("policies", "served"):
-        for old in sorted((home / shelf).glob("*.old")):
-            _complete(old)
+        complete_replacements(home / shelf)
         for folder in sorted(path.parent for path in (home / shelf).glob(f"*/{DESCRIPTION}")):
-            if folder.suffix != ".new":  # unfinished, and replaced by the next that is saved
+            if not is_unfinished(folder):  # else it is replaced by the next that is saved
                 erased_from = sha256_of(folder) if shelf == "served" else None
                 artefacts += _erase_from_artefact(folder, user_id, erased_from)
     tables = sorted((home / "transitions").glob("**/*.parquet"))
@@ -88,22 +86,12 @@ def _erase_from_artefact(folder: Path, user_id: str, erased_from: str | None) ->
     return True
 
 
-def _complete(old: Path) -> None:
-    """Bring a replacement of a folder that was interrupted to its end; see `rl.artefacts.artefact.save`."""
-    folder = old.with_suffix("")
-    if not folder.exists():
-        folder.with_name(folder.name + ".new").rename(folder)
-    shutil.rmtree(old)
-
-
 def _erase_from_table(path: Path, user_id: str) -> int:
     if "user_id" not in pq.read_schema(path).names:
         return 0
     table = pq.read_table(path, partitioning=None)
     his = pc.equal(table["user_id"], user_id).fill_null(False)
     if count := int(pc.sum(his).as_py() or 0):
-        new = path.with_name(f"_{path.name}.new")  # readers pass over it
-        pq.write_table(table.filter(pc.invert(his)), new)
-        sync(str(new))
-        new.replace(path)
+        with replace_file(path, durable=True) as new:
+            pq.write_table(table.filter(pc.invert(his)), new)
     return count

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+from data.atomic import name_folder
 from data.settings import Settings
 from rl.artefacts.artefact import (
     Artefact,
@@ -27,7 +28,7 @@ def keep(folder: Path, settings: Settings) -> Artefact:
     if not into.exists():
         aside = into.with_name(f"{artefact.digest}.{uuid4().hex}")  # complete before it has the name
         shutil.copytree(folder, aside)
-        _name(aside, into)
+        name_folder(aside, into)
     return load_kept(artefact.digest, settings)
 
 
@@ -35,7 +36,7 @@ def keep_new(artefact: Artefact, settings: Settings) -> Artefact:
     """Write an artefact that lies nowhere yet to what was served, and return it with its digest."""
     aside = folder_of(uuid4().hex, settings)
     saved = save(artefact, aside)
-    _name(aside, folder_of(saved.digest, settings))
+    name_folder(aside, folder_of(saved.digest, settings))
     return saved
 
 
@@ -57,12 +58,3 @@ def load_kept(digest: str, settings: Settings) -> Artefact:
 def folder_of(digest: str, settings: Settings) -> Path:
     """Return where the artefact of a digest is kept."""
     return settings.home / "served" / digest
-
-
-def _name(aside: Path, into: Path) -> None:
-    try:
-        aside.rename(into)
-    except OSError:  # another process was faster: the same digest is the same content
-        if not into.exists():
-            raise
-        shutil.rmtree(aside)

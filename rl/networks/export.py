@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.atomic import replace_file
 from rl.networks.description.description import NetworkDescription
 from rl.networks.description.inputs import CategoricalInput, NetworkError, NumericInput
 from rl.networks.module.network import Network, evaluating
@@ -51,9 +52,8 @@ def export_onnx(network: Network, path: Path | str, seed: int = 0, opset: int = 
         positional, ordered = _Positional(network, names), {name: example[name] for name in names}
         blob = to_onnx_bytes(positional, ordered, outputs, dict.fromkeys(names, batch), opset)
     difference = largest_difference(blob, _cases(network, rng), NetworkError)
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(blob)
-    new.rename(path)
+    with replace_file(path) as new:
+        new.write_bytes(blob)
     return difference
 
 

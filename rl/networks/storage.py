@@ -6,7 +6,6 @@ network can be wrong but it cannot run code.
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from data.atomic import replace_folder
 from rl.networks.description.description import parse
 from rl.networks.description.inputs import NetworkError
 from rl.networks.module.network import Network, build
@@ -31,14 +31,10 @@ def save(network: Network, folder: Path | str) -> str:
     blob = save_tensors({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     description = network.description.model_dump(mode="json")
     sha256 = _sha256(description, blob)
-    new = folder.with_name(folder.name + ".new")  # complete before it has the name, so that no one reads half of it
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    (new / _WEIGHTS).write_bytes(blob)
     text = json.dumps({"format": _FORMAT, "sha256": sha256, "description": description}, indent=1)
-    (new / _DESCRIPTION).write_text(text)
-    shutil.rmtree(folder, ignore_errors=True)
-    new.rename(folder)
+    with replace_folder(folder) as new:
+        (new / _WEIGHTS).write_bytes(blob)
+        (new / _DESCRIPTION).write_text(text)
     return sha256
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import fcntl
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
+from data.atomic import lock
 from data.command import AMISS, DONE, argument_parser, command
 from data.errors import DataError
 from data.features.customers import EncoderConfig, fit
@@ -203,21 +203,20 @@ def _run(options: argparse.Namespace) -> int:
 @contextmanager
 def _fresh_home(home: Path) -> Iterator[None]:
     """Empty the folder and keep it for this process; only a folder that a demo has made is ever emptied."""
-    lock = home / _LOCK
-    if home.exists() and not lock.exists() and any(home.iterdir()):
+    mark = home / _LOCK
+    if home.exists() and not mark.exists() and any(home.iterdir()):
         raise DataError(f"{home} was not made by a demo and is not empty: choose another --home")
-    home.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"another demo is using {home}: stop it, or choose another --home") from error
+    with lock(mark, lambda process: _is_in_use(home, process)):
         for old in home.iterdir():
             if old.is_dir():
                 shutil.rmtree(old)
-            elif old != lock:
+            elif old != mark:
                 old.unlink()
         yield
+
+
+def _is_in_use(home: Path, process: str) -> DataError:
+    return DataError(f"another demo is using {home}: stop it (process {process}), or choose another --home")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ var/runs/NAME/run.json             the resolved configuration, the run's id, whe
 var/runs/NAME/checkpoint-000012800/  what RLlib saves, with progress.json: the curve so far
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,11 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+from data.atomic import lock, replace_file, replace_folder
 from rl.training.run.curve import Point
 from rl.training.run.errors import TrainingError
 from rl.training.run.toml import flat
 
 _RUN, _PROGRESS, _CHECKPOINT = "run.json", "progress.json", "checkpoint-"
+_DIGITS = 12  # of the environment steps in a checkpoint's name
 
 
 class Saved(Protocol):
@@ -56,15 +57,11 @@ class RunFolder:
         Raises:
             TrainingError: another one is in.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TrainingError(
-                    f"another process trains in {self.path}: wait for it, or give another --name"
-                ) from None
+        with lock(self.path / "lock", self._is_in_use):
             yield
+
+    def _is_in_use(self, process: str) -> TrainingError:
+        return TrainingError(f"another process trains in {self.path}: wait for {process}, or give another --name")
 
     def begin(self, resolved: Mapping[str, Any], *, fresh: bool) -> Path | None:
         """Begin a run, or take up the one that was not finished.
@@ -96,15 +93,12 @@ class RunFolder:
     def save(self, algorithm: Saved, progress: Progress) -> Path:
         """Write a checkpoint, which has its name only when it is complete, and drop the one before."""
         before = self._checkpoints()
-        path = self.path / f"{_CHECKPOINT}{progress.env_steps:012d}"
-        new = self.path / "checkpoint.new"
-        shutil.rmtree(new, ignore_errors=True)
-        algorithm.save_to_path(str(new.absolute()))
-        (new / _PROGRESS).write_text(json.dumps(vars(progress)))
+        path = self.path / f"{_CHECKPOINT}{progress.env_steps:0{_DIGITS}d}"
         if path in before:  # the same steps again: nothing has been learned since
-            shutil.rmtree(new)
             return path
-        new.rename(path)
+        with replace_folder(path) as new:
+            algorithm.save_to_path(str(new.absolute()))
+            (new / _PROGRESS).write_text(json.dumps(vars(progress)))
         for old in before:
             shutil.rmtree(old)
         return path
@@ -123,9 +117,8 @@ class RunFolder:
         return found
 
     def _write(self, resolved: Mapping[str, Any], *, finished: bool) -> None:
-        new = self.path / (_RUN + ".new")
-        new.write_text(json.dumps({"id": self.id, "finished": finished, "config": resolved}, indent=1))
-        new.rename(self.path / _RUN)
+        with replace_file(self.path / _RUN) as new:
+            new.write_text(json.dumps({"id": self.id, "finished": finished, "config": resolved}, indent=1))
 
     def _clear(self) -> None:
         for path in self.path.iterdir():
@@ -135,7 +128,7 @@ class RunFolder:
                 path.unlink()
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.path.glob(f"{_CHECKPOINT}*"))
+        return sorted(self.path.glob(_CHECKPOINT + "[0-9]" * _DIGITS))
 
     def _last(self) -> Path | None:
         return next(iter(reversed(self._checkpoints())), None)

@@ -17,7 +17,7 @@ class Algorithm:
         self._dies = dies
 
     def save_to_path(self, path: str) -> None:
-        Path(path).mkdir()
+        Path(path).mkdir(exist_ok=True)  # as RLlib does
         (Path(path) / "state").write_text("learned")
         if self._dies:
             raise KeyboardInterrupt
