@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from data.archive.parquet import KINDS, Archive
 from data.atomic import sync
+from data.cluster import start_ray
 from data.command import DONE, argument_parser, command
 from data.errors import DataError
 from data.ingest.files import InputFile, find_files
@@ -33,7 +34,6 @@ from data.ingest.staging import (
 from data.ingest.tasks import (
     Progress,
     run_tasks,
-    start_ray,
     task_count,
 )
 from data.nodes.node import NodeSpec, load_node

@@ -36,13 +36,6 @@ class Progress:
         self._stream.flush()
 
 
-def start_ray() -> None:
-    """Attach to the Ray of this job or address, or start a quiet one; nothing if there is one already."""
-    if not ray.is_initialized():
-        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it tells that tokens are on
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-
-
 def task_count() -> int:
     """Return how many tasks a step is divided into, at most: enough for all CPUs to end at about the same time."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]

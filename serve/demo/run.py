@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from data.atomic import lock
+from data.cluster import start_ray
 from data.command import AMISS, DONE, argument_parser, command
 from data.errors import DataError
 from data.features.customers import EncoderConfig, fit
@@ -221,9 +222,8 @@ def _is_in_use(home: Path, process: str) -> DataError:
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    for talkative in ("ray.serve", "ray._private.authentication"):
-        logging.getLogger(talkative).setLevel(logging.ERROR)
-    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    start_ray(own=True)
     # After Ray, which sets a handler of its own: SIGTERM ends the demo like Ctrl-C, so what was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -29,9 +29,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from data.cluster import start_ray
 from data.ingest.reading import LEAST_TASK_ROWS
 from data.ingest.run import Summary, ingest
-from data.ingest.tasks import start_ray
 from data.nodes.node import load_node
 from tests.bench.common import finish, say
 

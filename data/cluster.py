@@ -1,0 +1,33 @@
+"""The Ray that a command works on: the one of this process, the cluster it was given, or a quiet one of its own."""
+
+import logging
+import math
+import os
+
+import ray
+
+
+def start_ray(cpus: float | None = None, *, own: bool = False) -> bool:
+    """Connect to Ray, unless this process is connected: to that of `RAY_ADDRESS` (which a job has), or a new one.
+
+    Args:
+        cpus: that a new one must have at least; None: as many as Ray finds.
+        own: start a new one whatever `RAY_ADDRESS` says.
+
+    Returns:
+        Whether this call connected: who called ends it with `ray.shutdown()`, or leaves that to the end of the process.
+    """
+    if ray.is_initialized():
+        return False
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it tells that tokens are on
+    if os.environ.get("RAY_ADDRESS") and not own:
+        ray.init(logging_level=logging.WARNING)
+    else:
+        ray.init(
+            "local",
+            num_cpus=None if cpus is None else max(os.cpu_count() or 1, math.ceil(cpus)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    return True
