@@ -1,6 +1,7 @@
 """Which revision of the tables a database has, and how it gets this one.
 
-Alembic is imported only where a database is not of this revision: the import takes longer than to open one.
+A new database gets the tables as they are declared, and is stamped with the newest revision; an older one goes through
+the revisions after its own, with Alembic. That both come to the same is tested.
 """
 
 import sqlite3
@@ -20,6 +21,13 @@ REVISION: Final = "0001"
 """The newest: that of the tables as `data.log.tables` declares them."""
 _FIRST, _FIRST_VERSION = "0001", 3
 """A database of this version, which was made before there were revisions, has the tables of the first."""
+_STAMP = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Alembic's own, as Alembic makes it."""
 _REMEDY = (
     "export it with the version of the code that made it (python -m data.dsjson export), and import that into a new one"
 )
@@ -59,15 +67,20 @@ def upgrade(connection: sa.Connection) -> str | None:
     found = contents(cast(sqlite3.Connection, connection.connection.driver_connection))
     if found.revision == REVISION:
         return None
+    if not found.tables:
+        METADATA.create_all(connection, checkfirst=False)
+        _STAMP.create(connection, checkfirst=False)
+        connection.execute(sa.insert(_STAMP).values(version_num=REVISION))
+        return "is a new log"
     from alembic import command
 
     with _ALEMBIC:
-        if found.revision is None and found.user_version:
+        if found.revision is None:
             if wrong := differences(connection):
                 raise ValueError(f"is a log of version {_FIRST_VERSION} whose tables are not that version's: {wrong}")
             command.stamp(_config(connection), _FIRST)
         command.upgrade(_config(connection), "head")
-    return f"was upgraded to revision {REVISION}" if found.tables else "is a new log"
+    return f"was upgraded to revision {REVISION}"
 
 
 def _config(connection: sa.Connection | None = None) -> "Config":

@@ -11,7 +11,7 @@ import pytest
 import vowpalwabbit
 
 from data.dsjson import default_spec, export, load
-from data.formats.dsjson.features import readable
+from data.formats.dsjson.features import make_readable
 from data.log.store import Store
 from data.schema import Decision, Features, Slot
 from rl.encoders.json_features import flatten
@@ -114,8 +114,8 @@ def test_what_vowpal_wabbit_reads_is_written_as_it_was_said() -> None:
         {},
         {"h": []},
     ]
-    assert readable(as_said) == as_said
-    assert readable([{"m": [7, "a", [True]], "n": {"t": ["b", "b"]}}]) == [
+    assert make_readable(as_said) == as_said
+    assert make_readable([{"m": [7, "a", [True]], "n": {"t": ["b", "b"]}}]) == [
         {"n": {"t": "b"}}, {"m[0]": 7}, {"m": "a"}, {"m": True}
     ]  # fmt: skip
 
