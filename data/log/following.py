@@ -54,7 +54,7 @@ def _rows(store: Store, query: sa.Select[Any]) -> list[list[Any]]:
 
 
 def new_decisions(
-    store: Store, loop: str, after: int, limit: int | None, *, until: int | None, heard_until: int, shown: bool
+    store: Store, loop: str, after: int, limit: int | None, *, until: int | None, heard_until: int, with_slate: bool
 ) -> list[SeenDecision]:
     """Return what is new in the log of decisions of a loop, in log order, `limit` at most.
 
@@ -65,19 +65,19 @@ def new_decisions(
         limit: the most that are returned; None: all.
         until: the last position that is looked at; None: the newest.
         heard_until: the last position of feedback that counts as heard.
-        shown: read ids and slates too.
+        with_slate: read ids and slates too.
     """
     d, f = DECISIONS.table.c, FEEDBACK.table.c
     # The seq is added to so that SQLite looks up the decision's few reports, not the loop's many.
     about = sa.and_(f.decision_id == d.decision_id, f.loop.concat("") == d.loop, f.seq + 0 <= heard_until)
     columns: list[sa.ColumnElement[Any]] = [d.seq, stored_integer(d.time), sa.exists(sa.select(1).where(about))]
-    columns += [stored_bytes(d.decision_id), stored_bytes(d.user_id), stored_bytes(d.slate)] if shown else []
+    columns += [stored_bytes(d.decision_id), stored_bytes(d.user_id), stored_bytes(d.slate)] if with_slate else []
     query = sa.select(*columns).where(*DECISIONS.between(after, until, loop)).order_by(d.seq).limit(limit)
     return [SeenDecision(*row) for row in _rows(store, query)]
 
 
 def new_feedback(
-    store: Store, loop: str, after: int, limit: int | None, *, until: int | None, told: bool
+    store: Store, loop: str, after: int, limit: int | None, *, until: int | None, with_content: bool
 ) -> list[SeenFeedback]:
     """Return what is new in the log of feedback of a loop, with the position of each report's decision.
 
@@ -87,12 +87,14 @@ def new_feedback(
         after: a log position.
         limit: the most that are returned; None: all.
         until: the last position that is looked at; None: the newest.
-        told: read what it says too.
+        with_content: read what it says too.
     """
     d, f = DECISIONS.table.c, FEEDBACK.table.c
     about = sa.and_(d.decision_id == f.decision_id, d.loop.concat("") == f.loop)
     columns: list[sa.ColumnElement[Any]] = [f.seq, stored_integer(f.received_at), d.seq]
-    columns += [stored_bytes(f.decision_id), stored_bytes(f.item_id), stored_bytes(f.kind), f.value] if told else []
+    columns += (
+        [stored_bytes(f.decision_id), stored_bytes(f.item_id), stored_bytes(f.kind), f.value] if with_content else []
+    )
     query = sa.select(*columns).select_from(FEEDBACK.table.outerjoin(DECISIONS.table, about))
     query = query.where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
     return [SeenFeedback(*row) for row in _rows(store, query)]
@@ -194,7 +196,7 @@ def lag(store: Store, loop: str, decision_seq: int, feedback_seq: int) -> Lag:
     return Lag(counts[0], counts[1], max(since, 0) / 1e6)
 
 
-def time_of(us: int) -> datetime:
+def to_time(us: int) -> datetime:
     """Return microseconds since 1970 UTC as a time, the first or last there is where they are beyond all."""
     earliest, latest = -62_135_596_800_000_000, 253_402_300_799_999_999
     return EPOCH + timedelta(microseconds=max(earliest, min(us, latest)))

@@ -29,7 +29,7 @@ from data.log.following import (
     last_feedback,
     new_decisions,
     new_feedback,
-    time_of,
+    to_time,
     whole_decisions,
     whole_feedback,
 )
@@ -158,7 +158,7 @@ class OnlineLearner:
                 through = feedback[-1].seq if feedback else self._feedback_seq
                 behind = len(feedback) == _ROWS
                 if behind:  # there is more, all received later than this: for the fold it is not later yet
-                    now = min(now, time_of(feedback[-1].received_us))
+                    now = min(now, to_time(feedback[-1].received_us))
             else:  # no decision is known yet: what there is of feedback is found with its decision
                 through = last_feedback(self._store, self._spec.loop)
             decisions = self._new_decisions(None, through, _ROWS)
@@ -173,11 +173,11 @@ class OnlineLearner:
     def _new_decisions(self, until: int | None, heard_until: int, limit: int | None) -> list[SeenDecision]:
         shown = self.histories is not None
         after, loop = self._decision_seq, self._spec.loop
-        return new_decisions(self._store, loop, after, limit, until=until, heard_until=heard_until, shown=shown)
+        return new_decisions(self._store, loop, after, limit, until=until, heard_until=heard_until, with_slate=shown)
 
     def _new_feedback(self, until: int | None, limit: int | None) -> list[SeenFeedback]:
         told = self.histories is not None
-        return new_feedback(self._store, self._spec.loop, self._feedback_seq, limit, until=until, told=told)
+        return new_feedback(self._store, self._spec.loop, self._feedback_seq, limit, until=until, with_content=told)
 
     def _advance(
         self, decisions: Sequence[SeenDecision], feedback: Sequence[SeenFeedback], through: int, now: datetime
