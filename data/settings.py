@@ -20,6 +20,10 @@ class Settings(BaseSettings):
         description="MLflow's tracking URI; default: SQLite and a folder in the home folder",
     )
 
+    plain: bool = Field(
+        default=False, description="use frameworks in their own ways alone, without what goes past them for speed"
+    )
+
     @property
     def store_url(self) -> str:
         """URL of the log's database."""

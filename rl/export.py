@@ -49,13 +49,13 @@ def export(artefact: Path, out: Path, opset: int | None = None) -> dict[str, Any
     blob = None
     if loaded.config.kind in ("transformer", "slate_transformer"):
         from rl.onnx_export import OPSET
-        from rl.policies.transformer.export import outputs, to_onnx  # torch takes seconds
+        from rl.policies.transformer.export import output_names, to_onnx  # torch takes seconds
         from rl.policies.transformer.policy import TransformerPolicy
 
         assert isinstance(loaded.policy, TransformerPolicy)
         report["opset"] = OPSET if opset is None else opset
         blob, report["difference"] = to_onnx(loaded.policy.network, opset=report["opset"])
-        report["outputs"] = outputs(loaded.policy.network)
+        report["outputs"] = output_names(loaded.policy.network)
     else:
         report["no_onnx"] = explained(loaded.policy)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Algorithms of RLlib over the policies of `rl.policies`. Each module needs ray and torch."""
+"""Algorithms of RLlib over the policies of `rl.policies`."""

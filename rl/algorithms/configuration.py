@@ -15,6 +15,7 @@ from ray.tune.search.sample import Categorical
 from ray.tune.search.variant_generator import parse_spec_vars
 
 from data.errors import reason
+from data.settings import Settings
 from rl.algorithms.hyperparameters import Hyperparameters
 
 _FIELD = "hyperparameters"
@@ -36,12 +37,20 @@ class HyperparameterConfig(AlgorithmConfig):
         for name in self.hyperparameters_class.model_fields:  # RLlib's own defaults of what the model says
             self.__dict__.pop(name, None)
         self.hyperparameters: Any = self.hyperparameters_class()
+        self.plain: bool = Settings().plain
 
-    def training(self, *, hyperparameters: Hyperparameters | dict[str, Any] = NotProvided, **options: Any) -> Self:
+    def training(
+        self,
+        *,
+        hyperparameters: Hyperparameters | dict[str, Any] = NotProvided,
+        plain: bool = NotProvided,
+        **options: Any,
+    ) -> Self:
         """Set what training does.
 
         Args:
             hyperparameters: all of them, as an object of `hyperparameters_class` or a dictionary.
+            plain: train by RLlib's own ways alone, see `rl.algorithms.bypass`; default: as the settings say.
             options: single hyper-parameters by name, and those of `AlgorithmConfig.training`.
 
         Raises:
@@ -51,6 +60,8 @@ class HyperparameterConfig(AlgorithmConfig):
         super().training(**options)
         if hyperparameters is not NotProvided:
             self.hyperparameters = hyperparameters
+        if plain is not NotProvided:
+            self.plain = plain
         if own:
             self.hyperparameters = dict(self.hyperparameters) | own
         return self

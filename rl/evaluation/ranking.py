@@ -1,4 +1,4 @@
-"""Offline ranking metrics on held-out purchases: hit rate and nDCG at k. Light: numpy."""
+"""Offline ranking metrics on held-out purchases: hit rate and nDCG at k."""
 
 from collections.abc import Sequence, Set
 

@@ -1,4 +1,4 @@
-"""What a policy earns in a simulator. Light."""
+"""What a policy earns in a simulator."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a transitions table must have, and what its values may be. Light: numpy."""
+"""What a transitions table must have, and what its values may be."""
 
 from collections.abc import Iterable, Iterator, Mapping
 

@@ -1,4 +1,4 @@
-"""Where a training gets its experience: a node's events, a generated market, or the log. Needs pyarrow."""
+"""Where a training gets its experience: a node's events, a generated market, or the log."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The log's transitions (`data.transitions.TRANSITION_SCHEMA`) as columns that a network learns from. Light: numpy.
+"""The log's transitions (`data.transitions.TRANSITION_SCHEMA`) as columns that a network learns from.
 
 The features are the encoder's, the same that the service computes. What the log's table has no column for is left out:
 there is no history of what the user was shown before.

@@ -1,4 +1,4 @@
-"""A policy acts in a simulator, and what happened is kept as columns of a transitions table. Light: numpy."""
+"""A policy acts in a simulator, and what happened is kept as columns of a transitions table."""
 
 import numpy as np
 

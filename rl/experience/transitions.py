@@ -1,4 +1,4 @@
-"""The transitions table: Parquet, one row a transition, columns as the learners read them. Needs pyarrow, Ray to read.
+"""The transitions table: Parquet, one row a transition, columns as the learners read them.
 
 Columns: `items` [A], `mask` [A], and where there are any `history` [T, 3] and `features` [A or 1, F] of what the policy
 saw (see `rl.policy.interface.Query`); `actions` [K], positions on the candidate axis; `propensities` [K], in (0, 1];

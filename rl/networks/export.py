@@ -1,7 +1,4 @@
-"""A network as an ONNX file, checked against torch before it is written.
-
-Needs onnx, onnxruntime, onnxscript and torch.
-"""
+"""A network as an ONNX file, checked against torch before it is written."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How good a network is: losses, accuracies and errors on given rows. Needs torch."""
+"""How good a network is: losses, accuracies and errors on given rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A network on disk: `network.json` describes it, `weights.safetensors` holds what it learned. No pickles. Needs torch.
+"""A network on disk: `network.json` describes it, `weights.safetensors` holds what it learned. No pickles.
 
 Whoever loads it builds the network with this project's code and checks the hash of both files' content, so a stored
 network can be wrong but it cannot run code.

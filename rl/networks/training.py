@@ -1,4 +1,4 @@
-"""Training a network on tensors. Needs torch."""
+"""Training a network on tensors."""
 
 import math
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """What all simulators share: a batch of episodes stepped by one call, and one episode as a plain environment.
 
 A simulator is a subclass of `BatchedEnv`. Its observations are dictionaries of arrays with the names of
-`rl.policy.interface.Query`, its actions are positions on the candidate axis. Needs gymnasium.
+`rl.policy.interface.Query`, its actions are positions on the candidate axis.
 """
 
 from abc import abstractmethod

@@ -1,4 +1,4 @@
-"""What an environment must offer, whoever wrote it, and the refusal of one that does not. Needs gymnasium."""
+"""What an environment must offer, whoever wrote it, and the refusal of one that does not."""
 
 from collections.abc import Mapping
 from typing import Any

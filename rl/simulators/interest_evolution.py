@@ -1,4 +1,4 @@
-"""Interest evolution: slates for a user whose time grows with the quality of what he watches. Needs gymnasium."""
+"""Interest evolution: slates for a user whose time grows with the quality of what they watch."""
 
 import gymnasium as gym
 import numpy as np
@@ -24,8 +24,8 @@ class InterestEvolution(BatchedEnv):
     Description: there are 20 topics; topics 1 to 14 have qualities from -3 to 0, topics 15 to 20 from 0 to 3, evenly
         spaced. The user has an interest u in each topic. At each step ten new documents of random topics are the
         candidates; a document's quality q is its topic's plus N(0, .1), .1 being the standard deviation. Of the slate
-        he clicks a document with probability proportional to u + 1 of its topic, or nothing with 2. A clicked document
-        is watched for 4 minutes, or what is left of his time if that is less; m minutes watched change the time by
+        they click a document with probability proportional to u + 1 of its topic, or nothing with 2. A clicked document
+        is watched for 4 minutes, or what is left of their time if that is less; m minutes watched change the time by
         -m + (.9 / 3.4) m q, no click by -.5. A click moves u by .3 (1 - |u|)(1 - u), up with probability (u + 1) / 2,
         otherwise down, within [-1, 1].
     Observation space: `features` [1, 22]: the interests in topics 1 to 20 (visible, as in the source), then what a

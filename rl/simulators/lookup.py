@@ -1,4 +1,4 @@
-"""Environments of one's own: found by "module:Class" or id, or given as a class, and made a batch. Needs gymnasium."""
+"""Environments of one's own: found by "module:Class" or id, or given as a class, and made a batch."""
 
 import inspect
 from collections.abc import Callable

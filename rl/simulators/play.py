@@ -1,4 +1,4 @@
-"""A policy and a simulator, step by step: the loop of every simulated training. Light: numpy.
+"""A policy and a simulator, step by step: the loop of every simulated training.
 
 An environment gives the fields of `rl.policy.interface.Query` as its observation and each slot's reward in
 `info["rewards"]`.

@@ -1,4 +1,4 @@
-"""The simulators by name, for ourselves and for Gymnasium. Needs gymnasium.
+"""The simulators by name, for ourselves and for Gymnasium.
 
 Importing this module declares them to Gymnasium and does nothing else: `gymnasium.make` and `make_vec` import it for
 "rl.simulators.registry:raycommend/Shop-v0".

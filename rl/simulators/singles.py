@@ -1,4 +1,4 @@
-"""Single Gymnasium environments as a batch, their actions as candidates. Needs gymnasium.
+"""Single Gymnasium environments as a batch, their actions as candidates.
 
 What such an environment must offer: actions that can be counted, and observations that can be written as one vector.
 """

@@ -1,4 +1,4 @@
-"""What actions may be: a position, or a slate of them; and the check that every simulator makes. Needs gymnasium."""
+"""What actions may be: a position, or a slate of them; and the check that every simulator makes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ class SlateSpace(gym.spaces.MultiDiscrete):
     def sample(self, mask: Any = None, probability: Any = None) -> NDArray[np.integer[Any]]:
         """Draw slates uniformly; they are drawn whole, so that neither masks nor probabilities of slots are taken."""
         if mask is not None or probability is not None:
-            raise NotImplementedError(f"{self} draws whole slates: it takes no mask and no probability")
+            raise ValueError(f"{self} draws whole slates: it takes no mask and no probability")
         everything = np.broadcast_to(np.arange(self.candidates, dtype=self.dtype), (*self.shape[:-1], self.candidates))
         return self.np_random.permuted(everything, axis=-1)[..., : self.slots]
 

@@ -22,8 +22,8 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from rl.algorithms.dqn.algorithm import DQN, DQNConfig
-from rl.algorithms.dqn.learner import NEXT
 from rl.algorithms.dqn.module import QModule
+from rl.experience.checks import NEXT
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policies.transformer.network import QNetwork
 from rl.simulators.batched import SingleEnv

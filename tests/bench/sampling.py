@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.dqn.algorithm import DQNConfig
-from rl.algorithms.rollout import BatchedEnvRunner
 from rl.policies.transformer.policy import TransformerPolicy, tensors
 from rl.policy.interface import Query
 from rl.simulators.batched import SingleEnv

@@ -1,4 +1,4 @@
-"""Contextual bandits as an RLlib algorithm, which RLlib itself has not had since 2024. Needs ray, torch.
+"""Contextual bandits as an RLlib algorithm, which RLlib itself has not had since 2024.
 
     config = (
         BanditConfig()
@@ -11,6 +11,8 @@
 
 Statistics add, so it does not matter how many runners saw an observation first.
 """
+
+from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -28,9 +30,11 @@ from ray.rllib.utils.metrics import (
 from rl.algorithms.bandit.config import ENV_STEPS_PER_REPORT, BanditHyperparameters
 from rl.algorithms.bandit.learner import BanditLearner, as_batch
 from rl.algorithms.bandit.module import POLICY, BanditModule
+from rl.algorithms.batch import Transitions
+from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.configuration import HyperparameterConfig
-from rl.algorithms.rollout import BatchedEnvRunner, Transitions
-from rl.algorithms.rollout_config import validate_sampling
+from rl.algorithms.plain import PlainEnvRunner, transitions_of
+from rl.algorithms.sampling import make_one, validate_sampling
 from rl.policy.interface import Observations, Query, Slates
 
 SLOT_REWARDS = "rewards"
@@ -49,7 +53,6 @@ class BanditConfig(HyperparameterConfig):
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or Bandit)
         self.gamma = None  # the reward of a decision is all that a bandit asks for
-        self.env_runner_cls = BatchedEnvRunner
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 20
         self.rollout_fragment_length = 1  # every step is learned from before the next
@@ -71,6 +74,7 @@ class BanditConfig(HyperparameterConfig):
             ValueError: there is no such environment or policy, or more than one learner was asked for. Adding up is not
                 what takes time here: one learner adds the observations of all runners.
         """
+        self.env_runner_cls = PlainEnvRunner if self.plain else BatchedEnvRunner
         super().validate()
         validate_sampling(self)
         if self.num_learners > 1:
@@ -96,7 +100,7 @@ class Bandit(Algorithm):
             return
         sampled.sort(key=lambda of_runner: of_runner[0])  # sums of floats are the same only in the same order
         self.metrics.aggregate([metrics for _, _, metrics in sampled], key=ENV_RUNNER_RESULTS)
-        parts = [transitions for _, transitions, _ in sampled]
+        parts = [self._transitions(part) for _, part, _ in sampled]
         batch = as_batch(Observations.concatenate([observed(part) for part in parts]), sum(map(len, parts)))
         steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
         if self.env_runner is not None:  # checkpoints and new runners take its state: see BatchedEnvRunner._reset
@@ -106,6 +110,13 @@ class Bandit(Algorithm):
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+
+    def _transitions(self, sampled: Any) -> Transitions:
+        """Return what a runner has sampled as columns; with `plain` RLlib's episodes."""
+        if not self.config.plain:
+            transitions: Transitions = sampled
+            return transitions
+        return transitions_of(sampled, make_one(self.config).logged, 0.0)
 
 
 def observed(transitions: Transitions) -> Observations:

@@ -1,4 +1,4 @@
-"""The learner of bandits: it adds what was observed to the statistics, without a gradient. Needs ray, torch."""
+"""The learner of bandits: it adds what was observed to the statistics, without a gradient."""
 
 from typing import Any
 

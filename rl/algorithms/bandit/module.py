@@ -1,4 +1,4 @@
-"""A policy as an RLlib module: its arrays are the module's buffers. Needs ray, torch."""
+"""A policy as an RLlib module: its arrays are the module's buffers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor, nn
 
+from rl.algorithms.batch import PROPENSITIES
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
@@ -45,7 +46,7 @@ class BanditModule(TorchRLModule):
         self._rng = np.random.default_rng(int(torch.randint(2**62, (1,)).item()))
 
     def acting_policy(self) -> Policy:
-        """See `rl.algorithms.rollout.Acting`."""
+        """See `rl.algorithms.bypass.rollout.Acting`."""
         return self._policy
 
     def learn(self, observations: Observations) -> None:
@@ -83,7 +84,11 @@ class BanditModule(TorchRLModule):
         """Return actions that the policy drew, with the logarithms of their propensities."""
         slates = self._policy.decide(Query.of(_numpy(batch[Columns.OBS])), self._slots(), self._rng)
         logp = torch.from_numpy(np.log(slates.propensities).sum(axis=1))
-        return {Columns.ACTIONS: self._as_actions(slates.positions), Columns.ACTION_LOGP: logp}
+        return {
+            Columns.ACTIONS: self._as_actions(slates.positions),
+            Columns.ACTION_LOGP: logp,
+            PROPENSITIES: torch.from_numpy(slates.propensities),
+        }
 
     def _forward_train(self, batch: Batch, **kwargs: Any) -> dict[str, Tensor]:
         raise NotImplementedError("a bandit has no loss: its learner adds observations, see BanditLearner")

@@ -1,4 +1,4 @@
-"""Deep Q learning on RLlib, from columns: batched runners, columnar replay, averaged targets. Needs ray, torch."""
+"""Deep Q learning on RLlib: runners, replay, and averaged targets."""
 
 import os
 from collections.abc import Collection
@@ -21,13 +21,14 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rl.algorithms.batch import as_multi_agent, batch_of
+from rl.algorithms.batch import Transitions, as_multi_agent, batch_of
+from rl.algorithms.bypass.replay import Replay
+from rl.algorithms.bypass.rollout import BatchedEnvRunner
+from rl.algorithms.bypass.share import share_module
 from rl.algorithms.dqn.config import DQNHyperparameters
-from rl.algorithms.dqn.learner import NEXT
 from rl.algorithms.dqn.q_learning import QLearningConfig
-from rl.algorithms.replay import Replay
-from rl.algorithms.rollout import BatchedEnvRunner, Transitions
-from rl.algorithms.rollout_config import validate_sampling
+from rl.algorithms.plain import PlainEnvRunner, PlainReplay
+from rl.algorithms.sampling import validate_sampling
 
 REPLAY = "replay"
 
@@ -42,7 +43,6 @@ class DQNConfig(QLearningConfig):
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or DQN)
-        self.env_runner_cls = BatchedEnvRunner
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 64
         self.rollout_fragment_length = 1
@@ -75,6 +75,7 @@ class DQNConfig(QLearningConfig):
         Raises:
             ValueError: a value that cannot be trained with, no such environment, or there is no compiler.
         """
+        self.env_runner_cls = PlainEnvRunner if self.plain else BatchedEnvRunner
         super().validate()
         validate_sampling(self)
         compiler = os.environ.get("CXX", "g++")
@@ -84,6 +85,11 @@ class DQNConfig(QLearningConfig):
             )
         if self.num_learners > 1:
             raise ValueError(f"num_learners must be 0 or 1, got {self.num_learners}: gradients are not shared")
+        if self.plain and self.n_step > 1:
+            raise ValueError(
+                f"n_step must be 1 with plain, got {self.n_step}: RLlib's replay draws no transition within n steps "
+                "of an episode's end, and none at all where episodes are shorter"
+            )
         if self.horizon < 1:
             raise ValueError(f"horizon must be positive, got {self.horizon}")
 
@@ -112,16 +118,13 @@ class DQN(Algorithm):
     def setup(self, config: Any) -> None:
         """Make runners, learner and replay."""
         super().setup(config)
-        self.replay = Replay(self.config.replay_capacity, self.config.priority_alpha, self.config.priority_beta)
+        made = self.config
+        self.replay: Any = (
+            PlainReplay(made) if made.plain else Replay(made.replay_capacity, made.priority_alpha, made.priority_beta)
+        )
         self._rng = np.random.default_rng([self.config.seed or 0, 1])
         self._due = 0.0  # updates that the steps taken so far call for and that have not been made
-        self._share_module()
-
-    def _share_module(self) -> None:
-        """Let a runner in this process act with the learner's own module: then there are no weights to copy."""
-        self._shared = not self.env_runner_group.num_remote_workers() and self.learner_group.is_local
-        if self._shared:
-            self.env_runner.module = self.learner_group._learner.q_module
+        self._shared = not self.config.plain and share_module(self)
 
     def training_step(self) -> None:
         """Sample and update in turn, `rounds_per_iteration` times."""
@@ -129,9 +132,7 @@ class DQN(Algorithm):
         for _ in range(self.config.rounds_per_iteration):
             before = self.env_steps
             with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-                sampled = self._sample()
-            self.replay.add(self._columns(sampled))
-            self._due += len(sampled) / self.config.env_steps_per_update
+                self._due += self._sample() / self.config.env_steps_per_update
             with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
                 results += self._update()
             if not self._shared:
@@ -145,8 +146,8 @@ class DQN(Algorithm):
             value = float(np.mean([np.abs(result[name]).mean() for result in results]))
             self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, window=1)
 
-    def _sample(self) -> Transitions:
-        """Let every runner step its environments.
+    def _sample(self) -> int:
+        """Let every runner step its environments, and keep what they saw; returns how many transitions that is.
 
         Raises:
             RuntimeError: no runner is alive; RLlib restarts them before the next iteration.
@@ -161,11 +162,13 @@ class DQN(Algorithm):
             self.env_runner.num_env_steps_sampled_lifetime = self.env_steps
         if not sampled:
             raise RuntimeError("no runner has sampled anything")
-        return Transitions.concatenate([transitions for transitions, _ in sampled])  # none till n steps are taken
-
-    def _columns(self, sampled: Transitions) -> dict[str, np.ndarray]:
-        """Return what the replay keeps; without a future the next state is not kept."""
-        return batch_of(sampled, NEXT)
+        if self.config.plain:
+            episodes = [episode for part, _ in sampled for episode in part]
+            self.replay.add(episodes)
+            return sum(map(len, episodes))
+        transitions = Transitions.concatenate([part for part, _ in sampled])  # none till n steps are taken
+        self.replay.add(batch_of(transitions))
+        return len(transitions)
 
     def _update(self) -> list[dict[str, np.ndarray]]:
         """Make the updates that are due."""

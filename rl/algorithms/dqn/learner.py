@@ -1,4 +1,4 @@
-"""One gradient step of Q learning from columns. Needs ray, torch."""
+"""The learner of Q learning: the loss of a batch of columns, the schedules, and the averaged network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,35 +9,38 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
-from torch import Tensor
+from torch import Tensor, nn
 
-from rl.algorithms.allocator import keep_freed_memory
-from rl.algorithms.dqn.flat import flatten
+from rl.algorithms.bypass.flat import flatten
+from rl.algorithms.bypass.update import update
 from rl.algorithms.dqn.module import QModule
 from rl.algorithms.dqn.td import greedy_values, loss_of, targets
+from rl.experience.checks import NEXT
 
-NEXT = "next_"
 Batch = dict[str, Tensor]
 
 
 class QLearner(TorchLearner):
     """Double Q learning with a target network that is an average of the online network.
 
-    RLlib's own `update` converts, slices, counts and logs for every batch; on networks of this size that takes longer
-    than the gradient, so this one does only the step.
+    With `config.plain` an update is RLlib's, else that of `rl.algorithms.bypass.update`: both call the methods below.
     """
 
     config: Any
+    results: dict[str, Tensor]
+    """What the last loss was made of, by name; the TD errors [B] among it."""
 
     def build(self) -> None:
         """Build the module, its averaged copy and the optimiser."""
         super().build()
-        keep_freed_memory()
         module = self.q_module
         if not hasattr(module, "_target"):
             module.make_target_networks()
-        self._average = flatten(module.get_target_network_pairs()[0][1])
+        self._average = self._parameters(module.get_target_network_pairs()[0][1])
         self._updates = 0
+
+    def _parameters(self, network: nn.Module) -> list[nn.Parameter]:
+        return [*network.parameters()] if self.config.plain else [flatten(network)]
 
     @property
     def q_module(self) -> QModule:
@@ -46,15 +49,15 @@ class QLearner(TorchLearner):
         return module
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Make AdamW over all parameters as one vector.
+        """Make AdamW.
 
         Source: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019).
         """
-        self._online = flatten(self.q_module.net)
+        self._online = self._parameters(self.q_module.net)
         optimiser = torch.optim.AdamW(
-            [self._online], lr=config.lr, weight_decay=config.weight_decay, eps=config.adam_epsilon, fused=True
+            self._online, lr=config.lr, weight_decay=config.weight_decay, eps=config.adam_epsilon, fused=True
         )
-        self.register_optimizer(module_id=module_id, optimizer=optimiser, params=[self._online])
+        self.register_optimizer(module_id=module_id, optimizer=optimiser, params=self._online)
 
     def update(
         self,
@@ -62,38 +65,39 @@ class QLearner(TorchLearner):
         *,
         training_data: TrainingData | None = None,
         timesteps: dict[str, int] | None = None,
-        **_: Any,
+        **options: Any,
     ) -> dict[str, np.ndarray]:
         """Take one step.
 
         Returns:
             The TD errors [B] before it, the loss, and the mean Q value of the actions taken.
         """
-        columns = (training_data.batch if training_data else batch)[DEFAULT_MODULE_ID]
-        tensors = {name: torch.as_tensor(column, device=self._device) for name, column in columns.items()}
-        config, optimiser = self.config, self.get_optimizer(DEFAULT_MODULE_ID)
-        if not self.q_module.net.training:  # it is after a runner in this process has acted
-            self.q_module.net.train()
-        loss, results = self.compute_loss_for_module(
-            module_id=DEFAULT_MODULE_ID, config=config, batch=tensors, fwd_out={}
-        )
-        optimiser.zero_grad(set_to_none=False)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if config.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._online, config.grad_clip)
-        steps = (timesteps or {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
-        for group in optimiser.param_groups:
-            group["lr"] = config.lr_at(steps)
-        optimiser.step()
-        self._follow()
-        self.q_module.epsilon.fill_(config.epsilon_at(steps))
-        self._weights_seq_no += 1
-        return {name: array.detach().cpu().numpy() for name, array in (results | {"loss": loss}).items()}
+        if self.config.plain:
+            super().update(batch, training_data=training_data, timesteps=timesteps, **options)
+        else:
+            update(self, (training_data.batch if training_data else batch)[DEFAULT_MODULE_ID], timesteps or {})
+        return {name: array.cpu().numpy() for name, array in self.results.items()}
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a batch of columns of `Transitions`, with what `update` returns of it."""
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Set the learning rate, and let the network hide items, which it does not after a runner here has acted."""
+        if not self.q_module.net.training:
+            self.q_module.net.train()
+        for group in self.get_optimizer(DEFAULT_MODULE_ID).param_groups:
+            group["lr"] = self.config.lr_at(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Move the averaged network, and set the probability of exploring."""
+        self._follow()
+        self.q_module.epsilon.fill_(self.config.epsilon_at(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)))
+
+    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]) -> Tensor:
+        """Return the loss of a batch of columns of `Transitions`, and keep what it is made of in `results`."""
+        loss, results = self.loss(config, batch)
+        self.results = {name: array.detach() for name, array in (results | {"loss": loss}).items()}
+        return loss
+
+    def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of a batch, and what it is made of."""
         _, taken = self._valued(batch)
         errors = taken - self._targets(self.q_module, batch)
         return loss_of(config.loss, errors, batch["weights"]), {"td_errors": errors, "q_mean": taken.mean()}
@@ -122,7 +126,8 @@ class QLearner(TorchLearner):
         self._updates += 1
         with torch.no_grad():
             rate = max(self.config.tau, 1 / (self._updates + 1))
-            self._average.lerp_(self._online, rate)
+            for average, online in zip(self._average, self._online, strict=True):
+                average.lerp_(online, rate)
 
     def get_state(self, components: str | Sequence[str] | None = None, **options: Any) -> dict[str, Any]:
         """Add the number of updates, which the average's rate depends on."""

@@ -1,4 +1,4 @@
-"""The Q network as an RLModule, with its averaged copy and the exploration that runners act by. Needs ray, torch."""
+"""The Q network as an RLModule, with its averaged copy and the exploration that runners act by."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, TargetNetworkAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
+from rl.algorithms.batch import PROPENSITIES
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.packing import share
@@ -93,11 +94,12 @@ class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
         return {
             Columns.ACTIONS: torch.from_numpy(slates.positions[:, 0]),
             Columns.ACTION_LOGP: torch.from_numpy(np.log(slates.propensities[:, 0])),
+            PROPENSITIES: torch.from_numpy(slates.propensities),
         }
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Return the Q values of the batch's observations, with a gradient."""
-        return {"qf_preds": self.q_values(self.net, batch[Columns.OBS])}
+        """Return nothing: the loss itself passes a batch of columns through the networks."""
+        return {}
 
 
 def sizes(space: gym.spaces.Dict) -> tuple[int, int]:

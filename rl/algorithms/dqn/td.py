@@ -1,4 +1,4 @@
-"""What Q learning aims at, as functions of tensors. Needs torch."""
+"""What Q learning aims at, as functions of tensors."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Learning from a table of logged transitions, on RLlib and Ray Data. Needs ray, torch.
+"""Learning from a table of logged transitions, on RLlib and Ray Data.
 
     config = OfflineQConfig().offline_data(input_="var/transitions").training(passes=4)
     algorithm = config.build_algo()
@@ -18,7 +18,6 @@ import numpy as np
 from ray.data import Dataset
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
     LEARNER_UPDATE_TIMER,
@@ -27,12 +26,14 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rl.algorithms.batch import Columns, as_multi_agent
+from rl.algorithms.batch import as_multi_agent
 from rl.algorithms.dqn.learner import QLearner
 from rl.algorithms.dqn.module import QModule
 from rl.algorithms.dqn.q_learning import QLearningConfig
+from rl.algorithms.learners import learner_module
 from rl.algorithms.offline.config import OfflineQHyperparameters
 from rl.algorithms.offline.learner import CloningLearner, ConservativeQLearner
+from rl.experience.checks import Columns
 from rl.experience.transitions import (
     Table,
     batches,
@@ -42,11 +43,15 @@ from rl.experience.transitions import (
 from rl.policies.transformer.policy import TransformerPolicy
 
 
-class TransitionsData(OfflineData):
-    """RLlib's place for offline data, holding a table of transitions instead of episodes."""
+class TransitionsData:
+    """A table of transitions in the place where RLlib has its `OfflineData`, which has no way to be one.
+
+    That (Ray 2.60) makes episodes of every row it reads, which have no place for propensities or discounts, and takes a
+    path through `pathlib`, by which "s3://..." becomes "s3:/...". The reading is Ray Data's in both.
+    """
 
     def __init__(self, config: Any) -> None:
-        self.config = config  # and no more: the base class would read episodes
+        self.config = config
 
     @cached_property
     def data(self) -> Dataset:
@@ -137,5 +142,5 @@ class OfflineQ(Algorithm):
     @property
     def policy(self) -> TransformerPolicy:
         """The greedy policy of the averaged network."""
-        module: QModule = self.learner_group._learner.q_module
+        module: QModule = learner_module(self)
         return module.averaged_policy()

@@ -1,4 +1,4 @@
-"""Learning from logged transitions: conservative Q learning, and cloning of who made the log. Needs ray, torch."""
+"""Learning from logged transitions: conservative Q learning, and cloning of who made the log."""
 
 from typing import Any
 
@@ -20,9 +20,7 @@ class ConservativeQLearner(QLearner):
     the logged actions as they were logged.
     """
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """See `QLearner`; `surprise` is what α counts, `evenness` the share of the batch that the weights leave."""
         q, taken = self._valued(batch)
         errors = taken - self._targets(self.q_module, batch)
@@ -59,9 +57,7 @@ class CloningLearner(QLearner):
     its gradient that is positive.
     """
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """See `QLearner`; `surprise` is the loss, and the TD errors are 0 as nothing is estimated."""
         logits, taken = self._valued(batch)
         surprise = surprise_of(logits, taken, batch["mask"])

@@ -1,4 +1,4 @@
-"""SlateQ on RLlib: deep Q learning of slates by the value of what the user chooses from them. Needs ray, torch."""
+"""SlateQ on RLlib: deep Q learning of slates by the value of what the user chooses from them."""
 
 from typing import Any
 

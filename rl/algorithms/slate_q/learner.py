@@ -1,4 +1,4 @@
-"""One gradient step of SlateQ from columns: of the values and of the choice model. Needs ray, torch."""
+"""One gradient step of SlateQ from columns: of the values and of the choice model."""
 
 from typing import Any
 
@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rl.algorithms.dqn.learner import NEXT, Batch, QLearner
+from rl.algorithms.dqn.learner import Batch, QLearner
 from rl.algorithms.dqn.module import inputs
 from rl.algorithms.dqn.td import loss_of, targets
 from rl.algorithms.slate_q.module import SlateQModule
+from rl.experience.checks import NEXT
 from rl.policies.slates.choice import best_slates, choice_logits, slate_values
 from rl.policies.slates.network import Judged
 
@@ -29,9 +30,7 @@ class SlateQLearner(QLearner):
         module: SlateQModule = super().q_module
         return module
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: Batch, fwd_out: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch of columns of `Transitions`, with `chosen`: of values and of the choice."""
         module = self.q_module
         judged, slates = self._judge_slates(module, batch)

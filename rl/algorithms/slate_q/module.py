@@ -1,4 +1,4 @@
-"""The slate network as an RLModule. Needs ray, torch."""
+"""The slate network as an RLModule."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -9,6 +9,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rl.algorithms.batch import PROPENSITIES
 from rl.algorithms.dqn.module import (
     EPSILON,
     QModule,
@@ -47,7 +48,7 @@ class SlateQModule(QModule):
         self._target.requires_grad_(False).eval()
 
     def acting_policy(self) -> SlatePolicy:
-        """Return the network's policy, epsilon-greedy in every slot; see `rl.algorithms.rollout.Acting`."""
+        """Return the network's policy, epsilon-greedy in every slot; see `rl.algorithms.bypass.rollout.Acting`."""
         self.net.eval()
         return SlatePolicy(self.net, EpsilonGreedy(epsilon=float(self.epsilon)), self.k)
 
@@ -73,4 +74,5 @@ class SlateQModule(QModule):
         return {
             Columns.ACTIONS: torch.from_numpy(slates.positions),
             Columns.ACTION_LOGP: torch.from_numpy(np.log(slates.propensities).sum(axis=1)),
+            PROPENSITIES: torch.from_numpy(slates.propensities),
         }

@@ -1,4 +1,4 @@
-"""A whole network as data, read from TOML and checked before anything is built. Needs pydantic."""
+"""A whole network as data, read from TOML and checked before anything is built."""
 
 import tomllib
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""What a network reads: embedding tables and input nodes, as data. Needs pydantic."""
+"""What a network reads: embedding tables and input nodes, as data."""
 
 from typing import Annotated, Literal, TypeAlias
 

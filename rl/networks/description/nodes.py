@@ -1,4 +1,4 @@
-"""What a network computes: inner nodes, networks within a network, outputs; as data. Needs pydantic."""
+"""What a network computes: inner nodes, networks within a network, outputs; as data."""
 
 from typing import Annotated, Literal, TypeAlias
 

@@ -1,4 +1,4 @@
-"""Where to draw the boxes of a graph: columns by depth, few crossings, short lines, no overlaps. Needs scipy.
+"""Where to draw the boxes of a graph: columns by depth, few crossings, short lines, no overlaps.
 
 Source: Sugiyama, Tagawa and Toda, Methods for Visual Understanding of Hierarchical System Structures, 1981.
 """

@@ -1,4 +1,4 @@
-"""The graph of a network as a picture. Needs matplotlib.
+"""The graph of a network as a picture.
 
 One panel for the network, one for every network within it; data flows from left to right. All lengths are inches.
 """

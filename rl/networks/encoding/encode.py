@@ -1,4 +1,4 @@
-"""From records to tensors: the one place where raw values become ids and numbers. Needs pandas, pyarrow and torch.
+"""From records to tensors: the one place where raw values become ids and numbers.
 
 A column has the name of the input or output that reads it. None and NaN are missing values. What NumPy holds and
 decimals are read as Python's own numbers.

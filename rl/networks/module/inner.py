@@ -1,4 +1,4 @@
-"""The inner nodes of a network as one torch module, which can contain others of its kind. Needs torch."""
+"""The inner nodes of a network as one torch module, which can contain others of its kind."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The layers that inner nodes become. Needs torch.
+"""The layers that inner nodes become.
 
 Axis names: B rows, T places of a sequence, W width.
 """

@@ -1,4 +1,4 @@
-"""The losses of a network's outputs. Pure functions. Needs torch.
+"""The losses of a network's outputs. Pure functions.
 
 Axis names: B rows, N rows that have a target.
 """

@@ -1,4 +1,4 @@
-"""The torch module that a description becomes. Needs torch."""
+"""The torch module that a description becomes."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The layers that inputs become. Needs torch.
+"""The layers that inputs become.
 
 Axis names: B rows, T places of a sequence, W width.
 """

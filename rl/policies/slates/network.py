@@ -61,6 +61,10 @@ class SlateNetwork(QNetwork):
         judged = self.judge(items, history, features, tables, owner)
         return judged.nothing.unsqueeze(1) + judged.logits.sigmoid() * judged.added
 
+    def outputs(self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """Return what `Judged` has, by name."""
+        return self.judge(items, history, features)._asdict()
+
     def judge(
         self,
         items: Tensor,

@@ -12,7 +12,6 @@ from rl.onnx_export import (
     largest_difference,
     to_onnx_bytes,
 )
-from rl.policies.slates.network import Judged, SlateNetwork
 from rl.policies.transformer.network import QNetwork
 from rl.policy.interface import N_OUTCOMES, PolicyError
 
@@ -25,7 +24,7 @@ def to_onnx(network: QNetwork, seed: int = 0, opset: int = OPSET) -> tuple[bytes
 
     The inputs are those of `QNetwork.forward`: `items` [B, A] and `history` [B, T, 3] as int64, `mask` [B, A] as bool,
     `features` [B, A, F] as float32 (left out for a network without features); the output is `q` [B, A], and those of a
-    slate network are what `Judged` has: `nothing` [B], `added` and `logits` [B, A]. B, A and T may be anything from 1.
+    slate network are `nothing` [B], `added` and `logits` [B, A]. B, A and T may be anything from 1.
 
     Raises:
         PolicyError: there is no such opset (see `rl.onnx_export.OPSETS`), or the difference is more than 1e-4.
@@ -42,7 +41,7 @@ def to_onnx(network: QNetwork, seed: int = 0, opset: int = OPSET) -> tuple[bytes
     }
     asked = requests(network, (5, 6, 7), np.random.default_rng(seed))
     example = {name: asked[name] for name in _names(network)}
-    blob = to_onnx_bytes(_Positional(network), example, outputs(network), dynamic, opset)
+    blob = to_onnx_bytes(_Positional(network), example, output_names(network), dynamic, opset)
     return blob, difference(network, blob, seed)
 
 
@@ -56,21 +55,16 @@ def _cases(network: QNetwork, rng: np.random.Generator) -> Iterator[tuple[dict[s
     for sizes in _CHECKED:
         asked = requests(network, sizes, rng)
         with torch.inference_mode():
-            computed = _computed(network, *(asked[name] for name in INPUTS))
+            computed = network.outputs(*(asked[name] for name in INPUTS))
         inputs = {name: asked[name] for name in _names(network)}
-        yield inputs, dict(zip(outputs(network), computed, strict=True))
+        yield inputs, computed
 
 
-def outputs(network: QNetwork) -> list[str]:
+def output_names(network: QNetwork) -> list[str]:
     """Return the names of what a network's ONNX model computes; see `to_onnx`."""
-    return list(Judged._fields) if isinstance(network, SlateNetwork) else ["q"]
-
-
-def _computed(network: QNetwork, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> tuple[Tensor, ...]:
-    """Return the outputs, in the order of `outputs`."""
-    if isinstance(network, SlateNetwork):
-        return tuple(network.judge(items, history, features))
-    return (network(items, mask, history, features),)
+    asked = requests(network, (1, 1, 1), np.random.default_rng(0))
+    with torch.inference_mode():
+        return list(network.outputs(*(asked[name] for name in INPUTS)))
 
 
 def requests(network: QNetwork, sizes: tuple[int, int, int], rng: np.random.Generator) -> dict[str, Tensor]:
@@ -102,4 +96,4 @@ class _Positional(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         items, mask, history, *features = tensors
         nothing = items.new_zeros((items.shape[0], 1, 0), dtype=torch.float32)
-        return _computed(self.network, items, mask, history, features[0] if features else nothing)
+        return tuple(self.network.outputs(items, mask, history, features[0] if features else nothing).values())

@@ -54,6 +54,10 @@ class QNetwork(nn.Module):
         self.head: nn.Module = nn.Linear(width, 1)
         self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)) if config.dueling else None
 
+    def outputs(self, items: Tensor, mask: Tensor, history: Tensor, features: Tensor) -> dict[str, Tensor]:
+        """Return all that the network says of B requests, by name: what its ONNX model computes."""
+        return {"q": self(items, mask, history, features)}
+
     def forward(
         self,
         items: Tensor,

@@ -1,4 +1,4 @@
-"""Any table with a class column as a bandit: name the class, learn only whether it was. Needs gymnasium, pandas."""
+"""Any table with a class column as a bandit: name the class, learn only whether it was."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The coffee machine: which of four coffees, for whom, in which weather, at what time of day. Needs gymnasium."""
+"""The coffee machine: which of four coffees, for whom, in which weather, at what time of day."""
 
 import gymnasium as gym
 import numpy as np

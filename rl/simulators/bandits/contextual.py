@@ -1,4 +1,4 @@
-"""What the one-step simulators share: a context, A arms, and an exact expected reward of each. Needs gymnasium."""
+"""What the one-step simulators share: a context, A arms, and an exact expected reward of each."""
 
 from abc import abstractmethod
 from typing import Any

@@ -1,4 +1,4 @@
-"""Movie ratings as a bandit: which movie for a user known by his factors. Needs gymnasium, pandas, scipy."""
+"""Movie ratings as a bandit: which movie for a user known by their factors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The wheel bandit: four arms that pay only for rare contexts, and one that is always safe. Needs gymnasium."""
+"""The wheel bandit: four arms that pay only for rare contexts, and one that is always safe."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A market fitted to a shop's past purchases, for training before there is any feedback. Light: numpy, scipy, pandas.
+"""A market fitted to a shop's past purchases, for training before there is any feedback.
 
 Purchases say what customers chose, not what they would do when shown something; the fitted market turns the first
 into the second by assumption. It is a place to learn sensible defaults in, not a truth about the shop.

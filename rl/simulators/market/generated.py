@@ -1,4 +1,4 @@
-"""A generated market and its past transactions, for those who have no data at hand. Light: numpy, pandas."""
+"""A generated market and its past transactions, for those who have no data at hand."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ from rl.simulators.market.market import (
     shifted,
 )
 
-_GROUPS = 4  # as many as RFM segments: how much a customer spends goes with what he likes
+_GROUPS = 4  # as many as RFM segments: how much a customer spends goes with what they like
 
 
 class GeneratedMarketConfig(BaseModel):
@@ -36,7 +36,7 @@ class GeneratedMarketConfig(BaseModel):
 
 
 def generate_market(config: GeneratedMarketConfig, rng: np.random.Generator) -> Market:
-    """Draw a market: tastes are by kind of item, so that a customer's past tells what else he will like."""
+    """Draw a market: tastes are by kind of item, so that a customer's past tells what else they will like."""
     kind = rng.permutation(np.arange(config.items) % config.kinds)  # [N]
     segment = rng.integers(_GROUPS, size=config.users)
     activity = (1.0 + segment) * rng.gamma(16.0, size=config.users)  # the better segments come more often

@@ -1,4 +1,4 @@
-"""A market: customers, items, and the probability that the one wants the other. Light: numpy, scipy.
+"""A market: customers, items, and the probability that the one wants the other.
 
 It is the truth behind the retail simulator, the demo's traffic and the tests: it knows what the best slate earns.
 """

@@ -1,4 +1,4 @@
-"""The retail simulator: a market's customers visit, a policy shows slates, they click and buy. Needs gymnasium.
+"""The retail simulator: a market's customers visit, a policy shows slates, they click and buy.
 
 The environment is batched: one `step` answers B visits at once, each an episode of one step (a contextual bandit).
 """
@@ -26,7 +26,7 @@ class RetailEnv(BatchedEnv):
     """Visits to a shop.
 
     Description: at each step a customer visits at some time of the year; the policy shows K items of the catalogue;
-        he clicks each with the market's probability and buys some of what he clicked.
+        they click each with the market's probability and buy some of what they clicked.
     Observation space: a dictionary with the fields of `rl.policy.interface.Query`: features [A, F], state, items [A],
     mask [A]. Action space: K positions on the candidate axis, without repeats.
     Reward: the sum over slots under the reward specification (by default click 1, purchase 5).

@@ -1,4 +1,4 @@
-"""The shop with views, purchases and changing interests, whose users may be known a little. Needs gymnasium."""
+"""The shop with views, purchases and changing interests, whose users may be known a little."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ class ShopPlus(BatchedEnv):
         click becomes a purchase with probability r for the favourite and r / 2 for another product. What is not clicked
         is viewed with probability .5 if it is the favourite, otherwise .2. A click or a purchase adds .1 to b, up to 1.
         Then, with probability .03, another of the five products becomes the favourite.
-        A user has an age band (1 of 4), a gender (1 of 2) and a location (1 of 5). The location is that of his first
+        A user has an age band (1 of 4), a gender (1 of 2) and a location (1 of 5). The location is that of their first
         favourite with probability .6, and each other with .1. The age band has probabilities .4, .3, .2, .1 for r = .1,
         .25 each for r = .3, and .1, .2, .3, .4 for r = .5. The gender is uniform and tells nothing.
     Observation space: `items` [10], the products 1 to 10; `mask` [10], all on; `history` [20, 3], the products shown in
@@ -56,7 +56,7 @@ class ShopPlus(BatchedEnv):
     Episode end: after 20 steps.
     Information: `outcome` [B]; `expected` [B], the expected reward of what was shown, and `best` [B], of the favourite.
     Ceilings: random 4.621, best fixed product 6.660, an oracle that knows what is hidden 21.610 (all exact); greedy on
-        the exact belief (`rl.simulators.shop.belief`) 15.080 +- .014, with `user_features` 16.410 +- .015 (200,000
+        the exact belief (`tests.support.belief`) 15.080 +- .014, with `user_features` 16.410 +- .015 (200,000
         episodes each). A bonus for finding out the favourite earned no more, so these should be close to the best.
     Options: `user_features`, whether the user is seen (by default not).
     """

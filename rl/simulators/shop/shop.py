@@ -1,4 +1,4 @@
-"""The shop: a user with one hidden favourite, who clicks it the more the more he has clicked it. Needs gymnasium."""
+"""The shop: a user with one hidden favourite, who clicks it the more, the more they have clicked it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a training. Light."""
+"""What can be wrong with a training."""
 
 from data.errors import RecommenderError
 

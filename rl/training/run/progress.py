@@ -1,4 +1,4 @@
-"""Where a training is, on standard error: a bar on a terminal, a line every few seconds elsewhere. Light."""
+"""Where a training is, on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 from collections.abc import Mapping

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from data.errors import RecommenderError
 from data.settings import Settings
+from rl.algorithms.learners import learner_module
 from rl.artefacts.artefact import SimulatorArtefact, save
 from rl.evaluation.returns import play
 from rl.policies.greedy import Greedy
@@ -125,7 +126,7 @@ class Trainer:
     @property
     def module(self) -> Any:
         """The learner's RLModule."""
-        return self._algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
+        return learner_module(self._algorithm)
 
     def restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""

@@ -1,4 +1,4 @@
-"""The folder of a run: what it trains, and its last checkpoint, from which a killed run goes on. Light.
+"""The folder of a run: what it trains, and its last checkpoint, from which a killed run goes on.
 
 var/runs/NAME/run.json             the resolved configuration, the run's id, whether it has finished
 var/runs/NAME/checkpoint-000012800/  what RLlib saves, with progress.json: the curve so far

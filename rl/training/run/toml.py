@@ -1,4 +1,4 @@
-"""Plain values as TOML, which the standard library only reads. Light."""
+"""Plain values as TOML, which the standard library only reads."""
 
 import json
 import re

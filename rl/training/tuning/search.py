@@ -1,4 +1,4 @@
-"""What `rl.tune` takes: an experiment, and the fields of it that are searched. Light."""
+"""What `rl.tune` takes: an experiment, and the fields of it that are searched."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

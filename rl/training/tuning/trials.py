@@ -1,4 +1,4 @@
-"""The trials of a search as they come in: on standard error, in MLflow, and as a picture. Needs ray."""
+"""The trials of a search as they come in: on standard error, in MLflow, and as a picture."""
 
 import sys
 from dataclasses import dataclass, field

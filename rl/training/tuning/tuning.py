@@ -1,4 +1,4 @@
-"""A search on Ray Tune: trials of an experiment, of which successive halving stops the poorer ones. Needs ray.
+"""A search on Ray Tune: trials of an experiment, of which successive halving stops the poorer ones.
 
 Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2020), algorithm 2 (ASHA).
 """

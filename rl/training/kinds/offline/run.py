@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from data.settings import Settings
 from rl.algorithms.dqn.algorithm import DQNConfig
+from rl.algorithms.learners import learner_module
 from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
 from rl.artefacts.artefact import SimulatorArtefact, Sizes, save
 from rl.evaluation.returns import Returns, play
@@ -97,7 +98,7 @@ def _log(experiment: OfflineExperiment, env: BatchedEnv, path: str) -> Returns:
     algorithm = config.debugging(seed=experiment.seed, log_level="ERROR").build_algo()
     while algorithm.env_steps < experiment.log.env_steps:
         algorithm.train()
-    network = algorithm.learner_group._learner.q_module.averaged_policy().network
+    network = learner_module(algorithm).averaged_policy().network
     algorithm.stop()
     policy = TransformerPolicy(network, EpsilonGreedy(epsilon=experiment.log.epsilon))
     of_env, of_policy = np.random.SeedSequence([experiment.seed, 3]).spawn(2)

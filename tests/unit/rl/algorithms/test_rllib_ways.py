@@ -9,10 +9,10 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.tune.search.variant_generator import generate_variants
 
 from rl.algorithms.bandit.algorithm import Bandit, BanditConfig
+from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.configuration import is_searched
 from rl.algorithms.dqn.algorithm import DQNConfig
 from rl.algorithms.dqn.config import DQNHyperparameters
-from rl.algorithms.rollout import BatchedEnvRunner
 from rl.policies import LinearThompsonConfig, LinUCBConfig
 from rl.policies.baselines import Random
 from rl.policies.linear.per_item import PerItem

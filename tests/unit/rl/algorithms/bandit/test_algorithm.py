@@ -18,7 +18,8 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rl.algorithms.bandit.algorithm import Bandit, BanditConfig, observed
 from rl.algorithms.bandit.learner import as_batch
 from rl.algorithms.bandit.module import BanditModule, build_policy
-from rl.algorithms.rollout import BatchedEnvRunner, Transitions
+from rl.algorithms.batch import Transitions
+from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
@@ -293,7 +294,7 @@ def test_wrong_configurations_say_what_is_wrong() -> None:
 
 def test_a_dictionary_describes_a_policy() -> None:
     made = BanditConfig().training(policy={"kind": "lin_ucb", "alpha": 2.0, "models": "per_item"})
-    assert made.policy == LinUCBConfig(alpha=2.0, models="per_item")
+    assert made.hyperparameters.policy == LinUCBConfig(alpha=2.0, models="per_item")
     assert made.gamma is None
 
 

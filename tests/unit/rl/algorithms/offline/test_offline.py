@@ -78,9 +78,7 @@ def loss_of(algorithm: OfflineQ, columns: Columns) -> tuple[float, dict[str, np.
     """Return the learner's loss, what comes with it, and the Q values [N, A] that it was computed from."""
     learner = algorithm.learner_group._learner
     batch = {name: torch.as_tensor(column) for name, column in columns.items()}
-    loss, results = learner.compute_loss_for_module(
-        module_id=DEFAULT_MODULE_ID, config=algorithm.config, batch=batch, fwd_out={}
-    )
+    loss, results = learner.loss(algorithm.config, batch)
     q = learner.q_module.q_values(learner.q_module.net, batch)
     return loss.item(), {n: r.detach().numpy() for n, r in results.items()}, q.detach().numpy().astype(np.float64)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl.algorithms.dqn.flat import flatten
+from rl.algorithms.bypass.flat import flatten
 from rl.policies.slates.config import SlateNetworkConfig
 from rl.policies.slates.network import SlateNetwork
 from rl.policies.transformer.config import QNetworkConfig

@@ -18,8 +18,8 @@ from rl.policy.interface import (
     Query,
 )
 from rl.simulators.batched import Observation
-from rl.simulators.shop.belief import GreedyBelief, prior
 from rl.simulators.shop.plus import LEVELS, ShopPlus, outcome_probabilities
+from tests.support.belief import GreedyBelief, prior
 from tests.support.episodes import assert_mean, returns
 from tests.support.markets import four_errors
 

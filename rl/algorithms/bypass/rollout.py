@@ -1,8 +1,7 @@
-"""The batched environment runner: a policy acts in B environments at once and the result is columns. Needs ray, torch.
+"""The batched environment runner: a policy acts in B environments at once and the result is columns.
 
-RLlib's own runner builds a Python object for each step of each episode; this one calls the simulator and the policy
-once for all B environments and keeps arrays. It acts by `rl.policy.interface.Policy.decide`, so that the probability
-it logs is the one that the action was drawn with.
+It calls the simulator and the policy once for all B environments and keeps arrays. It acts by
+`rl.policy.interface.Policy.decide`, so that the probability it logs is the one that the action was drawn with.
 """
 
 from collections import deque
@@ -20,9 +19,10 @@ from ray.rllib.utils.metrics import (
     SAMPLE_TIMER,
 )
 
-from rl.algorithms.allocator import keep_freed_memory
-from rl.algorithms.rollout_config import Played, environment_maker
+from rl.algorithms.batch import Transitions
+from rl.algorithms.sampling import Played, environment_maker
 from rl.evaluation.returns import play
+from rl.experience.checks import Columns
 from rl.policies.greedy import greedy
 from rl.policy.interface import (
     BoolArray,
@@ -33,40 +33,6 @@ from rl.policy.interface import (
 )
 from rl.simulators.batched import BatchedEnv, Observation
 from rl.simulators.lookup import batch, name_of
-
-Columns = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Transitions:
-    """N transitions as columns, those of one step of the environments next to each other."""
-
-    observation: Observation
-    """What the policy saw: arrays [N, ...]."""
-    actions: IntArray
-    """[N, K] positions on the candidate axis."""
-    propensities: FloatArray
-    """[N, K] of each slot's item given the slots before it."""
-    rewards: FloatArray
-    """[N] discounted sum over up to n steps."""
-    discounts: FloatArray
-    """[N] what the next state's value counts: γ to the number of summed steps, 0 where the episode has ended."""
-    next_observation: Observation
-    """What the policy would see after those steps; of no meaning where the discount is 0."""
-    logged: Columns
-    """[N, ...] the environment's `logged` information of the first step."""
-    has_future: bool = True
-    """False where γ is 0: all discounts are 0 and the next observation is never needed."""
-
-    def __len__(self) -> int:
-        return len(self.rewards)
-
-    @classmethod
-    def concatenate(cls, parts: "list[Transitions]") -> "Transitions":
-        """Join several in order; at least one is needed."""
-        columns = [f.name for f in fields(cls) if f.name != "has_future"]
-        joined = {name: _join([getattr(part, name) for part in parts]) for name in columns}
-        return cls(**joined, has_future=parts[0].has_future)
 
 
 class Acting(Protocol):
@@ -101,7 +67,6 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def make_env(self) -> None:
         """Make the B environments; `_reset` seeds them."""
-        keep_freed_memory()
         self.env = self._make(self.config.num_envs_per_env_runner)
         self.num_envs = self.env.num_envs
         gamma = self.config.gamma
@@ -273,12 +238,6 @@ def transitions(window: list[_Step], gamma: float) -> Transitions:
 def _where(rows: BoolArray, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
     """Choose whole rows of one array or the other."""
     return np.where(rows.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
-
-
-def _join(parts: list[Any]) -> Any:
-    if isinstance(parts[0], dict):
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return np.concatenate(parts)
 
 
 def _none(column: Any) -> Any:

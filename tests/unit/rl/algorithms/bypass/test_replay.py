@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rl.algorithms.replay import Replay, SumTree
+from rl.algorithms.bypass.replay import Replay, SumTree
 
 
 def rows(*numbers: int) -> dict[str, np.ndarray]:

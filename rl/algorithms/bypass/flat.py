@@ -1,4 +1,4 @@
-"""A module's parameters in one vector, so that what is done to all of them is one operation. Needs torch."""
+"""A module's parameters in one vector, so that what is done to all of them is one operation."""
 
 import torch
 from torch import nn

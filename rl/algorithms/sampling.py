@@ -1,4 +1,4 @@
-"""What a configuration asks of the batched runner: in which environments it plays, and how it evaluates. Needs ray."""
+"""What a configuration asks of runners: in which environments they play, and how they evaluate."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
-from rl.simulators.lookup import Maker
+from rl.simulators.batched import BatchedEnv
+from rl.simulators.lookup import Maker, batch, name_of
 from rl.simulators.registry import SIMULATORS, maker
 
 
@@ -40,8 +41,13 @@ def environment_maker(env: Any) -> Maker:
     return maker(env)
 
 
+def make_one(config: Any) -> BatchedEnv:
+    """Make a batch of one of the environment that a configuration, an `AlgorithmConfig`, names."""
+    return batch(environment_maker(config.env), 1, dict(config.env_config), name_of(config.env))
+
+
 def validate_sampling(config: Any) -> None:
-    """Check what a configuration, an `AlgorithmConfig`, asks of `BatchedEnvRunner`.
+    """Check what a configuration, an `AlgorithmConfig`, asks of runners.
 
     Raises:
         ValueError: no environment that there is, or an evaluation that would take a training's own steps.

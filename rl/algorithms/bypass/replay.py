@@ -1,16 +1,11 @@
-"""Columnar replay: transitions as arrays in a ring, drawn uniformly or by priority, kept through a checkpoint. Light.
-
-RLlib's own buffer keeps episodes of Python objects, builds one object for each item it draws, and is not saved with the
-algorithm.
-"""
+"""Columnar replay: transitions as arrays in a ring, drawn uniformly or by priority, kept through a checkpoint."""
 
 from typing import Any
 
 import numpy as np
 
+from rl.experience.checks import Columns
 from rl.policy.interface import FloatArray, IntArray
-
-Columns = dict[str, np.ndarray]
 
 
 class Replay:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.dqn.algorithm import DQNConfig
-from rl.algorithms.rollout import (
+from rl.algorithms.batch import Transitions
+from rl.algorithms.bypass.rollout import (
     BatchedEnvRunner,
-    Transitions,
     _Step,
     transitions,
 )
+from rl.algorithms.dqn.algorithm import DQNConfig
 from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.policy import tensors
 from rl.policy.interface import ITEM, Query
