@@ -1,4 +1,4 @@
-"""What an algorithm is told before it learns: the base of its hyper-parameters, and the fields that several have.
+"""The base of all algorithms' hyper-parameters, and the fields that several have.
 
 Each algorithm's hyper-parameters are one frozen model in its `config` module. It is a table of an experiment's TOML
 file and options of the command line, and RLlib's configuration carries it (see `rl.algorithms.configuration`).

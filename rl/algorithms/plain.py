@@ -94,7 +94,7 @@ def transitions_of(episodes: Sequence[SingleAgentEpisode], logged: Sequence[str]
     ended = np.array([episode.is_terminated and t + 1 == len(episode) for episode, t in steps])
     return Transitions(
         {name: np.stack([row[name] for row in seen]) for name in seen[0]},
-        np.stack([np.atleast_1d(episode.get_actions(t)) for episode, t in steps]),
+        np.stack([np.atleast_1d(episode.get_actions(t)) for episode, t in steps]).astype(np.int64),
         np.stack([episode.get_extra_model_outputs(PROPENSITIES, t) for episode, t in steps]),
         np.array([episode.get_rewards(t) for episode, t in steps], dtype=np.float64),
         gamma * ~ended,

@@ -95,6 +95,12 @@ def test_the_values_of_a_probe_are_exact(name: str, options: dict[str, Any]) -> 
     np.testing.assert_allclose(found_values(algorithm, PROBES[name]), PROBES[name].values, atol=0.05)
 
 
+@pytest.mark.parametrize("name", ["raycommend/OfAction-v0", "raycommend/TwoSteps-v0"])
+def test_rllibs_own_runner_replay_and_update_find_them_too(name: str) -> None:
+    algorithm = trained(name, 4_000, plain=True, priority_alpha=0.6)
+    np.testing.assert_allclose(found_values(algorithm, PROBES[name]), PROBES[name].values, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("name", "broken"), [("raycommend/OfAction-v0", Opposite), ("raycommend/TwoSteps-v0", Forgetful)]
 )

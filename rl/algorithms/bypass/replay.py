@@ -139,9 +139,9 @@ class SumTree:
         nodes = np.ones(n, dtype=np.int64)
         while nodes[0] < self._leaves:
             nodes = 2 * nodes
-            of_left = self._sums[nodes]
+            left_sums = self._sums[nodes]
             # never into a subtree of nothing, whatever the rounding of the sums
-            right = (left >= of_left) & (self._sums[nodes + 1] > 0)
-            left = np.where(right, left - of_left, left)
+            right = (left >= left_sums) & (self._sums[nodes + 1] > 0)
+            left = np.where(right, left - left_sums, left)
             nodes = nodes + right
         return nodes - self._leaves

@@ -30,10 +30,10 @@ class Display:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
                 TaskProgressColumn(),
-                TextColumn("{task.fields[told]}"),
+                TextColumn("{task.fields[said]}"),
                 console=console,
             )
-            self._task = self._bar.add_task(name, total=total, told="")
+            self._task = self._bar.add_task(name, total=total, said="")
         self._said = -_EVERY_S
 
     def __enter__(self) -> Self:
@@ -50,21 +50,21 @@ class Display:
     def say(self, text: str) -> None:
         """Say what is being done now."""
         if self._bar:
-            self._bar.update(self._task, told=text)
+            self._bar.update(self._task, said=text)
         else:
             print(f"{self._name}: {text}", file=sys.stderr, flush=True)
 
     def update(self, env_steps: int, values: Mapping[str, float]) -> None:
-        """Show how far the training is, and what it has earned; see `told`."""
-        text = told(env_steps, self._total, values)
+        """Show how far the training is, and what it has earned; see `format_progress`."""
+        text = format_progress(env_steps, self._total, values)
         if self._bar:
-            self._bar.update(self._task, completed=env_steps, told=text)
+            self._bar.update(self._task, completed=env_steps, said=text)
         elif monotonic() - self._said >= _EVERY_S or "evaluation_return" in values or env_steps >= self._total:
             self._said = monotonic()
             self.say(text)
 
 
-def told(env_steps: int, total: int, values: Mapping[str, float]) -> str:
+def format_progress(env_steps: int, total: int, values: Mapping[str, float]) -> str:
     """Return a line like `12,800/200,000 env steps  return 5.12  epsilon 0.81  2,310 env steps/s  ETA 0:01:21`.
 
     Args:

@@ -30,7 +30,7 @@ from rl.training.run.environments import ceilings, describe_observations, enviro
 from rl.training.run.errors import TrainingError
 from rl.training.run.experiment import SimulatorExperiment
 from rl.training.run.progress import Display
-from rl.training.run.runs import Progress, RunFolder, progress_of
+from rl.training.run.runs import Progress, RunFolder, read_progress
 from rl.training.run.session import ray_session
 from rl.training.run.tracking import Tracker
 
@@ -67,7 +67,7 @@ def train(
     folder, resolved = RunFolder(settings.home / "runs" / experiment.name), experiment.resolved()
     torch.set_num_threads(experiment.threads)
     with ExitStack() as stack:
-        stack.enter_context(folder.locked())
+        stack.enter_context(folder.lock())
         stack.enter_context(threadpool_limits(experiment.threads, "blas"))
         checkpoint = folder.begin(resolved, fresh=experiment.fresh)
         display.say("starting Ray")
@@ -131,7 +131,7 @@ class Trainer:
     def restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
         self._algorithm.restore_from_path(str(checkpoint.absolute()))
-        self.progress = progress_of(checkpoint)
+        self.progress = read_progress(checkpoint)
         self._display.say(f"going on from {self.progress.env_steps:,} env steps")
 
     def train(self, tracker: Tracker) -> None:

@@ -51,7 +51,7 @@ class RunFolder:
         """Whether it was begun by a process that has not finished it."""
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other processes out, until this one ends in whatever way.
 
         Raises:
@@ -134,7 +134,7 @@ class RunFolder:
         return next(iter(reversed(self._checkpoints())), None)
 
 
-def progress_of(checkpoint: Path) -> Progress:
+def read_progress(checkpoint: Path) -> Progress:
     """Return how far the training was when a checkpoint was written."""
     return Progress(**json.loads((checkpoint / _PROGRESS).read_text()))
 

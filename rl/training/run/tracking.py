@@ -3,6 +3,10 @@
 Opening a store for the first time takes ten seconds and a write tens of milliseconds; neither may hold up a training,
 and a tracker that fails must not end one: what could not be written is counted and said at the end. Where nobody
 answers it gives up within seconds (see `rl.training.run.tracking_client`), and says so at once.
+
+MLflow's own asynchronous logging (`log_batch(synchronous=False)`) is for metrics, parameters and tags alone: runs are
+opened and ended, and files copied, in the caller's thread, and what it failed to write is known to none who does not
+wait for it.
 """
 
 import subprocess

@@ -44,7 +44,7 @@ def tune(tuning: Tuning, settings: Settings) -> str:
     tuning = tuning.model_copy(update={"experiment": tuning.experiment.absolute()})  # a trial works in its own folder
     per_trial = tuning.cpus_per_trial + base.runners * base.cpus_per_runner
     with ExitStack() as stack:
-        stack.enter_context(folder.locked())
+        stack.enter_context(folder.lock())
         folder.begin(resolved, fresh=tuning.fresh)
         stack.enter_context(ray_session(tuning.max_concurrent * per_trial))
         tracker = stack.enter_context(Tracker(settings, tuning.name, resolved, run=folder.id, active=tuning.track))
@@ -55,7 +55,7 @@ def tune(tuning: Tuning, settings: Settings) -> str:
         best = trials.best()
         if best is None:
             raise TrainingError(f"no trial was evaluated; the trials' errors are in {home / 'tune'}")
-        toml = _described(tuning, best.sampled, best.curve[-1])
+        toml = _format_best(tuning, best.sampled, best.curve[-1])
         (home / "best.toml").write_text(toml)
         trials.draw(home / "trials.png")
         tracker.log(int(best.curve[-1][TIME]), {METRIC: best.curve[-1][METRIC]})
@@ -128,7 +128,7 @@ def _report(point: Point) -> None:
         ray.tune.report(dict(point))
 
 
-def _described(tuning: Tuning, sampled: dict[str, Any], point: Point) -> str:
+def _format_best(tuning: Tuning, sampled: dict[str, Any], point: Point) -> str:
     experiment = tuning.trial(sampled).resolved()
     values = ", ".join(f"{name} = {flat(experiment)[name]}" for name in tuning.search)
     return (

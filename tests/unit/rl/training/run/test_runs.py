@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rl.training.run.errors import TrainingError
-from rl.training.run.runs import Progress, RunFolder, progress_of
+from rl.training.run.runs import Progress, RunFolder, read_progress
 
 CONFIG = {"env_steps": 100, "dqn": {"lr": 0.1}}
 
@@ -26,7 +26,7 @@ class Algorithm:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "shop")
-    with folder.locked():
+    with folder.lock():
         assert folder.begin(CONFIG, fresh=False) is None
     return folder
 
@@ -41,7 +41,7 @@ def test_an_unfinished_run_is_continued_from_its_last_checkpoint(folder: RunFold
         folder.save(Algorithm(), Progress(steps, 1.5, [{"env_steps": steps, "return": 2.0}]))
     other, checkpoint = again(folder)
     assert checkpoint is not None
-    assert progress_of(checkpoint) == Progress(20, 1.5, [{"env_steps": 20, "return": 2.0}])
+    assert read_progress(checkpoint) == Progress(20, 1.5, [{"env_steps": 20, "return": 2.0}])
     assert (other.id, other.continued) == (folder.id, True)
     assert [path.name for path in folder.path.glob("checkpoint*")] == ["checkpoint-000000000020"]
 
@@ -52,8 +52,8 @@ def test_a_run_killed_while_saving_is_continued_from_the_checkpoint_before(folde
         folder.save(Algorithm(dies=True), Progress(20))
     _, checkpoint = again(folder)
     assert checkpoint is not None
-    assert progress_of(checkpoint).env_steps == 10
-    assert progress_of(folder.save(Algorithm(), Progress(20))).env_steps == 20  # the half-written one is no hindrance
+    assert read_progress(checkpoint).env_steps == 10
+    assert read_progress(folder.save(Algorithm(), Progress(20))).env_steps == 20  # the half-written one is no hindrance
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_as_the_same_run(folder: RunFolder) -> None:
@@ -84,7 +84,7 @@ def test_a_finished_run_is_not_continued(folder: RunFolder) -> None:
 
 
 def test_two_processes_do_not_train_the_same_run(folder: RunFolder) -> None:
-    with folder.locked(), pytest.raises(TrainingError, match="another process trains"), RunFolder(folder.path).locked():
+    with folder.lock(), pytest.raises(TrainingError, match="another process trains"), RunFolder(folder.path).lock():
         pass
-    with RunFolder(folder.path).locked():  # the lock ends with its owner
+    with RunFolder(folder.path).lock():  # the lock ends with its owner
         pass

@@ -13,7 +13,7 @@ from data.settings import Settings
 from rl.registry import RegistryError, champion
 from rl.training.run import tracking_client
 from rl.training.run.curve import draw
-from rl.training.run.progress import told
+from rl.training.run.progress import format_progress
 from rl.training.run.tracking import Tracker
 
 RESOLVED = {"name": "shop", "dqn": {"lr": 0.001, "network": {"width": 8}}}
@@ -121,10 +121,10 @@ def test_the_curve_is_a_picture(tmp_path: Path) -> None:
 
 def test_progress_is_told_in_one_line() -> None:
     values = {"return": 5.123, "evaluation_return": 7.9, "epsilon": 0.8125, "env_steps_per_s": 2_310.4, "loss": 1.0}
-    assert told(12_800, 200_000, values) == (
+    assert format_progress(12_800, 200_000, values) == (
         "12,800/200,000 env steps  return 5.123  evaluated 7.900  epsilon 0.812  2,310 env steps/s  ETA 0:01:21"
     )
-    assert told(0, 10, {"return": float("nan")}) == "0/10 env steps"
+    assert format_progress(0, 10, {"return": float("nan")}) == "0/10 env steps"
 
 
 @pytest.fixture
