@@ -18,6 +18,7 @@ import numpy as np
 from ray.data import Dataset
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
     LEARNER_UPDATE_TIMER,
@@ -43,15 +44,16 @@ from rl.experience.transitions import (
 from rl.policies.transformer.policy import TransformerPolicy
 
 
-class TransitionsData:
-    """A table of transitions in the place where RLlib has its `OfflineData`, which has no way to be one.
+class TransitionsData(OfflineData):
+    """A table of transitions in the place where RLlib has its offline data.
 
-    That (Ray 2.60) makes episodes of every row it reads, which have no place for propensities or discounts, and takes a
-    path through `pathlib`, by which "s3://..." becomes "s3:/...". The reading is Ray Data's in both.
+    There is no plain way: the base class (Ray 2.60) makes episodes of the rows, which have no place for propensities or
+    discounts, and takes the path through `pathlib`, by which "s3://..." becomes "s3:/...". So of it only the type is
+    used, which RLlib asks for; the reading is Ray Data's in both.
     """
 
     def __init__(self, config: Any) -> None:
-        self.config = config
+        self.config = config  # and no more: the base class would read now, and episodes
 
     @cached_property
     def data(self) -> Dataset:
