@@ -21,8 +21,7 @@ RecommenderError                       data
 ├── UnknownKindError                   rl.training: there is no such kind of experiment
 ├── NoAnswerError                      rl.training: nobody answers at a tracking URI
 ├── RegistryError                      rl: the registry of policies does not answer, or lacks what was asked for
-├── Refused                            serve.http: an answer of version 1 to the client
-├── Refusal                            serve.api: an answer of the Personalizer API to the client
+├── Refused                            serve.contracts: an answer to the client, from its interface's table of errors
 ├── ArgumentsError                     serve.api: arguments are not learning settings
 ├── Incomplete                         serve.decisions: some places have not forgotten a user yet
 ├── KeyRefused                         data.log: an API key cannot be made, rotated or revoked as asked

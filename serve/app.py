@@ -28,11 +28,11 @@ from data.private import keep_private
 from data.schema import LOOP_V1
 from rl.online.fold import Known, News
 from rl.online.state import FoldState
+from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
-from serve.api.v1.application import create_api
 from serve.config import Secrets, ServiceConfig
 from serve.decisions.served import Served, owned
 from serve.decisions.service import Service

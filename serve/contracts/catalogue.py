@@ -7,7 +7,8 @@ from pydantic import Field, JsonValue, model_validator
 from data.feature_objects import FeatureObject
 from data.fields import Id, Scalar, UtcTime
 from data.schema import Change
-from serve.contracts.decisions import MAX_BATCH, Body, LoggedDecision
+from serve.contracts.body import MAX_BATCH, Body
+from serve.contracts.decisions import LoggedDecision
 
 _LONGEST_S = 10 * 365 * 86_400.0
 

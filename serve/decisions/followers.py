@@ -13,7 +13,7 @@ from data.log.database import StoreError
 from data.log.following import routed_decisions
 from data.log.store import Store
 from data.schema import Decision
-from serve.contracts.decisions import ServedPolicy
+from serve.contracts.learning import ServedPolicy
 
 _POLL_S = 0.1
 _QUEUE = 1_000

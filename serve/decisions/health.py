@@ -9,9 +9,9 @@ from data.log.database import StoreError
 from data.log.following import lag
 from data.log.store import Store
 from rl.online.state import FoldState
-from serve.contracts.decisions import Fold, LearningResponse
+from serve.contracts.errors import ERRORS
+from serve.contracts.learning import Fold, LearningResponse
 from serve.decisions.served import Served
-from serve.http.answers import Refused
 
 AskLearner: TypeAlias = Callable[[], Awaitable[Sequence[FoldState]]]
 """Asks the learner how its folds are; raises whatever it raises where it does not answer."""
@@ -52,13 +52,13 @@ class Learning:
             Refused: not_ready, a configured place has no policy; store_unavailable, the log does not answer.
         """
         if lacking := self._served.lacking():
-            raise Refused(
+            raise ERRORS.refuse(
                 "not_ready", f"no policy yet, or none that can be loaded: {', '.join(_name(*p) for p in lacking)}"
             )
         try:
             await asyncio.wait_for(asyncio.to_thread(self._store.last_decision), _STORE_S)
         except (StoreError, TimeoutError):
-            raise Refused("store_unavailable", "the log does not answer now") from None
+            raise ERRORS.refuse("store_unavailable", "the log does not answer now") from None
 
     async def report(self) -> LearningResponse:
         """Say how each fold is, as the learner says now, or as it said last."""

@@ -109,6 +109,11 @@ class Recommender:
         """Return the items that a policy knows."""
         return self._artefacts[name].encoder.items
 
+    @property
+    def may_read_features(self) -> bool:
+        """Whether some policy learns from what is said of visits and items."""
+        return any(self.reads_features(name) for name in self._artefacts)
+
     def reads_features(self, name: str) -> bool:
         """Return whether a policy learns from what is said of visits and items."""
         return isinstance(self._artefacts[name].encoder, DescribedEncoder)
@@ -125,16 +130,15 @@ class Recommender:
 
     def decide_openly(self, ask: Ask) -> tuple[Decision, FloatArray]:
         """Answer, and return the distribution of the first slot over the candidates too, [A]; see `decide`."""
-        name = self.policy_of(ask.policy, ask.user_id or ask.decision_id)
+        name = ask.policy
+        if name is None or name not in self._artefacts:
+            name = self.policy_of(name, ask.user_id or ask.decision_id)
         artefact = self._artefacts[name]
         candidates = tuple(artefact.encoder.items if ask.candidates is None else ask.candidates)
         if not candidates:
             raise PolicyError("no candidate is left; give others, exclude fewer, or upsert items")
+        time = _visit_time(ask)
         context = {CONTEXT_TIME: ask.time.isoformat(), **ask.context}
-        try:
-            time = parse_visit_time(context[CONTEXT_TIME])
-        except ValueError as error:
-            raise PolicyError(str(error)) from error
         visit = Visit(ask.user_id, time, candidates, context, ask.features, self._history(ask.user_id, artefact))
         slates = _answer(artefact, visit, ask)
         first = np.zeros(len(candidates)) if slates.first is None else slates.first[0]
@@ -182,6 +186,17 @@ class Recommender:
         self._artefacts, self._histories = dict(snapshot.artefacts), snapshot.histories
         self._routed = self._router.among(self._artefacts) if self._artefacts else self._router
         self.fold_id, self.number, self.learned_through = snapshot.fold_id, snapshot.number, snapshot.learned_through
+
+
+def _visit_time(ask: Ask) -> datetime:
+    """Return when the visit is: as its context says, or when the decision is made."""
+    given = ask.context.get(CONTEXT_TIME)
+    if given is None and CONTEXT_TIME not in ask.context:
+        return ask.time
+    try:
+        return parse_visit_time(given)
+    except ValueError as error:
+        raise PolicyError(str(error)) from error
 
 
 def repeat(decision: Decision) -> Ask:

@@ -4,11 +4,14 @@ Each function returns the fields in which the two differ, by the names that the 
 is in the log is never told, only that it is not the same.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from data.feature_objects import FeatureError
+from data.log.store import Store
 from data.nodes.node import NodeSpec
 from data.sameness import differing, digests, same
 from data.schema import (
@@ -17,8 +20,9 @@ from data.schema import (
     Event,
     Feedback,
 )
+from rl.policy.interface import PolicyError
 from serve.contracts.decisions import RecommendRequest
-from serve.http.answers import Refused
+from serve.contracts.errors import ERRORS, Refused
 
 _DIGESTED = {"k", "candidates", "exclude", "filter", "rules", "policy"}
 """Fields of a request that its decision does not show."""
@@ -27,7 +31,27 @@ _LENGTH = "length"
 _OF_REPORT = ("decision_id", "item_id", "kind", "value", "time")
 
 
-def digests_of(request: RecommendRequest, length: int | None = None) -> str:
+async def decide_or_repeat(
+    decide: Callable[[], list[Decision]], names: Sequence[str | None], store: Store
+) -> list[Decision]:
+    """Decide, or where that cannot be done return what was decided before by the same names.
+
+    So a retry is answered as the first time, even if by now it could not be answered any more.
+
+    Raises:
+        PolicyError, FeatureError, Refused: it cannot be decided, and not all names are known.
+        StoreError: the log cannot be asked.
+    """
+    try:
+        return decide()
+    except (PolicyError, FeatureError, Refused):
+        known = await asyncio.to_thread(store.decisions_by_id, {name for name in names if name})
+        if not all(name in known for name in names):
+            raise
+        return [known[name] for name in names if name]
+
+
+def digest_request(request: RecommendRequest, length: int | None = None) -> str:
     """Return the digests that a decision keeps of a request; see `Decision.request`.
 
     Args:
@@ -38,7 +62,7 @@ def digests_of(request: RecommendRequest, length: int | None = None) -> str:
     return digests(given if length is None else given | {_LENGTH: length})
 
 
-def of_request(request: RecommendRequest, decision: Decision, length: int | None = None) -> list[str]:
+def compare_request(request: RecommendRequest, decision: Decision, length: int | None = None) -> list[str]:
     """Compare a request with the decision that has its name."""
     context: dict[str, Any] = dict(decision.context)
     if CONTEXT_TIME not in request.context and context.get(CONTEXT_TIME) == decision.time.isoformat():
@@ -53,7 +77,7 @@ def of_request(request: RecommendRequest, decision: Decision, length: int | None
     fields = [name for name, equal in shown.items() if not equal]
     if decision.request is None:  # of an older version of the log, or imported
         return fields + _contradicted(request, decision)
-    return fields + differing(digests_of(request, length), decision.request)
+    return fields + differing(digest_request(request, length), decision.request)
 
 
 def _contradicted(request: RecommendRequest, decision: Decision) -> list[str]:
@@ -69,12 +93,12 @@ def _contradicted(request: RecommendRequest, decision: Decision) -> list[str]:
     return [name for name, is_so in broken.items() if is_so]
 
 
-def of_report(sent: Feedback, held: Feedback) -> list[str]:
+def compare_report(sent: Feedback, held: Feedback) -> list[str]:
     """Compare a report with the feedback that has its id."""
     return [name for name in _OF_REPORT if getattr(sent, name) != getattr(held, name)]
 
 
-def of_event(sent: Event, held: Event, node: NodeSpec) -> list[str]:
+def compare_event(sent: Event, held: Event, node: NodeSpec) -> list[str]:
     """Compare a row with the event that has its id, column by column; what the scaler has made of them does not count.
 
     A column that the node's declaration has since the event was stored does not count either.
@@ -92,4 +116,4 @@ def _equal(one: Any, other: Any) -> bool:
 
 def conflict(what: str, fields: Sequence[str]) -> Refused:
     """Return the refusal of something that has the name of something else; `what` is the field that names it."""
-    return Refused("conflict", f"{what} names something else already, which differs in {', '.join(fields)}", what)
+    return ERRORS.refuse("conflict", f"{what} names something else already, which differs in {', '.join(fields)}", what)

@@ -10,9 +10,9 @@ from data.schema import LOOP_V1
 from rl.online.fold import News, Place, Snapshot, Update
 from rl.online.state import FoldState
 from rl.policy.interface import PolicyError
+from serve.contracts.errors import ERRORS
 from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router
-from serve.http.answers import Refused
 
 log = logging.getLogger("ray.serve")
 
@@ -84,7 +84,8 @@ class Served:
         if found := self._recommenders.get((loop, objective)):
             return found
         if (loop, objective) in self.configured:
-            raise Refused("not_ready", f"loop {loop}, objective {objective} has no policy yet, or none can be loaded")
+            message = f"loop {loop}, objective {objective} has no policy yet, or none can be loaded"
+            raise ERRORS.refuse("not_ready", message)
         known = ", ".join(sorted(name for of_loop, name in self._recommenders if of_loop == loop)) or "none"
         raise PolicyError(f"objective {objective!r} is not served; served are {known}")
 

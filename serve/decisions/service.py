@@ -1,72 +1,39 @@
-"""What one replica does with a request: decide, commit, answer. No Ray, no HTTP: the routes call it, tests do too."""
+"""What one replica does with a request: decide, commit, answer. The routes of version 1 call it."""
 
 import asyncio
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import TypeAlias
 
 from pydantic import JsonValue
 
-from data.feature_objects import FeatureError
 from data.ingest.http_rows import clean_records
 from data.log.catalogue_copy import Catalogue
-from data.log.settings_table import reading
 from data.log.store import Store, Stored
-from data.log.users import (
-    NOTHING,
-    Past,
-    get_user,
-    past,
-)
+from data.log.users import NOTHING, Past, get_user, past
 from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
-from data.schema import (
-    CONTEXT_TIME,
-    LOOP_V1,
-    AnyRecord,
-    Decision,
-    Event,
-    Features,
-    Feedback,
-    Reject,
-    RewardSpec,
-)
-from rl.policy.interface import PolicyError
-from serve.api.personalizer.configuration.values import LOOP, read
+from data.schema import CONTEXT_TIME, AnyRecord, Decision, Features, RewardSpec
 from serve.config import ServiceConfig
-from serve.contracts.decisions import (
-    EventResult,
-    EventsRequest,
-    EventsResponse,
-    FeedbackRequest,
-    FeedbackResponse,
-    FeedbackResult,
-    Health,
-    PolicyVersion,
-    RecommendRequest,
-    RecommendResponse,
-    ServedPolicy,
-)
+from serve.contracts.decisions import V1_LOOP, PolicyVersion, RecommendRequest, RecommendResponse
+from serve.contracts.errors import ERRORS
+from serve.contracts.learning import Health, ServedPolicy
+from serve.contracts.reports import EventsRequest, EventsResponse, FeedbackRequest, FeedbackResponse
+from serve.decisions.answer import respond
 from serve.decisions.filters import needs_past, select, since
 from serve.decisions.followers import Streams
 from serve.decisions.health import Learning
-from serve.decisions.recommender import Ask
-from serve.decisions.retries import (
-    digests_of,
-    of_event,
-    of_report,
-    of_request,
-)
+from serve.decisions.ids import new_id
+from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.reports import event_result, feedback_result, to_feedback
+from serve.decisions.retries import compare_request, decide_or_repeat, digest_request
 from serve.decisions.served import Served
-from serve.http.answers import Refused
 
-_Told: TypeAlias = tuple[Past, Mapping[str, JsonValue]]
-"""What a user has seen and bought, and what is kept of him."""
-_UNTOLD: _Told = (NOTHING, {})
+_Past: TypeAlias = tuple[Past, Mapping[str, JsonValue]]
+"""What a user has seen and bought, and the features that are kept of them."""
+_NO_PAST: _Past = (NOTHING, {})
 
 
 class Service:
@@ -86,6 +53,8 @@ class Service:
         self.catalogue, self._refreshing = Catalogue(), threading.Lock()
         self.streams = Streams(store, self.policies)
         self.learning = Learning(served, store, replica)
+        self.rewards: dict[str, Callable[[], RewardSpec]] = {}
+        """What feedback is worth in loops of other interfaces; may raise StoreError."""
 
     async def recommend(
         self, requests: Sequence[RecommendRequest], length: int | None = None
@@ -105,69 +74,75 @@ class Service:
             StoreError: the decisions could not be committed.
             Refused: they were not within the shortest time that a request gave; they may be yet.
         """
-        told = await self._told(requests)
-        learned_through = [self.served.at(LOOP_V1, request.objective).learned_through for request in requests]
-        try:
-            pairs = zip(requests, told, strict=True)
-            decisions = [self._decide(request, digests_of(request, length), *of_user) for request, of_user in pairs]
-        except (PolicyError, FeatureError):
-            # A retry is answered as the first time, even if by now it could not be answered any more.
-            known = await asyncio.to_thread(self._known, requests)
-            if known is None:
-                raise
-            decisions = known
+        recommenders = [self.served.at(V1_LOOP, request.objective) for request in requests]
+        pasts = await self._read_pasts(requests, recommenders)
+        learned_through = [recommender.learned_through for recommender in recommenders]
+        decisions = await decide_or_repeat(
+            lambda: [
+                self._decide(request, recommender, digest_request(request, length), *past)
+                for request, recommender, past in zip(requests, recommenders, pasts, strict=True)
+            ],
+            [request.decision_id for request in requests],
+            self.store,
+        )
         stored = await self.commit(decisions, min((r.timeout_s for r in requests if r.timeout_s), default=None))
         answers = list[RecommendResponse | list[str]]()
         for request, row, through in zip(requests, stored, learned_through, strict=True):
             decision = row.record
             assert isinstance(decision, Decision), "as what was committed"
-            differs = [] if row.inserted else of_request(request, decision, length)
+            differs = [] if row.inserted else compare_request(request, decision, length)
             answers.append(differs or respond(decision, through))
         return answers
 
-    async def _told(self, requests: Sequence[RecommendRequest]) -> list[_Told]:
-        """Return what the log and the users' table tell of each request's user, as far as it matters."""
-        wanted = [(needs_past(request), self._reads_features(request)) for request in requests]
+    async def _read_pasts(
+        self, requests: Sequence[RecommendRequest], recommenders: Sequence[Recommender]
+    ) -> list[_Past]:
+        """Return what the log and the users' table say of each request's user, as far as it matters."""
+        pairs = zip(requests, recommenders, strict=True)
+        wanted = [(needs_past(request), recommender.may_read_features) for request, recommender in pairs]
         if not any(past or features for past, features in wanted):  # most often: nothing to wait for
-            return [_UNTOLD] * len(requests)
-        pairs = list(zip(requests, wanted, strict=True))
-        return await asyncio.to_thread(lambda: [self._ask_store(request, *what) for request, what in pairs])
+            return [_NO_PAST] * len(requests)
+        asked = list(zip(requests, wanted, strict=True))
+        return await asyncio.to_thread(lambda: [self._read_past(request, *what) for request, what in asked])
 
-    def _reads_features(self, request: RecommendRequest) -> bool:
-        recommender = self.served.at(LOOP_V1, request.objective)
-        return any(recommender.reads_features(name) for name in recommender.names)
-
-    def _ask_store(self, request: RecommendRequest, needs: bool, features: bool) -> _Told:
+    def _read_past(self, request: RecommendRequest, needs: bool, features: bool) -> _Past:
         if request.user_id is None:
-            return _UNTOLD
+            return _NO_PAST
         now = datetime.now(UTC)
         happened = past(self.store, request.user_id, *since(self.config.memory, now)) if needs else NOTHING
         user = get_user(self.store, request.user_id) if features else None
         return happened, user.features if user else {}
 
     def _decide(
-        self, request: RecommendRequest, digests: str, happened: Past, user: Mapping[str, JsonValue]
+        self,
+        request: RecommendRequest,
+        recommender: Recommender,
+        digests: str,
+        happened: Past,
+        user: Mapping[str, JsonValue],
     ) -> Decision:
-        recommender, now = self.served.at(LOOP_V1, request.objective), datetime.now(UTC)
-        decision_id = request.decision_id or _uuid7(now)
+        now = datetime.now(UTC)
+        decision_id = request.decision_id or new_id(now)
         policy = recommender.policy_of(request.policy, request.user_id or decision_id)
         known = recommender.catalogue(policy)
         chosen = select(request, known, self.catalogue, self.config.rules, now, happened)
-        ask = Ask(
-            decision_id=decision_id,
-            time=now,
-            k=request.k,
-            user_id=request.user_id,
-            node_id=request.node,
-            context=request.context,
-            candidates=chosen.candidates,
-            policy=policy,
-            mode="explore" if request.explore else "exploit",
-            features=self._features(request, chosen.candidates, user) if recommender.reads_features(policy) else None,
-            rules=chosen.rules,
-            request=digests,
+        features = self._features(request, chosen.candidates, user) if recommender.reads_features(policy) else None
+        return recommender.decide(
+            Ask(
+                decision_id=decision_id,
+                time=now,
+                k=request.k,
+                user_id=request.user_id,
+                node_id=request.node,
+                context=request.context,
+                candidates=chosen.candidates,
+                policy=policy,
+                mode="explore" if request.explore else "exploit",
+                features=features,
+                rules=chosen.rules,
+                request=digests,
+            )
         )
-        return recommender.decide(ask)
 
     def _features(
         self, request: RecommendRequest, candidates: Sequence[str], user: Mapping[str, JsonValue]
@@ -177,21 +152,15 @@ class Service:
         items = tuple((dict(self.catalogue.features_of(item)),) for item in candidates)
         return Features.model_construct(context=({"context": context, "user": dict(user)},), items=items)
 
-    def _known(self, requests: Sequence[RecommendRequest]) -> list[Decision] | None:
-        """Return the logged decisions of requests that all name one that is known."""
-        names = [request.decision_id or "" for request in requests]
-        known = self.store.decisions_by_id(set(names))
-        return [known[name] for name in names] if len(known) == len(set(names)) else None
-
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
         """Log feedback; the learner will find it there.
 
         Raises:
             StoreError: it could not be committed; none of it was.
         """
-        records = [_feedback(report) for report in reports]
+        records = [to_feedback(report) for report in reports]
         stored = await self.commit(records)
-        return FeedbackResponse(results=list(map(_feedback_result, records, stored)))
+        return FeedbackResponse(results=list(map(feedback_result, records, stored)))
 
     async def events(self, request: EventsRequest) -> EventsResponse:
         """Check rows by the node's rules, as an ingestion of files does, and log events and rejects.
@@ -202,11 +171,11 @@ class Service:
         """
         if request.node not in self._nodes:
             message = f"node {request.node!r} is not taken here; taken are {', '.join(self._nodes)}"
-            raise Refused("unknown_node", message, "node")
+            raise ERRORS.refuse("unknown_node", message, "node")
         node, scaler = self._nodes[request.node]
         cleaned = clean_records(request.records, node, scaler)
         stored = iter(await self.commit([record for record in cleaned if record is not None]))
-        return EventsResponse(results=[_event_result(record, stored, node) for record in cleaned])
+        return EventsResponse(results=[event_result(record, stored, node) for record in cleaned])
 
     def policies(self) -> list[ServedPolicy]:
         """Say what is served, and since when."""
@@ -230,7 +199,7 @@ class Service:
 
     def health(self) -> Health:
         """Say which versions this replica answers with, and what does not work."""
-        recommender = self.served.places.get((LOOP_V1, "default"))
+        recommender = self.served.places.get((V1_LOOP, "default"))
         names = recommender.names if recommender else []
         versions = [PolicyVersion(name=name, version=recommender.version(name)) for name in names if recommender]
         reasons = self.learning.reasons()
@@ -246,11 +215,10 @@ class Service:
         """Return the specification under which a decision earns: its loop's, of its objective. Blocks.
 
         Raises:
-            StoreError: the Personalizer loop's cannot be read.
+            StoreError: that of the loop of another interface cannot be read.
         """
-        if decision.loop == LOOP:
-            with reading(self.store) as settings:
-                return read(settings).service.reward_spec
+        if of_loop := self.rewards.get(decision.loop):
+            return of_loop()
         return self.config.objectives.get(decision.objective, self.config.reward)
 
     async def commit(self, records: Sequence[AnyRecord], timeout_s: float | None = None) -> list[Stored]:
@@ -268,67 +236,4 @@ class Service:
         except TimeoutError:
             committing.add_done_callback(lambda done: done.exception())  # nobody waits for it any more
             message = f"not committed within {timeout_s:g} s; ask again with the same decision_id"
-            raise Refused("timeout", message, "timeout_s") from None
-
-
-def respond(decision: Decision, learned_through: int) -> RecommendResponse:
-    """Return a decision as it is answered."""
-    slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
-    return {
-        "decision_id": decision.decision_id,
-        "items": [{"item_id": item, "score": score, "propensity": p} for item, score, p in slots],
-        "policy": {"name": decision.policy, "version": decision.policy_version},
-        "learned_through": learned_through,
-    }
-
-
-def _uuid7(now: datetime) -> str:
-    """Return a new id, of 32 hexadecimal digits that grow with time: so the index of ids is written where it ends.
-
-    Source: RFC 9562, section 5.7.
-    """
-    tail = int.from_bytes(os.urandom(10))
-    return f"{int(now.timestamp() * 1_000):012x}7{tail >> 68:03x}{0x8 | tail >> 64 & 0x3:x}{tail & (1 << 60) - 1:015x}"
-
-
-def _feedback_result(sent: Feedback, row: Stored) -> FeedbackResult:
-    held = row.record
-    assert isinstance(held, Feedback), "as what was committed"
-    if not row.inserted and (fields := of_report(sent, held)):
-        return FeedbackResult(feedback_id=sent.feedback_id, status="conflict", orphan=False, differs=fields)
-    status = "stored" if row.inserted else "known"
-    return FeedbackResult(feedback_id=sent.feedback_id, status=status, orphan=row.orphan, position=row.seq)
-
-
-def _event_result(record: Event | Reject | None, stored: Iterator[Stored], node: NodeSpec) -> EventResult:
-    match record:
-        case None:
-            return EventResult(status="dropped")
-        case Event():
-            row = next(stored)
-            assert isinstance(row.record, Event), "as what was committed"
-            if not row.inserted and (fields := of_event(record, row.record, node)):
-                return EventResult(status="conflict", event_id=record.event_id, differs=fields)
-            return EventResult(status="stored" if row.inserted else "known", event_id=record.event_id)
-        case Reject():
-            next(stored)
-            return EventResult(status="rejected", rule=record.rule, value=record.value)
-
-
-def _feedback(report: FeedbackRequest) -> Feedback:
-    # Not validated again: the request was.
-    return Feedback.model_construct(
-        feedback_id=report.feedback_id or _content_id(report),
-        decision_id=report.decision_id,
-        loop=LOOP_V1,
-        item_id=report.item_id,
-        kind=report.kind,
-        value=report.value if report.weight is None else report.value * report.weight,
-        time=report.time,
-        received_at=None,
-    )
-
-
-def _content_id(report: FeedbackRequest) -> str:
-    """Name a report by what it says: sent twice, it counts once."""
-    return blake2b(report.model_dump_json().encode(), digest_size=16).hexdigest()
+            raise ERRORS.refuse("timeout", message, "timeout_s") from None

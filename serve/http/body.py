@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.responses import Response
 
-from serve.http.answers import Refused
+from serve.contracts.errors import ERRORS
 
 _BOMS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 _GZIP = 16 + zlib.MAX_WBITS
@@ -27,7 +27,7 @@ def parse_json(body: bytes) -> Any:
     try:
         value = from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        raise Refused("invalid_request", f"the body is not valid JSON: {_why(body) or error}") from None
+        raise ERRORS.refuse("invalid_request", f"the body is not valid JSON: {_why(body) or error}") from None
     _check_finite([value])
     return value
 
@@ -50,16 +50,16 @@ def decode(body: bytes, coding: str, most: int) -> bytes:
         Refused: the coding is another one, the body is not of it, or becomes too large.
     """
     if coding.strip().lower() not in ("gzip", "x-gzip"):
-        raise Refused("unsupported_media_type", f"send the body as it is, or with gzip, not as {coding[:80]!r}")
+        raise ERRORS.refuse("unsupported_media_type", f"send the body as it is, or with gzip, not as {coding[:80]!r}")
     inflate = zlib.decompressobj(_GZIP)
     try:
         plain = inflate.decompress(body, most + 1)  # no more than that is ever made of it
     except zlib.error as error:
-        raise Refused("invalid_request", f"the body is not gzip, as its Content-Encoding says: {error}") from None
+        raise ERRORS.refuse("invalid_request", f"the body is not gzip, as its Content-Encoding says: {error}") from None
     if len(plain) > most:
-        raise Refused("body_too_large", f"the body may have {most} bytes when it is unpacked")
+        raise ERRORS.refuse("body_too_large", f"the body may have {most} bytes when it is unpacked")
     if not inflate.eof or inflate.unused_data:
-        raise Refused("invalid_request", "the body is not one whole gzip stream, as its Content-Encoding says")
+        raise ERRORS.refuse("invalid_request", "the body is not one whole gzip stream, as its Content-Encoding says")
     return plain
 
 
@@ -73,7 +73,7 @@ def _check_finite(values: Collection[Any]) -> None:
         elif isinstance(value, dict):
             _check_finite(value.values())
         elif isinstance(value, float) and math.isinf(value):
-            raise Refused("invalid_request", "the body is not valid JSON: it has a number beyond 1.8e308")
+            raise ERRORS.refuse("invalid_request", "the body is not valid JSON: it has a number beyond 1.8e308")
 
 
 class JsonRequest(Request):
@@ -113,4 +113,4 @@ def check_media_type(given: str) -> None:
         media_type.startswith("application/") and media_type.endswith("+json")
     ):
         got = f"got {given[:80]!r}" if given else "got none"
-        raise Refused("unsupported_media_type", f"send the body as Content-Type: application/json, {got}")
+        raise ERRORS.refuse("unsupported_media_type", f"send the body as Content-Type: application/json, {got}")

@@ -12,10 +12,11 @@ from starlette.types import ASGIApp
 
 from data.log.keys import Role
 from serve.config import Limits
+from serve.contracts.errors import ERRORS
 from serve.http import answers as errors
 from serve.http import exchange
 from serve.http.access_log import Recorder, Redact
-from serve.http.answers import Answers, Refused
+from serve.http.answers import Answers
 from serve.http.fast_path import Direct
 from serve.http.gate import Gate, Rates
 from serve.http.head import METHODS, Head
@@ -88,4 +89,4 @@ class Allow(SecurityBase):
         if principal is None or not principal.may(*self._roles):
             wanted = " or ".join(dict.fromkeys((*self._roles, "admin")))
             own = principal.role if principal else "none"
-            raise Refused("forbidden", f"a key of role {wanted} may do this, and this one's is {own}")
+            raise ERRORS.refuse("forbidden", f"a key of role {wanted} may do this, and this one's is {own}")

@@ -12,8 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.config import Limits
+from serve.contracts.errors import ERRORS, Failure, Refused
 from serve.http import exchange
-from serve.http.answers import Answers, Failure, Refused
+from serve.http.answers import Answers
 from serve.http.body import decode
 from serve.http.exchange import Exchange
 from serve.keys import KeyRing
@@ -127,9 +128,9 @@ class Gate:
         if wait_s > 0:
             seconds = math.ceil(wait_s)
             message = f"at most {self._limits.requests_per_s:g} requests a second: the next in {seconds} s"
-            return Failure("rate_limited", message, retry_after_s=seconds)
+            return ERRORS.fail("rate_limited", message, retry_after_s=seconds)
         if principal is None:
-            return Failure("unauthorized", "this service needs an API key: send it as Authorization: Bearer KEY")
+            return ERRORS.fail("unauthorized", "this service needs an API key: send it as Authorization: Bearer KEY")
         return None
 
     def _room(self, current: Exchange) -> Failure | None:
@@ -141,11 +142,13 @@ class Gate:
         if taken < most and self._buffered < self._limits.max_buffered_bytes:
             return None
         what = f"{most} {'streams are' if streams else 'requests are being'} answered"
-        return Failure("busy", f"{what if taken >= most else 'too many bodies are arriving'}: try again a little later")
+        if taken < most:
+            what = "too many bodies are arriving"
+        return ERRORS.fail("busy", f"{what}: try again a little later")
 
     def _fits(self, length: int | None) -> Failure | None:
         most = self._limits.max_body_bytes
-        return Failure("body_too_large", f"the body may have {most} bytes") if length and length > most else None
+        return ERRORS.fail("body_too_large", f"the body may have {most} bytes") if length and length > most else None
 
     async def _with_body(
         self, scope: Scope, receive: Receive, send: Send, current: Exchange, coding: str | None
@@ -192,11 +195,11 @@ class Gate:
                     body += part
                     self._buffered += len(part)
                     if len(body) > most:
-                        return Failure("body_too_large", f"the body may have {most} bytes")
+                        return ERRORS.fail("body_too_large", f"the body may have {most} bytes")
                     if not message.get("more_body", False):
                         return None
         except TimeoutError:
-            return Failure("body_timeout", f"the body did not arrive within {timeout_s:g} s: {len(body)} bytes did")
+            return ERRORS.fail("body_timeout", f"the body did not arrive within {timeout_s:g} s: {len(body)} bytes did")
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send, current: Exchange) -> None:
         if current.path in STREAMS:
@@ -241,7 +244,7 @@ def _spelled(scope: Scope) -> Failure | None:
                 unquote_to_bytes(raw).decode()
             except UnicodeDecodeError as error:
                 byte = error.object[error.start]
-                return Failure("invalid_request", f"the {what} is not UTF-8: it has the byte %{byte:02X}", what)
+                return ERRORS.fail("invalid_request", f"the {what} is not UTF-8: it has the byte %{byte:02X}", what)
     return None
 
 

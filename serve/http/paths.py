@@ -8,7 +8,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from data.errors import reason
 from data.fields import ID_LENGTH, Id
-from serve.http.answers import Refused
+from serve.contracts.errors import ERRORS
 
 _ID = TypeAdapter[str](Id)
 
@@ -46,6 +46,6 @@ def idempotency_key(request: Request) -> str | None:
     try:
         return _ID.validate_python(given.encode("latin-1").decode())
     except UnicodeDecodeError:
-        raise Refused("invalid_request", "it is not UTF-8", "Idempotency-Key") from None
+        raise ERRORS.refuse("invalid_request", "it is not UTF-8", "Idempotency-Key") from None
     except ValidationError as error:
-        raise Refused("invalid_request", reason(error.errors()[0]), "Idempotency-Key") from None
+        raise ERRORS.refuse("invalid_request", reason(error.errors()[0]), "Idempotency-Key") from None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from data.log import keys
 from data.log.store import Store
 from data.nodes.node import load_node
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from serve.config import Limits
 from serve.decisions.service import Service
 from serve.http.edge import Edge

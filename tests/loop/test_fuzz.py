@@ -19,11 +19,11 @@ from data.nodes.node import load_node
 from data.settings import Settings
 from rl.artefacts.shelf import keep
 from rl.online.fold import FoldSpec
+from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
-from serve.api.v1.application import create_api
 from serve.config import Limits, ServiceConfig
 from serve.decisions.served import Served
 from serve.decisions.service import Service

@@ -15,11 +15,11 @@ from data.log.store import Store
 from data.nodes.node import load_node
 from rl import train
 from rl.artefacts.artefact import save
+from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
-from serve.api.v1.application import create_api
 from serve.config import ServiceConfig
 from serve.decisions.served import Served
 from serve.decisions.service import Service

@@ -17,7 +17,7 @@ from data.log.store import Store
 from data.nodes.node import load_node
 from rl import evaluate, train
 from rl.artefacts.artefact import load
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from serve.decisions.service import Service
 from tests.support.shops import served
 from tests.support.writers import StoreWriter

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp
 
 from data.log.store import Store
 from data.settings import Settings
+from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
-from serve.api.v1.application import create_api
 from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.http.answers import Answers

@@ -1,12 +1,10 @@
 """The errors that the Personalizer API answers with: documented codes, their status, and what they say by default."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from data.errors import RecommenderError
+from serve.contracts.errors import Kind, Table
 
 Code: TypeAlias = Literal[
     "BadRequest",
@@ -38,60 +36,40 @@ Code: TypeAlias = Literal[
 Personalizer took a second rank by the id of another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a code means."""
-
-    status: int
-    message: str
-    """Said where there is nothing more exact to say."""
-
-
-ERRORS: Mapping[Code, Kind] = {
-    "BadRequest": Kind(400, "The request cannot be understood."),
-    "InvalidRankRequest": Kind(400, "The rank request is not valid."),
-    "InvalidRewardRequest": Kind(400, "The reward request is not valid."),
-    "InvalidEventIdToActivate": Kind(400, "The event id to activate is not valid."),
-    "InvalidServiceConfiguration": Kind(400, "The service configuration is not valid."),
-    "InvalidLearningModeServiceConfiguration": Kind(
-        400,
-        "The learning mode cannot be changed together with defaultReward, rewardWaitTime or rewardAggregation: "
-        "change the mode first, then the others with a second call.",
-    ),
-    "InvalidLogRetentionDays": Kind(
-        400, "logRetentionDays must be -1, for ever, or at least rewardWaitTime plus 1 day, rounded up."
-    ),
-    "InvalidPolicyConfiguration": Kind(400, "The learning policy must contain --cb_explore_adf or --cats."),
-    "InvalidPolicyContract": Kind(400, "A policy has a name and arguments."),
-    "InvalidModelImportFormat": Kind(400, "The file is no model that was exported here."),
-    "InvalidModelImportSignature": Kind(400, "The model is not signed, or not by this service."),
-    "PayloadSizeExceeded": Kind(400, "The body is larger than this service takes."),
-    "401": Kind(401, "A valid subscription key is needed, in the header Ocp-Apim-Subscription-Key."),
-    "InvalidApiAccess": Kind(403, "This operation is not open to this key or on this instance."),
-    "ResourceNotFound": Kind(404, "There is no such resource."),
-    "EvaluationNotFound": Kind(404, "There is no such evaluation."),
-    "FeatureImportanceNotFound": Kind(404, "There is no such feature importance."),
-    "LogsPropertiesNotFound": Kind(404, "No rank was logged yet."),
-    "RequestTimeout": Kind(408, "The body did not arrive in time."),
-    "ModelRankingError": Kind(409, "The actions cannot be ranked by the policy; check the learning settings."),
-    "EventIdConflict": Kind(409, "EventId names another rank already."),
-    "429": Kind(429, "Too many requests."),
-    "InternalServerError": Kind(500, "The request failed on our side; the log says why."),
-    "OperationNotAllowed": Kind(503, "This is not possible now; try again."),
-}
-assert tuple(ERRORS) == get_args(Code)
-
-RETRY_AFTER_S = 1
-"""Sent with what is worth trying again."""
-
-
-class Refusal(RecommenderError):  # noqa: N818 - an answer to the client, not a mistake of ours
-    """A request is answered with an error."""
-
-    def __init__(self, code: Code, message: str | None = None, target: str | None = None) -> None:
-        self.code, self.kind, self.target = code, ERRORS[code], target
-        self.message = message or self.kind.message
-        super().__init__(self.message)
+ERRORS: Final = Table[Code](
+    {
+        "BadRequest": Kind(400, "The request cannot be understood."),
+        "InvalidRankRequest": Kind(400, "The rank request is not valid."),
+        "InvalidRewardRequest": Kind(400, "The reward request is not valid."),
+        "InvalidEventIdToActivate": Kind(400, "The event id to activate is not valid."),
+        "InvalidServiceConfiguration": Kind(400, "The service configuration is not valid."),
+        "InvalidLearningModeServiceConfiguration": Kind(
+            400,
+            "The learning mode cannot be changed together with defaultReward, rewardWaitTime or rewardAggregation: "
+            "change the mode first, then the others with a second call.",
+        ),
+        "InvalidLogRetentionDays": Kind(
+            400, "logRetentionDays must be -1, for ever, or at least rewardWaitTime plus 1 day, rounded up."
+        ),
+        "InvalidPolicyConfiguration": Kind(400, "The learning policy must contain --cb_explore_adf or --cats."),
+        "InvalidPolicyContract": Kind(400, "A policy has a name and arguments."),
+        "InvalidModelImportFormat": Kind(400, "The file is no model that was exported here."),
+        "InvalidModelImportSignature": Kind(400, "The model is not signed, or not by this service."),
+        "PayloadSizeExceeded": Kind(400, "The body is larger than this service takes."),
+        "401": Kind(401, "A valid subscription key is needed, in the header Ocp-Apim-Subscription-Key."),
+        "InvalidApiAccess": Kind(403, "This operation is not open to this key or on this instance."),
+        "ResourceNotFound": Kind(404, "There is no such resource."),
+        "EvaluationNotFound": Kind(404, "There is no such evaluation."),
+        "FeatureImportanceNotFound": Kind(404, "There is no such feature importance."),
+        "LogsPropertiesNotFound": Kind(404, "No rank was logged yet."),
+        "RequestTimeout": Kind(408, "The body did not arrive in time."),
+        "ModelRankingError": Kind(409, "The actions cannot be ranked by the policy; check the learning settings."),
+        "EventIdConflict": Kind(409, "EventId names another rank already."),
+        "429": Kind(429, "Too many requests."),
+        "InternalServerError": Kind(500, "The request failed on our side; the log says why."),
+        "OperationNotAllowed": Kind(503, "This is not possible now; try again.", retry_after_s=1),
+    }
+)
 
 
 class InnerError(BaseModel):

@@ -24,7 +24,7 @@ from rl.artefacts.artefact import (
 )
 from rl.policy.interface import PolicyError
 from serve.api.personalizer.configuration.values import SIGNING
-from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.errors import ERRORS
 
 _SIGNATURE = "signature"
 _WRITTEN = (1980, 1, 1, 0, 0, 0)  # equal models are equal files
@@ -61,21 +61,21 @@ def unpack(blob: bytes, key: bytes) -> Artefact:
     """Return the model that a file holds.
 
     Raises:
-        Refusal: it is no such file, or was not signed with this key.
+        Refused: it is no such file, or was not signed with this key.
     """
     parts = _read(blob)
     signature = parts.pop(_SIGNATURE, b"")
     if parts.keys() != {DESCRIPTION, ARRAYS}:
-        raise Refusal("InvalidModelImportFormat")
+        raise ERRORS.refuse("InvalidModelImportFormat")
     if not hmac.compare_digest(signature, _sign(parts, key).encode()):
-        raise Refusal("InvalidModelImportSignature")
+        raise ERRORS.refuse("InvalidModelImportSignature")
     with TemporaryDirectory() as folder:
         for name, content in parts.items():
             (Path(folder) / name).write_bytes(content)
         try:
             return replace(load(Path(folder)), digest="")
         except (ArtefactError, PolicyError) as error:
-            raise Refusal("InvalidModelImportFormat") from error
+            raise ERRORS.refuse("InvalidModelImportFormat") from error
 
 
 def _read(blob: bytes) -> dict[str, bytes]:
@@ -84,10 +84,10 @@ def _read(blob: bytes) -> dict[str, bytes]:
             members = archive.infolist()
             # Not compressed, so that what is read is no larger than what was sent.
             if len(members) > 3 or any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
-                raise Refusal("InvalidModelImportFormat")
+                raise ERRORS.refuse("InvalidModelImportFormat")
             return {member.filename: archive.read(member) for member in members}
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError) as error:
-        raise Refusal("InvalidModelImportFormat") from error
+        raise ERRORS.refuse("InvalidModelImportFormat") from error
 
 
 def _sign(parts: dict[str, bytes], key: bytes) -> str:

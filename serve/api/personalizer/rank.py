@@ -23,7 +23,7 @@ from data.schema import (
     Slot,
 )
 from serve.api.personalizer.configuration.values import LOOP, LearningMode
-from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.errors import ERRORS
 from serve.decisions.recommender import Ask
 
 MAX_ACTIONS: Final = 1_000
@@ -117,7 +117,7 @@ def ask_for(request: RankRequest, mode: LearningMode, now: datetime) -> Ask:
     """Return the ask of a request.
 
     Raises:
-        Refusal: the request is not valid.
+        Refused: the request is not valid.
     """
     _check_actions(request.actions)
     event_id = _event_id(request.event_id)
@@ -125,7 +125,7 @@ def ask_for(request: RankRequest, mode: LearningMode, now: datetime) -> Ask:
     kept = [action for action in request.actions if action.id not in excluded]
     if not kept:
         message = f"All of the {len(request.actions)} actions are excluded: leave at least one."
-        raise Refusal("InvalidRankRequest", message, "excludedActions")
+        raise ERRORS.refuse("InvalidRankRequest", message, "excludedActions")
     out = {str(place): action.id for place, action in enumerate(request.actions) if action.id in excluded}
     return Ask(
         decision_id=decision_id(event_id),
@@ -144,7 +144,7 @@ def ask_for_slots(request: MultiSlotRankRequest, mode: LearningMode, now: dateti
     """Return the ask of a request with slots.
 
     Raises:
-        Refusal: the request is not valid.
+        Refused: the request is not valid.
     """
     _check_actions(request.actions)
     _check_slots(request)
@@ -207,49 +207,49 @@ def _event_id(given: str | None) -> str:
     if given is None:
         return uuid4().hex
     if not given:
-        raise Refusal("InvalidRankRequest", "EventId should be non-empty or null.", "eventId")
+        raise ERRORS.refuse("InvalidRankRequest", "EventId should be non-empty or null.", "eventId")
     if len(given) > MAX_ID:
-        raise Refusal("InvalidRankRequest", f"EventId should have at most {MAX_ID} characters.", "eventId")
+        raise ERRORS.refuse("InvalidRankRequest", f"EventId should have at most {MAX_ID} characters.", "eventId")
     _check_characters("EventId", given, "eventId")
     return given
 
 
 def _check_characters(what: str, given: str, where: str) -> None:
     if not is_id(given):
-        raise Refusal("InvalidRankRequest", f"{what} {NO_CONTROLS}", where)
+        raise ERRORS.refuse("InvalidRankRequest", f"{what} {NO_CONTROLS}", where)
 
 
 def _check_actions(actions: Sequence[RankableAction]) -> None:
     if not 1 <= len(actions) <= MAX_ACTIONS:
-        raise Refusal("InvalidRankRequest", f"Action count should be between 1 and {MAX_ACTIONS}.", "actions")
+        raise ERRORS.refuse("InvalidRankRequest", f"Action count should be between 1 and {MAX_ACTIONS}.", "actions")
     for place, action in enumerate(actions):
         if not action.id:
-            raise Refusal("InvalidRankRequest", "Action ids must not be empty.", f"actions[{place}].id")
+            raise ERRORS.refuse("InvalidRankRequest", "Action ids must not be empty.", f"actions[{place}].id")
         if len(action.id) > MAX_ID:
             message = f"Action ids must have at most {MAX_ID} characters."
-            raise Refusal("InvalidRankRequest", message, f"actions[{place}].id")
+            raise ERRORS.refuse("InvalidRankRequest", message, f"actions[{place}].id")
         _check_characters("Action ids", action.id, f"actions[{place}].id")
         if not any(value is not None for part in action.features if part for value in part.values()):
             message = "Every action should have at least one non-null action feature."
-            raise Refusal("InvalidRankRequest", message, f"actions[{place}].features")
+            raise ERRORS.refuse("InvalidRankRequest", message, f"actions[{place}].features")
     _check_unique((action.id for action in actions), "Action ids must be unique.", "actions")
 
 
 def _check_slots(request: MultiSlotRankRequest) -> None:
     if not 1 <= len(request.slots) <= len(request.actions):
         message = "Slots count should be between 1 and the number of actions"
-        raise Refusal("InvalidRankRequest", message, "slots")
+        raise ERRORS.refuse("InvalidRankRequest", message, "slots")
     actions = {action.id for action in request.actions}
     for place, slot in enumerate(request.slots):
         where = f"slots[{place}]"
         if not 1 <= len(slot.id) <= MAX_ID:
-            raise Refusal("InvalidRankRequest", f"Slot ids must have 1 to {MAX_ID} characters.", f"{where}.id")
+            raise ERRORS.refuse("InvalidRankRequest", f"Slot ids must have 1 to {MAX_ID} characters.", f"{where}.id")
         _check_characters("Slot ids", slot.id, f"{where}.id")
         if slot.baseline_action not in actions:
-            raise Refusal("InvalidRankRequest", _BASELINES, f"{where}.baselineAction")
+            raise ERRORS.refuse("InvalidRankRequest", _BASELINES, f"{where}.baselineAction")
         if slot.baseline_action in (slot.excluded_actions or ()):
             message = "BaselineAction cannot be part of ExcludedActions."
-            raise Refusal("InvalidRankRequest", message, f"{where}.excludedActions")
+            raise ERRORS.refuse("InvalidRankRequest", message, f"{where}.excludedActions")
     _check_unique((slot.id for slot in request.slots), "Slot ids must be unique.", "slots")
     _check_unique((slot.baseline_action for slot in request.slots), _BASELINES, "slots")
 
@@ -261,7 +261,7 @@ def _check_unique(ids: Iterable[str], message: str, where: str) -> None:
     seen: set[str] = set()
     for one in ids:
         if one in seen:
-            raise Refusal("InvalidRankRequest", message, where)
+            raise ERRORS.refuse("InvalidRankRequest", message, where)
         seen.add(one)
 
 

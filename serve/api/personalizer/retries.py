@@ -11,7 +11,7 @@ from data.schema import (
     Features,
     Slot,
 )
-from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.errors import ERRORS
 from serve.api.personalizer.rank import excluded_of
 from serve.decisions.recommender import Ask
 
@@ -39,11 +39,11 @@ def check(ask: Ask, decision: Decision) -> None:
     """Check that a decision was made for an ask that has its name.
 
     Raises:
-        Refusal: it was made for another.
+        Refused: it was made for another.
     """
     if fields := differing(ask, decision):
         message = f"EventId names another rank already, which differs in {', '.join(fields)}."
-        raise Refusal("EventIdConflict", message, "eventId")
+        raise ERRORS.refuse("EventIdConflict", message, "eventId")
 
 
 def _in_order(candidates: Sequence[str], excluded: dict[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from data.fields import Amount, Id, is_id
 from data.schema import ACTIVATE, Feedback
 from serve.api.personalizer.configuration.values import LOOP, REWARD
-from serve.api.personalizer.errors import Code, Refusal
+from serve.api.personalizer.errors import ERRORS, Code
 from serve.api.personalizer.rank import MAX_ID, NO_CONTROLS, decision_id
 
 _Value = Annotated[Amount, Field(strict=True)]
@@ -49,7 +49,7 @@ def rewards(event_id: str, values: Sequence[tuple[str | None, float]]) -> list[F
     """Return the feedback of an event's rewards: slots with values, None being that of an event without.
 
     Raises:
-        Refusal: no event can have this id.
+        Refused: no event can have this id.
     """
     _check(event_id, "InvalidRewardRequest")
     return [_feedback(event_id, REWARD, slot, value) for slot, value in values]
@@ -59,7 +59,7 @@ def activation(event_id: str) -> Feedback:
     """Return the feedback that says that an event was shown.
 
     Raises:
-        Refusal: no event can have this id.
+        Refused: no event can have this id.
     """
     _check(event_id, "InvalidEventIdToActivate")
     return _feedback(event_id, ACTIVATE, None, 1.0)
@@ -84,6 +84,6 @@ def _feedback(event_id: str, kind: str, slot: str | None, value: float) -> Feedb
 
 def _check(event_id: str, code: Code) -> None:
     if not 1 <= len(event_id) <= MAX_ID:
-        raise Refusal(code, f"EventId should have 1 to {MAX_ID} characters.", "eventId")
+        raise ERRORS.refuse(code, f"EventId should have 1 to {MAX_ID} characters.", "eventId")
     if not is_id(event_id):
-        raise Refusal(code, f"EventId {NO_CONTROLS}", "eventId")
+        raise ERRORS.refuse(code, f"EventId {NO_CONTROLS}", "eventId")

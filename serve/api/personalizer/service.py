@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from data.feature_objects import FeatureError
 from data.log import loops
-from data.log.settings_table import writing
+from data.log.settings_table import reading, writing
 from data.log.store import Store, Stored
-from data.schema import AnyRecord, Decision, Feedback
+from data.schema import AnyRecord, Decision, Feedback, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.shelf import keep_new
@@ -34,7 +34,7 @@ from serve.api.personalizer.configuration.values import (
     read,
     shown,
 )
-from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.errors import ERRORS, Code
 from serve.api.personalizer.rank import (
     MultiSlotRankRequest,
     MultiSlotRankResponse,
@@ -46,7 +46,9 @@ from serve.api.personalizer.rank import (
     respond_for_slots,
 )
 from serve.api.personalizer.retries import check
+from serve.contracts.errors import Refused
 from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.retries import decide_or_repeat
 from serve.decisions.served import Served
 
 T = TypeVar("T")
@@ -63,7 +65,7 @@ class Commit(Protocol):
 
 
 class Personalizer:
-    """Everything is answered after its commit. Its methods raise `Refusal`, and StoreError as the store does."""
+    """Everything is answered after its commit. Its methods raise `Refused`, and StoreError as the store does."""
 
     def __init__(
         self, served: Served, store: Store, commit: Commit, settings: Settings, make: Untrained = untrained
@@ -100,26 +102,31 @@ class Personalizer:
 
     async def _decide(self, ask: Ask) -> Decision:
         try:
-            made = self._recommender().decide(ask)
-        except (PolicyError, FeatureError, Refusal) as error:
-            # A retry is answered as the first time, even if by now it could not be answered any more.
-            known = await asyncio.to_thread(self._store.decision, ask.decision_id)
-            if known is None:
-                raise _refusal(error) from error
-            made = known
-        [stored] = await self._commit([made])
+            made = await decide_or_repeat(lambda: [self._recommender().decide(ask)], [ask.decision_id], self._store)
+        except (PolicyError, FeatureError) as error:
+            raise _refuse(error) from error
+        [stored] = await self._commit(made)
         decision = stored.record
         assert isinstance(decision, Decision)
         if decision.loop != LOOP:
-            raise Refusal("EventIdConflict", "EventId is that of a decision of another interface.", "eventId")
+            raise ERRORS.refuse("EventIdConflict", "EventId is that of a decision of another interface.", "eventId")
         if not stored.inserted:
             check(ask, decision)
         return decision
 
     def _recommender(self) -> Recommender:
         if (LOOP, "default") not in self._served.places:
-            raise Refusal("OperationNotAllowed", "No policy is loaded yet; try again.")
+            raise ERRORS.refuse("OperationNotAllowed", "No policy is loaded yet; try again.")
         return self._served.at(LOOP)
+
+    def reward_spec(self) -> RewardSpec:
+        """Return what rewards are worth, as the store has it now. Blocks.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with reading(self._store) as settings:
+            return read(settings).service.reward_spec
 
     async def service_configuration(self, *, time_spans: bool, metrics: bool) -> dict[str, Any]:
         """Return how the service is configured, with what is known of the apprentice mode if it is on and asked for."""
@@ -177,7 +184,7 @@ class Personalizer:
         """Return from when to when the log is."""
         found = await asyncio.to_thread(loops.date_range, self._store, LOOP)
         if found is None:
-            raise Refusal("LogsPropertiesNotFound")
+            raise ERRORS.refuse("LogsPropertiesNotFound")
         return {"dateRange": {"from": _written(found[0]), "to": _written(found[1])}}
 
     async def delete_logs(self) -> None:
@@ -226,7 +233,7 @@ class Personalizer:
         self.memory.refresh()
         if not same_model(artefact, self._make(self.memory.current)):
             message = "The model is of another learning policy than the one that is set: set that one first."
-            raise Refusal("InvalidModelImportFormat", message)
+            raise ERRORS.refuse("InvalidModelImportFormat", message)
         self._begin_with(replace(artefact, learned_until=self._store.now()))
 
     def _begin_with(self, artefact: Artefact) -> None:
@@ -251,14 +258,9 @@ class Personalizer:
         return {"creationTime": _written(begun), "lastModifiedTime": _written(max(begun, learned or begun))}
 
 
-def _refusal(error: PolicyError | FeatureError | Refusal) -> Refusal:
-    match error:
-        case Refusal():
-            return error
-        case FeatureError():
-            return Refusal("InvalidRankRequest", str(error))
-        case PolicyError():
-            return Refusal("ModelRankingError", str(error))
+def _refuse(error: PolicyError | FeatureError) -> Refused:
+    code: Code = "InvalidRankRequest" if isinstance(error, FeatureError) else "ModelRankingError"
+    return ERRORS.refuse(code, str(error))
 
 
 def _written(time: datetime) -> str:

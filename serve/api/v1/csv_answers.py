@@ -1,4 +1,4 @@
-"""Answers as CSV, for clients that say `Accept: text/csv`. FastAPI, no Ray."""
+"""Answers as CSV, for clients that say `Accept: text/csv`."""
 
 import csv
 import io
@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from fastapi import Request
 from fastapi.responses import Response
 
-from serve.contracts.decisions import RecommendResponse, ServedPolicy
+from serve.contracts.decisions import RecommendResponse
+from serve.contracts.learning import ServedPolicy
 
 MEDIA_TYPE = "text/csv"
 _SLOTS = ("decision_id", "slot", "item_id", "score", "propensity", "policy", "policy_version")
 
 
-def wanted(request: Request) -> bool:
+def is_wanted(request: Request) -> bool:
     """Return whether the client prefers CSV to JSON: whichever of the two `Accept` gives the larger weight."""
     accept = request.headers.get("accept", "")
     if accept in ("", "*/*"):  # most often
@@ -32,16 +33,16 @@ def slates(responses: Iterable[RecommendResponse]) -> Response:
         _SLOTS,
         (
             (
-                response["decision_id"],
+                response.decision_id,
                 slot,
-                item["item_id"],
-                item["score"],
-                item["propensity"],
-                response["policy"]["name"],
-                response["policy"]["version"],
+                item.item_id,
+                item.score,
+                item.propensity,
+                response.policy.name,
+                response.policy.version,
             )
             for response in responses
-            for slot, item in enumerate(response["items"])
+            for slot, item in enumerate(response.items)
         ),
     )
 

@@ -10,15 +10,11 @@ from fastapi.responses import Response
 from data.attribution import attribute
 from data.schema import Decision, Feedback, RewardSpec
 from serve.api.v1 import csv_answers as tables
-from serve.contracts.decisions import (
-    LoggedDecision,
-    LoggedFeedback,
-    PoliciesResponse,
-    PolicyVersion,
-    RecommendedItem,
-)
+from serve.contracts.decisions import LoggedDecision, LoggedFeedback
+from serve.contracts.errors import ERRORS
+from serve.contracts.learning import PoliciesResponse
+from serve.decisions.answer import list_items, policy_version
 from serve.decisions.service import Service
-from serve.http.answers import Refused
 
 
 def router(service: Service) -> APIRouter:
@@ -34,7 +30,7 @@ def router(service: Service) -> APIRouter:
     async def policy(request: Request) -> PoliciesResponse | Response:
         """Say which policies answer, in which version, and since when; JSON, or CSV by `Accept`."""
         served = service.policies()
-        if tables.wanted(request):
+        if tables.is_wanted(request):
             return tables.policies(served)
         return PoliciesResponse(replica=service.replica, policies=served)
 
@@ -44,7 +40,7 @@ def router(service: Service) -> APIRouter:
 def _logged(service: Service, decision_id: str) -> LoggedDecision:
     decision = service.store.decision(decision_id)
     if decision is None:
-        raise Refused("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")
+        raise ERRORS.refuse("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")
     feedback = service.store.feedback_of([decision_id]).get(decision_id, [])
     return describe(decision, feedback, service.reward(decision))
 
@@ -52,7 +48,6 @@ def _logged(service: Service, decision_id: str) -> LoggedDecision:
 def describe(decision: Decision, feedback: list[Feedback], spec: RewardSpec) -> LoggedDecision:
     """Return a decision as its route shows it."""
     outcome = attribute(decision, feedback, spec, datetime.now(UTC))
-    slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
     return LoggedDecision(
         decision_id=decision.decision_id,
         time=decision.time,
@@ -60,9 +55,9 @@ def describe(decision: Decision, feedback: list[Feedback], spec: RewardSpec) -> 
         node=decision.node_id,
         context=decision.context,
         candidates=decision.candidates,
-        items=[RecommendedItem(item_id=item, score=score, propensity=p) for item, score, p in slots],
+        items=list_items(decision),
         rewards=list(outcome.rewards),
-        policy=PolicyVersion(name=decision.policy, version=decision.policy_version),
+        policy=policy_version(decision),
         mode=decision.mode,
         objective=decision.objective,
         closed=outcome.closed,

@@ -17,8 +17,8 @@ from serve.contracts.catalogue import (
     ItemsResponse,
     ItemsResult,
 )
+from serve.contracts.errors import ERRORS, Refused
 from serve.decisions.service import Service
-from serve.http.answers import Refused
 from serve.http.body import JsonRoute
 from serve.http.edge import Allow
 from serve.http.paths import KnownId
@@ -73,7 +73,7 @@ def router(service: Service) -> APIRouter:
 
 
 def _unknown(item_id: str) -> Refused:
-    return Refused("unknown_item", f"the catalogue has no item {item_id!r}", "item_id")
+    return ERRORS.refuse("unknown_item", f"the catalogue has no item {item_id!r}", "item_id")
 
 
 def _item(request: ItemRequest, now: datetime) -> Item:

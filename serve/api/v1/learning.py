@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from serve.contracts.decisions import Health, LearningResponse, Ready
+from serve.contracts.learning import Health, LearningResponse, Ready
 from serve.decisions.service import Service
 
 

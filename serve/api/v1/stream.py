@@ -7,9 +7,10 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
-from serve.contracts.decisions import PoliciesResponse
+from serve.contracts.learning import PoliciesResponse
+from serve.decisions.answer import list_items, policy_version
 from serve.decisions.followers import Message
-from serve.decisions.service import Service, respond
+from serve.decisions.service import Service
 
 
 def router(service: Service) -> APIRouter:
@@ -44,7 +45,13 @@ def _text(service: Service, message: Message) -> str:
         data = PoliciesResponse(replica=service.replica, policies=message.policies).model_dump_json()
         return f"event: policy\ndata: {data}\n\n"
     if message.decision is not None:
-        answered = respond(message.decision, 0)
-        data = to_json({name: answered[name] for name in ("decision_id", "items", "policy")}).decode()
+        decision = message.decision
+        data = to_json(
+            {
+                "decision_id": decision.decision_id,
+                "items": list_items(decision),
+                "policy": policy_version(decision),
+            }
+        ).decode()
         return f"id: {message.seq}\nevent: recommendation\ndata: {data}\n\n"
     return ": alive\n\n"

@@ -25,9 +25,9 @@ from serve.contracts.catalogue import (
     UserRequest,
     UserResponse,
 )
+from serve.contracts.errors import ERRORS
 from serve.decisions.forgetting import Incomplete, forget
 from serve.decisions.service import Service
-from serve.http.answers import Refused
 from serve.http.body import JsonRoute
 from serve.http.edge import Allow
 from serve.http.paths import KnownId
@@ -63,9 +63,9 @@ def router(service: Service) -> APIRouter:
             causes = incomplete.failures.values()
             log.warning("a user is not forgotten everywhere yet: %s", incomplete)
             if any(isinstance(cause, StoreUnavailable) for cause in causes):
-                raise Refused("store_unavailable", incomplete.told) from None
+                raise ERRORS.refuse("store_unavailable", incomplete.told) from None
             if any(isinstance(cause, DataError) for cause in causes):
-                raise Refused("conflict", incomplete.told) from None
+                raise ERRORS.refuse("conflict", incomplete.told) from None
             raise  # a damaged policy is a fault of ours
         return Forgotten(removed=removed)
 
@@ -78,7 +78,7 @@ def _user(service: Service, user_id: str, before: str | None, limit: int) -> Use
     at = None if decided is None or reported is None else (decided, reported)
     page, end = history(service.store, user_id, limit, at)
     if user is None and not page and before is None:
-        raise Refused("unknown_user", f"nothing is known of user {user_id!r}", "user_id")
+        raise ERRORS.refuse("unknown_user", f"nothing is known of user {user_id!r}", "user_id")
     return UserResponse(
         user_id=user_id,
         features=user.features if user else {},

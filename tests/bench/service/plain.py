@@ -19,12 +19,7 @@ from rl.artefacts.artefact import Artefact, load
 from rl.online.fold import Snapshot
 from rl.online.histories import Histories
 from rl.policies import TransformerConfig
-from serve.contracts.decisions import (
-    PolicyVersion,
-    RecommendedItem,
-    RecommendRequest,
-    RecommendResponse,
-)
+from serve.contracts.decisions import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
 from serve.decisions.recommender import Ask, Recommender
 from serve.decisions.router import Router
 from tests.bench.service.group_commit import GroupCommit

@@ -14,7 +14,7 @@ from serve.api.personalizer.configuration.values import (
     PolicySettings,
 )
 from serve.api.personalizer.configuration.vw_arguments import ArgumentsError, config_of
-from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.errors import ERRORS
 
 DEFAULT_POLICY = PolicySettings(name="default", arguments="--cb_explore_adf --bag 4 --epsilon 0.2 -q ::")
 """Explores where it is not sure, and with the exploration percentage everywhere; Personalizer's own did the latter."""
@@ -45,7 +45,7 @@ def exploration_of(given: PolicySettings) -> float | None:
     """Return how much a learning policy explores; None if it leaves that to the exploration percentage.
 
     Raises:
-        Refusal: it cannot be followed.
+        Refused: it cannot be followed.
     """
     config = _config(given)
     return config.epsilon if _EPSILON.search(given.arguments) else None
@@ -72,4 +72,4 @@ def _config(given: PolicySettings) -> DescribedConfig:
         return config_of(given.arguments)
     except ArgumentsError as error:
         message = f"The learning policy {error}." if str(error).startswith("must ") else f"{error}"
-        raise Refusal("InvalidPolicyConfiguration", message, "arguments") from error
+        raise ERRORS.refuse("InvalidPolicyConfiguration", message, "arguments") from error

@@ -17,7 +17,7 @@ from data.fields import Id
 from data.log.settings_table import Setting, SettingsTable
 from data.schema import RewardSpec
 from serve.api.personalizer.configuration import durations
-from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.errors import ERRORS
 
 LOOP = "personalizer"
 """The loop, its one policy, and what the ids of its records begin with."""
@@ -158,24 +158,24 @@ def changed(now: Configuration, given: ServiceConfiguration) -> ServiceConfigura
     """Return the service configuration that a request makes of the one that counts now.
 
     Raises:
-        Refusal: the service cannot be configured so.
+        Refused: the service cannot be configured so.
     """
     given = given.model_copy(update={"learning_mode": given.learning_mode or now.mode})
     wait, (shortest, longest) = given.reward_wait_time, _WAITS
     if not shortest <= wait <= longest:
         message = f"rewardWaitTime must be between 5 seconds and 2 days, got {durations.iso(wait)}"
-        raise Refusal("InvalidServiceConfiguration", message, "rewardWaitTime")
+        raise ERRORS.refuse("InvalidServiceConfiguration", message, "rewardWaitTime")
     if given.model_export_frequency <= timedelta():
         message = "modelExportFrequency must be longer than nothing"
-        raise Refusal("InvalidServiceConfiguration", message, "modelExportFrequency")
+        raise ERRORS.refuse("InvalidServiceConfiguration", message, "modelExportFrequency")
     days = given.log_retention_days
     if days != -1 and days < math.ceil(wait / timedelta(days=1) + 1):
-        raise Refusal("InvalidLogRetentionDays", target="logRetentionDays")
+        raise ERRORS.refuse("InvalidLogRetentionDays", where="logRetentionDays")
     if days != -1 and given.model_retrain_days > days:
         message = f"modelRetrainDays must be between 0 and logRetentionDays, got {given.model_retrain_days}"
-        raise Refusal("InvalidServiceConfiguration", message, "modelRetrainDays")
+        raise ERRORS.refuse("InvalidServiceConfiguration", message, "modelRetrainDays")
     if given.learning_mode != now.mode and given.reward_spec != now.service.reward_spec:
-        raise Refusal("InvalidLearningModeServiceConfiguration", target="learningMode")
+        raise ERRORS.refuse("InvalidLearningModeServiceConfiguration", where="learningMode")
     return given
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from serve.api.personalizer.configuration.values import PolicySettings, ServiceConfiguration
-from serve.api.personalizer.errors import Refusal
+from serve.api.personalizer.errors import ERRORS
 from serve.api.personalizer.routes.dialects import AnyDialect, Dialect
 from serve.api.personalizer.service import Personalizer
 
@@ -91,31 +91,31 @@ def add_closed(routes: APIRouter) -> None:
     @routes.post("/configurations/applyFromEvaluation")
     async def evaluate(_: AnyDialect) -> Response:
         """Refuse: there are no offline evaluations."""
-        raise Refusal("InvalidApiAccess", evaluations)
+        raise ERRORS.refuse("InvalidApiAccess", evaluations)
 
     @routes.get("/evaluations/{evaluation_id}")
     @routes.delete("/evaluations/{evaluation_id}")
     async def evaluation(evaluation_id: str, _: AnyDialect) -> Response:
         """Refuse: there are no offline evaluations."""
-        raise Refusal("EvaluationNotFound", evaluations)
+        raise ERRORS.refuse("EvaluationNotFound", evaluations)
 
     @routes.get("/featureImportances")
     @routes.put("/featureImportances/{importance_id}")
     async def measure(_: AnyDialect) -> Response:
         """Refuse: there are no feature importances."""
-        raise Refusal("InvalidApiAccess", importances)
+        raise ERRORS.refuse("InvalidApiAccess", importances)
 
     @routes.get("/featureImportances/{importance_id}")
     @routes.delete("/featureImportances/{importance_id}")
     async def importance(importance_id: str, _: AnyDialect) -> Response:
         """Refuse: there are no feature importances."""
-        raise Refusal("FeatureImportanceNotFound", importances)
+        raise ERRORS.refuse("FeatureImportanceNotFound", importances)
 
     @routes.post("/logs/interactions")
     @routes.post("/logs/observations")
     async def record(_: AnyDialect) -> Response:
         """Refuse: clients that choose by themselves are not served."""
-        raise Refusal("ResourceNotFound", "Logs of clients that choose by themselves are not taken: use rank.")
+        raise ERRORS.refuse("ResourceNotFound", "Logs of clients that choose by themselves are not taken: use rank.")
 
 
 def _shown_in(dialect: Dialect) -> dict[str, bool]:

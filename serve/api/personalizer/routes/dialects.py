@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
-from serve.api.personalizer.errors import Code, Refusal
+from serve.api.personalizer.errors import ERRORS
 from serve.http import exchange
 
 PREFIX: Final = "/personalizer"
@@ -33,7 +33,7 @@ class Dialect(Enum):
         """Whether there are events with slots."""
         return self is not Dialect.STABLE
 
-    def code(self, code: Code, status: int) -> str:
+    def code(self, code: str, status: int) -> str:
         """Return a code as this dialect has it: the oldest knows one for each status."""
         if self is Dialect.STABLE:
             return {400: "BadRequest", 404: "ResourceNotFound", 500: "InternalServerError"}.get(status, code)
@@ -52,21 +52,21 @@ def _dialect(request: Request) -> Dialect:
     """Return the dialect of a request.
 
     Raises:
-        Refusal: there is no such version.
+        Refused: there is no such version.
     """
     dialect = of_path(exchange.of(request.scope).path)
     if "version" in request.path_params:
         if dialect is Dialect.LATEST:
-            raise Refusal("ResourceNotFound", "There is no such version: v1.0 and v1.1-preview.3 are served.")
+            raise ERRORS.refuse("ResourceNotFound", "There is no such version: v1.0 and v1.1-preview.3 are served.")
     elif (given := request.query_params.get("api-version")) != API_VERSION:
         message = f"api-version must be {API_VERSION}, got {given and repr(given[:40])}"
-        raise Refusal("BadRequest", message, "api-version")
+        raise ERRORS.refuse("BadRequest", message, "api-version")
     return dialect
 
 
 def _with_slots(dialect: Annotated[Dialect, Depends(_dialect)]) -> Dialect:
     if not dialect.multislot:
-        raise Refusal("ResourceNotFound", "v1.0 has no slots: v1.1-preview.3 has.")
+        raise ERRORS.refuse("ResourceNotFound", "v1.0 has no slots: v1.1-preview.3 has.")
     return dialect
 
 

@@ -3,23 +3,22 @@
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from data.errors import reason
 from serve.api.personalizer.errors import (
     ERRORS,
-    RETRY_AFTER_S,
     Code,
     ErrorResponse,
     Problem,
-    Refusal,
 )
-from serve.api.personalizer.routes.dialects import PREFIX, Dialect, of_path
-from serve.http import exchange
-from serve.http.answers import Failure, Shape
+from serve.api.personalizer.routes.dialects import PREFIX, of_path
+from serve.contracts.errors import Failure
+from serve.http.answers import Shape
 from serve.http.body import JsonRoute
+from serve.http.exchange import Exchange
 
 _MAX_MESSAGE, _MAX_TARGET = 1_000, 200  # an answer does not grow with a hostile request
 _OF_EDGE: Mapping[int, Code] = {
@@ -40,34 +39,20 @@ _OF_BODY: tuple[tuple[str, Code], ...] = (
 """Codes of bodies that are not of the right form, by the end of the path."""
 
 
-def problem(failure: Failure, _: str) -> Response:
-    """Return what the edge answers below the prefix; see `serve.http.answers.Shape`."""
+def problem(failure: Failure, asked: Exchange) -> Response:
+    """Return the shape of the Personalizer API; failures of the edge get the codes that Personalizer's gateway had."""
     status = failure.kind.status
+    if failure.code in ERRORS:
+        return _respond(of_path(asked.path).code(failure.code, status), failure.message, failure.where, status)
     if failure.code == "body_too_large":
-        return _response("PayloadSizeExceeded", failure.message, None, 400)
+        return _respond("PayloadSizeExceeded", failure.message, None, 400)
     code = _OF_EDGE.get(status, "BadRequest")
-    message = ERRORS["401"].message if status == 401 else failure.message
-    return _response(code, message, failure.where, 400 if status == 422 else status)
+    message = ERRORS["401"].when if status == 401 else failure.message
+    return _respond(code, message, failure.where, 400 if status == 422 else status)
 
 
 SHAPES: Mapping[str, Shape] = {PREFIX: problem}
 """For `serve.http.answers.Answers`."""
-
-
-def install(api: FastAPI) -> None:
-    """Let an application answer refusals of the Personalizer API."""
-
-    async def refuse(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)
-        current, status = exchange.of(request.scope), error.kind.status
-        current.error = error.code
-        dialect = of_path(current.path)
-        response = _response(error.code, error.message, error.target, status, dialect)
-        if status == 503:
-            response.headers["Retry-After"] = str(RETRY_AFTER_S)
-        return response
-
-    api.add_exception_handler(Refusal, refuse)
 
 
 class PersonalizerRoute(JsonRoute):
@@ -78,23 +63,19 @@ class PersonalizerRoute(JsonRoute):
         handle = super().get_route_handler()
         code: Code = next((code for end, code in _OF_BODY if self.path.endswith(end)), "BadRequest")
 
-        async def checked(request: Request) -> Response:
+        async def handle_or_refuse(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
                 named = f"{where}: " if where else ""
-                raise Refusal(code, f"{named}{reason(first)}", where or None) from error
+                raise ERRORS.refuse(code, f"{named}{reason(first)}", where or None) from error
 
-        return checked
+        return handle_or_refuse
 
 
-def _response(code: Code, message: str, target: str | None, status: int, dialect: Dialect = Dialect.LATEST) -> Response:
-    problem = Problem(
-        code=dialect.code(code, status),
-        message=message[:_MAX_MESSAGE],
-        target=target[:_MAX_TARGET] if target else None,
-    )
+def _respond(code: str, message: str, target: str | None, status: int) -> Response:
+    problem = Problem(code=code, message=message[:_MAX_MESSAGE], target=target[:_MAX_TARGET] if target else None)
     body = ErrorResponse(error=problem).model_dump_json(exclude_none=True)
     return Response(body, status, media_type="application/json")

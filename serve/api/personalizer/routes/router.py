@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from serve.api.personalizer.errors import ErrorResponse
 from serve.api.personalizer.routes import admin_routes as administration
-from serve.api.personalizer.routes import problems
 from serve.api.personalizer.routes import rank_routes as events
 from serve.api.personalizer.routes.dialects import PREFIX
 from serve.api.personalizer.routes.problems import PersonalizerRoute
@@ -17,10 +16,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} for
 
 
 def include(api: FastAPI, personalizer: Personalizer) -> None:
-    """Add the Personalizer API to an application.
-
-    The edge in front of it needs `problems.SHAPES` for its own errors to have the same shape.
-    """
+    """Add the Personalizer API to an application; its errors need `serve.api.personalizer.routes.problems.SHAPES`."""
     # Paths without a version first: "multislot" and "model" are none.
     for prefix in (PREFIX, PREFIX + "/{version}"):
         asking, reading, changing = (
@@ -39,4 +35,3 @@ def include(api: FastAPI, personalizer: Personalizer) -> None:
         administration.add_closed(changing)
         for routes in (asking, reading, changing):
             api.include_router(routes)
-    problems.install(api)

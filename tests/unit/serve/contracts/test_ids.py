@@ -22,7 +22,7 @@ from data.schema import (
     Rules,
     Slot,
 )
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from serve.config import ServiceConfig
 from serve.decisions.service import Service
 from tests.support.asgi import Answer, ask

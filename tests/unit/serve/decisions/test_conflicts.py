@@ -17,7 +17,7 @@ from data.sameness import (
     digests,
     same,
 )
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from tests.support.rows import count_rows, feedback_rows
 from tests.support.shops import shop_service
 

@@ -15,7 +15,7 @@ from data.log.store import Store
 from data.settings import Settings
 from rl import train
 from rl.artefacts.artefact import load
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from serve.audit.run import audit
 from serve.config import ServiceConfig
 from serve.decisions.served import Served

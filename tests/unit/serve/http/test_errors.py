@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi import APIRouter, Body, Depends, FastAPI
@@ -12,31 +12,33 @@ from data.feature_objects import FeatureError
 from data.log.database import StoreUnavailable
 from data.log.writer.commit import StoreBusy
 from rl.policy.interface import PolicyError
+from serve.api.personalizer.errors import ERRORS as PERSONALIZER
+from serve.api.personalizer.errors import Code as PersonalizerCode
 from serve.config import Limits
+from serve.contracts.errors import ERRORS, Code, Failure
 from serve.http import answers as errors
 from serve.http import gate as limits
-from serve.http.answers import (
-    ERRORS,
-    Answers,
-    Failure,
-    Refused,
-)
+from serve.http.answers import Answers
 from serve.http.body import JsonRoute
 from serve.http.edge import Allow, Edge
+from serve.http.exchange import Exchange
 from serve.keys import KeyRing, Principal
 from tests.support.asgi import Answer, ask
 
 HEADERS = {"content-type": "application/json", "x-api-key": "k", "x-request-id": "r-1"}
 REFUSALS: dict[str, Exception] = {
-    **{code: Refused(code, f"about {code}", "a.b") for code in ("unknown_node", "unknown_decision", "unknown_user")},
-    **{code: Refused(code, f"about {code}") for code in ("unknown_item", "conflict", "timeout", "not_ready")},
+    **{
+        code: ERRORS.refuse(code, f"about {code}", "a.b")
+        for code in ("unknown_node", "unknown_decision", "unknown_user")
+    },
+    **{code: ERRORS.refuse(code, f"about {code}") for code in ("unknown_item", "conflict", "timeout", "not_ready")},
     "unanswerable": PolicyError("no candidate is left"),
     "store_unavailable": StoreUnavailable("cannot open /secret/store.db"),
     "internal": RuntimeError("/secret/path"),
 }
 
 
-def personalizer(failure: Failure, request_id: str) -> Response:
+def personalizer(failure: Failure, asked: Exchange) -> Response:
     """Stand for another dialect: other codes, another status for what is invalid."""
     status = 400 if failure.code == "invalid_request" else failure.kind.status
     return JSONResponse({"error": {"code": failure.code.title(), "message": failure.message}}, status)
@@ -117,7 +119,7 @@ def short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("code", ERRORS)
-def test_every_error_is_produced(code: str) -> None:
+def test_every_error_is_produced(code: Code) -> None:
     kind, answer = ERRORS[code], asyncio.run(produce(code, "/v1"))
     assert (answer.status, answer.error["code"]) == (kind.status, code)
     assert answer.error["message"]
@@ -132,7 +134,7 @@ def test_every_error_is_produced(code: str) -> None:
 
 @pytest.mark.parametrize("mounted", [False, True])
 @pytest.mark.parametrize("code", ERRORS)
-def test_and_in_the_shape_of_its_path(code: str, mounted: bool) -> None:
+def test_and_in_the_shape_of_its_path(code: Code, mounted: bool) -> None:
     kind, answer = ERRORS[code], asyncio.run(produce(code, "/personalizer", mounted))
     assert answer.status == (400 if code == "invalid_request" else kind.status)
     assert set(answer.error) == {"code", "message"}
@@ -173,24 +175,20 @@ def test_an_answer_does_not_grow_with_the_request() -> None:
         return await ask(application(Limits()), "/v1/number", [json.dumps(body).encode()], headers=HEADERS)
 
     assert len(asyncio.run(run({"x" * 100_000: 1})).body) < 2_000
-    REFUSALS["long"] = Refused("conflict", "m" * 5_000, "w" * 5_000)
+    REFUSALS["long"] = ERRORS.refuse("conflict", "m" * 5_000, "w" * 5_000)
     assert len(asyncio.run(produce("long", "/v1")).body) < 2_000
 
 
 def test_a_code_that_is_not_in_the_table_cannot_be_raised() -> None:
     with pytest.raises(KeyError):
-        asyncio.run(_raise_unknown())
+        ERRORS.refuse("no_such_code", "x")  # type: ignore[arg-type]
 
 
-async def _raise_unknown() -> None:
-    errors.problem(Refused("no_such_code", "x").failure, "")  # type: ignore[arg-type]
-
-
-def test_the_table_has_each_code_once_and_no_status_by_chance() -> None:
-    lines = errors.table().splitlines()
-    assert len(lines) == 2 + len(ERRORS)
+def test_each_code_has_a_row_and_no_status_by_chance() -> None:
+    for table, code in ((ERRORS, Code), (PERSONALIZER, PersonalizerCode)):
+        assert tuple(table) == get_args(code)
     for kind in ERRORS.values():
-        assert sum(f"`{kind.code}`" in line for line in lines) == 1
+        assert kind.right
         assert kind.retry_after_s is None or kind.status in (429, 503)
         assert kind.status not in (429, 503) or kind.retry_after_s is not None
 

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serve.config import Limits
+from serve.contracts.errors import Refused
 from serve.http import gate as limits
-from serve.http.answers import Refused
 from serve.http.body import JsonRoute, parse_json
 from serve.http.edge import Edge
 from serve.http.front import Front, middlewares

@@ -30,7 +30,7 @@ from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.private import keep_private
 from data.schema import Decision, Event
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from tests.support.rows import count_rows
 from tests.support.shops import shop_service
 

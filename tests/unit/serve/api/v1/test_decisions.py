@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from data.log.store import Store
 from data.schema import RewardSpec
 from rl.online.fold import Snapshot
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from serve.config import ServiceConfig
 from serve.decisions.served import Served
 from serve.decisions.service import Service

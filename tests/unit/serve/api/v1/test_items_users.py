@@ -12,7 +12,7 @@ from data.log.erasures import NotScrubbed
 from data.log.store import Store
 from data.nodes.node import load_node
 from data.schema import Event
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from tests.support.rows import count_rows
 from tests.support.shops import POLICIES, save_policies, shop_service, small_market
 

@@ -14,7 +14,7 @@ from data.schema import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import save
 from rl.online.state import FoldState
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from serve.config import ServiceConfig
 from serve.decisions.served import Served
 from serve.decisions.service import Service

@@ -14,7 +14,7 @@ from data.log.database import StoreUnavailable
 from data.log.store import Store
 from data.log.writer.commit import StoreBusy
 from data.nodes.node import load_node
-from serve.api.v1.application import create_api
+from serve.api.application import create_api
 from serve.decisions.service import Service
 from serve.http.edge import Edge
 from serve.keys import KeyRing
