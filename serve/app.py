@@ -40,7 +40,7 @@ from serve.environment import ray_environment as ray_environment  # who runs the
 from serve.http import access_log as logs
 from serve.http.answers import Answers
 from serve.http.edge import Edge
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from serve.learning.loops import Loops, PlanSource
 from serve.learning.plans import Configured
 
@@ -133,6 +133,7 @@ class Gateway:
             access_log=config.access_log,
             answer_id=False,
             origins=config.origins,
+            plain=settings.plain,
         )
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (node, archive.scaler(name)) for name, node in load_nodes(config.nodes).items()}

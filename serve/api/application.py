@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes import router as personalizer_routes
@@ -44,6 +43,7 @@ def create_api(
     if personalizer is not None:
         service.rewards[LOOP] = personalizer.reward_spec
         personalizer_routes.include(api, personalizer)
-    edge = edge or Edge(answers=Answers(by_prefix=SHAPES))
-    edge.install(api, direct=(route for route in hot.routes if isinstance(route, APIRoute)))
+    plain = service.config.settings.plain
+    edge = edge or Edge(answers=Answers(by_prefix=SHAPES), plain=plain)
+    edge.install(api, fast=() if plain else hot.routes)
     return api

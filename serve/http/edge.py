@@ -1,28 +1,26 @@
-"""The edge of the service in one piece: keys, limits, errors and logs around an application. No Ray."""
+"""The edge of the service in one piece: keys, limits, errors and logs around an application."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.models import HTTPBearer
-from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute
 
 from data.log.keys import Role
 from serve.config import Limits
 from serve.contracts.errors import ERRORS
-from serve.http import answers as errors
-from serve.http import exchange
+from serve.http import answers, exchange
 from serve.http.access_log import Recorder, Redact
 from serve.http.answers import Answers
-from serve.http.fast_path import Direct
+from serve.http.bypass.fast_path import FastPath, read_endpoint
 from serve.http.gate import Gate, Rates
 from serve.http.head import METHODS, Head
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 
-_TOLD = ("X-Request-Id", "Retry-After", "WWW-Authenticate")
+_EXPOSED = ("X-Request-Id", "Retry-After", "WWW-Authenticate")
 _REMEMBERED_S = 600
 
 
@@ -39,39 +37,48 @@ class Edge:
     """Send `X-Request-Id`; not behind Ray Serve, which does so itself."""
     origins: tuple[str, ...] = ()
     """Whose pages may ask from a browser; "*": everybody's."""
+    plain: bool = False
+    """Write the access log without `serve.http.bypass`."""
 
     def __post_init__(self) -> None:
         self.rates = Rates(self.limits)
         """`rates.share(n)` says among how many replicas a key's requests are spread."""
 
-    def install(self, api: FastAPI, direct: Iterable[APIRoute] = ()) -> None:
-        """Put it around an application; what is mounted in it needs `errors.install` as well.
+    def install(self, api: FastAPI, fast: Sequence[BaseRoute] = ()) -> None:
+        """Put it around an application; what is mounted in it needs `serve.http.answers.install` as well.
 
         Args:
             api: the application, before its first request.
-            direct: hot routes of it, see `serve.http.fast_path`.
-        """
-        errors.install(api, self.answers)
-        inner, hot = api.build_middleware_stack, tuple(direct)
+            fast: routes of it that are called past FastAPI, see `serve.http.bypass.fast_path`.
 
-        def around() -> ASGIApp:
-            short = Direct(inner(), hot, errors.handler(self.answers))
-            gate = Gate(short, self.keys, self.limits, self.rates, self.answers)
-            recorder = Recorder(Head(gate), self.answers, self.redact, self.access_log, self.answer_id)
-            if not self.origins:
-                return recorder
+        Raises:
+            TypeError: one of these cannot be.
+        """
+        endpoints = [read_endpoint(route) for route in fast]
+        answers.install(api, self.answers)
+        # Each is put around those before it.
+        if endpoints:
+            api.add_middleware(FastPath, endpoints=endpoints, handle=answers.handler(self.answers))
+        api.add_middleware(Gate, keys=self.keys, limits=self.limits, rates=self.rates, answers=self.answers)
+        api.add_middleware(Head)
+        api.add_middleware(
+            Recorder,
+            answers=self.answers,
+            redact=self.redact,
+            access_log=self.access_log,
+            answer_id=self.answer_id,
+            plain=self.plain,
+        )
+        if self.origins:
             # Outermost: a browser asks whether it may ask without a key, and is to see errors as well.
-            return CORSMiddleware(
-                recorder,
+            api.add_middleware(
+                CORSMiddleware,
                 allow_origins=self.origins,
                 allow_methods=METHODS,
                 allow_headers=("*",),
-                expose_headers=_TOLD,
+                expose_headers=_EXPOSED,
                 max_age=_REMEMBERED_S,
             )
-
-        # Not by `add_middleware`: that would be inside of FastAPI's own, which a hot route has no need of.
-        api.build_middleware_stack = around  # type: ignore[method-assign]
 
 
 class Allow(SecurityBase):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from serve.keys import Principal
+from serve.http.keys import Principal
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the request that this task answers; log records carry it."""

@@ -17,7 +17,7 @@ from serve.http import exchange
 from serve.http.answers import Answers
 from serve.http.body import decode
 from serve.http.exchange import Exchange
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """Paths that need no key and are never refused for load."""

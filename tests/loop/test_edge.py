@@ -20,7 +20,7 @@ from serve.config import Limits
 from serve.decisions.service import Service
 from serve.http.edge import Edge
 from serve.http.front import Front
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from tests.support.servers import listening
 from tests.support.shops import shop_service
 

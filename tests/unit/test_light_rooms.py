@@ -45,6 +45,7 @@ def load(*modules: str) -> set[str]:
     ("modules", "allowed"),
     [
         pytest.param(tuple(f"data.{name}" for name in GROUND), PYDANTIC | NUMPY, id="the ground of data"),
+        pytest.param(modules_of("serve/contracts"), PYDANTIC, id="serve/contracts"),
         pytest.param(modules_of("data/log/writer"), PYDANTIC | SQLALCHEMY, id="data/log/writer"),
     ],
 )

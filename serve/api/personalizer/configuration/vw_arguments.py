@@ -32,9 +32,6 @@ from rl.policy.explorers import (
     Votes,
 )
 
-DEFAULT_ARGUMENTS = "--cb_explore_adf --epsilon 0.2 --power_t 0 -l 0.001 --cb_type mtr -q ::"
-"""The Personalizer service's own default policy."""
-
 _KINDS = ("--cb_explore_adf", "--ccb_explore_adf")
 _VOTES = ("--bag", "--cover", "--regcb", "--regcbopt")
 _OURS = ("--noise_sd", "--prior_sd", "--cell_sd", "--samples", "--max_features", "--max_cells")
@@ -133,40 +130,6 @@ def config_of(arguments: str) -> DescribedConfig:
         raise ArgumentsError("; ".join(faults)) from error
 
 
-def arguments_of(config: DescribedConfig) -> str:
-    """Return arguments that `config_of` makes the policy of.
-
-    Raises:
-        ArgumentsError: no arguments mean its explorer.
-    """
-    parts = ["--cb_explore_adf"]
-    match config.explorer:
-        case Votes(floor=0.0):
-            exact = config.samples % _VOTES_EACH == 0
-            parts += [f"--bag {max(1, config.samples // _VOTES_EACH)}", *[f"--samples {config.samples}"] * (not exact)]
-        case EpsilonGreedy(epsilon=0.0):
-            pass
-        case SquareCB():
-            parts.append(f"--squarecb --gamma_scale {config.explorer.gamma / _GAMMA!r}")
-        case Softmax():
-            parts.append(f"--softmax --lambda {1 / config.explorer.temperature!r}")
-        case _:
-            raise ArgumentsError(f"no arguments mean {config.explorer!r}; a uniform share is what epsilon is for")
-    parts.append(f"--epsilon {config.epsilon!r}")
-    for interaction in config.interactions:
-        option = {2: "-q", 3: "--cubic"}.get(len(interaction), "--interactions")
-        parts.append(f"{option} {shlex.quote(interaction)}")
-    for option in _LETTERS:
-        parts += [f"{option} {shlex.quote(letter)}" for letter in getattr(config, option.removeprefix("--"))]
-    parts += ["--noconstant"] * (not config.constant)
-    usual = DescribedConfig()
-    for option in _OURS:
-        name = option.removeprefix("--")
-        if name != "samples" and getattr(config, name) != getattr(usual, name):
-            parts.append(f"{option} {getattr(config, name)!r}")
-    return " ".join(parts)
-
-
 def _joined(options: Sequence[tuple[str, str]], name: str) -> str:
     return "".join(dict.fromkeys("".join(value for option, value in options if option == name)))
 
@@ -189,7 +152,7 @@ def _options(arguments: str) -> Iterator[tuple[str, str]]:
         elif name in _VALUES | _NO_EFFECT_VALUES | set(_INTERACTIONS):
             if not value and (not words or words[0].startswith("--")):
                 raise ArgumentsError(f"{name} needs a value")
-            yield name, _checked(name, value or words.pop(0))
+            yield name, _check(name, value or words.pop(0))
         else:
             raise ArgumentsError(_refusal(name))
 
@@ -204,7 +167,7 @@ def _refusal(name: str) -> str:
     return f"{name:.60} is not an option that is known here. Known are {_KNOWN}"
 
 
-def _checked(name: str, value: str) -> str:
+def _check(name: str, value: str) -> str:
     letters = _INTERACTIONS.get(name, 0)
     if letters and len(value) != letters:
         raise ArgumentsError(f"{name} needs {letters} letters of namespaces, got {value!r}")

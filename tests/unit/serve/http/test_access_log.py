@@ -16,12 +16,13 @@ from starlette.types import Receive, Scope, Send
 
 from data.log import keys
 from data.log.store import Store
+from data.settings import Settings
 from serve.config import Limits
 from serve.http import access_log as logs
 from serve.http.access_log import JsonFormatter, Recorder, Redact
 from serve.http.answers import Answers
 from serve.http.edge import Edge
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from tests.support.asgi import ask
 
 TOKEN = "rk_0123456789abcdef_aB3-_xYz0123456789012345678901234567890123"
@@ -67,7 +68,7 @@ def application(keys: KeyRing | None = None, **edge: Any) -> FastAPI:
 
         return StreamingResponse(parts(), headers={"Cache-Control": "no-cache"})
 
-    Edge(keys or KeyRing(), Limits(), redact=Redact([SECRET]), **edge).install(api)
+    Edge(keys or KeyRing(), Limits(), redact=Redact([SECRET]), plain=Settings().plain, **edge).install(api)
     return api
 
 
@@ -76,6 +77,7 @@ def get(path: str, api: FastAPI | None = None, **headers: str) -> Any:
     return asyncio.run(ask(api or application(), path, method="GET", headers=given))
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_request_is_one_line(log: io.StringIO) -> None:
     answer = get("/v1/files/a/b", x_request_id="mine-1")
     assert answer.headers["x-request-id"] == "mine-1"
@@ -92,6 +94,7 @@ def test_a_request_is_one_line(log: io.StringIO) -> None:
     }
 
 
+@pytest.mark.usefixtures("plain")
 def test_requests_of_one_turn_of_the_loop_are_a_line_each(log: io.StringIO) -> None:
     api = application()
 
@@ -106,6 +109,7 @@ def test_requests_of_one_turn_of_the_loop_are_a_line_each(log: io.StringIO) -> N
     assert sorted(access) == sorted(2 * [f"r{n}" for n in range(5)])
 
 
+@pytest.mark.usefixtures("plain")
 def test_what_else_is_logged_meanwhile_has_its_id_and_no_key(log: io.StringIO) -> None:
     get("/v1/decisions/secret-id", x_request_id="mine-2")
     warning, access = lines(log)
@@ -115,6 +119,7 @@ def test_what_else_is_logged_meanwhile_has_its_id_and_no_key(log: io.StringIO) -
     assert "secret-id" not in log.getvalue()
 
 
+@pytest.mark.usefixtures("plain")
 def test_the_key_is_named_and_not_shown(log: io.StringIO, tmp_path: Any) -> None:
     store = Store.open(f"sqlite:///{tmp_path / 'store.db'}")
     token = keys.create(store, "shop", "reader")
@@ -132,6 +137,7 @@ def test_the_key_is_named_and_not_shown(log: io.StringIO, tmp_path: Any) -> None
     assert token.split("_", 2)[2] not in log.getvalue()
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_fault_is_logged_with_its_traceback_and_answered_without(log: io.StringIO) -> None:
     answer = get("/v1/fail")
     assert (answer.status, answer.error["code"]) == (500, "internal")

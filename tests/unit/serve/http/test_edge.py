@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from serve.config import Limits, ServiceConfig
 from serve.http.body import JsonRoute
 from serve.http.edge import Allow, Edge
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from tests.support.asgi import Answer, ask
 
 SHOP = "https://shop.example"

@@ -22,7 +22,7 @@ from serve.http.answers import Answers
 from serve.http.body import JsonRoute
 from serve.http.edge import Allow, Edge
 from serve.http.exchange import Exchange
-from serve.keys import KeyRing, Principal
+from serve.http.keys import KeyRing, Principal
 from tests.support.asgi import Answer, ask
 
 HEADERS = {"content-type": "application/json", "x-api-key": "k", "x-request-id": "r-1"}

@@ -19,7 +19,7 @@ from serve.http.body import JsonRoute, parse_json
 from serve.http.edge import Edge
 from serve.http.front import Front, middlewares
 from serve.http.gate import RateLimiter
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from tests.support.asgi import ask
 
 JSON = {"content-type": "application/json"}

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from data.log.database import StoreUnavailable
 from data.log.keys import KeyRefused, create, list_keys, revoke, rotate
 from data.log.store import Store
-from serve.keys import ANYONE, ENVIRONMENT, KeyRing, Principal, main
+from serve.http.keys import ANYONE, ENVIRONMENT, KeyRing, Principal
+from serve.keys import main
 from tests.support.clocks import Clock
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

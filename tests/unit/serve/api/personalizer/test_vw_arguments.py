@@ -1,4 +1,4 @@
-"""Arguments of VW as configurations, and back."""
+"""Arguments of VW as configurations."""
 
 import pytest
 import vowpalwabbit
@@ -8,20 +8,18 @@ from rl.policy.explorers import (
     EpsilonGreedy,
     Softmax,
     SquareCB,
-    Uniform,
-    Votes,
 )
+from serve.api.personalizer.configuration.policy import DEFAULT_POLICY
 from serve.api.personalizer.configuration.vw_arguments import (
-    DEFAULT_ARGUMENTS,
     NO_EFFECT,
     ArgumentsError,
-    arguments_of,
     config_of,
 )
 
 
 def test_the_services_default_policy() -> None:
-    assert config_of(DEFAULT_ARGUMENTS) == DescribedConfig(explorer=EpsilonGreedy(epsilon=0.0), epsilon=0.2)
+    default = "--cb_explore_adf --epsilon 0.2 --power_t 0 -l 0.001 --cb_type mtr -q ::"
+    assert config_of(default) == DescribedConfig(explorer=EpsilonGreedy(epsilon=0.0), epsilon=0.2)
 
 
 @pytest.mark.parametrize(
@@ -82,42 +80,9 @@ def test_what_cannot_be_followed_is_refused_by_name(arguments: str, message: str
         config_of(arguments)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        DescribedConfig(),
-        DescribedConfig(
-            samples=50,
-            epsilon=0.0,
-            noise_sd=0.1,
-            max_cells=7,
-            constant=False,
-            ignore_linear="a ",
-            ignore="AB",
-            keep="C",
-        ),
-        DescribedConfig(explorer=EpsilonGreedy(epsilon=0.0), interactions=("ab", ":::", "abcd")),
-        DescribedConfig(explorer=SquareCB(gamma=30.0), interactions=()),
-        DescribedConfig(explorer=Softmax(temperature=0.25), cell_sd=0.0),
-    ],
-    ids=lambda config: config.explorer.kind,
-)
-def test_a_configuration_and_its_arguments_are_the_same(config: DescribedConfig) -> None:
-    assert config_of(arguments_of(config)) == config
-
-
-def test_ours_in_words() -> None:
-    assert arguments_of(DescribedConfig()) == "--cb_explore_adf --bag 4 --epsilon 0.02 -q ::"
-
-
-@pytest.mark.parametrize("explorer", [Uniform(), Votes(floor=0.1), EpsilonGreedy(epsilon=0.1)])
-def test_an_explorer_that_no_arguments_mean(explorer: object) -> None:
-    with pytest.raises(ArgumentsError, match="no arguments mean"):
-        arguments_of(DescribedConfig.model_validate({"explorer": explorer}))
-
-
 def test_vw_takes_the_arguments_of_our_default() -> None:
-    vw = vowpalwabbit.Workspace(f"{arguments_of(DescribedConfig())} --quiet")
+    assert config_of(DEFAULT_POLICY.arguments) == DescribedConfig(samples=64, epsilon=0.2)
+    vw = vowpalwabbit.Workspace(f"{DEFAULT_POLICY.arguments} --quiet")
     assert "cb_explore_adf_bag" in vw.get_enabled_reductions()
     vw.finish()
     assert not NO_EFFECT & {"--epsilon", "--cb_explore_adf", "--squarecb"}

@@ -19,7 +19,7 @@ from serve.config import ServiceConfig
 from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.http.edge import Edge
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from serve.learning.loops import Loops
 from serve.learning.plans import Configured
 from tests.support.clocks import Clock

@@ -17,7 +17,7 @@ from data.nodes.node import load_node
 from serve.api.application import create_api
 from serve.decisions.service import Service
 from serve.http.edge import Edge
-from serve.keys import KeyRing
+from serve.http.keys import KeyRing
 from tests.support.rows import count_rows, feedback_rows
 from tests.support.shops import shop_service
 
@@ -31,6 +31,8 @@ ROW = {
     "CustomerID": 17850,
     "Country": "United Kingdom",
 }
+
+pytestmark = pytest.mark.usefixtures("plain")
 
 EARLY = {"decision_id": "d", "time": "0001-01-01T00:00:00+14:00"}
 
@@ -76,7 +78,7 @@ def test_new_decision_ids_are_uuids_that_grow_with_time(client: TestClient, stor
         assert {number >> bit & 1 for number in drawn} == {0, 1}
 
 
-def test_recommendations_go_the_short_way_and_only_requests_without_a_body_through_fastapi(service: Service) -> None:
+def test_recommendations_go_past_fastapi_but_for_requests_without_a_body(service: Service, plain: bool) -> None:
     api, passed = create_api(service), list[str]()
 
     async def pass_by(scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,10 +87,10 @@ def test_recommendations_go_the_short_way_and_only_requests_without_a_body_throu
 
     api.router.middleware_stack = pass_by
     client = TestClient(api)
-    assert client.post("/v1/recommend", json={"k": 1}).status_code == 200
+    assert client.post("/v1/recommend", json={"k": 1}).status_code == (204 if plain else 200)
     assert client.post("/v1/feedback", json={}).status_code == 204
     assert client.post("/v1/recommend").status_code == 204
-    assert passed == ["/v1/feedback", "/v1/recommend"]
+    assert passed == [*(["/v1/recommend"] if plain else []), "/v1/feedback", "/v1/recommend"]
 
 
 def test_asking_again_with_the_same_id_is_the_same_decision(client: TestClient, store: Store) -> None:
@@ -229,6 +231,17 @@ def test_a_configured_key_is_required(service: Service, headers: dict[str, str],
         assert problem(response)["code"] == "unauthorized"
         assert response.headers["WWW-Authenticate"] == "Bearer"
     assert client.get("/healthz").status_code == 200
+
+
+def test_other_methods_and_media_types_are_refused(client: TestClient) -> None:
+    for method in ("GET", "HEAD", "PUT"):
+        response = client.request(method, "/v1/recommend")
+        assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", ""):
+        response = client.post("/v1/recommend", content=b"{}", headers={"content-type": media_type})
+        assert (response.status_code, problem(response)["code"]) == (415, "unsupported_media_type")
+    answer = client.post("/v1/recommend", content=b'{"k": 2}', headers={"content-type": "application/x.shop+json"})
+    assert len(answer.json()["items"]) == 2
 
 
 def test_openapi_says_that_bodies_have_no_further_fields(client: TestClient) -> None:

@@ -1,0 +1,40 @@
+"""Lines of the access log that are written as text, those of one turn of the event loop together.
+
+Gains GAIN of the processor time of `POST /v1/recommend` (Python 3.11). The plain way is a record with fields for each
+request, which `serve.http.access_log.JsonFormatter` writes: the same line.
+"""
+
+import logging
+from asyncio import get_running_loop
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
+from time import gmtime, strftime, time
+
+
+class AccessLines:
+    """Writes lines to a logger whose formatter takes a message without fields as it is."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._second, self._clock = 0, ""
+        self._lines: list[str] = []
+
+    def write(self, request_id: str, fields: Mapping[str, str | int | float]) -> None:
+        """Write a line about a request; of its fields, the path alone may need escaping."""
+        now = time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._clock = strftime("%Y-%m-%dT%H:%M:%S", gmtime(now))
+        if not self._lines:
+            get_running_loop().call_soon(self._flush)
+        path = encode_basestring_ascii(str(fields["path"]))
+        optional = "".join(f',"{name}":"{fields[name]}"' for name in ("key", "error") if name in fields)
+        self._lines.append(
+            f'{{"time":"{self._clock}.{int(now % 1 * 1_000):03d}+00:00","level":"info","logger":"{self._logger.name}",'
+            f'"request_id":"{request_id}","method":"{fields["method"]}","path":{path},"status":{fields["status"]},'
+            f'"ms":{fields["ms"]}{optional}}}'
+        )
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        self._logger.info("\n".join(lines))
