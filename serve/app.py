@@ -51,7 +51,7 @@ _REFRESH_S = 0.5
 _CHECKPOINT_S = 1.0
 _LONG_POLL_S = 5.0
 _COURTESY = 10
-"""How much the learner's process stands back: where cores are short, who answers goes before who learns a log anew."""
+"""Niceness of the learner's process, so that replicas get the processor first."""
 _KEYS_S = 1.0
 """How often a replica reads the keys: how long a revoked one goes on working."""
 
@@ -159,14 +159,14 @@ class Gateway:
             raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
         await self._writer.start()
         await self._catch_up()
-        await asyncio.to_thread(self._service.refresh_catalogue)
+        await asyncio.to_thread(self._service.catalogue.refresh)
         gc.collect()
         gc.freeze()  # what was loaded stays: looking through it again and again would hold up a hundred requests
         self._tasks = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(_again(self._edge.keys.refresh, _KEYS_S)),
-            asyncio.create_task(_again(self._service.refresh_catalogue, _REFRESH_S)),
-            asyncio.create_task(_again(self._personalizer.memory.refresh, _REFRESH_S)),
+            asyncio.create_task(_again(self._service.catalogue.refresh, _REFRESH_S)),
+            asyncio.create_task(_again(self._personalizer.configuration.refresh, _REFRESH_S)),
         ]
         yield
         for task in self._tasks:

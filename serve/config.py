@@ -1,4 +1,4 @@
-"""What is served and how: the arguments of the Serve application. Light: pydantic only."""
+"""What is served and how: the arguments of the Serve application."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""What must be in the environment before Ray starts: `eval "$(python -m serve.environment)"`. Light: no Ray.
+"""What must be in the environment before Ray starts: `eval "$(python -m serve.environment)"`.
 
 Serve's HAProxy is the ingress. All that listens has a port of this service alone: Serve's own defaults are the same for
 every service of a machine, and where two share a port, one's HAProxy sends to the other.

@@ -1,1 +1,1 @@
-"""HTTP routes, one module an interface. FastAPI, no Ray."""
+"""HTTP routes, one module an interface."""

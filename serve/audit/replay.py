@@ -1,4 +1,4 @@
-"""Decisions made again: from the log's steps the state that each was made with, from that the decision. No Ray."""
+"""Decisions made again: from the log's steps the state that each was made with, from that the decision."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

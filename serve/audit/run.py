@@ -76,7 +76,7 @@ class Audit:
     mismatches: list[str] = field(default_factory=list)
     """Decisions that are not what the log says, each with what differs."""
     erased: int = 0
-    """Those that cannot be made again since a user was forgotten: what the policy had learned from him is gone."""
+    """Those that cannot be made again since a user was forgotten: what the policy had learned from them is gone."""
     unreadable: list[str] = field(default_factory=list)
     """Decisions of the log that cannot be read back, each with the reason."""
     calibration: Calibration = field(default_factory=Calibration)

@@ -1,4 +1,4 @@
-"""HTTP request and response models of items and users. Light: pydantic only."""
+"""HTTP request and response models of items and users."""
 
 from typing import Annotated, Literal, Self
 
@@ -95,7 +95,7 @@ class LoggedEvent(Body):
 
 
 class HistoryEntry(Body):
-    """A decision for a user, or an event of his."""
+    """A decision for a user, or an event of theirs."""
 
     kind: Literal["decision", "event"]
     time: UtcTime = Field(description="when the decision was made, or the event received")
@@ -104,7 +104,7 @@ class HistoryEntry(Body):
 
 
 class UserResponse(KeptUser):
-    """What is kept of a user, and a page of his history."""
+    """What is kept of a user, and a page of their history."""
 
     history: list[HistoryEntry] = Field(description="newest first")
     next: str | None = Field(description="give it as `before` for the next page; null: there is none")

@@ -1,4 +1,4 @@
-"""HTTP request and response models of version 1. Light: pydantic only."""
+"""HTTP request and response models of version 1."""
 
 from typing import Annotated, Final, Self, TypeAlias
 
@@ -9,7 +9,9 @@ from pydantic import (
     Tag,
     field_validator,
     model_validator,
+    with_config,
 )
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from data.feature_objects import check_object
 from data.fields import (
@@ -73,28 +75,35 @@ RecommendBody: TypeAlias = Annotated[
 """One request, or a list of them."""
 
 
-class RecommendedItem(Body):
+# Dictionaries with types, for what is made of a validated decision: models, which validate each slot again, take 4 to
+# 9 % of a request more (pydantic 2.14.3).
+
+
+class RecommendedItem(TypedDict):
     """One slot of the slate."""
 
     item_id: str
-    score: float = Field(description="expected reward")
-    propensity: float = Field(description="probability of this item here, given the slots before it")
+    score: Annotated[float, Field(description="expected reward")]
+    propensity: Annotated[float, Field(description="probability of this item here, given the slots before it")]
 
 
-class PolicyVersion(Body):
+class PolicyVersion(TypedDict):
     """Which policy answered."""
 
     name: str
     version: str
 
 
-class RecommendResponse(Body):
+@with_config(Body.model_config)
+class RecommendResponse(TypedDict):
     """A decision, committed to the log before it was answered."""
 
     decision_id: str
-    items: list[RecommendedItem] = Field(description="best slot first")
+    items: Annotated[list[RecommendedItem], Field(description="best slot first")]
     policy: PolicyVersion
-    learned_through: int = Field(description="log position of the last feedback that the answering replica has seen")
+    learned_through: Annotated[
+        int, Field(description="log position of the last feedback that the answering replica has seen")
+    ]
 
 
 class LoggedFeedback(Body):

@@ -1,4 +1,4 @@
-"""What a shop wants whatever a policy thinks: filters and rules, of a request or of the configuration. Light: pydantic.
+"""What a shop wants whatever a policy thinks: filters and rules, of a request or of the configuration.
 
 What a filter removes is no candidate; rules hold for slates of those that are: see `serve.decisions.filters` and
 `rl.policy.rules`.

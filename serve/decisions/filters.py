@@ -1,4 +1,4 @@
-"""From a request to the candidates and the rules of its decision: what is filtered out, counted. No Ray, no I/O.
+"""From a request to the candidates and the rules of its decision: what is filtered out, counted.
 
 The candidates are those of the request, or else what can be recommended: the policy's items and the catalogue's
 available ones. Filters then remove items, in this order; each counts what those before it have left:

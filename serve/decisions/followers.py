@@ -1,7 +1,7 @@
-"""Following along: what output nodes and dashboards are told as it happens. No HTTP, no Ray.
+"""Following along: what output nodes and dashboards are told as it happens.
 
-One task of a replica reads the log for all who follow, whichever replica decided. Who is too slow to take what he is
-sent is cut off rather than waited for: he comes again and says what he has seen last.
+One task of a replica reads the log for all who follow, whichever replica decided. Slow consumers are
+disconnected; they come again and say what they have seen last.
 """
 
 import asyncio

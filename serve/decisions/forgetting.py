@@ -1,4 +1,4 @@
-"""The right to be forgotten, in every place that a service writes to. No Ray, no HTTP."""
+"""The right to be forgotten, in every place that a service writes to."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""How a replica says how it is: healthy, ready, and how learning goes. No Ray, no HTTP."""
+"""How a replica says how it is: healthy, ready, and how learning goes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""The recommender: candidates -> features -> policy -> decision. A plain class: no Ray, no HTTP, no storage."""
+"""The recommender: candidates -> features -> policy -> decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,8 @@ from rl.policy.interface import (
     Slates,
 )
 from rl.policy.rules import rules_constraint
-from serve.decisions.router import Router, generator
+from serve.decisions.draws import generator
+from serve.decisions.router import Router
 
 
 @dataclass(frozen=True, slots=True)

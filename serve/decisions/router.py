@@ -1,4 +1,4 @@
-"""Which policy answers, by fixed shares of the users; and the draws of a decision, by its id."""
+"""Which policy answers: fixed shares of the users."""
 
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
@@ -41,9 +41,3 @@ class Router:
 def unit_interval(key: str) -> float:
     """Hash a key to [0, 1), the same on every machine (Python's own hash of a string is not)."""
     return int.from_bytes(blake2b(key.encode(), digest_size=6).digest()) / 2**48
-
-
-def generator(key: str) -> np.random.Generator:
-    """Return the generator of a decision's draws, made of its id, so that the decision can be replayed."""
-    digest = blake2b(key.encode(), digest_size=16, person=b"raycommend draws").digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest)))

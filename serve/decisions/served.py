@@ -1,4 +1,4 @@
-"""What a replica knows of the learner's folds, and how it keeps up with them. No Ray: `serve.app` brings the news."""
+"""What a replica knows of the learner's folds, and how it keeps up with them."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence

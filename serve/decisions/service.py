@@ -1,7 +1,6 @@
 """What one replica does with a request: decide, commit, answer. The routes of version 1 call it."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -10,6 +9,7 @@ from pydantic import JsonValue
 
 from data.ingest.http_rows import clean_records
 from data.log.catalogue_copy import Catalogue
+from data.log.replica_copy import ReplicaCopy
 from data.log.store import Store, Stored
 from data.log.users import NOTHING, Past, get_user, past
 from data.log.writer.commit import Writer
@@ -50,7 +50,8 @@ class Service:
     ) -> None:
         self.served, self.store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
         self.config = config or ServiceConfig()
-        self.catalogue, self._refreshing = Catalogue(), threading.Lock()
+        self.catalogue = ReplicaCopy(self._read_catalogue, Catalogue())
+        """Of the items: refreshed now and then, and at once after a change that came here."""
         self.streams = Streams(store, self.policies)
         self.learning = Learning(served, store, replica)
         self.rewards: dict[str, Callable[[], RewardSpec]] = {}
@@ -125,7 +126,7 @@ class Service:
         decision_id = request.decision_id or new_id(now)
         policy = recommender.policy_of(request.policy, request.user_id or decision_id)
         known = recommender.catalogue(policy)
-        chosen = select(request, known, self.catalogue, self.config.rules, now, happened)
+        chosen = select(request, known, self.catalogue.current, self.config.rules, now, happened)
         features = self._features(request, chosen.candidates, user) if recommender.reads_features(policy) else None
         return recommender.decide(
             Ask(
@@ -149,7 +150,8 @@ class Service:
     ) -> Features:
         """Return what is known of a visit, its user and its candidates, for policies that learn from that."""
         context: dict[str, JsonValue] = {n: value for n, value in request.context.items() if n != CONTEXT_TIME}
-        items = tuple((dict(self.catalogue.features_of(item)),) for item in candidates)
+        catalogue = self.catalogue.current
+        items = tuple((dict(catalogue.features_of(item)),) for item in candidates)
         return Features.model_construct(context=({"context": context, "user": dict(user)},), items=items)
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
@@ -192,10 +194,9 @@ class Service:
             for name in recommender.names
         ]
 
-    def refresh_catalogue(self) -> None:
-        """Read what has changed of the items: now and then, and at once after a change that came here."""
-        with self._refreshing:
-            self.catalogue.refresh(self.store)
+    def _read_catalogue(self, known: Catalogue) -> Catalogue:
+        known.refresh(self.store)
+        return known
 
     def health(self) -> Health:
         """Say which versions this replica answers with, and what does not work."""

@@ -1,4 +1,4 @@
-"""What is known of one HTTP request while it is answered: its id, its path, who asks, what was wrong with it."""
+"""State of one HTTP request while it is answered: its id, path, principal and error."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Serve 2.60 decodes some headers as UTF-8 before the application sees the request, and fails with a bare 500 where they
 are none; another lets a client end its request with a 408 that has not our shape. And a replica takes what is sent to
 its port, whoever it is for: HAProxy says that, and what is for another is refused here. `serve.environment` gives
-`middlewares` to Serve's hook for it, RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH. Light: Starlette and Ray's core.
+`middlewares` to Serve's hook for it, RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH.
 """
 
 import re
@@ -45,14 +45,14 @@ def is_request_id(value: bytes) -> bool:
 
 
 class Front:
-    """ASGI middleware that drops them, and a request id that is none, and refuses what is for another replica."""
+    """ASGI middleware that drops headers for Ray Serve and invalid request ids, and refuses misdirected requests."""
 
     def __init__(self, app: ASGIApp, replica: str = "") -> None:
         """Wrap an application; `replica` is the id of the replica that it is in, "" if that does not matter."""
         self._app, self._ending = app, f"-{replica}".encode() if replica else b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on without them."""
+        """Forward the request with filtered headers."""
         if scope["type"] == "http":
             headers = scope["headers"]
             if any(name == _FOR and not value.endswith(self._ending) for name, value in headers):

@@ -1,4 +1,4 @@
-"""What one request, one client and all together may take: bytes, time, rate, requests at once. Pure ASGI, no Ray."""
+"""What one request, one client and all together may take: bytes, time, rate, requests at once."""
 
 import asyncio
 import math
@@ -232,7 +232,7 @@ class Gate:
                 while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
                     pass
         except TimeoutError:
-            pass  # it had its moment
+            pass  # the linger time is over
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -1,4 +1,4 @@
-"""HEAD wherever there is GET: the same answer without its body; and which methods a path takes. Pure ASGI, no Ray."""
+"""HEAD wherever there is GET: the same answer without its body; and which methods a path takes."""
 
 from typing import Final
 

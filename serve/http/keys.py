@@ -4,8 +4,10 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 from data.log.keys import PREFIX, Key, Role, digest, list_keys
+from data.log.replica_copy import ReplicaCopy
 from data.log.store import Store
 
 
@@ -28,6 +30,10 @@ ENVIRONMENT = Principal("environment", "RAYCOMMEND_API_KEY", "admin")
 """Whoever has the key that the environment gives."""
 
 
+_Keys: TypeAlias = Mapping[str, tuple[Key, Principal]]
+"""By the keys' ids."""
+
+
 class KeyRing:
     """A replica's copy of the keys. `refresh` it from a thread; `authenticate` waits for nothing."""
 
@@ -47,9 +53,9 @@ class KeyRing:
         Raises:
             StoreError: the keys cannot be read.
         """
-        self._store, self._clock = store, clock
+        self._clock = clock
         self._admin = digest(admin_key) if admin_key is not None else None
-        self._keys: Mapping[str, tuple[Key, Principal]] = {}
+        self._keys = ReplicaCopy[_Keys](lambda _: _read(store) if store else {}, {})
         self.refresh()
 
     def refresh(self) -> None:
@@ -58,14 +64,12 @@ class KeyRing:
         Raises:
             StoreError: they cannot be read; what was read before goes on to count.
         """
-        if self._store is not None:
-            keys = list_keys(self._store)
-            self._keys = {key.key_id: (key, Principal(key.key_id, key.name, key.role)) for key in keys}
+        self._keys.refresh()
 
     @property
     def open(self) -> bool:
         """Whether no key was ever made, and all are let in."""
-        return not self._keys and self._admin is None
+        return not self._keys.current and self._admin is None
 
     def authenticate(
         self, authorization: str | None = None, x_api_key: str | None = None, subscription_key: str | None = None
@@ -89,8 +93,12 @@ class KeyRing:
         if self._admin is not None and hmac.compare_digest(given, self._admin):
             return ENVIRONMENT
         prefix, _, rest = token.partition("_")
-        known = self._keys.get(rest.partition("_")[0]) if prefix == PREFIX else None
+        known = self._keys.current.get(rest.partition("_")[0]) if prefix == PREFIX else None
         if known is None:
             return None
         key, principal = known
         return principal if hmac.compare_digest(given, key.hash) and key.lives(self._clock()) else None
+
+
+def _read(store: Store) -> _Keys:
+    return {key.key_id: (key, Principal(key.key_id, key.name, key.role)) for key in list_keys(store)}

@@ -1,4 +1,4 @@
-"""Ids outside of bodies: in paths, and in the header `Idempotency-Key`. FastAPI, no Ray."""
+"""Ids outside of bodies: in paths, and in the header `Idempotency-Key`."""
 
 from typing import Annotated
 

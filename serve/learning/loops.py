@@ -1,4 +1,4 @@
-"""The learning loops that one learner runs: which folds there are, how a new one takes over. No Ray.
+"""The learning loops that one learner runs: which folds there are, how a new one takes over.
 
 A *plan* says what a fold begins with. Sources give plans: the configuration, the registry's champion, the Personalizer
 API's settings. Where a plan changes - another champion, other rewards, a user was forgotten - a new fold is made of the

@@ -1,4 +1,4 @@
-"""Where the plans of the v1 loop come from: the configured policies, and the registry's champion. No Ray."""
+"""Where the plans of the v1 loop come from: the configured policies, and the registry's champion."""
 
 import logging
 from collections.abc import Callable

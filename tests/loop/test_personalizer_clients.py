@@ -217,7 +217,7 @@ def test_a_retry_changes_nothing(tmp_path: Path, status: int, handled: bool) -> 
         decision = loop.store.decision("personalizer:e")
         assert decision is not None
         assert decision.slate == (answer["rewardActionId"],)
-        assert loop.personalizer.memory.current.service.reward_aggregation == "sum"
+        assert loop.personalizer.configuration.current.service.reward_aggregation == "sum"
 
 
 @pytest.mark.parametrize("status", [500, 503])

@@ -1,4 +1,4 @@
-"""What is known of the events of the apprentice mode: how many there were, and what they earned. No HTTP.
+"""What is known of the events of the apprentice mode: how many there were, and what they earned.
 
 How many of them the model would have answered alike is not logged, so it is not said.
 """

@@ -1,4 +1,4 @@
-"""Whether a rank whose event id is known is a retry, or another rank by that name. No HTTP, no Ray."""
+"""Whether a rank whose event id is known is a retry, or another rank by that name."""
 
 from collections.abc import Sequence
 

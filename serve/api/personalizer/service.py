@@ -1,4 +1,4 @@
-"""What a replica does with a request of the Personalizer API: decide, commit, answer. No HTTP, no Ray."""
+"""What a replica does with a request of the Personalizer API: decide, commit, answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +20,7 @@ from serve.api.personalizer import model_file as model
 from serve.api.personalizer.apprentice import ApprenticeMetrics
 from serve.api.personalizer.configuration.plan import Untrained, same_model
 from serve.api.personalizer.configuration.policy import exploration_of, shown_policy, untrained
-from serve.api.personalizer.configuration.replica import Memory
+from serve.api.personalizer.configuration.replica import copy_configuration
 from serve.api.personalizer.configuration.values import (
     LOOP,
     MODEL,
@@ -83,17 +83,17 @@ class Personalizer:
             StoreError: the configuration cannot be read.
         """
         self._served, self._store, self._commit, self._settings, self._make = served, store, commit, settings, make
-        self.memory = Memory(store)
+        self.configuration = copy_configuration(store)
         self._apprentice = ApprenticeMetrics(store)
 
     async def rank(self, request: RankRequest) -> RankResponse:
         """Choose an action; the same rank is answered as it was the first time."""
-        return respond(await self._decide(ask_for(request, self.memory.current.mode, self._store.now())))
+        return respond(await self._decide(ask_for(request, self.configuration.current.mode, self._store.now())))
 
     async def rank_slots(self, request: MultiSlotRankRequest) -> MultiSlotRankResponse:
         """Choose an action for each slot; the same rank is answered as it was the first time."""
         return respond_for_slots(
-            await self._decide(ask_for_slots(request, self.memory.current.mode, self._store.now()))
+            await self._decide(ask_for_slots(request, self.configuration.current.mode, self._store.now()))
         )
 
     async def report(self, feedback: Sequence[Feedback]) -> None:
@@ -139,8 +139,8 @@ class Personalizer:
 
     async def policy(self) -> PolicySettings:
         """Return the learning policy."""
-        await asyncio.to_thread(self.memory.refresh)
-        return shown_policy(self.memory.current)
+        await asyncio.to_thread(self.configuration.refresh)
+        return shown_policy(self.configuration.current)
 
     async def set_policy(self, given: PolicySettings) -> PolicySettings:
         """Set the learning policy. How much it explores counts for the service too: there is one such number."""
@@ -153,12 +153,12 @@ class Personalizer:
             return [(POLICY, given.model_dump()), (SERVICE, service.model_dump(mode="json", by_alias=True))]
 
         await self._set(settings)
-        return shown_policy(self.memory.current)
+        return shown_policy(self.configuration.current)
 
     async def reset_policy(self) -> PolicySettings:
         """Set the default learning policy; it explores as much as the one before."""
         await self._set(lambda _: [(POLICY, None)])
-        return shown_policy(self.memory.current)
+        return shown_policy(self.configuration.current)
 
     async def export_model(self, *, signed: bool) -> bytes:
         """Return the model as this replica has it, see `serve.api.personalizer.model_file`."""
@@ -193,8 +193,8 @@ class Personalizer:
         await asyncio.to_thread(self._delete_logs, artefact)
 
     def _shown(self, time_spans: bool, metrics: bool) -> dict[str, Any]:
-        self.memory.refresh()  # another replica may have changed it a moment ago
-        now = self.memory.current
+        self.configuration.refresh()  # another replica may have changed it a moment ago
+        now = self.configuration.current
         found = self._apprentice.read(now) if metrics else None
         return shown(now, time_spans) | ({"latestApprenticeModeMetrics": found} if found else {})
 
@@ -212,8 +212,7 @@ class Personalizer:
             for name, value in settings(now):
                 if value != have[name]:  # what is so already is not changed
                     table.append(name, value, self._store.now())
-            found = read(table)
-        self.memory.take(found)
+        self.configuration.refresh()
 
     def _snapshot(self) -> Callable[[], Artefact]:
         """Take the model as it is now; what is returned builds the artefact, which may take longer."""
@@ -230,8 +229,8 @@ class Personalizer:
 
     def _import(self, blob: bytes) -> None:
         artefact = model.unpack(blob, model.signing_key(self._store))
-        self.memory.refresh()
-        if not same_model(artefact, self._make(self.memory.current)):
+        self.configuration.refresh()
+        if not same_model(artefact, self._make(self.configuration.current)):
             message = "The model is of another learning policy than the one that is set: set that one first."
             raise ERRORS.refuse("InvalidModelImportFormat", message)
         self._begin_with(replace(artefact, learned_until=self._store.now()))
@@ -251,8 +250,8 @@ class Personalizer:
         loops.delete(self._store, LOOP, learned.learned_until)
 
     def _model_properties(self, learned_through: int) -> dict[str, str]:
-        self.memory.refresh()
-        now, range_ = self.memory.current, loops.date_range(self._store, LOOP)
+        self.configuration.refresh()
+        now, range_ = self.configuration.current, loops.date_range(self._store, LOOP)
         begun = now.origin_at or now.edited_at or (range_ and range_[0]) or self._store.now()
         learned = loops.last_received(self._store, LOOP, learned_through)
         return {"creationTime": _written(begun), "lastModifiedTime": _written(max(begun, learned or begun))}

@@ -33,16 +33,16 @@ def slates(responses: Iterable[RecommendResponse]) -> Response:
         _SLOTS,
         (
             (
-                response.decision_id,
+                response["decision_id"],
                 slot,
-                item.item_id,
-                item.score,
-                item.propensity,
-                response.policy.name,
-                response.policy.version,
+                item["item_id"],
+                item["score"],
+                item["propensity"],
+                response["policy"]["name"],
+                response["policy"]["version"],
             )
             for response in responses
-            for slot, item in enumerate(response.items)
+            for slot, item in enumerate(response["items"])
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What was decided and what decides: decisions by id, the served policies. FastAPI, no Ray."""
+"""What was decided and what decides: decisions by id, the served policies."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The catalogue over HTTP: put items in, list them, take them out. FastAPI, no Ray."""
+"""The catalogue over HTTP: put items in, list them, take them out."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -37,7 +37,7 @@ def router(service: Service) -> APIRouter:
         """Put items into the catalogue, in place of what it had under their ids; sent again, it changes nothing."""
         items = [_item(item, store.now()) for item in request.items]
         changes = await asyncio.to_thread(catalogue.upsert, store, items)
-        await asyncio.to_thread(service.refresh_catalogue)
+        await asyncio.to_thread(service.catalogue.refresh)
         pairs = zip(items, changes, strict=True)
         return ItemsResult(results=[ItemResult(item_id=item.item_id, status=change) for item, change in pairs])
 
@@ -67,7 +67,7 @@ def router(service: Service) -> APIRouter:
         """Take an item out of the catalogue: it is shown no more, also by policies that were trained on it."""
         if not await asyncio.to_thread(catalogue.delete, store, item_id):
             raise _unknown(item_id)
-        await asyncio.to_thread(service.refresh_catalogue)
+        await asyncio.to_thread(service.catalogue.refresh)
 
     return routes
 

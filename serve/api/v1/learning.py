@@ -1,4 +1,4 @@
-"""How the replica is and how learning goes. FastAPI, no Ray."""
+"""How the replica is and how learning goes."""
 
 from fastapi import APIRouter
 

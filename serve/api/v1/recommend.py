@@ -45,7 +45,7 @@ def add(routes: APIRouter, service: Service) -> None:
         as_table = csv_answers.is_wanted(request)
         decided, shown = list[RecommendResponse](), list[RecommendResponse | ErrorResponse]()
         for answer in answers:
-            if isinstance(answer, RecommendResponse):
+            if isinstance(answer, dict):
                 decided.append(answer)
                 shown.append(answer)
                 continue

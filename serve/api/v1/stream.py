@@ -1,4 +1,4 @@
-"""The stream of server-sent events: policies that are served, recommendations for an output node. FastAPI, no Ray."""
+"""The stream of server-sent events: policies that are served, recommendations for an output node."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated

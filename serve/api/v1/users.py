@@ -1,4 +1,4 @@
-"""Users over HTTP: what is kept of them, what happened to them, and forgetting them. FastAPI, no Ray."""
+"""Users over HTTP: what is kept of them, what happened to them, and forgetting them."""
 
 import asyncio
 import logging
@@ -51,7 +51,7 @@ def router(service: Service) -> APIRouter:
         before: Annotated[str | None, Query(pattern=r"^\d{1,18}\.\d{1,18}$", description="`next` of a page")] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> UserResponse:
-        """Return what is kept of a user and his history, newest first: decisions with their feedback, and events."""
+        """Return what is kept of a user and their history, newest first: decisions with their feedback, and events."""
         return await asyncio.to_thread(_user, service, user_id, before, limit)
 
     @routes.delete("/users/{user_id:rest}", dependencies=[Depends(Allow())])

@@ -1,4 +1,4 @@
-"""Where the plan of the Personalizer loop comes from: its settings in the store. No Ray."""
+"""Where the plan of the Personalizer loop comes from: its settings in the store."""
 
 import logging
 from collections.abc import Callable

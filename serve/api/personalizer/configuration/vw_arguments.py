@@ -1,4 +1,4 @@
-"""Learning settings as Vowpal Wabbit's arguments, which are what the Personalizer API calls a policy. Light: pydantic.
+"""Learning settings as Vowpal Wabbit's arguments, which are what the Personalizer API calls a policy.
 
 What VW's arguments say of exploration and of interactions is kept; how VW itself learns has no counterpart here:
 

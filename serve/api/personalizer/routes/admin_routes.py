@@ -1,4 +1,4 @@
-"""Configuration, model and log of the Personalizer loop. FastAPI, no Ray."""
+"""Configuration, model and log of the Personalizer loop."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Rank, reward and activate, with one action or with slots. FastAPI, no Ray."""
+"""Rank, reward and activate, with one action or with slots."""
 
 from fastapi import APIRouter
 from pydantic_core import to_json

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from data.log.keys import Role, create
 from data.log.settings_table import writing
 from serve.api.personalizer.configuration import durations
-from serve.api.personalizer.configuration.replica import Memory
+from serve.api.personalizer.configuration.replica import copy_configuration
 from serve.api.personalizer.configuration.vw_arguments import config_of
 from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
 
@@ -124,12 +124,12 @@ def test_what_is_put_counts_and_lasts(client: TestClient, loop: Loop, tmp_path: 
 
 
 def test_another_replica_reads_it_a_moment_later(client: TestClient, loop: Loop) -> None:
-    other = Memory(loop.store)
+    other = copy_configuration(loop.store)
     client.put(SERVICE, json={**GIVEN, "learningMode": "Online"})
-    assert loop.personalizer.memory.current.service.exploration_percentage == 0.1
+    assert loop.personalizer.configuration.current.service.exploration_percentage == 0.1
     assert other.current.service.exploration_percentage == 0.2
     other.refresh()
-    assert other.current == loop.personalizer.memory.current
+    assert other.current == loop.personalizer.configuration.current
 
 
 @pytest.mark.parametrize(
