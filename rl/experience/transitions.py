@@ -19,7 +19,7 @@ import pyarrow.parquet
 import ray.data
 
 from data.errors import DataError
-from data.ingest.tasks import quiet_ray_data
+from data.ingest.pipeline import quiet_ray_data
 from rl.experience.checks import (
     NEXT,
     SEEN,

@@ -24,8 +24,8 @@ from data.cluster import start_ray
 from data.command import AMISS, DONE, argument_parser, command
 from data.errors import DataError
 from data.features.customers import EncoderConfig, fit
+from data.ingest.pipeline import Progress as IngestProgress
 from data.ingest.run import ingest
-from data.ingest.tasks import Progress as IngestProgress
 from data.log.store import Store
 from data.nodes.node import load_node
 from data.private import keep_private
