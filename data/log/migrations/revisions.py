@@ -31,8 +31,6 @@ _STAMP = sa.Table(
 _REMEDY = (
     "export it with the version of the code that made it (python -m data.dsjson export), and import that into a new one"
 )
-
-
 _ALEMBIC = threading.Lock()  # its `op` and `context` are of one migration at a time
 
 
@@ -76,10 +74,11 @@ def upgrade(connection: sa.Connection) -> str | None:
 
     with _ALEMBIC:
         if found.revision is None:
-            if wrong := differences(connection):
-                raise ValueError(f"is a log of version {_FIRST_VERSION} whose tables are not that version's: {wrong}")
             command.stamp(_config(connection), _FIRST)
         command.upgrade(_config(connection), "head")
+    if wrong := differences(connection):
+        was = found.revision or f"version {found.user_version}"
+        raise ValueError(f"is a log of {was} whose tables are not those of {was}: {wrong}; {_REMEDY}")
     return f"was upgraded to revision {REVISION}"
 
 
