@@ -36,7 +36,8 @@ from rl.evaluation.returns import play
 from rl.experience.events import purchase_events
 from rl.policies.baselines import Popularity
 from rl.policies.greedy import Greedy
-from rl.policy.interface import Policy, PolicyError
+from rl.policy.errors import PolicyError
+from rl.policy.interface import Policy
 from rl.training.run.environments import ceilings, environment
 from rl.training.run.experiment import Environment
 from rl.training.run.tracking import Tracker

@@ -29,7 +29,7 @@ from rl.artefacts.artefact import (
     load,
     sha256_of,
 )
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from rl.training.run.tracking import experiment_id
 from rl.training.run.tracking_client import (
     UNWRAPPED,

@@ -8,7 +8,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from rl.experience.checks import NEXT, Columns
-from rl.policy.interface import FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.batched import Observation
 
 PROPENSITIES = "propensities"

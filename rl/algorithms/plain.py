@@ -13,7 +13,7 @@ from ray.rllib.utils.replay_buffers.prioritized_episode_buffer import Prioritize
 from rl.algorithms.batch import PROPENSITIES, Transitions, batch_of
 from rl.algorithms.sampling import make_one
 from rl.experience.checks import Columns
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from rl.simulators.batched import SingleEnv
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from data.features.customers import Encoder
 from data.fields import Scalar
 from data.schema import Features
-from rl.policy.interface import IntArray, Query
+from rl.policy.arrays import IntArray
+from rl.policy.queries import Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Visit:
     features: Features | None = None
     """What was said of the context and of each candidate."""
     history: IntArray | None = None
-    """[T, 3] as in `rl.policy.interface.Query`."""
+    """[T, 3] as in `rl.policy.queries.Query`."""
 
 
 class VisitEncoder(Protocol):

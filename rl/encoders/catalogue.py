@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.encoders.base import Visit, histories
-from rl.policy.interface import IntArray, Query
+from rl.policy.arrays import IntArray
+from rl.policy.queries import Query
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rl.encoders.base import CustomerEncoder, VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
-from rl.encoders.json_features import DescribedEncoder
+from rl.encoders.json_features import FeaturesEncoder
 
 Arrays: TypeAlias = dict[str, NDArray[np.float64] | NDArray[np.int64]]
 
@@ -39,7 +39,7 @@ class CatalogueDescription(_Description):
 
 
 class FeaturesDescription(_Description):
-    """Of a `DescribedEncoder`."""
+    """Of a `FeaturesEncoder`."""
 
     kind: Literal["features"] = "features"
     items: tuple[str, ...]
@@ -62,7 +62,7 @@ def described(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
             return CustomersDescription(
                 items=encoder.items, users=encoder.users, version=encoder.version
             ), encoder.arrays()
-        case DescribedEncoder():  # before what it is a special case of
+        case FeaturesEncoder():  # before what it is a special case of
             return FeaturesDescription(items=encoder.items, version=encoder.version), {}
         case CatalogueEncoder():
             return CatalogueDescription(items=encoder.items, version=encoder.version), {}
@@ -88,7 +88,7 @@ def restored(description: EncoderDescription, arrays: Mapping[str, Any]) -> Visi
         case CatalogueDescription():
             encoder = CatalogueEncoder(description.items)
         case FeaturesDescription():
-            encoder = DescribedEncoder(description.items)
+            encoder = FeaturesEncoder(description.items)
     if encoder.version != description.version:
         raise ValueError(f"it has encoder {encoder.version}, its description says {description.version}")
     return encoder

@@ -24,7 +24,8 @@ from data.schema import (
 )
 from rl.encoders.base import Visit, histories
 from rl.encoders.catalogue import CatalogueEncoder
-from rl.policy.interface import FloatArray, IntArray, Query
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.queries import Query
 from rl.policy.sparse import Sparse
 
 DEFAULT_NAMESPACE = " "
@@ -143,7 +144,7 @@ def for_slot(features: Features | None, slot: Slot) -> Features:
     return features.model_copy(update={"context": (*features.context, own, *slot.features)})
 
 
-class DescribedEncoder(CatalogueEncoder):
+class FeaturesEncoder(CatalogueEncoder):
     """Encodes what was said of a visit; a visit of which nothing was said has its flat context and its items' ids.
 
     The catalogue may be empty: positions are for others, this knows an item by its id.
@@ -173,7 +174,7 @@ class DescribedEncoder(CatalogueEncoder):
 
 
 def sparse(visits: Sequence[Visit]) -> Sparse:
-    """Return the features of B visits with A candidates each, see `DescribedEncoder`."""
+    """Return the features of B visits with A candidates each, see `FeaturesEncoder`."""
     contexts = [flatten(_context(visit)) for visit in visits]
     items = [pairs for visit in visits for pairs in _items(visit)]
     context, context_values = _padded(contexts)

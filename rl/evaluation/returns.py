@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Policy,
-    Query,
-)
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.interface import Policy
+from rl.policy.queries import Query
 from rl.simulators.batched import BatchedEnv
 
 

@@ -5,20 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from data.errors import DataError
-from rl.policy.interface import (
-    AGE,
-    ITEM,
-    N_OUTCOMES,
-    OUTCOME,
-    BoolArray,
-)
+from rl.policy.arrays import BoolArray
+from rl.policy.queries import AGE, ITEM, N_OUTCOMES, OUTCOME
 
 Columns = dict[str, np.ndarray]
 
 NEXT = "next_"
 """Prefix of the next observation's columns."""
 SEEN = ("items", "mask", "history", "features")
-"""What the policy saw, as in `rl.policy.interface.Query`."""
+"""What the policy saw, as in `rl.policy.queries.Query`."""
 _NEEDED = ("items", "mask", "actions", "propensities", "rewards")
 
 

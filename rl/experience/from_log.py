@@ -18,7 +18,7 @@ from data.features.customers import Encoder
 from data.schema import CONTEXT_TIME, parse_visit_time
 from data.transitions import TRANSITION_SCHEMA
 from rl.experience.checks import NEXT, Columns
-from rl.policy.interface import FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 
 _log = logging.getLogger("raycommend.train")
 

@@ -3,7 +3,9 @@
 import numpy as np
 
 from rl.experience.checks import NEXT, Columns
-from rl.policy.interface import BoolArray, Policy, Query
+from rl.policy.arrays import BoolArray
+from rl.policy.interface import Policy
+from rl.policy.queries import Query
 from rl.simulators.batched import BatchedEnv, Observation
 
 

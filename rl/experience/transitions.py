@@ -1,7 +1,7 @@
 """The transitions table: Parquet, one row a transition, columns as the learners read them.
 
 Columns: `items` [A], `mask` [A], and where there are any `history` [T, 3] and `features` [A or 1, F] of what the policy
-saw (see `rl.policy.interface.Query`); `actions` [K], positions on the candidate axis; `propensities` [K], in (0, 1];
+saw (see `rl.policy.queries.Query`); `actions` [K], positions on the candidate axis; `propensities` [K], in (0, 1];
 `rewards`. Where rewards have a future also `discounts` in [0, 1], and the next observation as `next_items` and so on.
 Arrays are (nested) fixed-size lists, so the table's own schema has every shape, and anything that reads Parquet reads
 it. `rl.algorithms.batch.batch_of` makes such columns of what a runner has sampled.
@@ -29,7 +29,7 @@ from rl.experience.checks import (
     check_shapes,
     needed,
 )
-from rl.policy.interface import ITEM
+from rl.policy.queries import ITEM
 
 _N_ITEMS = b"raycommend.n_items"
 

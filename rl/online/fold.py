@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from data.schema import LOOP_V1, RewardSpec
 from rl.artefacts.artefact import Artefact
 from rl.online.histories import Histories
-from rl.policy.interface import Observations
+from rl.policy.queries import Impressions
 
 
 class FoldSpec(BaseModel):
@@ -35,7 +35,7 @@ class Update:
     """Counts the fold's steps, so that a follower notices one that it has missed."""
     learned_through: int
     """Log position of the last feedback folded."""
-    observations: dict[str, Observations]
+    impressions: dict[str, Impressions]
     told: tuple[HistoryStep, ...] = ()
     """What the histories were told, in order."""
 

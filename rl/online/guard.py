@@ -18,10 +18,10 @@ from rl.online.observe import (
     encode,
     largest,
 )
-from rl.policy.interface import Observations
+from rl.policy.queries import Impressions
 
 _LARGE = 1e6  # above it what follows is looked at at once
-_KEPT = 20_000  # observations after which a state is looked at, and kept to come back to
+_KEPT = 20_000  # impressions after which a state is looked at, and kept to come back to
 
 Failed: TypeAlias = tuple[Learnable, Exception]
 
@@ -31,7 +31,7 @@ class _Kept:
     """A state that a policy was in, and what it has learned since."""
 
     state: dict[str, np.ndarray]
-    since: list[Observations]
+    since: list[Impressions]
     rows: int = 0
 
 
@@ -42,7 +42,7 @@ class Guard:
         self._encoder, self._policy = artefact.encoder, artefact.policy
         self._kept = _Kept(self._policy.state_dict(), [])
 
-    def learn(self, outcomes: Sequence[Learnable]) -> tuple[Observations | None, list[Failed]]:
+    def learn(self, outcomes: Sequence[Learnable]) -> tuple[Impressions | None, list[Failed]]:
         """Learn what can be learned, in the order given: what is new first, then corrections.
 
         Returns:
@@ -50,30 +50,30 @@ class Guard:
         """
         good, failed = list(outcomes), list[Failed]()
         for work in (self._encode, self._try):
-            observations, error = self._learn_together(good)
+            impressions, error = self._learn_together(good)
             if error is None:
-                return observations, failed
+                return impressions, failed
             good, worse = apart(good, work)
             failed += worse
-        observations, error = self._learn_together(good)
+        impressions, error = self._learn_together(good)
         if error is not None:  # each alone, but not all together
             failed += [(outcome, error) for outcome in good]
-        return observations, failed
+        return impressions, failed
 
-    def _learn_together(self, outcomes: Sequence[Learnable]) -> tuple[Observations | None, Exception | None]:
+    def _learn_together(self, outcomes: Sequence[Learnable]) -> tuple[Impressions | None, Exception | None]:
         """Learn all of some outcomes or none; returns what was learned, if anything, and why not if that failed."""
         if not outcomes:
             return None, None
         try:
-            observations = self._encode(outcomes)
-            self._update(observations)
+            impressions = self._encode(outcomes)
+            self._update(impressions)
         except PASSING:
             raise
         except Exception as error:  # whatever it is, it is some outcome's, and said
             return None, error
-        return observations, None
+        return impressions, None
 
-    def _encode(self, outcomes: Sequence[Learnable]) -> Observations:
+    def _encode(self, outcomes: Sequence[Learnable]) -> Impressions:
         return encode(outcomes, self._encoder)
 
     def _try(self, outcomes: Sequence[Learnable]) -> None:
@@ -86,11 +86,11 @@ class Guard:
             self._kept = kept
         self._restore()
 
-    def _update(self, observations: Observations) -> None:
+    def _update(self, impressions: Impressions) -> None:
         try:
-            self._policy.update(observations)
-            rows = self._kept.rows + len(observations)
-            state = self._whole() if rows >= _KEPT or largest(observations) > _LARGE else None
+            self._policy.update(impressions)
+            rows = self._kept.rows + len(impressions)
+            state = self._whole() if rows >= _KEPT or largest(impressions) > _LARGE else None
         except PASSING:
             raise
         except Exception:
@@ -99,7 +99,7 @@ class Guard:
         if state is not None and rows >= _KEPT:
             self._kept = _Kept(state, [])
         else:
-            self._kept.since.append(observations)
+            self._kept.since.append(impressions)
             self._kept.rows = rows
 
     def _whole(self) -> dict[str, np.ndarray]:
@@ -111,5 +111,5 @@ class Guard:
 
     def _restore(self) -> None:
         self._policy.load_state_dict(self._kept.state)
-        for observations in self._kept.since:
-            self._policy.update(observations)
+        for impressions in self._kept.since:
+            self._policy.update(impressions)

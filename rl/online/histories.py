@@ -10,17 +10,8 @@ from typing import Self
 import numpy as np
 
 from rl.encoders.base import VisitEncoder
-from rl.policy.interface import (
-    AGE,
-    CLICK,
-    IGNORED,
-    ITEM,
-    OUTCOME,
-    PURCHASE,
-    SHOWN,
-    VIEW,
-    IntArray,
-)
+from rl.policy.arrays import IntArray
+from rl.policy.queries import AGE, CLICK, IGNORED, ITEM, OUTCOME, PURCHASE, SHOWN, VIEW
 
 OUTCOMES: Mapping[str, int] = {
     "view": VIEW,
@@ -110,7 +101,7 @@ class Histories:
         return True
 
     def of(self, user_id: str | None, encoder: VisitEncoder) -> IntArray:
-        """Return a user's history [T, 3] as `rl.policy.interface.Query` has it: oldest first, padded on the left.
+        """Return a user's history [T, 3] as `rl.policy.queries.Query` has it: oldest first, padded on the left.
 
         An entry of an item that the encoder does not know has item 0 and an age, padding has neither.
         """

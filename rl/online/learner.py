@@ -36,7 +36,7 @@ from data.log.following import (
 from data.log.store import Store
 from data.schema import Version
 from rl.artefacts.artefact import Artefact
-from rl.encoders.json_features import DescribedEncoder
+from rl.encoders.json_features import FeaturesEncoder
 from rl.online.aside import Aside
 from rl.online.fold import (
     FoldSpec,
@@ -83,7 +83,7 @@ class OnlineLearner:
         self.aside = Aside(f"loop {spec.loop}, objective {spec.objective}", clock)
         """What was not learned."""
         self._guards = {name: Guard(a) for name, a in artefacts.items() if a.policy.learns}
-        plain = not any(isinstance(artefact.encoder, DescribedEncoder) for artefact in artefacts.values())
+        plain = not any(isinstance(artefact.encoder, FeaturesEncoder) for artefact in artefacts.values())
         self._not_read = (*_NOT_READ, *_OF_FEATURES) if plain else _NOT_READ
         length = max((artefact.history for artefact in artefacts.values()), default=0)
         self.histories = Histories(length) if length else None
@@ -234,7 +234,7 @@ class OnlineLearner:
 
     def _learn(self, judged: Sequence[Judged], told: tuple[HistoryStep, ...]) -> Update:
         self._number += 1
-        observations = {}
+        impressions = {}
         positions = {one.outcome.decision.decision_id: one.seq for one in judged}
         for name, guard in self._guards.items():
             outcomes: list[Learnable] = [
@@ -249,8 +249,8 @@ class OnlineLearner:
             for (outcome, _), error in failed:
                 self.aside.add("decisions", positions[outcome.decision.decision_id], error, name)
             if learned is not None:
-                observations[name] = learned
-        return Update(self._number, self._feedback_seq, observations, told)
+                impressions[name] = learned
+        return Update(self._number, self._feedback_seq, impressions, told)
 
     def _learns(self, name: str, outcome: Outcome) -> bool:
         decision, until = outcome.decision, self._artefacts[name].learned_until

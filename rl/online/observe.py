@@ -1,4 +1,4 @@
-"""From the log to what a policy learns: outcomes become observations. Light: numpy.
+"""From the log to what a policy learns: outcomes become impressions. Light: numpy.
 
 The online learner and batch training both go through here, so what the one has learned from a log is what the other
 would.
@@ -15,15 +15,9 @@ from data.log.database import StoreError
 from data.schema import Decision
 from rl.encoders.base import Visit, VisitEncoder
 from rl.encoders.json_features import for_slot
-from rl.policy.interface import (
-    LARGEST,
-    WEIGHTED,
-    FloatArray,
-    Observations,
-    PolicyError,
-    Slates,
-    bounded,
-)
+from rl.policy.arrays import LARGEST, FloatArray, bound
+from rl.policy.errors import PolicyError
+from rl.policy.queries import WEIGHTED, Impressions, Slates
 
 PASSING = (StoreError, MemoryError)
 """Not a record's fault: the same may succeed the next time."""
@@ -37,7 +31,7 @@ class UnlearnableError(PolicyError):
     """What a policy was given to learn would not leave it whole."""
 
 
-def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Observations:
+def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Impressions:
     """Observe what is new of some outcomes, then corrections, in the order given (at least one).
 
     Raises:
@@ -48,10 +42,10 @@ def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Observations
     corrected = [(outcome, before) for outcome, before in outcomes if before is not None]
     parts = [observe(new, encoder)] if new else []
     parts += [correct(corrected, encoder)] if corrected else []
-    observations = Observations.concatenate(parts)
-    if not largest(observations) <= LARGEST:
+    impressions = Impressions.concatenate(parts)
+    if not largest(impressions) <= LARGEST:
         raise UnlearnableError(f"a feature or a reward is not finite, or beyond {LARGEST:g} in absolute value")
-    return observations
+    return impressions
 
 
 def learnable(
@@ -61,14 +55,14 @@ def learnable(
     return apart(outcomes, lambda some: encode([(outcome, None) for outcome in some], encoder))
 
 
-def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Observations:
+def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Impressions:
     """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
     decisions = [outcome.decision for outcome in outcomes]
     rewards = _bounded([reward for outcome in outcomes for reward in outcome.rewards])
     return _weighted(decisions, _shown(decisions, rewards, encoder))
 
 
-def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Observations:
+def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Impressions:
     """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before."""
     decisions = [outcome.decision for outcome, _ in outcomes]
     now = _bounded([reward for outcome, _ in outcomes for reward in outcome.rewards])
@@ -78,8 +72,8 @@ def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Visi
     return _weighted(decisions, corrections)
 
 
-def _weighted(decisions: Sequence[Decision], observed: Observations) -> Observations:
-    """Return observations of every slot of decisions, each as what a decision stands for would have given together."""
+def _weighted(decisions: Sequence[Decision], observed: Impressions) -> Impressions:
+    """Return impressions of every slot of decisions, each as what a decision stands for would have given together."""
     if all(decision.weight == 1.0 for decision in decisions):
         return observed
     weights = np.array([decision.weight for decision in decisions for _ in decision.slate], dtype=np.float64)
@@ -88,10 +82,10 @@ def _weighted(decisions: Sequence[Decision], observed: Observations) -> Observat
 
 def _bounded(rewards: Sequence[float]) -> FloatArray:
     """Return rewards as an array [N]; a log written before rewards had a bound may hold any."""
-    return bounded(np.array(rewards, dtype=np.float64))
+    return bound(np.array(rewards, dtype=np.float64))
 
 
-def _shown(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEncoder) -> Observations:
+def _shown(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEncoder) -> Impressions:
     """Observe every slot of every decision, in order."""
     lengths = {len(decision.slate) for decision in decisions}
     if len(lengths) == 1 and not any(decision.slots for decision in decisions):  # most often: one visit for each slate
@@ -101,7 +95,7 @@ def _shown(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEnc
     query = encoder.query(visits)
     positions = np.broadcast_to(np.arange(k), (len(visits), k))
     unused = np.ones(positions.shape)
-    return Observations.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
+    return Impressions.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
 
 
 def _visit(decision: Decision) -> Visit:
@@ -147,10 +141,10 @@ def apart(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[li
     return list(items), []
 
 
-def largest(observations: Observations) -> float:
+def largest(impressions: Impressions) -> float:
     """Return the largest absolute value of features and rewards; not a number if one is none."""
-    arrays = [observations.features, observations.rewards]
-    if observations.sparse is not None:
-        arrays += [observations.sparse.context_values, observations.sparse.item_values]
+    arrays = [impressions.features, impressions.rewards]
+    if impressions.sparse is not None:
+        arrays += [impressions.sparse.context_values, impressions.sparse.item_values]
     ends = [float(end) for array in arrays if array.size for end in (array.max(), -array.min())]  # without copies
     return float(np.max(ends, initial=0.0))

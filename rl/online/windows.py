@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.attribution import deadlines
-from rl.policy.interface import BoolArray, IntArray
+from rl.policy.arrays import BoolArray, IntArray
 
 _BLOCK = 4_096
 _FARTHEST = 1 << 60  # microseconds: 36,000 years

@@ -12,8 +12,8 @@ from rl.policies.baselines import (
     Random,
     RandomConfig,
 )
-from rl.policies.crossed.config import DescribedConfig
-from rl.policies.crossed.policy import Described
+from rl.policies.crossed.config import CrossedConfig
+from rl.policies.crossed.policy import CrossedBandit
 from rl.policies.linear.linear import (
     Linear,
     LinearThompsonConfig,
@@ -28,7 +28,7 @@ from rl.policies.transformer.config import TransformerConfig
 from rl.policy.interface import Policy
 
 __all__ = [
-    "DescribedConfig",
+    "CrossedConfig",
     "LinUCBConfig",
     "LinearThompsonConfig",
     "NeuralLinearConfig",
@@ -52,10 +52,10 @@ _Online: TypeAlias = (
     | LinUCBConfig
     | RidgeConfig
     | NeuralLinearConfig
-    | DescribedConfig
+    | CrossedConfig
 )
 OnlinePolicyConfig: TypeAlias = Annotated[_Online, Field(discriminator="kind")]
-"""A policy that learns from each observation, or needs none; told apart by its `kind`."""
+"""A policy that learns from each impression, or needs none; told apart by its `kind`."""
 
 PolicyConfig: TypeAlias = Annotated[_Online | TransformerConfig | SlateTransformerConfig, Field(discriminator="kind")]
 """Any policy."""
@@ -82,8 +82,8 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
             return Linear(config, n_features) if config.models == "shared" else PerItem(config, n_features, n_items)
         case NeuralLinearConfig():
             return NeuralLinear(config, n_features, n_items=len(popularity) - 1)
-        case DescribedConfig():
-            return Described(config)
+        case CrossedConfig():
+            return CrossedBandit(config)
         case TransformerConfig():
             from rl.policies.transformer.network import QNetwork  # torch takes seconds to import
             from rl.policies.transformer.policy import TransformerPolicy
@@ -101,7 +101,7 @@ def build(config: PolicyConfig, n_features: int, n_states: int, popularity: NDAr
 def quick(policy: Policy, config: PolicyConfig) -> Policy:
     """Return a policy that answers as this one does, up to rounding, and takes least time for one request.
 
-    It is for policies that are not trained any further; those that learn from each observation are returned as they
+    It is for policies that are not trained any further; those that learn from each impression are returned as they
     are.
 
     Raises:

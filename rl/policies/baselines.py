@@ -6,14 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from rl.policy.arrays import FloatArray, check_array
 from rl.policy.explorers import EpsilonGreedy, Uniform
-from rl.policy.interface import (
-    FloatArray,
-    Observations,
-    Policy,
-    Query,
-    checked,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 
 
 class RandomConfig(BaseModel):
@@ -42,7 +38,7 @@ class Random(Policy):
         """Return zeros, [B, A]: this policy expects nothing of any item."""
         return np.zeros(query.mask.shape)
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """Learn nothing."""
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
@@ -67,7 +63,7 @@ class Popularity(Policy):
         popularity: FloatArray = self._popularity[query.items]
         return popularity
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """Learn nothing."""
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
@@ -76,4 +72,4 @@ class Popularity(Policy):
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
-        self._popularity = checked(state, "popularity", self._popularity.shape)
+        self._popularity = check_array(state, "popularity", self._popularity.shape)

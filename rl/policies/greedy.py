@@ -5,13 +5,10 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import (
-    FloatArray,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 
 
 def greedy(policy: Policy) -> Policy:
@@ -33,14 +30,14 @@ class Greedy(Policy):
         """See `Policy.expected`."""
         return self._policy.expected(query)
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return the expected rewards as both, computed once."""
         expected = self.expected(query)
         return expected[:, None, :], expected
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """See `Policy.update`."""
-        self._policy.update(observations)
+        self._policy.update(impressions)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """See `Policy.state_dict`."""

@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.features.rfm import N_STATES, STATES_PER_SEGMENT
+from rl.policy.arrays import FloatArray, check_array
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import EpsilonGreedy, ExplorerConfig
-from rl.policy.interface import (
-    FloatArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-    checked,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 
 
 class RFMBanditConfig(BaseModel):
@@ -28,7 +24,7 @@ class RFMBanditConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["rfm_bandit"] = "rfm_bandit"
-    shrinkage: Annotated[float, Field(gt=0, description="weight of the wider context, in observations")] = 30.0
+    shrinkage: Annotated[float, Field(gt=0, description="weight of the wider context, in impressions")] = 30.0
     explorer: ExplorerConfig = EpsilonGreedy(epsilon=0.05)
 
 
@@ -70,12 +66,12 @@ class RFMBandit(Policy):
         value: FloatArray = (sums + self._shrinkage * towards) / (counts + self._shrinkage)
         return value
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """Add rewards and counts to the table."""
-        known = observations.items > 0
-        cells = observations.state[known], observations.items[known]
-        np.add.at(self._sums, cells, observations.rewards[known])  # plain += would keep only the last of a repeat
-        np.add.at(self._counts, cells, observations.counts[known])
+        known = impressions.items > 0
+        cells = impressions.state[known], impressions.items[known]
+        np.add.at(self._sums, cells, impressions.rewards[known])  # plain += would keep only the last of a repeat
+        np.add.at(self._counts, cells, impressions.counts[known])
         self._margins = None
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
@@ -84,7 +80,7 @@ class RFMBandit(Policy):
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
-        self._sums, self._counts = (checked(state, name, self._shape) for name in ("sums", "counts"))
+        self._sums, self._counts = (check_array(state, name, self._shape) for name in ("sums", "counts"))
         self._margins = None
 
 

@@ -3,11 +3,8 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 
 def sample(p: FloatArray, rng: np.random.Generator) -> IntArray:

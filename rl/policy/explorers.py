@@ -11,13 +11,9 @@ from typing import Annotated, Literal, Self, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.draws import sample_one
-from rl.policy.interface import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    PolicyError,
-)
+from rl.policy.errors import PolicyError
 
 _NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
 

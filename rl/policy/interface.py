@@ -1,158 +1,19 @@
-"""The policy interface: score -> distribution over the candidates -> sample. Light: numpy only.
+"""What every policy can do: score the candidates, turn scores into a distribution, sample slates from it, and learn.
 
-Every policy answers B queries at once; rollouts use a large B, a served request B = 1. Axis names: B queries,
-A candidates, S posterior samples of a score (1 where scores are points), F features, K slots of a slate, T entries of a
-history, N observations.
+Every policy answers B queries at once; rollouts use a large B, a served request B = 1. Axis names as in
+`rl.policy.queries`, and S posterior samples of a score (1 where scores are points).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import RecommenderError
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.draws import sample
-from rl.policy.sparse import Sparse
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
-
-LARGEST = 1e15
-"""What a feature's or a reward's absolute value is taken to be at most: the doors refuse more, old logs may hold it."""
-
-ITEM, OUTCOME, AGE = 0, 1, 2
-"""Columns of a history entry."""
-
-SHOWN, IGNORED, VIEW, CLICK, PURCHASE = 0, 1, 2, 3, 4
-"""Outcomes of a history entry. SHOWN: what the user did is not known."""
-N_OUTCOMES = 5
-
-
-class PolicyError(RecommenderError):
-    """A policy was asked for what it cannot give; says what, and what would be right."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """B questions: in which context, choosing among which candidates."""
-
-    features: FloatArray
-    """[B, A, F] joint features of context and candidate, or [B, 1, F] features of the context alone."""
-    state: IntArray
-    """[B] code of the discrete context, for tabular policies."""
-    items: IntArray
-    """[B, A] positions in the catalogue, from 1. 0 is padding where the mask is off, an unknown item where it is on."""
-    mask: BoolArray
-    """[B, A] which candidates may be chosen."""
-    history: IntArray | None = None
-    """[B, T, 3] what the user was shown or did, oldest first and padded on the left: item, outcome, and age in steps
-    (1 is the last). Item 0 is padding. None: no history is kept."""
-    sparse: Sparse | None = None
-    """Features by id, of B contexts and A candidates each. None: there are none."""
-
-    def __len__(self) -> int:
-        return len(self.state)
-
-    @classmethod
-    def of(cls, observation: Mapping[str, Any]) -> "Query":
-        """Make a query of a batched observation; `items` and `mask` are needed, missing features are no features."""
-        batch = len(observation["items"])
-        nothing = {"features": np.zeros((batch, 1, 0)), "state": np.zeros(batch, dtype=np.int64)}
-        mask = np.asarray(observation["mask"], dtype=np.bool_)
-        return cls(**(nothing | dict(observation) | {"mask": mask}))
-
-
-@dataclass(frozen=True, slots=True)
-class Slates:
-    """B answers of K slots each."""
-
-    positions: IntArray
-    """[B, K] indices into the query's candidate axis, best slot first, without repeats.
-
-    Under a constraint K is the length of the longest slate, at most the k that was asked for and possibly 0. A slate
-    that ends before it has position -1, propensity 1 and score 0 in what is left; with B = 1 there is none."""
-    propensities: FloatArray
-    """[B, K] probability of the slot's item given the slots before it, in (0, 1]."""
-    scores: FloatArray
-    """[B, K] expected reward of the slot's item, with the constraint's bias where there is one."""
-    first: FloatArray | None = None
-    """[B, A] the distribution that the first slot was drawn from; None where it is not kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observations:
-    """N shown items with what they earned: the sums over these are all that a policy here learns from.
-
-    A correction of an earlier observation (a click that became a purchase) has count 0 and the *difference* of the
-    rewards, and of their squares, so that adding it gives what one observation with the final reward would have given.
-
-    Raises:
-        PolicyError: there are corrections, and no squares.
-    """
-
-    features: FloatArray
-    """[N, F] joint features of the context and the shown item."""
-    state: IntArray
-    """[N] code of the discrete context."""
-    items: IntArray
-    """[N] positions in the catalogue; 0 is an unknown item."""
-    rewards: FloatArray
-    """[N] reward, or the difference to the reward observed before."""
-    counts: FloatArray
-    """[N] 1 for a new observation, or more if it stands for others like it; 0 for a correction."""
-    sparse: Sparse | None = None
-    """Features by id, of N contexts and the one item shown in each. None: there are none."""
-    squares: FloatArray = field(default_factory=lambda: np.zeros(0))
-    """[N] the reward's square, or the difference to the square observed before; may be left out without corrections."""
-
-    def __post_init__(self) -> None:
-        if len(self.squares) < len(self.rewards):
-            if not np.asarray(self.counts).all():
-                raise PolicyError(
-                    "a correction (count 0) needs squares: the reward's square less that of the reward observed before"
-                )
-            object.__setattr__(self, "squares", self.rewards**2)
-
-    def __len__(self) -> int:
-        return len(self.rewards)
-
-    @classmethod
-    def concatenate(cls, parts: "list[Observations]") -> "Observations":
-        """Join several in order; at least one is needed, and all or none have features by id."""
-        sparse = [part.sparse for part in parts if part.sparse is not None]
-        dense: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in DENSE}
-        return cls(**dense, sparse=Sparse.concatenate(sparse) if sparse else None)
-
-    def rows(self, rows: slice | BoolArray) -> "Observations":
-        """Take some of the N."""
-        dense: dict[str, Any] = {name: getattr(self, name)[rows] for name in DENSE}
-        return Observations(**dense, sparse=None if self.sparse is None else self.sparse.rows(rows))
-
-    @classmethod
-    def of_slates(cls, query: Query, slates: Slates, rewards: FloatArray) -> "Observations":
-        """Observe the reward of every slot; rewards is [B, K]."""
-        rows = np.arange(len(query))[:, None]
-        alike = query.features.shape[1] == 1  # features of the context serve every slot
-        return cls(
-            features=query.features[rows, slates.positions * (not alike)].reshape(rewards.size, -1),
-            state=np.repeat(query.state, rewards.shape[1]),
-            items=query.items[rows, slates.positions].ravel(),
-            rewards=rewards.ravel(),
-            counts=np.ones(rewards.size),
-            sparse=None if query.sparse is None else query.sparse.shown(slates.positions),
-        )
-
-
-WEIGHTED = ("rewards", "counts", "squares")
-"""The fields that are sums over all that an observation stands for."""
-
-DENSE = ("features", "state", "items", "rewards", "counts", "squares")
-"""The fields of observations that are arrays of N rows."""
+from rl.policy.errors import PolicyError
+from rl.policy.queries import Impressions, Query, Slates
 
 
 class Explorer(Protocol):
@@ -197,7 +58,7 @@ class Policy(ABC):
 
     explorer: Explorer
     learns: ClassVar[bool] = True
-    """Observations change it; off: `update` does nothing."""
+    """Impressions change it; off: `update` does nothing."""
     ranks_by_expected: ClassVar[bool] = True
     """The best candidates are those of highest expected reward. Off: a slate is more than its items, and the best ones
     are those of highest scores."""
@@ -210,7 +71,7 @@ class Policy(ABC):
         """Return what exploration works on, [B, S, A]: the expected reward, unless a policy knows its uncertainty."""
         return self.expected(query)[:, None, :]
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return `scores` and `expected`; to be overridden where the two share their work."""
         return self.scores(query, rng), self.expected(query)
 
@@ -231,7 +92,7 @@ class Policy(ABC):
         fewest = int(query.mask.sum(axis=1).min(initial=query.mask.shape[1]))
         if k < 1 or fewest < (k if constraint is None else 1):
             raise PolicyError(f"k must be between 1 and the number of candidates, got k={k} with {fewest} candidates")
-        scores, expected = self.scored(query, rng)
+        scores, expected = self.score(query, rng)
         if constraint is not None:
             return self._decide_within(constraint, scores, expected, query.mask, k, rng)
         if len(query) == 1:
@@ -279,8 +140,8 @@ class Policy(ABC):
         return Slates(positions[:, :length], propensities[:, :length], worth[:, :length], first)
 
     @abstractmethod
-    def update(self, observations: Observations) -> None:
-        """Learn. Adding observations in one call or in many, in any order, gives the same policy up to rounding."""
+    def update(self, impressions: Impressions) -> None:
+        """Learn. Adding impressions in one call or in many, in any order, gives the same policy up to rounding."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
@@ -293,24 +154,3 @@ class Policy(ABC):
         Raises:
             PolicyError: an array is missing or has another shape than this policy's.
         """
-
-
-def bounded(values: FloatArray) -> FloatArray:
-    """Return values, those beyond `LARGEST` as that: products and sums of them stay finite."""
-    return np.minimum(np.maximum(values, -LARGEST), LARGEST)
-
-
-def checked(state: dict[str, NDArray[np.float64]], name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return a copy of one array of a saved state after checking its shape.
-
-    Raises:
-        PolicyError: the array is missing, has another shape, or is not finite.
-    """
-    if name not in state:
-        raise PolicyError(f"the saved policy has no array {name!r}; it has {sorted(state)}")
-    array = np.array(state[name], dtype=np.float64)
-    if array.shape != shape:
-        raise PolicyError(f"array {name!r} of the saved policy has shape {array.shape}, this policy needs {shape}")
-    if not np.isfinite(array).all():
-        raise PolicyError(f"array {name!r} of the saved policy holds values that are not finite")
-    return array

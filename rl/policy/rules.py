@@ -21,12 +21,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from data.schema import Rules
-from rl.policy.interface import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    PolicyError,
-)
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.policy.errors import PolicyError
 
 _FREE = np.iinfo(np.int64).max
 """The slot of an item that has none."""

@@ -1,7 +1,7 @@
 """What all simulators share: a batch of episodes stepped by one call, and one episode as a plain environment.
 
 A simulator is a subclass of `BatchedEnv`. Its observations are dictionaries of arrays with the names of
-`rl.policy.interface.Query`, its actions are positions on the candidate axis.
+`rl.policy.queries.Query`, its actions are positions on the candidate axis.
 """
 
 from abc import abstractmethod
@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector.utils import batch_space
 
-from rl.policy.interface import BoolArray, FloatArray, IntArray
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.simulators.contract import check_observation
 from rl.simulators.spaces import batch_actions, check_actions, entropy
 

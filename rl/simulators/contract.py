@@ -9,7 +9,7 @@ import numpy as np
 from data.errors import RecommenderError
 
 FIELDS = ("items", "mask", "features", "state", "history")
-"""What observations have, by the names of `rl.policy.interface.Query`; the first two are needed."""
+"""What observations have, by the names of `rl.policy.queries.Query`; the first two are needed."""
 
 
 class EnvironmentContractError(RecommenderError, ValueError):

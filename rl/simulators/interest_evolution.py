@@ -3,8 +3,8 @@
 import gymnasium as gym
 import numpy as np
 
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.draws import sample
-from rl.policy.interface import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 
 TOPICS, CANDIDATES, SLATE = 20, 10, 3

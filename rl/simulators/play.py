@@ -1,6 +1,6 @@
 """A policy and a simulator, step by step: the loop of every simulated training.
 
-An environment gives the fields of `rl.policy.interface.Query` as its observation and each slot's reward in
+An environment gives the fields of `rl.policy.queries.Query` as its observation and each slot's reward in
 `info["rewards"]`.
 """
 
@@ -9,13 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 
 
 class SlateEnv(Protocol):
@@ -53,5 +49,5 @@ def interact(
         query = Query(**observation)
         slates = policy.decide(query, env.k, rng)
         observation, rewards, _, _, info = env.step(slates.positions)
-        policy.update(Observations.of_slates(query, slates, info["rewards"]))
+        policy.update(Impressions.of_slates(query, slates, info["rewards"]))
         yield rewards, info["expected"]

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces.utils import flatten, flatten_space
 
-from rl.policy.interface import BoolArray, FloatArray, IntArray
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 from rl.simulators.contract import EnvironmentContractError, check_spaces
 
@@ -23,7 +23,7 @@ DISCOUNT = 0.99
 class Singles(BatchedEnv):
     """B environments of one kind, stepped one after the other.
 
-    Observation space: that of the environments where it has the fields of `rl.policy.interface.Query`. Any other is
+    Observation space: that of the environments where it has the fields of `rl.policy.queries.Query`. Any other is
         written as one vector, `features` [1, F], by Gymnasium's `flatten`; `items` [A] are the actions, numbered from
         1, and `mask` [A] those that the environment allows.
     Action space: positions on the candidate axis; of Discrete actions that start elsewhere the first is position 0.

@@ -9,7 +9,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from data.errors import RecommenderError
-from rl.policy.interface import IntArray
+from rl.policy.arrays import IntArray
 
 
 class ActionError(RecommenderError, ValueError):

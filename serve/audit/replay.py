@@ -16,7 +16,8 @@ from rl.artefacts.shelf import load_kept
 from rl.online.fold import FoldSpec, Snapshot
 from rl.online.learner import OnlineLearner
 from rl.online.observe import PASSING
-from rl.policy.interface import FloatArray, PolicyError
+from rl.policy.arrays import FloatArray
+from rl.policy.errors import PolicyError
 from serve.decisions.recommender import Recommender, repeat
 from serve.decisions.router import Router
 

@@ -21,7 +21,7 @@ from data.log.store import Store
 from data.log.unreadable import Fault
 from data.private import keep_private
 from data.settings import Settings
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from serve.audit.replay import Repeated, repeat_all
 
 BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 0.9, 1.0)

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from data.log.catalogue_copy import Catalogue
 from data.log.users import NOTHING, Past
 from data.schema import Rules
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.contracts.decisions import RecommendRequest
 from serve.contracts.rules import BusinessRules, Memory
 

@@ -11,7 +11,7 @@ from data.log.store import Store
 from data.settings import Settings
 from rl.artefacts.artefact import ArtefactError
 from rl.artefacts.erasure import erase_from_home
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 
 
 class Incomplete(RecommenderError):  # noqa: N818 - a state that asking again ends

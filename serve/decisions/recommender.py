@@ -19,18 +19,14 @@ from data.schema import (
 )
 from rl.artefacts.artefact import Artefact
 from rl.encoders.base import Visit
-from rl.encoders.json_features import DescribedEncoder, for_slot
+from rl.encoders.json_features import FeaturesEncoder, for_slot
 from rl.online.fold import Snapshot, Update
 from rl.online.histories import Histories
 from rl.policies.greedy import greedy
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Policy,
-    PolicyError,
-    Query,
-    Slates,
-)
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.errors import PolicyError
+from rl.policy.interface import Policy
+from rl.policy.queries import Query, Slates
 from rl.policy.rules import rules_constraint
 from serve.decisions.draws import generator
 from serve.decisions.router import Router
@@ -117,7 +113,7 @@ class Recommender:
 
     def reads_features(self, name: str) -> bool:
         """Return whether a policy learns from what is said of visits and items."""
-        return isinstance(self._artefacts[name].encoder, DescribedEncoder)
+        return isinstance(self._artefacts[name].encoder, FeaturesEncoder)
 
     def decide(self, ask: Ask) -> Decision:
         """Answer.
@@ -178,8 +174,8 @@ class Recommender:
         if self._histories is not None:
             for step in update.told:
                 step(self._histories)
-        for name, observations in update.observations.items():
-            self._artefacts[name].policy.update(observations)
+        for name, impressions in update.impressions.items():
+            self._artefacts[name].policy.update(impressions)
         self.number, self.learned_through = update.number, update.learned_through
 
     def restore(self, snapshot: Snapshot) -> None:

@@ -20,7 +20,7 @@ from data.schema import (
     Event,
     Feedback,
 )
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.contracts.decisions import RecommendRequest
 from serve.contracts.errors import ERRORS, Refused
 

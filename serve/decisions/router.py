@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 
 
 class Router:

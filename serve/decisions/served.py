@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from data.schema import LOOP_V1
 from rl.online.fold import News, Place, Snapshot, Update
 from rl.online.state import FoldState
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.contracts.errors import ERRORS
 from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router

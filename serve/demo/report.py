@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from serve.demo.traffic import Traffic, Visit
 
 _SMOOTH = 400  # visits that a point of the curve is the mean of

@@ -19,7 +19,7 @@ from data.errors import reason
 from data.feature_objects import FeatureError
 from data.log.database import StoreError, StoreUnavailable
 from data.log.writer.commit import StoreBusy
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.contracts.body import FORMS
 from serve.contracts.errors import ERRORS, Code, Failure, Refused, describe
 from serve.http import exchange

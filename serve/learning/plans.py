@@ -12,7 +12,7 @@ from data.settings import Settings
 from rl.artefacts.artefact import ArtefactError
 from rl.artefacts.shelf import keep, load_kept
 from rl.online.fold import FoldSpec
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from rl.registry import (
     Found,
     RegistryError,

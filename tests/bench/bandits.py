@@ -10,12 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from rl.algorithms.bandit.module import build_policy
 from rl.policies import PolicyConfig
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Observations,
-    Query,
-)
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.queries import Impressions, Query
 from rl.simulators.bandits.contextual import ContextualBandit
 from tests.bench.common import say
 
@@ -90,7 +86,7 @@ def play_policy(
 
     def learn(rewards: FloatArray) -> None:
         query, slates = shown[0]
-        policy.update(Observations.of_slates(query, slates, told(rewards)[:, None]))  # type: ignore[arg-type]
+        policy.update(Impressions.of_slates(query, slates, told(rewards)[:, None]))  # type: ignore[arg-type]
 
     return play(env, n, seed, act, learn)
 

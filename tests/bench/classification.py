@@ -16,8 +16,8 @@ import pandas as pd
 from rl.policies import LinearThompsonConfig, LinUCBConfig, PolicyConfig
 from rl.policies.linear.basis import RandomFourier
 from rl.policies.linear.posterior import Relevance
+from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy, Votes
-from rl.policy.interface import FloatArray
 from rl.simulators.bandits.classification import (
     EDIBLE,
     P_POISONED,

@@ -8,8 +8,9 @@ weather, time and coffee and the best exploration and learning rate found, which
 import numpy as np
 
 from rl.policies import LinUCBConfig
+from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import FloatArray, Query
+from rl.policy.queries import Query
 from rl.simulators.bandits.coffee import (
     TIMES,
     USERS,

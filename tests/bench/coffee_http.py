@@ -20,7 +20,7 @@ from data.schema import RewardSpec
 from rl.artefacts.artefact import Artefact, save
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, build
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from rl.simulators.bandits.coffee import (
     TIMES,
     USERS,

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from rl.policies import LinearThompsonConfig, NeuralLinearConfig, PolicyConfig
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from rl.simulators.bandits.classification import Classification
 from tests.bench.bandits import Played, play_policy, say
 from tests.bench.classification import table

@@ -26,7 +26,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.dqn.algorithm import DQNConfig
 from rl.policies.transformer.policy import TransformerPolicy, tensors
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 from rl.simulators.batched import SingleEnv
 from rl.simulators.shop.shop import Shop
 from tests.bench.common import finish, plot, say

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import vowpalwabbit
 
-from rl.policy.interface import FloatArray, IntArray, Query
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.queries import Query
 from rl.simulators.bandits.contextual import ContextualBandit
 from tests.bench.bandits import Played, play
 

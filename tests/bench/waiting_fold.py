@@ -23,10 +23,10 @@ from data.schema import (
     RewardSpec,
 )
 from rl.artefacts.artefact import Artefact
-from rl.encoders.json_features import DescribedEncoder
+from rl.encoders.json_features import FeaturesEncoder
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
-from rl.policies import DescribedConfig, LinUCBConfig, build
+from rl.policies import CrossedConfig, LinUCBConfig, build
 
 K = 10
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -90,7 +90,7 @@ def write(folder: Path, n: int) -> Store:
 def artefact(name: str) -> Artefact:
     """Return a policy that has learned nothing."""
     if name == "described":
-        config, encoder = DescribedConfig(), DescribedEncoder(())
+        config, encoder = CrossedConfig(), FeaturesEncoder(())
         policy = build(config, 0, 1, np.zeros(1))
         return Artefact("policy", config, policy, encoder, RewardSpec(), {}, digest="0" * 8)
     from tests.bench.service.shop import market_and_encoder  # takes seconds

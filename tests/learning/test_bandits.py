@@ -18,14 +18,10 @@ from rl.policies import (
     RidgeConfig,
     build,
 )
+from rl.policy.arrays import FloatArray, IntArray
 from rl.policy.explorers import EpsilonGreedy, SquareCB
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 
 ARMS, BATCH, STEPS = 3, 10, 60
 Reward = Callable[[FloatArray, IntArray], FloatArray]
@@ -64,7 +60,7 @@ def learn(config: PolicyConfig, reward: Reward, sign: float = 1.0) -> tuple[Poli
         slates = policy.decide(query, 1, rng)
         position = slates.positions[:, 0]
         np.add.at(shown, ((signs > 0).astype(int), position), 1)
-        policy.update(Observations.of_slates(query, slates, sign * reward(signs, position)[:, None]))
+        policy.update(Impressions.of_slates(query, slates, sign * reward(signs, position)[:, None]))
     return policy, shown
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from rl.policies import RidgeConfig, build
+from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import FloatArray, Query
+from rl.policy.queries import Query
 from tests.support.described import ask_coffee, asked, play, untrained
 
 PLACES = ("beach", "city", "forest", "hills")

@@ -10,7 +10,8 @@ from rl.algorithms.dqn.algorithm import DQN, DQNConfig
 from rl.algorithms.dqn.learner import QLearner
 from rl.evaluation.returns import play
 from rl.policies.transformer.policy import TransformerPolicy
-from rl.policy.interface import FloatArray, Query
+from rl.policy.arrays import FloatArray
+from rl.policy.queries import Query
 from rl.simulators import registry
 from rl.simulators.shop.shop import Shop
 from tests.support.probes import PROBES, Probe

@@ -14,7 +14,7 @@ from data.log.store import Store
 from data.schema import Decision, Features, Feedback
 from rl.encoders.base import Visit
 from rl.online.observe import observe
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 from rl.simulators.bandits.coffee import preferences
 from tests.support.described import COFFEES, ENCODER, KINDS, TIMES, USERS, WEATHERS, untrained
 

@@ -18,16 +18,10 @@ from rl.evaluation.returns import Returns, play
 from rl.experience.checks import Columns
 from rl.experience.recording import record
 from rl.experience.transitions import write
+from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import (
-    CLICK,
-    ITEM,
-    OUTCOME,
-    FloatArray,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import CLICK, ITEM, OUTCOME, Impressions, Query
 from rl.simulators.shop.shop import PRODUCTS, Shop
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -49,7 +43,7 @@ class Keeper(Policy):
         expected: FloatArray = (clicks + self._beliefs[query.items - 1]) / (own.sum(2) + 1)
         return expected
 
-    def update(self, observations: Observations) -> None: ...
+    def update(self, observations: Impressions) -> None: ...
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -19,7 +19,7 @@ from rl.policies import (
     RFMBanditConfig,
     build,
 )
-from rl.policy.interface import Observations
+from rl.policy.queries import Impressions
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market.market import Market
 from rl.simulators.market.retail import RetailEnv
@@ -46,7 +46,7 @@ def final_reward(config: PolicyConfig, seed: int, reward_sign: float = 1.0) -> f
     env = RetailEnv(market, encoder, num_envs=BATCH, k=K)
     learn = policy.update
 
-    def update(observations: Observations) -> None:
+    def update(observations: Impressions) -> None:
         learn(replace(observations, rewards=reward_sign * observations.rewards))
 
     setattr(policy, "update", update)  # noqa: B010 - the broken learner, sign -1, is broken here and nowhere else

@@ -14,13 +14,9 @@ import torch
 from rl.algorithms.slate_q.algorithm import SlateQConfig
 from rl.algorithms.slate_q.module import SlateQModule
 from rl.policies.slates.choice import slate_values
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.draws import sample
-from rl.policy.interface import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Query,
-)
+from rl.policy.queries import Query
 from rl.simulators import registry
 from rl.simulators.batched import BatchedEnv, Info, Observation
 

@@ -18,7 +18,7 @@ from rl import evaluate, export, train
 from rl.artefacts.artefact import load, load_any
 from rl.policies import SlateTransformerConfig, TransformerConfig
 from rl.policies.transformer.config import QNetworkConfig
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 from tests.support.modes import open_to_others
 
 ROOT = Path(__file__).parents[2]

@@ -7,18 +7,10 @@ hope for. It does not probe for the sake of later steps, so the optimum may lie 
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.policy.arrays import FloatArray, IntArray
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import (
-    CLICK,
-    IGNORED,
-    ITEM,
-    OUTCOME,
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import CLICK, IGNORED, ITEM, OUTCOME, Impressions, Query
 from rl.simulators.shop.plus import (
     AFFINITIES,
     AGE_BANDS,
@@ -88,7 +80,7 @@ class GreedyBelief(Policy):
         expected: FloatArray = np.take_along_axis(self.rewards(self.belief(query)), query.items - 1, axis=1)
         return expected
 
-    def update(self, observations: Observations) -> None:
+    def update(self, observations: Impressions) -> None:
         """Learn nothing."""
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:

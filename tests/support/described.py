@@ -8,15 +8,12 @@ import numpy as np
 
 from data.schema import Features
 from rl.encoders.base import Visit
-from rl.encoders.json_features import DescribedEncoder
-from rl.policies import DescribedConfig, build
-from rl.policies.crossed.policy import Described
-from rl.policy.interface import (
-    FloatArray,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.encoders.json_features import FeaturesEncoder
+from rl.policies import CrossedConfig, build
+from rl.policies.crossed.policy import CrossedBandit
+from rl.policy.arrays import FloatArray
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 from rl.simulators.bandits.coffee import preferences
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,12 +22,12 @@ WEATHERS = ("Sunny", "Rainy", "Snowy")
 TIMES = ("Morning", "Afternoon", "Evening")
 COFFEES = ("Cappuccino", "Cold brew", "Iced mocha", "Latte")
 KINDS = ("hot", "cold", "iced", "warm")
-ENCODER = DescribedEncoder(())
+ENCODER = FeaturesEncoder(())
 
 
-def untrained(**settings: object) -> Described:
-    policy = build(DescribedConfig.model_validate(settings), 0, 1, np.zeros(1))
-    assert isinstance(policy, Described)
+def untrained(**settings: object) -> CrossedBandit:
+    policy = build(CrossedConfig.model_validate(settings), 0, 1, np.zeros(1))
+    assert isinstance(policy, CrossedBandit)
     return policy
 
 
@@ -60,13 +57,13 @@ def play(
 
     `ask` draws a query and the mean rewards of its candidates; `sign` is what rewards are multiplied with for learning.
     """
-    rng, waiting, earned = np.random.default_rng(0), deque[Observations](), np.empty(requests)
+    rng, waiting, earned = np.random.default_rng(0), deque[Impressions](), np.empty(requests)
     for request in range(requests):
         query, means = ask(rng)
         slates = policy.decide(query, 1, rng)
         earned[request] = means[slates.positions[0, 0]]
         reward = earned[request] + noise * rng.standard_normal()
-        waiting.append(Observations.of_slates(query, slates, np.array([[sign * reward]])))
+        waiting.append(Impressions.of_slates(query, slates, np.array([[sign * reward]])))
         if len(waiting) > delay:
             policy.update(waiting.popleft())
     return earned

@@ -5,7 +5,7 @@ from math import hypot
 
 import numpy as np
 
-from rl.policy.interface import FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Observation
 
 Rule = Callable[[Observation], IntArray]

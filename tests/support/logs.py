@@ -14,8 +14,8 @@ from data.schema import (
     RewardSpec,
 )
 from rl.artefacts.artefact import Artefact
-from rl.encoders.json_features import DescribedEncoder
-from rl.policies import DescribedConfig, build
+from rl.encoders.json_features import FeaturesEncoder
+from rl.policies import CrossedConfig, build
 from tests.support.clocks import Clock
 
 ITEMS = ("20000", "20001", "20002", "20003", "20004")
@@ -75,12 +75,12 @@ class Written:
 
 def described(name: str = "described", history: int = 0) -> Artefact:
     """Return a policy of features of any kind that has learned nothing."""
-    config = DescribedConfig(epsilon=0.0)
+    config = CrossedConfig(epsilon=0.0)
     return Artefact(
         name,
         config,
         build(config, 0, 1, np.zeros(1)),
-        DescribedEncoder(()),
+        FeaturesEncoder(()),
         RewardSpec(),
         {},
         digest="0" * 8,

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from rl.encoders.base import CustomerEncoder
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from rl.simulators.market.market import Market
 
 MONDAY = datetime(2011, 8, 1, 9, tzinfo=UTC)

@@ -35,7 +35,7 @@ from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.configuration import HyperparameterConfig
 from rl.algorithms.plain import PlainEnvRunner, transitions_of
 from rl.algorithms.sampling import make_one, validate_sampling
-from rl.policy.interface import Observations, Query, Slates
+from rl.policy.queries import Impressions, Query, Slates
 
 SLOT_REWARDS = "rewards"
 """Name of the logged information [B, K] that has the reward of every slot of a slate."""
@@ -101,7 +101,7 @@ class Bandit(Algorithm):
         sampled.sort(key=lambda of_runner: of_runner[0])  # sums of floats are the same only in the same order
         self.metrics.aggregate([metrics for _, _, metrics in sampled], key=ENV_RUNNER_RESULTS)
         parts = [self._transitions(part) for _, part, _ in sampled]
-        batch = as_batch(Observations.concatenate([observed(part) for part in parts]), sum(map(len, parts)))
+        batch = as_batch(Impressions.concatenate([observed(part) for part in parts]), sum(map(len, parts)))
         steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
         if self.env_runner is not None:  # checkpoints and new runners take its state: see BatchedEnvRunner._reset
             self.env_runner.num_env_steps_sampled_lifetime = steps
@@ -119,7 +119,7 @@ class Bandit(Algorithm):
         return transitions_of(sampled, make_one(self.config).logged, 0.0)
 
 
-def observed(transitions: Transitions) -> Observations:
+def observed(transitions: Transitions) -> Impressions:
     """Return what was shown and what it earned: every slot's reward where it was logged, else that of the action."""
     query = Query.of(transitions.observation)
     slates = Slates(transitions.actions, transitions.propensities, np.zeros(transitions.actions.shape))
@@ -129,4 +129,4 @@ def observed(transitions: Transitions) -> Observations:
             f"a bandit needs the reward of each of {slots} slots: the environment logs no {SLOT_REWARDS!r}"
         )
     rewards = transitions.logged[SLOT_REWARDS] if slots > 1 else transitions.rewards[:, None]
-    return Observations.of_slates(query, slates, rewards)
+    return Impressions.of_slates(query, slates, rewards)

@@ -14,7 +14,7 @@ from ray.rllib.utils.metrics import (
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
 )
 
-from rl.policy.interface import DENSE, Observations
+from rl.policy.queries import DENSE, Impressions
 
 
 class BanditLearner(TorchLearner):
@@ -41,7 +41,7 @@ class BanditLearner(TorchLearner):
             training_data.solve_refs()
             batch = training_data.batch
         assert batch is not None, "a bandit learns from batches only"
-        observations = Observations(**{name: batch[DEFAULT_MODULE_ID][name] for name in DENSE})
+        observations = Impressions(**{name: batch[DEFAULT_MODULE_ID][name] for name in DENSE})
         self.module[DEFAULT_MODULE_ID].learn(observations)
         self._weights_seq_no += 1
         self._count(len(observations), batch.env_steps())
@@ -57,7 +57,7 @@ class BanditLearner(TorchLearner):
                 self.metrics.log_value((module, lifetime), n, reduce="lifetime_sum")
 
 
-def as_batch(observations: Observations, env_steps: int) -> MultiAgentBatch:
+def as_batch(observations: Impressions, env_steps: int) -> MultiAgentBatch:
     """Return observations as the batch that RLlib carries to a learner."""
     columns = {name: getattr(observations, name) for name in DENSE}
     return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps)

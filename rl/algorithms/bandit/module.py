@@ -21,7 +21,8 @@ from rl.policies import (
     RidgeConfig,
     build,
 )
-from rl.policy.interface import Observations, Policy, Query
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 
 POLICY = "policy"
 """Key of the policy's configuration in the module's model_config."""
@@ -32,7 +33,7 @@ Batch = Mapping[str, Any]
 class BanditModule(TorchRLModule):
     """Holds a policy. The buffers, float64, mirror the policy's arrays, so weights and checkpoints carry them exactly.
 
-    The observation space has the fields of `rl.policy.interface.Query` as simulators give them (see
+    The observation space has the fields of `rl.policy.queries.Query` as simulators give them (see
     `rl.simulators.batched`).
     """
 
@@ -49,7 +50,7 @@ class BanditModule(TorchRLModule):
         """See `rl.algorithms.bypass.rollout.Acting`."""
         return self._policy
 
-    def learn(self, observations: Observations) -> None:
+    def learn(self, observations: Impressions) -> None:
         """Let the policy learn."""
         self._policy.update(observations)
         self._mirror()

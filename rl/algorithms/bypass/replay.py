@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from rl.experience.checks import Columns
-from rl.policy.interface import FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 
 
 class Replay:

@@ -24,13 +24,9 @@ from rl.algorithms.sampling import Played, environment_maker
 from rl.evaluation.returns import play
 from rl.experience.checks import Columns
 from rl.policies.greedy import greedy
-from rl.policy.interface import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Policy,
-    Query,
-)
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.policy.interface import Policy
+from rl.policy.queries import Query
 from rl.simulators.batched import BatchedEnv, Observation
 from rl.simulators.lookup import batch, name_of
 

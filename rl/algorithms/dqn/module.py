@@ -17,13 +17,14 @@ from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.packing import share
 from rl.policies.transformer.policy import Forward, TransformerPolicy
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import Policy, Query
+from rl.policy.interface import Policy
+from rl.policy.queries import Query
 
 EPSILON = "epsilon"
 
 
 class QModule(TorchRLModule, TargetNetworkAPI, InferenceOnlyAPI):
-    """Q values for the observations of `rl.simulators`: dictionaries with the names of `rl.policy.interface.Query`.
+    """Q values for the observations of `rl.simulators`: dictionaries with the names of `rl.policy.queries.Query`.
 
     `model_config` has the fields of `QNetworkConfig`, the seed of the initial weights as `seed`, and as
     `compile_network` whether the network is compiled, anew for every shape of batch.

@@ -21,7 +21,7 @@ from rl.policies.slates.config import SlateNetworkConfig
 from rl.policies.slates.network import Judged, SlateNetwork
 from rl.policies.slates.policy import SlatePolicy
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 
 
 class SlateQModule(QModule):

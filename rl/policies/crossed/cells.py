@@ -10,12 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    PolicyError,
-    checked,
-)
+from rl.policy.arrays import FloatArray, IntArray, check_array
+from rl.policy.errors import PolicyError
 
 _AGAIN = 2.0  # observations from which on a cell is one that was seen again
 
@@ -87,9 +83,9 @@ class Cells:
             PolicyError: the arrays do not fit each other.
         """
         keys = vector(state, "cells")
-        n, b, entries = (checked(state, name, keys.shape) for name in ("cell_n", "cell_b", "cell_entries"))
+        n, b, entries = (check_array(state, name, keys.shape) for name in ("cell_n", "cell_b", "cell_entries"))
         s = vector(state, "cell_s")
-        at = checked(state, "cell_at", s.shape).astype(np.int64)
+        at = check_array(state, "cell_at", s.shape).astype(np.int64)
         if (entries < 0).any() or entries.sum() != len(s) or (at < 0).any() or (at >= size).any() or (n < 1).any():
             raise PolicyError("the arrays of the saved policy's cells do not fit each other")
         loaded, ends = Cells(self._limit), np.cumsum(entries).astype(np.int64)
@@ -134,7 +130,7 @@ class Sightings:
             PolicyError: a code is not one of this size.
         """
         array = state.get(name, np.zeros((0, 0)))
-        codes, counts = checked(state, name, (len(array), 2)).T.astype(np.int64)
+        codes, counts = check_array(state, name, (len(array), 2)).T.astype(np.int64)
         if (codes < 0).any() or (codes >= len(self._counts)).any():
             raise PolicyError(f"array {name!r} of the saved policy has codes outside 0 to {len(self._counts) - 1}")
         loaded = Sightings(len(self._counts))
@@ -143,5 +139,5 @@ class Sightings:
 
 
 def vector(state: dict[str, NDArray[np.float64]], name: str) -> NDArray[np.float64]:
-    """Return an array of one axis, of any length, after checking it as `rl.policy.interface.checked` does."""
-    return checked(state, name, (np.asarray(state.get(name, ())).size,))
+    """Return an array of one axis, of any length, after checking it as `rl.policy.arrays.checked` does."""
+    return check_array(state, name, (np.asarray(state.get(name, ())).size,))

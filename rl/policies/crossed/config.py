@@ -9,8 +9,8 @@ from rl.policy.explorers import ExplorerConfig, Votes
 Interaction = Annotated[str, Field(min_length=2, max_length=4)]
 
 
-class DescribedConfig(BaseModel):
-    """Bayesian regression on crossed features, for `rl.encoders.json_features.DescribedEncoder`."""
+class CrossedConfig(BaseModel):
+    """Bayesian regression on crossed features, for `rl.encoders.json_features.FeaturesEncoder`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["described"] = "described"

@@ -13,12 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.encoders.json_features import categorical, letters
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    PolicyError,
-    bounded,
-)
+from rl.policy.arrays import FloatArray, IntArray, bound
+from rl.policy.errors import PolicyError
 from rl.policy.sparse import Sparse
 
 CODES = 1 << 20
@@ -105,7 +101,7 @@ def weighted_items(sparse: Sparse) -> FloatArray:
 
 
 def _squashed(ids: IntArray, values: FloatArray) -> FloatArray:
-    values = bounded(values)
+    values = bound(values)
     return np.where(categorical(ids), values, np.arcsinh(values))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.policy.interface import IntArray
+from rl.policy.arrays import IntArray
 
 _AT_ONCE = 1 << 14
 

@@ -13,15 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 
-from rl.policies.crossed.config import DescribedConfig
+from rl.policies.crossed.config import CrossedConfig
 from rl.policies.linear.evidence import mean_and_spread
 from rl.policies.linear.posterior import check_precision, factor
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Observations,
-    checked,
-)
+from rl.policy.arrays import FloatArray, IntArray, check_array
+from rl.policy.queries import Impressions
 
 _NOISE = 0.3  # σ, in units of the spread of rewards, that the ratios of learned sums are of
 
@@ -53,7 +49,7 @@ class Solved:
 class LinearModel:
     """Sums of what observations' features [N, D] say of the weights; D grows."""
 
-    def __init__(self, config: DescribedConfig) -> None:
+    def __init__(self, config: CrossedConfig) -> None:
         self._config = config
         self._learned = config.noise_sd is None
         self._noise = (config.noise_sd or _NOISE) ** 2
@@ -78,7 +74,7 @@ class LinearModel:
             self._S[np.arange(old, size), np.arange(old, size)] = self._noise
             self._solved = None
 
-    def add(self, phi: FloatArray, o: Observations) -> None:
+    def add(self, phi: FloatArray, o: Impressions) -> None:
         """Add N observations with features [N, D]."""
         self._S += (phi * o.counts[:, None]).T @ phi
         self._h += o.rewards @ phi
@@ -142,12 +138,12 @@ class LinearModel:
             PolicyError: an array is missing or has another shape, or S is no precision.
         """
         loaded = LinearModel(self._config)
-        loaded._S, loaded._h = checked(state, "S", (size, size)), checked(state, "h", (size,))
-        loaded._rewards[:1] = checked(state, "count", (1,))
+        loaded._S, loaded._h = check_array(state, "S", (size, size)), check_array(state, "h", (size,))
+        loaded._rewards[:1] = check_array(state, "count", (1,))
         loaded._g = np.zeros(size)  # only needed where the noise is learned
         if self._learned:
-            loaded._g = checked(state, "g", (size,))
-            loaded._rewards, loaded._by_cell = (checked(state, name, (3,)) for name in ("rewards", "by_cell"))
+            loaded._g = check_array(state, "g", (size,))
+            loaded._rewards, loaded._by_cell = (check_array(state, name, (3,)) for name in ("rewards", "by_cell"))
         if size:
             check_precision(loaded._S, "array 'S' of the saved policy is not positive definite")
         return loaded

@@ -3,10 +3,10 @@
 The reward of an item in a context is φᵀw + u_c + noise. φ are the item's features, the context's, and products of both
 (`rl.policies.crossed.crossing`), w their weights (`rl.policies.crossed.model`); u_c belongs to the cell, the item in
 the whole categorical context (`rl.policies.crossed.cells`). So it generalises from single features and pairs, and
-becomes exact wherever a context comes again. All rests on sums, and all else follows from them: adding observations
+becomes exact wherever a context comes again. All rests on sums, and all else follows from them: adding impressions
 in one call or in many gives the same up to rounding, if their order is the same (new features get their places in it).
 
-Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N observations.
+Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N impressions.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from rl.policies.crossed.cells import (
     Sightings,
     vector,
 )
-from rl.policies.crossed.config import DescribedConfig
+from rl.policies.crossed.config import CrossedConfig
 from rl.policies.crossed.crossing import (
     CODES,
     MOST_CROSSED,
@@ -40,29 +40,24 @@ from rl.policies.crossed.crossing import (
 )
 from rl.policies.crossed.feature_index import Dictionary
 from rl.policies.crossed.model import LinearModel
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import Votes, WithUniform
-from rl.policy.interface import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 from rl.policy.sparse import Sparse, widths
 
 _SEEN = 1 << 18  # codes of contexts and of features, for counting
-_ROWS = 256  # observations that are added at once
+_ROWS = 256  # impressions that are added at once
 _PRODUCTS = 1 << 25  # crossed features that are added at once
 _LOOKED_UP = 1 << 22  # and looked up at once
 _SIGHTINGS = ("contexts", "context_features", "item_features")
 
 
-class Described(Policy):
-    """Needs queries and observations with features by id (`rl.policy.interface.Sparse`)."""
+class CrossedBandit(Policy):
+    """Needs queries and impressions with features by id (`rl.policy.interface.Sparse`)."""
 
-    def __init__(self, config: DescribedConfig) -> None:
+    def __init__(self, config: CrossedConfig) -> None:
         self.config = config
         self._crossing = Crossing(
             config.interactions, config.ignore_linear, config.constant, flat=config.noise_sd is None
@@ -87,9 +82,9 @@ class Described(Policy):
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return posterior samples [B, S, A] where they are to vote, else the means [B, 1, A]."""
-        return self.scored(query, rng)[0]
+        return self.score(query, rng)[0]
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return `scores` and `expected`."""
         phi, offset, sd = self._parts(self._read(query.sparse))
         expected: FloatArray = phi @ self._model.solve().mean + offset  # [B, A]
@@ -102,7 +97,7 @@ class Described(Policy):
         """Return the features that are not left out."""
         if sparse is None:
             raise PolicyError(
-                "a described policy needs features by id: encode with rl.encoders.json_features.DescribedEncoder"
+                "a described policy needs features by id: encode with rl.encoders.json_features.FeaturesEncoder"
             )
         return sparse if self._left_out is None else without(sparse, self._left_out)
 
@@ -186,18 +181,18 @@ class Described(Policy):
             self._recurrence = self._context_features.recurrence(), self._item_features.recurrence()
         return self._recurrence
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """Add to the sums, in order. A correction changes those of rewards only."""
-        sparse = self._read(observations.sparse)
+        sparse = self._read(impressions.sparse)
         c, f = widths(sparse.context), widths(sparse.items[:, 0])
         if len(c) and self._crossing.size(int(c.max()), int(f.max())) > MOST_CROSSED:
             for row in zip(c.tolist(), f.tolist(), strict=True):  # before anything is added
                 self._crossing.check(*row, 1)
-        for start in range(0, len(observations), _ROWS):
-            self._add_within(replace(observations, sparse=sparse).rows(slice(start, start + _ROWS)))
+        for start in range(0, len(impressions), _ROWS):
+            self._add_within(replace(impressions, sparse=sparse).rows(slice(start, start + _ROWS)))
 
-    def _add_within(self, o: Observations) -> None:
-        """Add observations, as many at once as memory allows where much is said of some."""
+    def _add_within(self, o: Impressions) -> None:
+        """Add impressions, as many at once as memory allows where much is said of some."""
         assert o.sparse is not None, "it was read"
         sparse = o.sparse.trimmed()
         if len(o) > 1 and len(o) * self._crossing.size(sparse.context.shape[1], sparse.items.shape[2]) > _PRODUCTS:
@@ -207,7 +202,7 @@ class Described(Policy):
         else:
             self._add(o, sparse)
 
-    def _add(self, o: Observations, sparse: Sparse) -> None:
+    def _add(self, o: Impressions, sparse: Sparse) -> None:
         new = o.counts > 0
         context, items = weighted_context(sparse), weighted_items(sparse)
         crossed, crossed_values = self._crossing(sparse, context, items)
@@ -225,7 +220,7 @@ class Described(Policy):
         self._item_features.add(_codes_seen(mixed_items(sparse.items[new]), sparse.items[new]))
         self._recurrence = None
 
-    def _add_to_cells(self, phi: FloatArray, o: Observations, keys: IntArray, new: BoolArray) -> None:
+    def _add_to_cells(self, phi: FloatArray, o: Impressions, keys: IntArray, new: BoolArray) -> None:
         """Add to the sums of cells, and to S and h what that changes of what the cells take away from them."""
         touched: dict[int, tuple[Cell, float, float, list[int]]] = {}  # the cell, its n and b before, and the rows
         for row in np.flatnonzero(keys >= 0):
@@ -257,7 +252,7 @@ class Described(Policy):
         size = len(codes)
         if size > self.config.max_features or len(np.unique(codes)) < size or ((codes < 0) | (codes >= CODES)).any():
             raise PolicyError(f"array 'codes' of the saved policy must have {self.config.max_features} codes at most")
-        loaded = Described(self.config)
+        loaded = CrossedBandit(self.config)
         loaded._dictionary.add(codes)
         loaded._model = self._model.loaded(state, size)
         loaded._cells = self._cells.loaded(state, size)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 
 
 class _Config(BaseModel):

@@ -31,12 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dormqr, dpttrf, dpttrs, dsytrd
 
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Observations,
-    checked,
-)
+from rl.policy.arrays import FloatArray, IntArray, check_array
+from rl.policy.queries import Impressions
 
 _EXPONENTS = np.arange(-16, 28, 2)
 _GRID: FloatArray = np.exp2(_EXPONENTS)  # of λ
@@ -104,7 +100,7 @@ class Evidence:
         """Σφ² and Σφ⁴ over all models."""
         self._prior: Prior | None = None  # None after a change
 
-    def add(self, model: int, features: FloatArray, o: Observations) -> None:
+    def add(self, model: int, features: FloatArray, o: Impressions) -> None:
         """Add N observations of one model, with features [N, G]."""
         self.rewards[model] += (o.counts.sum(), o.rewards.sum(), o.squares.sum())
         squares = features**2
@@ -169,8 +165,8 @@ class Evidence:
             PolicyError: an array is missing or has another shape.
         """
         loaded = Evidence(len(self.rewards), self.powers.shape[1])
-        loaded.rewards = checked(state, "rewards", self.rewards.shape)
-        loaded.powers = checked(state, "powers", self.powers.shape)
+        loaded.rewards = check_array(state, "rewards", self.rewards.shape)
+        loaded.powers = check_array(state, "powers", self.powers.shape)
         return loaded
 
 

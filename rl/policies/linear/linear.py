@@ -16,16 +16,10 @@ from scipy.linalg import cho_solve
 from rl.policies.linear.basis import BasisConfig, Identity
 from rl.policies.linear.evidence import Evidence, Prior
 from rl.policies.linear.posterior import Gaussian, Relevance, check_precision
+from rl.policy.arrays import FloatArray, bound, check_array
 from rl.policy.explorers import EpsilonGreedy, ExplorerConfig, Votes
-from rl.policy.interface import (
-    Explorer,
-    FloatArray,
-    Observations,
-    Policy,
-    Query,
-    bounded,
-    checked,
-)
+from rl.policy.interface import Explorer, Policy
+from rl.policy.queries import Impressions, Query
 
 
 class _Config(BaseModel):
@@ -124,10 +118,10 @@ class LinearPolicy(Policy):
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return what the configuration explores with: means, upper bounds (both [B, 1, A]) or samples [B, S, A]."""
-        return self.scored(query, rng)[0]
+        return self.score(query, rng)[0]
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """See `rl.policy.interface.Policy.scored`."""
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """See `rl.policy.interface.Policy.score`."""
         expected = self.expected(query)
         match self.config:
             case LinUCBConfig():
@@ -140,14 +134,14 @@ class LinearPolicy(Policy):
 
     def features(self, raw: FloatArray) -> FloatArray:
         """Return φ of raw features, [..., G]."""
-        return self.config.basis(bounded(raw))
+        return self.config.basis(bound(raw))
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
         count, size = len(self._models), len(self._models[0].b)
         evidence = None if self._evidence is None else self._evidence.loaded(state)
-        A, b = checked(state, "A", (count, size, size)), checked(state, "b", (count, size))
-        x = np.zeros((count, size)) if evidence is None else checked(state, "x", (count, size))
+        A, b = check_array(state, "A", (count, size, size)), check_array(state, "b", (count, size))
+        x = np.zeros((count, size)) if evidence is None else check_array(state, "x", (count, size))
         models = [model.with_sums(*sums) for model, *sums in zip(self._models, A, b, x, strict=True)]
         for item, model in enumerate(models):
             if model is not self._models[item]:
@@ -161,7 +155,7 @@ class LinearPolicy(Policy):
         sums = {name: np.stack([getattr(model, name) for model in self._models]) for name in names}
         return sums if self._evidence is None else sums | self._evidence.state_dict()
 
-    def _learn(self, model: int, features: FloatArray, o: Observations) -> None:
+    def _learn(self, model: int, features: FloatArray, o: Impressions) -> None:
         self._models[model].add(features, o.rewards, o.counts)
         if self._evidence is not None:
             self._evidence.add(model, features, o)
@@ -209,9 +203,9 @@ class Linear(LinearPolicy):
         alike = phi.shape[:2] == query.mask.shape
         return phi if alike else np.broadcast_to(phi, (*query.mask.shape, phi.shape[-1]))
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """Add to the sums, see `Gaussian.add`."""
-        self._learn(0, self.features(observations.features), observations)
+        self._learn(0, self.features(impressions.features), impressions)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return the sums of the one model, A [G, G] and b [G], and what else there is to learn a prior from."""
@@ -222,4 +216,4 @@ class Linear(LinearPolicy):
         """See `rl.policy.interface.Policy.load_state_dict`."""
         size = len(self._models[0].b)
         shapes = {"A": (size, size), "b": (size,)} | ({} if self._evidence is None else {"x": (size,)})
-        super().load_state_dict(state | {name: checked(state, name, shape)[None] for name, shape in shapes.items()})
+        super().load_state_dict(state | {name: check_array(state, name, shape)[None] for name, shape in shapes.items()})

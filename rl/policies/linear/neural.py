@@ -1,11 +1,11 @@
 """Neural-linear: a network learns the features, a Bayesian linear model learns on them. Light: torch only to train.
 
 The last hidden layer of a multi-layer perceptron is the basis of a linear policy. The network is trained anew on the
-kept observations after every `refresh_every` of them; the linear policy then starts again from its prior and sees the
-kept observations through the new features. Between two refreshes updates add as those of linear policies do. Across a
-refresh their order counts, as it says which observations the network had seen.
+kept impressions after every `refresh_every` of them; the linear policy then starts again from its prior and sees the
+kept impressions through the new features. Between two refreshes updates add as those of linear policies do. Across a
+refresh their order counts, as it says which impressions the network had seen.
 
-A second linear policy learns on the inputs themselves. At each refresh both predict the newest observations, which
+A second linear policy learns on the inputs themselves. At each refresh both predict the newest impressions, which
 neither has seen, and until the next the better one answers: with few data, or where nothing but a line is to be found,
 that is the linear one.
 
@@ -31,17 +31,11 @@ from rl.policies.linear.linear import (
     RidgeConfig,
 )
 from rl.policies.linear.per_item import PerItem
-from rl.policies.linear.window import Memory
-from rl.policy.interface import (
-    Explorer,
-    FloatArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-    bounded,
-    checked,
-)
+from rl.policies.linear.window import ImpressionWindow
+from rl.policy.arrays import FloatArray, bound, check_array
+from rl.policy.errors import PolicyError
+from rl.policy.interface import Explorer, Policy
+from rl.policy.queries import Impressions, Query
 
 _OF_LINEAR = "linear_"  # what the names of its arrays begin with
 
@@ -60,10 +54,10 @@ class NeuralLinearConfig(BaseModel):
         100,
         100,
     )
-    refresh_every: Annotated[int, Field(ge=1, description="observations between two trainings")] = 1_000
-    capacity: Annotated[int, Field(ge=1, description="observations kept, the newest")] = 10_000
+    refresh_every: Annotated[int, Field(ge=1, description="impressions between two trainings")] = 1_000
+    capacity: Annotated[int, Field(ge=1, description="impressions kept, the newest")] = 10_000
     steps: Annotated[int, Field(ge=1, description="gradient steps of a training")] = 300
-    batch: Annotated[int, Field(ge=1, description="observations a step")] = 256
+    batch: Annotated[int, Field(ge=1, description="impressions a step")] = 256
     learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 3e-3
     seed: Annotated[int, Field(ge=0, description="of the first weights and the trainings' batches")] = 0
 
@@ -80,7 +74,7 @@ class NeuralLinear(Policy):
         size = config.basis.size(n_features)
         self._weights = initial_weights((size, *config.hidden), config.seed)
         self._scales = np.ones(size)  # of the network's inputs, powers of two
-        self._memory = Memory(config.capacity, n_features)
+        self._window = ImpressionWindow(config.capacity, n_features)
         self._head, self._linear = self._new_head(), self._new_linear()
         self._errors = np.zeros(
             2
@@ -115,7 +109,7 @@ class NeuralLinear(Policy):
         return np.concatenate([phi, np.ones((*phi.shape[:-1], 1))], axis=-1)
 
     def _inputs(self, raw: FloatArray) -> FloatArray:
-        inputs: FloatArray = self.config.basis(bounded(raw)) / self._scales
+        inputs: FloatArray = self.config.basis(bound(raw)) / self._scales
         return inputs
 
     def _answering(self, query: Query) -> tuple[LinearPolicy, Query]:
@@ -130,38 +124,38 @@ class NeuralLinear(Policy):
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """See `LinearPolicy.scores`."""
-        return self.scored(query, rng)[0]
+        return self.score(query, rng)[0]
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """See `rl.policy.interface.Policy.scored`."""
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """See `rl.policy.interface.Policy.score`."""
         policy, seen = self._answering(query)
-        return policy.scored(seen, rng)
+        return policy.score(seen, rng)
 
-    def update(self, observations: Observations) -> None:
-        """Keep and learn; refresh after each observation that makes `refresh_every` more, wherever a call ends."""
+    def update(self, impressions: Impressions) -> None:
+        """Keep and learn; refresh after each impression that makes `refresh_every` more, wherever a call ends."""
         start = 0
-        while start < len(observations):
-            left = self.config.refresh_every - self._memory.seen % self.config.refresh_every
-            some = observations.rows(slice(start, start + left))
+        while start < len(impressions):
+            left = self.config.refresh_every - self._window.seen % self.config.refresh_every
+            some = impressions.rows(slice(start, start + left))
             start += len(some)
-            self._memory.add(some)
+            self._window.add(some)
             self._linear.update(some)
             if len(some) == left:
                 self.refresh()
             else:
                 self._head.update(self._seen_through(some))
 
-    def _seen_through(self, observations: Observations) -> Observations:
-        return replace(observations, features=self.features(observations.features))
+    def _seen_through(self, impressions: Impressions) -> Impressions:
+        return replace(impressions, features=self.features(impressions.features))
 
     def refresh(self) -> None:
         """Train the network on what is kept, and let a new linear policy see it through the new features."""
         from rl.policies.linear.neural_training import trained  # torch is needed here and nowhere else
 
-        kept = self._memory.observations()
+        kept = self._window.impressions()
         self._compare(kept)
-        seed = int(np.random.SeedSequence([self.config.seed, self._memory.seen]).generate_state(1)[0])
-        inputs = self.config.basis(bounded(kept.features))
+        seed = int(np.random.SeedSequence([self.config.seed, self._window.seen]).generate_state(1)[0])
+        inputs = self.config.basis(bound(kept.features))
         self._scales = np.exp2(np.floor(np.log2(sizes(kept.counts @ inputs**2, kept.counts @ inputs**4))))
         shared = self.config.head.models == "shared"
         n_items = 0 if shared else self._n_items
@@ -169,7 +163,7 @@ class NeuralLinear(Policy):
         self._head = self._new_head()
         self._head.update(self._seen_through(kept))
 
-    def _compare(self, kept: Observations) -> None:
+    def _compare(self, kept: Impressions) -> None:
         """Let both predict the newest of what is kept, which the network has not seen, from what was before it.
 
         What was found at earlier refreshes counts half as much each time.
@@ -189,12 +183,12 @@ class NeuralLinear(Policy):
             layers |= {f"w{i}": weights.copy(), f"c{i}": bias.copy()}
         linear = {f"{_OF_LINEAR}{name}": array for name, array in self._linear.state_dict().items()}
         others = {"scales": self._scales.copy(), "errors": self._errors.copy()}
-        return layers | self._head.state_dict() | linear | others | self._memory.state_dict()
+        return layers | self._head.state_dict() | linear | others | self._window.state_dict()
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
         weights = [
-            (checked(state, f"w{i}", w.shape), checked(state, f"c{i}", c.shape))
+            (check_array(state, f"w{i}", w.shape), check_array(state, f"c{i}", c.shape))
             for i, (w, c) in enumerate(self._weights)
         ]
         if "errors" not in state:
@@ -202,23 +196,23 @@ class NeuralLinear(Policy):
                 "the saved policy has no array 'errors': it was saved by a version whose neural-linear policies had no "
                 "linear policy beside the network; train it anew"
             )
-        scales, errors = checked(state, "scales", self._scales.shape), checked(state, "errors", (2,))
-        head, linear, memory = self._new_head(), self._new_linear(), Memory(self.config.capacity, self._n_features)
+        scales, errors = check_array(state, "scales", self._scales.shape), check_array(state, "errors", (2,))
+        head, linear = self._new_head(), self._new_linear()
+        window = ImpressionWindow(self.config.capacity, self._n_features)
         head.load_state_dict(state)
-        linear.load_state_dict(
-            {name: checked(state, f"{_OF_LINEAR}{name}", array.shape) for name, array in linear.state_dict().items()}
-        )
-        memory.load_state_dict(state)
+        saved = {n: check_array(state, f"{_OF_LINEAR}{n}", array.shape) for n, array in linear.state_dict().items()}
+        linear.load_state_dict(saved)
+        window.load_state_dict(state)
         self._weights, self._scales, self._errors = weights, scales, errors
-        self._head, self._linear, self._memory = head, linear, memory
+        self._head, self._linear, self._window = head, linear, window
 
 
 def _linear(config: LinearConfig, n_features: int, n_items: int) -> LinearPolicy:
     return Linear(config, n_features) if config.models == "shared" else PerItem(config, n_features, n_items)
 
 
-def squared_error(policy: LinearPolicy, o: Observations) -> float:
-    """Return Σ (f - r)² of what a policy expects, f, of the items shown; corrections included, see `Observations`."""
+def squared_error(policy: LinearPolicy, o: Impressions) -> float:
+    """Return Σ (f - r)² of what a policy expects, f, of the items shown; corrections included, see `Impressions`."""
     query = Query(o.features[:, None, :], o.state, o.items[:, None], np.ones((len(o), 1), dtype=np.bool_))
     f = policy.expected(query)[:, 0]
     return float((o.counts * f**2 - 2 * o.rewards * f + o.squares).sum())

@@ -6,12 +6,8 @@ import numpy as np
 
 from rl.policies.linear.linear import LinearConfig, LinearPolicy, LinearThompsonConfig
 from rl.policies.linear.posterior import Gaussian
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Observations,
-    Query,
-)
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.queries import Impressions, Query
 
 
 class PerItem(LinearPolicy):
@@ -52,9 +48,9 @@ class PerItem(LinearPolicy):
             rows, columns = np.nonzero(query.items == item)
             yield self._models[item], rows, columns, phi[rows, 0 if of_context else columns]
 
-    def update(self, observations: Observations) -> None:
-        """Add every observation to the sums of its item; those of unknown items are not learned."""
-        phi = self.features(observations.features)
-        for item in np.unique(observations.items[observations.items > 0]):
-            of_item = observations.items == item
-            self._learn(item, phi[of_item], observations.rows(of_item))
+    def update(self, impressions: Impressions) -> None:
+        """Add every impression to the sums of its item; those of unknown items are not learned."""
+        phi = self.features(impressions.features)
+        for item in np.unique(impressions.items[impressions.items > 0]):
+            of_item = impressions.items == item
+            self._learn(item, phi[of_item], impressions.rows(of_item))

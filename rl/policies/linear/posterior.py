@@ -17,7 +17,8 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dtrtrs
 
 from rl.policies.linear.evidence import UNKNOWN, Prior, quadratic_forms
-from rl.policy.interface import FloatArray, PolicyError
+from rl.policy.arrays import FloatArray
+from rl.policy.errors import PolicyError
 
 _SURE = 1e-10  # of a feature's own sum, added to its precision: no difference of two features is believed to be less
 _ROUNDED = 1e-13  # a squared pivot that is less of its diagonal is what was rounded

@@ -6,14 +6,11 @@ import torch
 from rl.policies.slates.choice import best_slates
 from rl.policies.slates.network import SlateNetwork
 from rl.policies.transformer.policy import TransformerPolicy, tensors
+from rl.policy.arrays import FloatArray
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import ExplorerConfig
-from rl.policy.interface import (
-    Constraint,
-    FloatArray,
-    PolicyError,
-    Query,
-    Slates,
-)
+from rl.policy.interface import Constraint
+from rl.policy.queries import Query, Slates
 
 
 class SlatePolicy(TransformerPolicy):
@@ -37,9 +34,9 @@ class SlatePolicy(TransformerPolicy):
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return the scores of `best_slates`, [B, 1, A]."""
-        return self.scored(query, rng)[0]
+        return self.score(query, rng)[0]
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return the scores of `best_slates` [B, 1, A], and the values of the candidates shown alone [B, A]."""
         if query.features.shape[2] != self.network.n_features:
             found, wanted = query.features.shape[2], self.network.n_features

@@ -13,7 +13,8 @@ from rl.onnx_export import (
     to_onnx_bytes,
 )
 from rl.policies.transformer.network import QNetwork
-from rl.policy.interface import N_OUTCOMES, PolicyError
+from rl.policy.errors import PolicyError
+from rl.policy.queries import N_OUTCOMES
 
 INPUTS = ("items", "mask", "history", "features")
 _CHECKED = ((1, 1, 1), (1, 10, 20), (2, 3, 7), (17, 40, 33), (64, 10, 20))  # requests, candidates, history entries

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl.policies.transformer.config import QNetworkConfig
-from rl.policy.interface import (
-    AGE,
-    ITEM,
-    N_OUTCOMES,
-    OUTCOME,
-)
+from rl.policy.queries import AGE, ITEM, N_OUTCOMES, OUTCOME
 
 Tables = tuple[Tensor, Tensor]
 """For each kind of entry, an outcome at an age: its vector [kinds, W], and what it counts in a tally [kinds, 2 W]."""
@@ -72,7 +67,7 @@ class QNetwork(nn.Module):
         Args:
             items: [B, A] candidates, integers; those beyond N are unknown.
             mask: [B, A] which of them may be chosen.
-            history: [B, T, 3] as in `rl.policy.interface.Query`, or [R, T, 3] with `owner`.
+            history: [B, T, 3] as in `rl.policy.queries.Query`, or [R, T, 3] with `owner`.
             features: [B, A, F] or [B, 1, F].
             tables: what `tables` has returned since the weights last changed; computed if not given.
             owner: [R, T] where M = B / R requests, one after another, share a row of the history, see

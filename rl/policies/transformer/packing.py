@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl.policy.interface import AGE
+from rl.policy.queries import AGE
 
 _WORTH = 0.8  # of the entries there were; above that, sharing rows takes longer than it saves
 _EVEN = 4  # E is a multiple of it: matrix products and sums over 24 entries take less time than over 22 or 23
@@ -35,7 +35,7 @@ def share(history: Tensor) -> Shared | None:
     history. The network knows entries by their age, so it does not matter which place they have.
 
     Args:
-        history: [B, T, 3] as in `rl.policy.interface.Query`.
+        history: [B, T, 3] as in `rl.policy.queries.Query`.
 
     Returns:
         None where there would be hardly fewer entries than before.

@@ -9,17 +9,11 @@ from numpy.typing import NDArray
 
 from rl.policies.transformer.config import TransformerConfig as TransformerConfig
 from rl.policies.transformer.network import QNetwork, Tables
+from rl.policy.arrays import FloatArray, bound, check_array
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import ExplorerConfig
-from rl.policy.interface import (
-    AGE,
-    FloatArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-    bounded,
-    checked,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import AGE, Impressions, Query
 
 Forward: TypeAlias = Callable[..., torch.Tensor]
 """`QNetwork.forward`, or what computes the same: takes the network, then its arguments."""
@@ -68,12 +62,12 @@ class TransformerPolicy(Policy):
         values: FloatArray = q.numpy().astype(np.float64)
         return values
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return the Q values as scores [B, 1, A] and as expectation [B, A], computed once."""
         q = self.expected(query)
         return q[:, None, :], q
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """Learn nothing: a network is trained by `rl.train` and replaced whole."""
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
@@ -84,7 +78,7 @@ class TransformerPolicy(Policy):
         """See `rl.policy.interface.Policy.load_state_dict`."""
         shapes = {name: tuple(array.shape) for name, array in self.network.state_dict().items()}
         self.network.load_state_dict(
-            {name: torch.from_numpy(checked(state, name, shape)) for name, shape in shapes.items()}
+            {name: torch.from_numpy(check_array(state, name, shape)) for name, shape in shapes.items()}
         )
 
 
@@ -102,5 +96,5 @@ def tensors(query: Query, whole: bool = False) -> tuple[torch.Tensor, torch.Tens
         torch.from_numpy(np.ascontiguousarray(query.items)),
         torch.from_numpy(np.ascontiguousarray(query.mask)),
         torch.from_numpy(np.ascontiguousarray(history)),
-        torch.from_numpy(np.ascontiguousarray(bounded(query.features), dtype=np.float32)),
+        torch.from_numpy(np.ascontiguousarray(bound(query.features), dtype=np.float32)),
     )

@@ -13,19 +13,10 @@ from numpy.typing import NDArray
 
 from rl.policies.transformer.graph import to_graph
 from rl.policies.transformer.policy import TransformerPolicy
-from rl.policy.interface import (
-    AGE,
-    ITEM,
-    OUTCOME,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-    bounded,
-)
+from rl.policy.arrays import BoolArray, FloatArray, IntArray, bound
+from rl.policy.errors import PolicyError
+from rl.policy.interface import Policy
+from rl.policy.queries import AGE, ITEM, OUTCOME, Impressions, Query
 
 TOLERANCE = 1e-4
 _CHECKED = ((1, 0), (2, 1), (50, 20), (7, 33))  # candidates, history entries
@@ -60,14 +51,14 @@ class QuickTransformer(Policy):
         if query.features.shape[2] != self._n_features:
             found, wanted = query.features.shape[2], self._n_features
             raise PolicyError(f"a query has {found} features, this network was trained with {wanted}")
-        features = bounded(query.features).astype(np.float32)
+        features = bound(query.features).astype(np.float32)
         q = np.empty(query.items.shape)
         for row in range(len(query)):
             history = None if query.history is None else query.history[row]
             q[row] = self._of_one(query.items[row], query.mask[row], history, features[row])
         return q
 
-    def scored(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return the Q values as scores [B, 1, A] and as expectation [B, A], computed once."""
         q = self.expected(query)
         return q[:, None, :], q
@@ -115,7 +106,7 @@ class QuickTransformer(Policy):
                     f"onnxruntime differs from torch by {difference:.2g} for {a} candidates, more than {TOLERANCE}"
                 )
 
-    def update(self, observations: Observations) -> None:
+    def update(self, impressions: Impressions) -> None:
         """Learn nothing, as the policy that it is made of."""
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:

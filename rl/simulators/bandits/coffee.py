@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from rl.simulators.bandits.contextual import ContextualBandit
 from rl.simulators.batched import Observation
 

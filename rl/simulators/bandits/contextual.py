@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rl.policy.interface import BoolArray, FloatArray, IntArray
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 
 

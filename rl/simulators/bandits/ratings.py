@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
-from rl.policy.interface import FloatArray
+from rl.policy.arrays import FloatArray
 from rl.simulators.bandits.contextual import ContextualBandit
 
 _BLOCK = 4096  # users at a time, where all users times all items would not fit in memory

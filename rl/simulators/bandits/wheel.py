@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rl.policy.interface import FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.bandits.contextual import ContextualBandit
 
 ARMS = 5

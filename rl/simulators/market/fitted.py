@@ -15,7 +15,7 @@ from scipy.sparse.linalg import svds
 from data.features.customers import Encoder
 from data.features.purchases import purchase_lines
 from data.features.rfm import SEGMENTS
-from rl.policy.interface import FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.market.market import MONTHS, Market, shifted
 
 

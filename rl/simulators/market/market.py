@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from data.attribution import AGGREGATE
 from data.schema import RewardSpec
-from rl.policy.interface import BoolArray, FloatArray, IntArray
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 MONTHS = 12
 

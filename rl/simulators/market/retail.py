@@ -15,7 +15,7 @@ from data.features.purchases import purchase_columns
 from data.ingest.clean import clean, finish_events
 from data.nodes.node import load_node
 from data.schema import RewardSpec
-from rl.policy.interface import BoolArray, FloatArray, IntArray
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market.market import Market, months_of, reward_levels
@@ -27,7 +27,7 @@ class RetailEnv(BatchedEnv):
 
     Description: at each step a customer visits at some time of the year; the policy shows K items of the catalogue;
         they click each with the market's probability and buy some of what they clicked.
-    Observation space: a dictionary with the fields of `rl.policy.interface.Query`: features [A, F], state, items [A],
+    Observation space: a dictionary with the fields of `rl.policy.queries.Query`: features [A, F], state, items [A],
     mask [A]. Action space: K positions on the candidate axis, without repeats.
     Reward: the sum over slots under the reward specification (by default click 1, purchase 5).
     Starting state: a customer drawn by activity, a time drawn uniformly over the year.

@@ -5,13 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rl.policy.interface import (
-    CLICK,
-    IGNORED,
-    BoolArray,
-    FloatArray,
-    IntArray,
-)
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.policy.queries import CLICK, IGNORED
 from rl.simulators.batched import BatchedEnv, Info, Observation
 from rl.simulators.shop.shop import (
     BASE,

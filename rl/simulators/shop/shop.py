@@ -5,17 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rl.policy.interface import (
-    AGE,
-    CLICK,
-    IGNORED,
-    ITEM,
-    OUTCOME,
-    SHOWN,
-    BoolArray,
-    FloatArray,
-    IntArray,
-)
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.policy.queries import AGE, CLICK, IGNORED, ITEM, OUTCOME, SHOWN
 from rl.simulators.batched import BatchedEnv, Info, Observation
 
 PRODUCTS, STEPS, FAVOURITES = 10, 20, 5

@@ -25,16 +25,17 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.config import TrainingConfig
 from rl.encoders.base import CustomerEncoder, VisitEncoder
-from rl.encoders.json_features import DescribedEncoder
+from rl.encoders.json_features import FeaturesEncoder
 from rl.experience.events import generated_events, logged_outcomes, purchase_events
 from rl.online.observe import learnable, observe
 from rl.policies import (
-    DescribedConfig,
+    CrossedConfig,
     LinearThompsonConfig,
     OnlinePolicyConfig,
     build,
 )
-from rl.policy.interface import Policy, PolicyError
+from rl.policy.errors import PolicyError
+from rl.policy.interface import Policy
 from rl.simulators.market.fitted import FittedMarketConfig, fit_market
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market.market import Market
@@ -88,7 +89,7 @@ def train(config: RetailExperiment, settings: Settings, progress: Progress) -> t
         DataError: there is nothing to train from.
         PolicyError: the slate is longer than the catalogue.
     """
-    if isinstance(config.policy, DescribedConfig):
+    if isinstance(config.policy, CrossedConfig):
         return _train_crossed(config, settings)
     rng = np.random.default_rng(config.seed)
     market, events = _experience(config, settings, rng)
@@ -117,7 +118,7 @@ def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefa
             "a described policy learns from what requests and the catalogue say, which a simulator does not: give "
             "--source nothing, and it learns in service, or --source log"
         )
-    encoder = DescribedEncoder(())
+    encoder = FeaturesEncoder(())
     policy = build(config.policy, encoder.n_features, encoder.n_states, encoder.popularity)
     until, report = None, dict[str, Any]()
     if config.source == "log":

@@ -22,7 +22,7 @@ from rl.artefacts.artefact import (
     load,
     save,
 )
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.api.personalizer.configuration.values import SIGNING
 from serve.api.personalizer.errors import ERRORS
 

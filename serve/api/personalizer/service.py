@@ -15,7 +15,7 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.shelf import keep_new
 from rl.policies import build
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.api.personalizer import model_file as model
 from serve.api.personalizer.apprentice import ApprenticeMetrics
 from serve.api.personalizer.configuration.plan import Untrained, same_model

@@ -13,7 +13,7 @@ from rl.artefacts.artefact import Artefact, ArtefactError
 from rl.artefacts.shelf import keep_new, load_kept
 from rl.online.fold import FoldSpec
 from rl.policies import build
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.api.personalizer.configuration.policy import untrained
 from serve.api.personalizer.configuration.values import LOOP, Configuration, read
 from serve.learning.loops import Plan

@@ -5,8 +5,8 @@ import re
 
 from data.schema import RewardSpec
 from rl.artefacts.artefact import Artefact
-from rl.encoders.json_features import DescribedEncoder
-from rl.policies import DescribedConfig, build
+from rl.encoders.json_features import FeaturesEncoder
+from rl.policies import CrossedConfig, build
 from serve.api.personalizer.configuration.values import (
     LOOP,
     REWARD,
@@ -36,7 +36,7 @@ def untrained(now: Configuration) -> Artefact:
         log.error("the learning policy %r cannot be followed, so the default one answers: %s", wanted.name, error)
         config = config_of(DEFAULT_POLICY.arguments)
     config = config.model_copy(update={"epsilon": now.service.exploration_percentage})
-    encoder = DescribedEncoder(())
+    encoder = FeaturesEncoder(())
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
     return Artefact(LOOP, config, policy, encoder, RewardSpec(weights={REWARD: 1.0}), {})
 
@@ -67,7 +67,7 @@ def _same(written: str, number: float) -> bool:
         return False
 
 
-def _config(given: PolicySettings) -> DescribedConfig:
+def _config(given: PolicySettings) -> CrossedConfig:
     try:
         return config_of(given.arguments)
     except ArgumentsError as error:

@@ -10,7 +10,7 @@ What VW's arguments say of exploration and of interactions is kept; how VW itsel
     -q, --quadratic, --cubic, --interactions   products of namespaces by their first letters, `:` being any
     --ignore_linear, --ignore, --keep, --noconstant    as in VW; what is left out by --ignore and --keep is so for the
                                                table of whole contexts too, and `i` is the namespace of items' ids
-    --noise_sd, --prior_sd, --cell_sd, --samples, --max_features, --max_cells    ours, see `DescribedConfig`
+    --noise_sd, --prior_sd, --cell_sd, --samples, --max_features, --max_cells    ours, see `CrossedConfig`
 
 `NO_EFFECT` lists what is accepted and changes nothing: how VW learns (--marginal among it: here every category has an
 estimate of its own anyway), reads and reports. What is not named here is refused, in words for who has only HTTP.
@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from data.errors import RecommenderError, reason
-from rl.policies.crossed.config import DescribedConfig
+from rl.policies.crossed.config import CrossedConfig
 from rl.policy.explorers import (
     EpsilonGreedy,
     ExplorerConfig,
@@ -98,7 +98,7 @@ class ArgumentsError(RecommenderError):
     """Arguments are no learning settings that can be followed; says which."""
 
 
-def config_of(arguments: str) -> DescribedConfig:
+def config_of(arguments: str) -> CrossedConfig:
     """Return the policy that arguments describe.
 
     Raises:
@@ -120,7 +120,7 @@ def config_of(arguments: str) -> DescribedConfig:
         **{name.removeprefix("--"): given[name] for name in _OURS if name in given},
     }
     try:
-        return DescribedConfig.model_validate(settings)
+        return CrossedConfig.model_validate(settings)
     except ValidationError as error:
         said = {"samples": next((name for name in _VOTES if name in given), "--samples")}
         faults = [

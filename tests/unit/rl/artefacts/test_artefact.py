@@ -35,8 +35,9 @@ from rl.policies import (
 )
 from rl.policies.slates.config import SlateNetworkConfig
 from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import SquareCB
-from rl.policy.interface import Observations, PolicyError, Query
+from rl.policy.queries import Impressions, Query
 from rl.simulators.market.retail import retail
 from rl.simulators.registry import make
 from rl.training.run.environments import describe_observations
@@ -68,7 +69,7 @@ def trained(config: PolicyConfig) -> Artefact:
     rng = np.random.default_rng(0)
     for _ in range(20):
         slates = policy.decide(QUERY, 2, rng)
-        policy.update(Observations.of_slates(QUERY, slates, rng.choice([0.0, 1.0, 5.0], slates.positions.shape)))
+        policy.update(Impressions.of_slates(QUERY, slates, rng.choice([0.0, 1.0, 5.0], slates.positions.shape)))
     reward = RewardSpec(weights={"click": 2.0, "purchase": 3.5}, default=-0.25, aggregation="sum")
     return Artefact("shop", config, policy, ENCODER, reward, {"source": "test", "seed": 3, "rate": 0.1})
 
@@ -106,7 +107,7 @@ def test_a_loaded_policy_goes_on_learning(folder: Path) -> None:
     original, loaded = trained(RidgeConfig()), load(folder)
     slates = original.policy.decide(QUERY, 2, np.random.default_rng(2))
     for policy in (original.policy, loaded.policy):
-        policy.update(Observations.of_slates(QUERY, slates, np.ones(slates.positions.shape)))
+        policy.update(Impressions.of_slates(QUERY, slates, np.ones(slates.positions.shape)))
     np.testing.assert_array_equal(loaded.policy.expected(QUERY), original.policy.expected(QUERY))
 
 

@@ -11,14 +11,14 @@ from data.schema import Decision, Features, Slot
 from rl.encoders.base import Visit
 from rl.encoders.description import described, restored
 from rl.encoders.json_features import (
-    DescribedEncoder,
+    FeaturesEncoder,
     categorical,
     feature_id,
     flatten,
     for_slot,
     letters,
 )
-from rl.policy.interface import Observations, Query, Slates
+from rl.policy.queries import Impressions, Query, Slates
 from rl.policy.sparse import Sparse
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -125,7 +125,7 @@ def test_long_texts_do_not_stay_in_memory() -> None:
 
 def test_a_query_has_the_ids_of_context_and_items_padded() -> None:
     features = Features(context=({"user": "Ann"},), items=(({"hot": 1.5},), ()))
-    query = DescribedEncoder(("tea",)).query([visit(("tea", "milk"), features)])
+    query = FeaturesEncoder(("tea",)).query([visit(("tea", "milk"), features)])
     assert query.sparse is not None
     assert query.items.tolist() == [[1, 0]]
     assert query.sparse.context.tolist() == [[feature_id("", "user", "Ann")]]
@@ -135,7 +135,7 @@ def test_a_query_has_the_ids_of_context_and_items_padded() -> None:
 
 
 def test_without_features_the_flat_context_and_the_ids_are_all() -> None:
-    query = DescribedEncoder(()).query([visit(("a",), page="home", time="2026-01-01T00:00:00Z")])
+    query = FeaturesEncoder(()).query([visit(("a",), page="home", time="2026-01-01T00:00:00Z")])
     assert query.sparse is not None
     assert query.sparse.context.tolist() == [[feature_id("", "page", "home")]]
     assert query.sparse.items.tolist() == [[[feature_id("i", "id", "a")]]]
@@ -143,7 +143,7 @@ def test_without_features_the_flat_context_and_the_ids_are_all() -> None:
 
 def test_features_are_of_every_candidate() -> None:
     with pytest.raises(FeatureError, match="got 1 for 2 candidates"):
-        DescribedEncoder(()).query([visit(("a", "b"), Features(items=(({"x": 1},),)))])
+        FeaturesEncoder(()).query([visit(("a", "b"), Features(items=(({"x": 1},),)))])
     decision: dict[str, Any] = {
         "decision_id": "d", "time": TIME, "candidates": ("a", "b"), "slate": ("a",), "propensities": (1.0,),
         "scores": (0.0,), "policy": "p", "policy_version": "1",
@@ -161,27 +161,27 @@ def test_a_slot_adds_its_id_and_its_features_to_the_context() -> None:
 
 
 def test_an_artefact_can_have_the_encoder() -> None:
-    encoder = DescribedEncoder(("a", "b"))
+    encoder = FeaturesEncoder(("a", "b"))
     description, arrays = described(encoder)
     assert description.kind == "features"
     again = restored(description, arrays)
-    assert isinstance(again, DescribedEncoder)
+    assert isinstance(again, FeaturesEncoder)
     assert again.items == encoder.items
 
 
 def test_observations_carry_the_features_of_what_was_shown() -> None:
     features = Features(context=({"user": "Ann"},), items=(({"x": 1},), ({"x": 2}, {"y": 3}), ()))
-    query: Query = DescribedEncoder(()).query([visit(("a", "b", "c"), features)])
+    query: Query = FeaturesEncoder(()).query([visit(("a", "b", "c"), features)])
     shown = Slates(np.array([[2, 1]]), np.ones((1, 2)), np.zeros((1, 2)))
-    seen = Observations.of_slates(query, shown, np.array([[1.0, 0.0]]))
+    seen = Impressions.of_slates(query, shown, np.array([[1.0, 0.0]]))
     assert seen.sparse is not None
     assert seen.sparse.item_values.tolist() == [[[1.0, 0.0, 0.0]], [[1.0, 2.0, 3.0]]]
     assert seen.sparse.context.tolist() == [[feature_id("", "user", "Ann")]] * 2
-    narrow = DescribedEncoder(()).query([visit(("a",))])
-    other = Observations.of_slates(
+    narrow = FeaturesEncoder(()).query([visit(("a",))])
+    other = Impressions.of_slates(
         narrow, Slates(np.zeros((1, 1), np.int64), np.ones((1, 1)), np.zeros((1, 1))), np.ones((1, 1))
     )
-    both = Observations.concatenate([other, seen])
+    both = Impressions.concatenate([other, seen])
     assert both.sparse is not None
     assert both.sparse.context.shape == (3, 1)
     assert both.sparse.items.shape == (3, 1, 3)

@@ -13,16 +13,8 @@ from rl.encoders.catalogue import CatalogueEncoder
 from rl.online.histories import Histories, outcome_of
 from rl.policies import TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
-from rl.policy.interface import (
-    CLICK,
-    IGNORED,
-    OUTCOME,
-    PURCHASE,
-    SHOWN,
-    VIEW,
-    IntArray,
-    Query,
-)
+from rl.policy.arrays import IntArray
+from rl.policy.queries import CLICK, IGNORED, OUTCOME, PURCHASE, SHOWN, VIEW, Query
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.shop.plus import ShopPlus
 from rl.simulators.shop.shop import STEPS, Shop

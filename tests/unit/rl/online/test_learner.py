@@ -299,7 +299,7 @@ def test_orphans_change_nothing_and_are_read_past(log: Log) -> None:
     log.store.insert([Feedback(feedback_id="f", decision_id="never", kind="click")])
     update = learner.poll()
     assert update is not None
-    assert (update.learned_through, update.observations) == (1, {})
+    assert (update.learned_through, update.impressions) == (1, {})
     assert learner.poll() is None
 
 

@@ -12,7 +12,7 @@ from data.schema import Decision, RewardSpec
 from rl.encoders.base import CustomerEncoder
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
-from rl.policies.crossed.policy import Described
+from rl.policies.crossed.policy import CrossedBandit
 from rl.policy.interface import Policy
 from tests.support.clocks import Clock
 from tests.support.described import asked
@@ -73,7 +73,7 @@ def live(log: Written, following: OnlineLearner, jumps: Sequence[tuple[int, int,
 def beliefs(following: OnlineLearner, name: str) -> list[np.ndarray]:
     """Return what a policy has learned; of one whose places depend on the order, what it expects."""
     policy: Policy = following.snapshot().artefacts[name].policy
-    if isinstance(policy, Described):
+    if isinstance(policy, CrossedBandit):
         asks = [asked(ITEMS, {"where": f"page{n % 3}", "hour": n % 5}) for n in range(6)]
         return [policy.expected(query) for query in asks]
     return list(policy.state_dict().values())

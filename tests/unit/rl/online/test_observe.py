@@ -12,10 +12,10 @@ from data.features.rfm import N_STATES
 from data.fields import Scalar
 from data.schema import Decision
 from rl.encoders.base import Visit, VisitEncoder
-from rl.encoders.json_features import DescribedEncoder
+from rl.encoders.json_features import FeaturesEncoder
 from rl.online.observe import correct, observe
 from rl.policies import (
-    DescribedConfig,
+    CrossedConfig,
     PolicyConfig,
     RFMBanditConfig,
     RidgeConfig,
@@ -91,7 +91,7 @@ def test_observing_and_correcting_is_as_observing_the_end(config: PolicyConfig) 
 SEVERAL: dict[str, tuple[PolicyConfig, VisitEncoder]] = {
     "ridge": (RidgeConfig(), ENCODER),
     "rfm_bandit": (RFMBanditConfig(), ENCODER),
-    "described": (DescribedConfig(), DescribedEncoder(())),
+    "described": (CrossedConfig(), FeaturesEncoder(())),
 }
 
 

@@ -24,7 +24,7 @@ from rl.online.fold import FoldSpec
 from rl.online.guard import Guard
 from rl.online.learner import OnlineLearner
 from rl.policies.rfm_bandit import RFMBandit
-from rl.policy.interface import Observations
+from rl.policy.queries import Impressions
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.audit.run import audit
 from serve.decisions.recommender import Ask
@@ -196,7 +196,7 @@ def test_what_was_set_aside_is_set_aside_again_and_states_repeat_bit_by_bit(
 class Refusing(RFMBandit):
     """Cannot learn a reward of 5, and says so when it is half done."""
 
-    def update(self, observations: Observations) -> None:
+    def update(self, observations: Impressions) -> None:
         if (observations.rewards == 5.0).any():
             self._counts += 1
             raise RuntimeError("not five")
@@ -206,7 +206,7 @@ class Refusing(RFMBandit):
 class Spoiling(RFMBandit):
     """Turns its sums into nothing when it learns a reward of 5."""
 
-    def update(self, observations: Observations) -> None:
+    def update(self, observations: Impressions) -> None:
         super().update(observations)
         if (observations.rewards == 5.0).any():
             self._sums[:] = np.nan
@@ -238,7 +238,7 @@ def test_an_update_that_fails_takes_nothing_down(
 class Choking(RFMBandit):
     """Learns two purchases, but not at once."""
 
-    def update(self, observations: Observations) -> None:
+    def update(self, observations: Impressions) -> None:
         if (observations.rewards == 5.0).sum() > 1:
             raise RuntimeError("one at a time")
         super().update(observations)

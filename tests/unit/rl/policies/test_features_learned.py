@@ -22,10 +22,10 @@ from data.feature_objects import (
 from data.schema import Decision, Features, Slot
 from rl.encoders.base import Visit, VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
-from rl.encoders.json_features import DescribedEncoder, flatten, for_slot
+from rl.encoders.json_features import FeaturesEncoder, flatten, for_slot
 from rl.online.observe import correct, observe
 from rl.policies import (
-    DescribedConfig,
+    CrossedConfig,
     LinearThompsonConfig,
     LinUCBConfig,
     NeuralLinearConfig,
@@ -38,12 +38,9 @@ from rl.policies import (
     TransformerConfig,
     build,
 )
-from rl.policy.interface import (
-    Observations,
-    Policy,
-    PolicyError,
-    Slates,
-)
+from rl.policy.errors import PolicyError
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Slates
 from tests.support.shops import small_market
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,7 +54,7 @@ CONFIGS: dict[str, PolicyConfig] = {
     "linear_thompson": LinearThompsonConfig(samples=8),
     "per item": LinearThompsonConfig(samples=8, models="per_item"),
     "neural_linear": NeuralLinearConfig(),
-    "described": DescribedConfig(samples=8),
+    "described": CrossedConfig(samples=8),
     "transformer": TransformerConfig(),
     "slate_transformer": SlateTransformerConfig(),
 }
@@ -83,7 +80,7 @@ OBJECTS = st.dictionaries(NAMES, JSON, max_size=4)
 @cache
 def encoders() -> dict[str, VisitEncoder]:
     customers = small_market()[1]
-    return {"customers": customers, "catalogue": CatalogueEncoder(ITEMS), "features": DescribedEncoder(ITEMS)}
+    return {"customers": customers, "catalogue": CatalogueEncoder(ITEMS), "features": FeaturesEncoder(ITEMS)}
 
 
 def encoder_of(name: str) -> VisitEncoder:
@@ -191,11 +188,11 @@ def test_the_most_that_is_let_in_is_learned() -> None:
     learn(untrained("described"), encoders()["features"], Features(context=(tags,), items=((most,), (tags,), ())))
 
 
-def told(numbers: dict[str, float], reward: float) -> Observations:
+def told(numbers: dict[str, float], reward: float) -> Impressions:
     said = Features(context=(dict.fromkeys(numbers, "x") | {"u": "Ann"},), items=((numbers,),))
     query = encoders()["features"].query([Visit("u", TIME, ("a",), {}, said)])
     one = Slates(np.zeros((1, 1), np.int64), np.ones((1, 1)), np.zeros((1, 1)))
-    return Observations.of_slates(query, one, np.array([[reward]]))
+    return Impressions.of_slates(query, one, np.array([[reward]]))
 
 
 def test_who_says_much_does_not_change_what_is_learned_of_the_others() -> None:
@@ -204,17 +201,17 @@ def test_who_says_much_does_not_change_what_is_learned_of_the_others() -> None:
     one_by_one, at_once = untrained("described"), untrained("described")
     for observations in [*little[:20], much, *little[20:]]:
         one_by_one.update(observations)
-    at_once.update(Observations.concatenate([*little[:20], much, *little[20:]]))
+    at_once.update(Impressions.concatenate([*little[:20], much, *little[20:]]))
     for name, array in at_once.state_dict().items():
         np.testing.assert_allclose(array, one_by_one.state_dict()[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
 def test_more_products_than_there_is_memory_for_are_refused_and_nothing_is_learned() -> None:
-    policy = build(DescribedConfig(samples=8, interactions=(":::",)), 0, 1, np.zeros(1))
+    policy = build(CrossedConfig(samples=8, interactions=(":::",)), 0, 1, np.zeros(1))
     much = told({f"n{number}": number for number in range(400)}, 1.0)
     assert much.sparse is not None
     with pytest.raises(PolicyError, match="401 features of the context and 401 of each of 1 items are too many"):
-        policy.update(Observations.concatenate([told({"n": 1.0}, 1.0), much]))
+        policy.update(Impressions.concatenate([told({"n": 1.0}, 1.0), much]))
     assert not policy.state_dict()["count"].any()
     many = tuple(({f"{item}.{number}": number for number in range(100)},) for item in range(200))
     said = Features(context=({str(number): number for number in range(1000)},), items=many)

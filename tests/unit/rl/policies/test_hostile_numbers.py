@@ -23,15 +23,10 @@ from rl.policies.linear.basis import Quadratic, RandomFourier
 from rl.policies.linear.posterior import Relevance, factor
 from rl.policies.slates.config import SlateNetworkConfig
 from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.arrays import LARGEST, FloatArray, IntArray
 from rl.policy.explorers import Softmax, SquareCB
-from rl.policy.interface import (
-    LARGEST,
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 from tests.support.described import asked, untrained
 
 F, ITEMS = 3, 3
@@ -68,8 +63,8 @@ def made(config: PolicyConfig) -> Policy:
         return build(config, F, N_STATES, np.array([0.0, 3.0, 9.0, 1.0]))
 
 
-def rows(features: FloatArray, items: IntArray, rewards: FloatArray) -> Observations:
-    return Observations(features, np.zeros(len(items), dtype=np.int64), items, rewards, np.ones(len(items)))
+def rows(features: FloatArray, items: IntArray, rewards: FloatArray) -> Impressions:
+    return Impressions(features, np.zeros(len(items), dtype=np.int64), items, rewards, np.ones(len(items)))
 
 
 def ask(features: FloatArray) -> Query:
@@ -135,7 +130,7 @@ def test_a_category_is_learned_beside_timestamps(given: dict[str, float], basis:
 def learned(policy: Policy, query: Query, position: int, reward: float) -> None:
     slates = policy.decide(query, 1, np.random.default_rng(0))
     shown = replace(slates, positions=np.array([[position]]))
-    policy.update(Observations.of_slates(query, shown, np.array([[reward]])))
+    policy.update(Impressions.of_slates(query, shown, np.array([[reward]])))
 
 
 @pytest.mark.parametrize("noise_sd", [None, 0.3])
@@ -171,8 +166,8 @@ def test_honest_timestamps_do_not_end_a_described_policy(noise_sd: float | None)
         context = {"now": now, "seen": now - 5e3, "since": now - 8.6e7, "kind": f"k{kind}"}
         query, position = asked(items, context), int(rng.integers(3))
         slates = replace(policy.decide(query, 1, rng), positions=np.array([[position]]))
-        parts.append(Observations.of_slates(query, slates, np.array([[float(kind == position)]])))
-    many = Observations.concatenate(parts)
+        parts.append(Impressions.of_slates(query, slates, np.array([[float(kind == position)]])))
+    many = Impressions.concatenate(parts)
     for _ in range(5):  # as many more make the sums large beside the prior
         policy.update(many)
     right = 0

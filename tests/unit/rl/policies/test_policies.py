@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data.features.rfm import N_STATES, STATES_PER_SEGMENT
 from rl.policies import (
-    DescribedConfig,
+    CrossedConfig,
     LinearThompsonConfig,
     LinUCBConfig,
     NeuralLinearConfig,
@@ -29,6 +29,8 @@ from rl.policies.linear.posterior import Relevance
 from rl.policies.rfm_bandit import RFMBandit
 from rl.policies.slates.config import SlateNetworkConfig
 from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.arrays import FloatArray
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import (
     EpsilonGreedy,
     Softmax,
@@ -36,14 +38,8 @@ from rl.policy.explorers import (
     Uniform,
     Votes,
 )
-from rl.policy.interface import (
-    DENSE,
-    FloatArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import DENSE, Impressions, Query
 
 F, N = 4, 6
 EXPLORERS = (Uniform(), EpsilonGreedy(), Softmax(), SquareCB(), Votes())
@@ -81,7 +77,7 @@ each_policy = pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 
 def test_every_kind_is_tested() -> None:
     union, _ = get_args(PolicyConfig)
-    assert {type(config) for config in CONFIGS} | {DescribedConfig} == set(get_args(union))  # see test_described.py
+    assert {type(config) for config in CONFIGS} | {CrossedConfig} == set(get_args(union))  # see test_described.py
 
 
 def untrained(config: PolicyConfig) -> Policy:
@@ -96,10 +92,10 @@ def trained(config: PolicyConfig) -> Policy:
     return policy
 
 
-def observed(n: int = 200) -> Observations:
+def observed(n: int = 200) -> Impressions:
     """Rewards 0, 1 and 5 of items 0 (unknown) to N in a few states."""
     rng = np.random.default_rng(5)
-    return Observations(
+    return Impressions(
         features=rng.standard_normal((n, F)),
         state=rng.choice([3, 170, 171, 400, N_STATES - 1], n),
         items=rng.integers(N + 1, size=n),
@@ -108,8 +104,8 @@ def observed(n: int = 200) -> Observations:
     )
 
 
-def part(observations: Observations, rows: NDArray[np.int64] | slice) -> Observations:
-    return Observations(**{name: getattr(observations, name)[rows] for name in DENSE})
+def part(observations: Impressions, rows: NDArray[np.int64] | slice) -> Impressions:
+    return Impressions(**{name: getattr(observations, name)[rows] for name in DENSE})
 
 
 def asked() -> Query:
@@ -246,7 +242,7 @@ def test_a_correction_is_as_if_the_final_reward_had_been_seen(config: PolicyConf
     final = observed()
     first = np.where(final.rewards == 5, 1.0, final.rewards)  # the purchases were clicks at first
     corrected = untrained(config)
-    corrected.update(Observations(final.features, final.state, final.items, first, final.counts))
+    corrected.update(Impressions(final.features, final.state, final.items, first, final.counts))
     later = np.flatnonzero(final.rewards == 5)
     squares = final.rewards**2 - first**2
     difference = replace(final, rewards=final.rewards - first, counts=0 * final.counts, squares=squares)
@@ -271,9 +267,7 @@ def test_wrong_arrays_are_refused(config: PolicyConfig) -> None:
 
 def test_concatenated_observations_keep_their_order() -> None:
     whole = observed()
-    joined = Observations.concatenate(
-        [part(whole, slice(50)), part(whole, slice(50, 51)), part(whole, slice(51, None))]
-    )
+    joined = Impressions.concatenate([part(whole, slice(50)), part(whole, slice(50, 51)), part(whole, slice(51, None))])
     for name in DENSE:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
 
@@ -281,7 +275,7 @@ def test_concatenated_observations_keep_their_order() -> None:
 def test_observations_of_slates() -> None:
     query = asked()
     slates = untrained(RandomConfig()).decide(query, 2, np.random.default_rng(0))
-    observations = Observations.of_slates(query, slates, np.arange(80.0).reshape(40, 2))
+    observations = Impressions.of_slates(query, slates, np.arange(80.0).reshape(40, 2))
     assert len(observations) == 80
     for row in range(80):
         visit, slot = divmod(row, 2)
@@ -313,10 +307,10 @@ def by_hand(config: LinearConfig) -> Linear:
     return policy
 
 
-def seen(features: list[list[float]], rewards: list[float]) -> Observations:
+def seen(features: list[list[float]], rewards: list[float]) -> Impressions:
     n = len(rewards)
     zeros = np.zeros(n, dtype=np.int64)
-    return Observations(np.array(features), zeros, zeros, np.array(rewards), np.ones(n))
+    return Impressions(np.array(features), zeros, zeros, np.array(rewards), np.ones(n))
 
 
 def about(features: Any) -> Query:
@@ -405,11 +399,11 @@ VALUES = {
 }
 
 
-def table(rows: list[tuple[int, int, float]]) -> Observations:
-    """Observations of (state, item, reward) each."""
+def table(rows: list[tuple[int, int, float]]) -> Impressions:
+    """Impressions of (state, item, reward) each."""
     state, items, rewards = zip(*rows, strict=True)
     n = len(rows)
-    return Observations(np.zeros((n, 1)), np.array(state), np.array(items), np.array(rewards), np.ones(n))
+    return Impressions(np.zeros((n, 1)), np.array(state), np.array(items), np.array(rewards), np.ones(n))
 
 
 def rfm_bandit() -> RFMBandit:

@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rl.policy.arrays import FloatArray
 from rl.policy.draws import sample
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import (
     EpsilonGreedy,
     Softmax,
@@ -18,13 +20,8 @@ from rl.policy.explorers import (
     Votes,
     WithUniform,
 )
-from rl.policy.interface import (
-    FloatArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 from tests.support.markets import four_errors
 
 DRAWS = 200_000
@@ -66,7 +63,7 @@ class Fixed(Policy):
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         return np.broadcast_to(self._scores, (len(query), *self._scores.shape))
 
-    def update(self, observations: Observations) -> None: ...
+    def update(self, observations: Impressions) -> None: ...
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         return {}

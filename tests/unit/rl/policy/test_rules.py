@@ -18,6 +18,8 @@ from rl.policies.greedy import Greedy
 from rl.policies.slates.config import SlateNetworkConfig
 from rl.policies.slates.network import SlateNetwork
 from rl.policies.slates.policy import SlatePolicy
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import (
     EpsilonGreedy,
     Softmax,
@@ -25,15 +27,8 @@ from rl.policy.explorers import (
     Uniform,
     Votes,
 )
-from rl.policy.interface import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 from rl.policy.rules import rules_constraint
 from tests.support.clocks import NOON
 from tests.support.shops import POLICIES, small_market, untrained
@@ -78,7 +73,7 @@ class Fixed(Policy):
         scores = self._scores[:, : query.mask.shape[1]]
         return np.broadcast_to(scores, (len(query), *scores.shape))
 
-    def update(self, observations: Observations) -> None: ...
+    def update(self, observations: Impressions) -> None: ...
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         return {}

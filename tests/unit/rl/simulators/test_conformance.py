@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 from rl.simulators.batched import BatchedEnv, Observation, SingleEnv
 from rl.simulators.registry import SIMULATORS, make, register
 from rl.simulators.spaces import ActionError, SlateSpace, batch_actions

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rl.policy.interface import FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.batched import Observation
 from rl.simulators.interest_evolution import (
     BUDGET,

@@ -9,7 +9,7 @@ import pytest
 
 from rl.evaluation.returns import play
 from rl.policies.baselines import Random
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.contract import EnvironmentContractError, check_spaces
 from rl.simulators.registry import SIMULATORS, make

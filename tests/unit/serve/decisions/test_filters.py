@@ -13,7 +13,7 @@ from data.log.items import Item, delete, upsert
 from data.log.store import Store
 from data.log.users import Past
 from data.schema import Rules
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from rl.policy.rules import rules_constraint
 from serve.config import ServiceConfig
 from serve.contracts.decisions import RecommendRequest

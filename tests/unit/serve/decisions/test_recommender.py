@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rl.encoders.base import CustomerEncoder
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.decisions.draws import generator
 from serve.decisions.recommender import Ask, Recommender
 from serve.decisions.router import Router, unit_interval

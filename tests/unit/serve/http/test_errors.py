@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from data.feature_objects import FeatureError
 from data.log.database import StoreUnavailable
 from data.log.writer.commit import StoreBusy
-from rl.policy.interface import PolicyError
+from rl.policy.errors import PolicyError
 from serve.api.personalizer.errors import ERRORS as PERSONALIZER
 from serve.api.personalizer.errors import Code as PersonalizerCode
 from serve.config import Limits

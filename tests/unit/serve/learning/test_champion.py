@@ -15,7 +15,7 @@ from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import CLICK, IGNORED
+from rl.policy.queries import CLICK, IGNORED
 from rl.registry import Found, point, register
 from serve.audit.run import audit
 from serve.config import Champion, ServiceConfig

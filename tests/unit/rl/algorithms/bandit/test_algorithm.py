@@ -28,12 +28,8 @@ from rl.policies import (
     RandomConfig,
 )
 from rl.policies.linear.basis import RandomFourier
-from rl.policy.interface import (
-    DENSE,
-    Observations,
-    Policy,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import DENSE, Impressions, Query
 from rl.simulators.registry import make, register
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -56,13 +52,13 @@ class Spied(Bandit):
 
     def training_step(self) -> None:
         if not hasattr(self, "given"):
-            self.given: list[Observations] = []
+            self.given: list[Impressions] = []
             update = self.learner_group.update
 
             def spied(batch: Any, **more: Any) -> Any:
                 columns = batch[DEFAULT_MODULE_ID]
                 given: dict[str, Any] = {name: np.array(columns[name]) for name in DENSE}
-                self.given.append(Observations(**given))
+                self.given.append(Impressions(**given))
                 return update(batch=batch, **more)
 
             setattr(self.learner_group, "update", spied)  # noqa: B010
@@ -115,17 +111,17 @@ def test_runners_merge_exactly(n: int) -> None:
     setattr(algorithm.env_runner_group, "foreach_env_runner", each)  # noqa: B010
     for _ in range(3):
         algorithm.training_step()
-    whole = Observations.concatenate(algorithm.given)
+    whole = Impressions.concatenate(algorithm.given)
     assert [len(part) for part in algorithm.given] == [8 * n] * 3
     assert no_repeats(whole)
     order = np.random.default_rng(0).permutation(len(whole))
     other = fresh()
-    other.update(Observations(**{name: getattr(whole, name)[order] for name in DENSE}))
+    other.update(Impressions(**{name: getattr(whole, name)[order] for name in DENSE}))
     same(learned(algorithm), other.state_dict(), atol=1e-6)
     algorithm.stop()
 
 
-def no_repeats(observations: Observations) -> bool:
+def no_repeats(observations: Impressions) -> bool:
     return len({tuple(row) for row in observations.features.tolist()}) == len(observations)
 
 
@@ -139,7 +135,7 @@ def test_the_same_transitions_give_the_same_posterior_however_many_learned_parts
         learner = algorithm.learner_group._learner
         learner.module[DEFAULT_MODULE_ID].set_state({f"learned.{k}": v for k, v in fresh().state_dict().items()})
         for group in groups:
-            observations = Observations.concatenate([parts[number] for number in group])
+            observations = Impressions.concatenate([parts[number] for number in group])
             algorithm.learner_group.update(batch=as_batch(observations, len(observations)))
         states.append(learned(algorithm))
     algorithm.stop()
@@ -198,7 +194,7 @@ def test_actors_act_by_what_was_learned_and_a_killed_one_is_replaced() -> None:
     after = states_of_actors(algorithm)
     assert len(after) == 2
     assert len(before.keys() & after.keys()) == 1
-    whole = Observations.concatenate(algorithm.given)
+    whole = Impressions.concatenate(algorithm.given)
     assert no_repeats(whole)  # the new one does not go through what the old one has seen
     other = fresh()
     other.update(whole)
@@ -225,10 +221,10 @@ def module() -> BanditModule:
     return BanditModule(**spaces, model_config={"policy": THOMPSON.model_dump()})
 
 
-def some(n: int = 30) -> Observations:
+def some(n: int = 30) -> Impressions:
     rng = np.random.default_rng(0)
     zeros = np.zeros(n, dtype=np.int64)
-    return Observations(rng.standard_normal((n, 3)), zeros, rng.integers(1, 6, size=n), rng.random(n), np.ones(n))
+    return Impressions(rng.standard_normal((n, 3)), zeros, rng.integers(1, 6, size=n), rng.random(n), np.ones(n))
 
 
 def test_the_buffers_are_the_policys_arrays_in_full_precision() -> None:

@@ -15,7 +15,7 @@ from rl.algorithms.bypass.rollout import (
 from rl.algorithms.dqn.algorithm import DQNConfig
 from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.policy import tensors
-from rl.policy.interface import ITEM, Query
+from rl.policy.queries import ITEM, Query
 from tests.support.packages import needs_package
 
 B, A = 6, 10

@@ -28,7 +28,7 @@ from rl.policies import TransformerConfig
 from rl.policies.baselines import Random
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 from rl.simulators.registry import make
 from rl.training.kinds.offline.experiment import OfflineExperiment
 from rl.training.kinds.offline.run import run

@@ -14,14 +14,11 @@ from rl.policies.crossed.crossing import (
     weighted_items,
 )
 from rl.policies.crossed.feature_index import Dictionary
-from rl.policies.crossed.policy import Described
+from rl.policies.crossed.policy import CrossedBandit
+from rl.policy.arrays import FloatArray
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import EpsilonGreedy, SquareCB
-from rl.policy.interface import (
-    FloatArray,
-    Observations,
-    PolicyError,
-    Query,
-)
+from rl.policy.queries import Impressions, Query
 from tests.support.described import COFFEES, asked, coffee, untrained
 
 N = 300
@@ -36,10 +33,10 @@ def observed(n: int = N, seed: int = 0) -> list[tuple[tuple[int, int, int], int,
     ]
 
 
-def shown(query: Query, position: int, reward: float) -> Observations:
+def shown(query: Query, position: int, reward: float) -> Impressions:
     assert query.sparse is not None
     at = np.array([[position]])
-    return Observations(
+    return Impressions(
         np.zeros((1, 0)),
         np.zeros(1, np.int64),
         query.items[:, position],
@@ -49,11 +46,11 @@ def shown(query: Query, position: int, reward: float) -> Observations:
     )
 
 
-def history(n: int = N) -> Observations:
-    return Observations.concatenate([shown(coffee(*cell), item, reward) for cell, item, reward in observed(n)])
+def history(n: int = N) -> Impressions:
+    return Impressions.concatenate([shown(coffee(*cell), item, reward) for cell, item, reward in observed(n)])
 
 
-def learned(observations: Observations, **settings: object) -> Described:
+def learned(observations: Impressions, **settings: object) -> CrossedBandit:
     policy = untrained(**settings)
     policy.update(observations)
     return policy
@@ -127,7 +124,7 @@ def test_a_corrected_reward_is_as_if_it_had_been_so_at_once() -> None:
     corrected = learned(history())
     corrected.update(shown(query, 2, 1.0))
     corrected.update(replace(shown(query, 2, 4.0), counts=np.zeros(1), squares=np.array([5.0**2 - 1.0**2])))
-    right = learned(Observations.concatenate([history(), shown(query, 2, 5.0)]))
+    right = learned(Impressions.concatenate([history(), shown(query, 2, 5.0)]))
     for question in [query, *QUESTIONS]:
         np.testing.assert_allclose(corrected.expected(question), right.expected(question), atol=1e-9)
 
@@ -205,7 +202,7 @@ def test_several_queries_at_once_are_answered_as_one_by_one() -> None:
     np.testing.assert_allclose(policy.expected(whole), alone, atol=1e-12)
 
 
-def spread(policy: Described, query: Query) -> FloatArray:
+def spread(policy: CrossedBandit, query: Query) -> FloatArray:
     """Return the standard deviation of the samples that vote, [4]."""
     return np.asarray(policy.scores(query, np.random.default_rng(0))[0].std(axis=0))
 
@@ -244,7 +241,7 @@ def test_a_context_that_comes_again_is_explored_in_proportion() -> None:
 
 def test_without_features_by_id_it_says_what_would_be_right() -> None:
     dense = Query(np.zeros((1, 1, 0)), np.zeros(1, np.int64), np.ones((1, 2), np.int64), np.ones((1, 2), np.bool_))
-    with pytest.raises(PolicyError, match="DescribedEncoder"):
+    with pytest.raises(PolicyError, match="FeaturesEncoder"):
         untrained().expected(dense)
 
 
@@ -289,7 +286,7 @@ def test_letters_choose_namespaces_and_may_only_interact() -> None:
     assert used(("uwt",), "", True) == 5 + 1
 
 
-def _played(policy: Described, ask: Callable[[str, str, str], Query]) -> list[FloatArray]:
+def _played(policy: CrossedBandit, ask: Callable[[str, str, str], Query]) -> list[FloatArray]:
     """Learn the same rewards of the same contexts; return what is expected and drawn of each afterwards."""
     rng = np.random.default_rng(0)
     contexts = [tuple(f"{value}" for value in rng.integers(3, size=3)) for _ in range(60)]

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from rl.policies import (
-    DescribedConfig,
+    CrossedConfig,
     LinearThompsonConfig,
     LinUCBConfig,
     NeuralLinearConfig,
@@ -25,26 +25,22 @@ from rl.policies.linear.evidence import (
 )
 from rl.policies.linear.linear import Linear
 from rl.policies.linear.per_item import PerItem
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import Softmax, SquareCB, Votes
-from rl.policy.interface import (
-    FloatArray,
-    IntArray,
-    Observations,
-    Policy,
-    PolicyError,
-    Query,
-)
+from rl.policy.interface import Policy
+from rl.policy.queries import Impressions, Query
 from tests.support.described import COFFEES, asked
 
 F, ITEMS = 3, 4
 
 
-def seen(features: FloatArray, rewards: FloatArray, items: IntArray | int = 1) -> Observations:
+def seen(features: FloatArray, rewards: FloatArray, items: IntArray | int = 1) -> Impressions:
     n = len(rewards)
-    return Observations(features, np.zeros(n, dtype=np.int64), np.broadcast_to(items, n), rewards, np.ones(n))
+    return Impressions(features, np.zeros(n, dtype=np.int64), np.broadcast_to(items, n), rewards, np.ones(n))
 
 
-def drawn(n: int, noise: float, size: float = 1.0) -> Observations:
+def drawn(n: int, noise: float, size: float = 1.0) -> Impressions:
     """Rewards around 5 with weights of standard deviation `size` and noise."""
     rng = np.random.default_rng(3)
     phi = rng.standard_normal((n, 20))
@@ -152,9 +148,9 @@ CONFIGS: list[PolicyConfig] = [
     RidgeConfig(models="per_item", explorer=Softmax()),
     RidgeConfig(models="per_item", explorer=SquareCB()),
     NeuralLinearConfig(refresh_every=40, capacity=100, hidden=(6,), steps=30, batch=32),
-    DescribedConfig(),
-    DescribedConfig(explorer=SquareCB(), interactions=()),
-    DescribedConfig(explorer=Softmax(), cell_sd=0.0),
+    CrossedConfig(),
+    CrossedConfig(explorer=SquareCB(), interactions=()),
+    CrossedConfig(explorer=Softmax(), cell_sd=0.0),
 ]
 
 
@@ -166,7 +162,7 @@ def played(
     positions, expected = [], []
     for _ in range(steps):
         context, luck = rng.standard_normal(F), rng.random()
-        if isinstance(config, DescribedConfig):
+        if isinstance(config, CrossedConfig):
             query = asked(COFFEES, {"x": float(context[0]), "kind": f"k{int(4 * luck)}"})
         else:
             items = np.arange(1, ITEMS + 1)[None]
@@ -178,7 +174,7 @@ def played(
         reward = float(context[0] * (position == 1) + 0.5 * (position == 2) + 0.3 * luck > 0.4)
         expected.append(policy.expected(query)[0])
         positions.append(position)
-        policy.update(Observations.of_slates(query, slates, np.array([[told(reward)]])))
+        policy.update(Impressions.of_slates(query, slates, np.array([[told(reward)]])))
     return policy, positions, np.array(expected)
 
 
@@ -201,7 +197,7 @@ def test_a_given_noise_does_depend_on_it() -> None:
 def test_a_correction_without_squares_is_refused() -> None:
     o = seen(np.ones((1, 1)), np.ones(1))
     with pytest.raises(PolicyError, match=r"a correction \(count 0\) needs squares"):
-        Observations(o.features, o.state, o.items, o.rewards, np.zeros(1))
+        Impressions(o.features, o.state, o.items, o.rewards, np.zeros(1))
 
 
 def test_a_policy_that_was_saved_with_its_noise_is_as_it_was() -> None:

@@ -11,9 +11,9 @@ from rl.policies.linear.linear import RidgeConfig
 from rl.policies.linear.neural import NeuralLinear, NeuralLinearConfig
 from rl.policies.linear.neural_training import trained
 from rl.policies.linear.per_item import PerItem
-from rl.policies.linear.window import Memory
+from rl.policies.linear.window import ImpressionWindow
 from rl.policy.explorers import EpsilonGreedy
-from rl.policy.interface import DENSE, Observations, Query
+from rl.policy.queries import DENSE, Impressions, Query
 
 CONFIG = NeuralLinearConfig(
     head=RidgeConfig(models="per_item", explorer=EpsilonGreedy(epsilon=0.0)),
@@ -25,13 +25,13 @@ CONFIG = NeuralLinearConfig(
 )
 
 
-def some(n: int, seed: int = 0) -> Observations:
+def some(n: int, seed: int = 0) -> Impressions:
     """Item 1 earns |x|, item 2 earns -|x| + 1: no linear function of x."""
     rng = np.random.default_rng(seed)
     x, items = rng.uniform(-1, 1, (n, 1)), rng.integers(1, 3, size=n)
     rewards = np.where(items == 1, np.abs(x[:, 0]), 1 - np.abs(x[:, 0]))
     features = np.column_stack([x, np.ones(n)])
-    return Observations(features, np.zeros(n, dtype=np.int64), items, rewards, np.ones(n))
+    return Impressions(features, np.zeros(n, dtype=np.int64), items, rewards, np.ones(n))
 
 
 def query(n: int = 50) -> Query:
@@ -44,10 +44,10 @@ def learner(config: NeuralLinearConfig = CONFIG) -> NeuralLinear:
 
 
 def test_memory_keeps_the_newest_in_order() -> None:
-    memory, observations = Memory(5, 2), some(12)
+    memory, observations = ImpressionWindow(5, 2), some(12)
     for rows in (slice(0, 2), slice(2, 3), slice(3, 12)):
         memory.add(observations.rows(rows))
-        kept = memory.observations()
+        kept = memory.impressions()
         newest = observations.rows(slice(max(0, rows.stop - 5), rows.stop))
         for name in DENSE:
             np.testing.assert_array_equal(getattr(kept, name), getattr(newest, name))
@@ -102,9 +102,9 @@ def test_the_network_learns_what_no_linear_model_can() -> None:
 def test_a_correction_trains_as_the_final_reward_does() -> None:
     """With every observation in every step (a batch of one kind of row) the gradients are the same."""
     final = some(1)
-    first = Observations(final.features, final.state, final.items, final.rewards - 0.25, final.counts)
+    first = Impressions(final.features, final.state, final.items, final.rewards - 0.25, final.counts)
     zeros = 0 * final.counts
-    correction = Observations(
+    correction = Impressions(
         final.features,
         final.state,
         final.items,
@@ -112,12 +112,12 @@ def test_a_correction_trains_as_the_final_reward_does() -> None:
         zeros,
         squares=final.rewards**2 - first.rewards**2,
     )
-    both = Observations.concatenate([first, correction])
+    both = Impressions.concatenate([first, correction])
     policy = learner()
     direct = policy.features(final.features)
     policy.update(both)
     head = PerItem(RidgeConfig(models="per_item"), 9, 2)
-    head.update(Observations(direct, final.state, final.items, final.rewards, final.counts))
+    head.update(Impressions(direct, final.state, final.items, final.rewards, final.counts))
     np.testing.assert_allclose(policy.state_dict()["b"], head.state_dict()["b"])
     np.testing.assert_allclose(policy.state_dict()["A"], head.state_dict()["A"])
 
@@ -125,10 +125,10 @@ def test_a_correction_trains_as_the_final_reward_does() -> None:
 def test_nothing_but_unknown_items_or_zero_rewards_leaves_the_network() -> None:
     layers = [(np.ones((2, 3)), np.zeros(3))]
     observations = some(10)
-    unknown = Observations(
+    unknown = Impressions(
         observations.features, observations.state, 0 * observations.items, observations.rewards, observations.counts
     )
-    worthless = Observations(
+    worthless = Impressions(
         observations.features, observations.state, observations.items, 0 * observations.rewards, observations.counts
     )
     for kept in (unknown, worthless):

@@ -17,14 +17,10 @@ from rl.policies.linear.basis import Quadratic, RandomFourier
 from rl.policies.linear.linear import LinearConfig
 from rl.policies.linear.per_item import PerItem
 from rl.policies.linear.posterior import Gaussian, Relevance
+from rl.policy.arrays import FloatArray
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import EpsilonGreedy, Votes
-from rl.policy.interface import (
-    DENSE,
-    FloatArray,
-    Observations,
-    PolicyError,
-    Query,
-)
+from rl.policy.queries import DENSE, Impressions, Query
 
 # By hand: with λ = 1, item 1's (1, 0) earning 1 and (1, 1) earning 2 give A = [[3, 1], [1, 2]] and b = (3, 2), so
 # A⁻¹ = [[2, -1], [-1, 3]] / 5 and A⁻¹b = (4/5, 3/5). Item 2's (0, 1) earning 4 gives A = diag(1, 2) and A⁻¹b = (0, 2).
@@ -36,9 +32,9 @@ def by_hand(config: LinearConfig) -> PerItem:
     return policy
 
 
-def seen(features: Any, items: list[int], rewards: list[float]) -> Observations:
+def seen(features: Any, items: list[int], rewards: list[float]) -> Impressions:
     n = len(items)
-    return Observations(np.array(features), np.zeros(n, dtype=np.int64), np.array(items), np.array(rewards), np.ones(n))
+    return Impressions(np.array(features), np.zeros(n, dtype=np.int64), np.array(items), np.array(rewards), np.ones(n))
 
 
 def ask(context: list[float], items: list[int]) -> Query:
@@ -47,10 +43,10 @@ def ask(context: list[float], items: list[int]) -> Query:
     return Query(np.array([[context]]), np.zeros(1, dtype=np.int64), np.array([items]), np.ones(shape, dtype=np.bool_))
 
 
-def some(n: int = 300, f: int = 3, n_items: int = 4) -> Observations:
+def some(n: int = 300, f: int = 3, n_items: int = 4) -> Impressions:
     rng = np.random.default_rng(4)
     items, features = rng.integers(n_items + 1, size=n), rng.standard_normal((n, f))
-    return Observations(features, np.zeros(n, dtype=np.int64), items, rng.standard_normal(n) + items, np.ones(n))
+    return Impressions(features, np.zeros(n, dtype=np.int64), items, rng.standard_normal(n) + items, np.ones(n))
 
 
 def test_every_item_has_its_own_posterior() -> None:
@@ -135,7 +131,7 @@ def test_merged_deltas_are_the_updates_of_one() -> None:
         merged = dict(prior)
         for number in range(n):
             learner = PerItem(config, 3, 4)
-            learner.update(Observations(**{name: getattr(observations, name)[number::n] for name in DENSE}))
+            learner.update(Impressions(**{name: getattr(observations, name)[number::n] for name in DENSE}))
             merged = {name: sums + learner.state_dict()[name] - prior[name] for name, sums in merged.items()}
         for name, array in whole.state_dict().items():
             np.testing.assert_allclose(merged[name], array, rtol=0, atol=1e-9)

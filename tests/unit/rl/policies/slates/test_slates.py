@@ -13,8 +13,9 @@ from rl.policies.slates.choice import best_slates, choice_logits, slate_values
 from rl.policies.slates.config import SlateNetworkConfig, SlateTransformerConfig
 from rl.policies.slates.network import Judged, SlateNetwork
 from rl.policies.slates.policy import SlatePolicy
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import EpsilonGreedy, Softmax
-from rl.policy.interface import PolicyError, Query
+from rl.policy.queries import Query
 
 LOGITS = torch.log(torch.tensor([[2.0, 0.5, 1.0, 7.0], [1.0, 1.0, 1.0, 1.0]]))
 ADDED = torch.tensor([[3.0, -2.0, 1.0, 9.0], [1.0, 2.0, 3.0, 4.0]])
@@ -171,7 +172,7 @@ def test_expected_is_the_value_of_showing_an_item_alone() -> None:
         alone = torch.full((len(asked), 1), position)
         values = slate_values(judged.nothing, judged.added, judged.logits, alone)
         torch.testing.assert_close(expected[:, position], values, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(known.scored(asked, np.random.default_rng(0))[1], known.expected(asked))
+    np.testing.assert_allclose(known.score(asked, np.random.default_rng(0))[1], known.expected(asked))
 
 
 def test_a_saved_policy_comes_back() -> None:

@@ -10,14 +10,7 @@ from torch.nn import functional
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policies.transformer.network import QNetwork, attention
 from rl.policies.transformer.policy import tensors
-from rl.policy.interface import (
-    AGE,
-    CLICK,
-    IGNORED,
-    ITEM,
-    OUTCOME,
-    Query,
-)
+from rl.policy.queries import AGE, CLICK, IGNORED, ITEM, OUTCOME, Query
 
 N, T, F = 7, 6, 3
 CONFIGS = [

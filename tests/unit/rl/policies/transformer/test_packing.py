@@ -13,13 +13,7 @@ from rl.policies.slates.network import SlateNetwork
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.packing import share
-from rl.policy.interface import (
-    AGE,
-    CLICK,
-    IGNORED,
-    ITEM,
-    OUTCOME,
-)
+from rl.policy.queries import AGE, CLICK, IGNORED, ITEM, OUTCOME
 
 N, T, A, F = 7, 6, 5, 3
 

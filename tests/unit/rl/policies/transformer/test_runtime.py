@@ -25,8 +25,9 @@ from rl.policies.transformer.config import QNetworkConfig
 from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.policy import TransformerPolicy
 from rl.policies.transformer.runtime import QuickTransformer
+from rl.policy.errors import PolicyError
 from rl.policy.explorers import EpsilonGreedy, Softmax
-from rl.policy.interface import N_OUTCOMES, PolicyError, Query
+from rl.policy.queries import N_OUTCOMES, Query
 
 ITEMS, F = 9, 4
 

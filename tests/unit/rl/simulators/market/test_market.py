@@ -18,7 +18,7 @@ from data.nodes.node import load_node
 from data.schema import Decision, Feedback, RewardSpec
 from rl.experience.events import generated_events
 from rl.policies.baselines import Random
-from rl.policy.interface import Query
+from rl.policy.queries import Query
 from rl.simulators.market.fitted import FittedMarketConfig, fit_market
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market.market import (

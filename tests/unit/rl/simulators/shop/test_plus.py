@@ -6,17 +6,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from rl.policy.interface import (
-    CLICK,
-    IGNORED,
-    ITEM,
-    OUTCOME,
-    PURCHASE,
-    VIEW,
-    FloatArray,
-    IntArray,
-    Query,
-)
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.queries import CLICK, IGNORED, ITEM, OUTCOME, PURCHASE, VIEW, Query
 from rl.simulators.batched import Observation
 from rl.simulators.shop.plus import LEVELS, ShopPlus, outcome_probabilities
 from tests.support.belief import GreedyBelief, prior

@@ -6,16 +6,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 
-from rl.policy.interface import (
-    AGE,
-    CLICK,
-    IGNORED,
-    ITEM,
-    OUTCOME,
-    SHOWN,
-    FloatArray,
-    IntArray,
-)
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.queries import AGE, CLICK, IGNORED, ITEM, OUTCOME, SHOWN
 from rl.simulators.batched import Observation
 from rl.simulators.registry import make
 from rl.simulators.shop.shop import Shop, remember

@@ -3,7 +3,7 @@
 import pytest
 import vowpalwabbit
 
-from rl.policies import DescribedConfig
+from rl.policies import CrossedConfig
 from rl.policy.explorers import (
     EpsilonGreedy,
     Softmax,
@@ -19,7 +19,7 @@ from serve.api.personalizer.configuration.vw_arguments import (
 
 def test_the_services_default_policy() -> None:
     default = "--cb_explore_adf --epsilon 0.2 --power_t 0 -l 0.001 --cb_type mtr -q ::"
-    assert config_of(default) == DescribedConfig(explorer=EpsilonGreedy(epsilon=0.0), epsilon=0.2)
+    assert config_of(default) == CrossedConfig(explorer=EpsilonGreedy(epsilon=0.0), epsilon=0.2)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_services_default_policy() -> None:
     ],
 )
 def test_what_arguments_mean(arguments: str, settings: dict[str, object]) -> None:
-    assert config_of(f"--cb_explore_adf {arguments}") == DescribedConfig.model_validate(settings)
+    assert config_of(f"--cb_explore_adf {arguments}") == CrossedConfig.model_validate(settings)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_cannot_be_followed_is_refused_by_name(arguments: str, message: str
 
 
 def test_vw_takes_the_arguments_of_our_default() -> None:
-    assert config_of(DEFAULT_POLICY.arguments) == DescribedConfig(samples=64, epsilon=0.2)
+    assert config_of(DEFAULT_POLICY.arguments) == CrossedConfig(samples=64, epsilon=0.2)
     vw = vowpalwabbit.Workspace(f"{DEFAULT_POLICY.arguments} --quiet")
     assert "cb_explore_adf_bag" in vw.get_enabled_reductions()
     vw.finish()
