@@ -13,6 +13,7 @@ RecommenderError                       data
 │       └── NotScrubbed                data.log: rows are deleted, their bytes may still be in the file
 ├── PolicyError                        rl.policy: a policy was asked for what it cannot give
 │   └── UnlearnableError               rl.online: what a policy was given to learn would leave it broken
+├── ConformanceError                   rl.policy: a policy breaks a promise
 ├── ArtefactError                      rl.artefacts: a folder does not hold a policy that can be served
 ├── NetworkError                       rl.networks: a network is described, fed or stored wrongly
 ├── EnvironmentContractError           rl.simulators: an environment is not one that policies can act in

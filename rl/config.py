@@ -1,4 +1,4 @@
-"""Configuration as data: a frozen pydantic model filled from a TOML file, then from the command line. Light."""
+"""Configuration as data: a frozen pydantic model filled from a TOML file, then from the command line."""
 
 import sys
 import tomllib

@@ -23,14 +23,10 @@ from data.errors import DataError
 from data.features.purchases import purchase_lines
 from data.private import keep_private
 from data.settings import Settings
-from rl.artefacts.artefact import (
-    Artefact,
-    ArtefactError,
-    SimulatorArtefact,
-    Sizes,
-    load_any,
-)
+from rl.artefacts.artefact import Artefact, load
+from rl.artefacts.errors import ArtefactError
 from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.simulated import SimulatedEncoder
 from rl.evaluation.ranking import hit_rate, ndcg
 from rl.evaluation.returns import play
 from rl.experience.events import purchase_events
@@ -98,7 +94,7 @@ def _unseen(artefact: Artefact, since: datetime) -> Artefact:
 
 
 def in_simulator(
-    artefact: SimulatorArtefact, name: str | None, episodes: int, envs: int, seed: int
+    artefact: Artefact, name: str | None, episodes: int, envs: int, seed: int
 ) -> dict[str, float | str | dict[str, float]]:
     """Play a simulator without exploration.
 
@@ -113,18 +109,25 @@ def in_simulator(
         TrainingError: there is no such simulator, or it does not take the options.
         PolicyError: its observations are not what the policy was trained for.
     """
-    options = artefact.options if name in (None, artefact.environment) else {}
-    env = environment(Environment(name=name or artefact.environment, options=options), min(envs, episodes))
-    if (found := Sizes.of(env.single_observation_space)) != artefact.sizes:
-        raise PolicyError(f"{name} shows {found}, {artefact.name} was trained for {artefact.sizes}")
+    assert artefact.environment is not None, "it was trained in one"
+    own = artefact.environment.name
+    options = artefact.environment.options if name in (None, own) else {}
+    env = environment(Environment(name=name or own, options=options), min(envs, episodes))
+    shown, wanted = SimulatedEncoder.of(env.single_observation_space), SimulatedEncoder.like(artefact.encoder)
+    if shown != wanted:
+        raise PolicyError(f"{name} shows {_sizes(shown)}, {artefact.name} was trained for {_sizes(wanted)}")
     returns = play(Greedy(artefact.policy), env, episodes, seed, np.random.default_rng(seed))
     return {
-        "environment": name or artefact.environment,
+        "environment": name or own,
         "episodes": len(returns.of_episodes),
         "return": returns.mean,
         "standard_error": returns.standard_error,
         "ceilings": ceilings(env),
     }
+
+
+def _sizes(encoder: SimulatedEncoder) -> str:
+    return f"{encoder.n_items} items, {encoder.n_features} features and {encoder.n_states} states"
 
 
 def _of_service(artefacts: Sequence[Artefact], options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def _of_service(artefacts: Sequence[Artefact], options: argparse.Namespace, sett
     return rows | {"popularity": evaluate(Popularity(first.popularity), first, held_out, options.k)}
 
 
-def _of_simulator(artefacts: Sequence[SimulatorArtefact], options: argparse.Namespace) -> dict[str, Any]:
+def _of_simulator(artefacts: Sequence[Artefact], options: argparse.Namespace) -> dict[str, Any]:
     return {
         artefact.name: in_simulator(artefact, options.environment, options.episodes, options.envs, options.seed)
         for artefact in artefacts
@@ -149,9 +152,9 @@ def _rows(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     Raises:
         ArtefactError: some are of the service and some are not, or options of the other sort were given.
     """
-    loaded = [load_any(folder) for folder in options.artefacts]
-    served = [artefact for artefact in loaded if isinstance(artefact, Artefact)]
-    simulated = [artefact for artefact in loaded if isinstance(artefact, SimulatorArtefact)]
+    loaded = [load(folder) for folder in options.artefacts]
+    served = [artefact for artefact in loaded if artefact.environment is None]
+    simulated = [artefact for artefact in loaded if artefact.environment is not None]
     if served and simulated:
         names = ", ".join(artefact.name for artefact in simulated)
         raise ArtefactError(f"{names} can only play a simulator, {served[0].name} can only rank: evaluate them apart")

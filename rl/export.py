@@ -1,7 +1,7 @@
 """`python -m rl.export ARTEFACT --out FOLDER`: a trained policy for other programs.
 
-A Q network becomes `model.onnx`, which takes any number of requests, candidates and history entries and was checked
-against torch before it was written; that of a slate network computes what `rl.policies.slates.choice` makes slates of.
+A Q network becomes `model.onnx`, which takes any number of requests, candidates and history entries, and is checked
+against torch before it is written; that of a slate network computes what `rl.policies.slates.choice` makes slates of.
 Other policies are arrays and a formula: they are copied, with the formula.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.command import DONE, argument_parser, command
-from rl.artefacts.artefact import load_any
+from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, load
 from rl.policies.linear.linear import Linear
 from rl.policies.linear.neural import NeuralLinear
 from rl.policies.linear.per_item import PerItem
@@ -44,25 +44,28 @@ def export(artefact: Path, out: Path, opset: int | None = None) -> dict[str, Any
         PolicyError: the same, there is no such opset, or onnxruntime computes something else than torch; nothing was
             written.
     """
-    loaded = load_any(artefact)
+    loaded = load(artefact)
     report: dict[str, Any] = {"name": loaded.name, "digest": loaded.digest, "policy": loaded.config.kind}
     blob = None
     if loaded.config.kind in ("transformer", "slate_transformer"):
         from rl.onnx_export import OPSET
-        from rl.policies.transformer.export import output_names, to_onnx  # torch takes seconds
+        from rl.policies.transformer.export import difference, output_names, to_onnx  # torch takes seconds
         from rl.policies.transformer.policy import TransformerPolicy
 
         assert isinstance(loaded.policy, TransformerPolicy)
-        report["opset"] = OPSET if opset is None else opset
-        blob, report["difference"] = to_onnx(loaded.policy.network, opset=report["opset"])
-        report["outputs"] = output_names(loaded.policy.network)
+        network, report["opset"] = loaded.policy.network, OPSET if opset is None else opset
+        if loaded.graph is not None and report["opset"] == OPSET:
+            blob, report["difference"] = loaded.graph, difference(network, loaded.graph)
+        else:
+            blob, report["difference"] = to_onnx(network, opset=report["opset"])
+        report["outputs"] = output_names(network)
     else:
         report["no_onnx"] = explained(loaded.policy)
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("policy.json", "arrays.safetensors"):
+    for name in (DESCRIPTION, ARRAYS):
         shutil.copyfile(artefact / name, out / name)
     if blob is not None:
-        (out / "model.onnx").write_bytes(blob)
+        (out / GRAPH).write_bytes(blob)
     return report | {"files": sorted(str(path) for path in out.iterdir())}
 
 

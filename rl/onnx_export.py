@@ -1,4 +1,4 @@
-"""A torch module as an ONNX model, and how far it is from torch. Needs onnx, onnxruntime, onnxscript and torch."""
+"""A torch module as an ONNX model, and how far it is from torch."""
 
 import contextlib
 import io

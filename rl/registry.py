@@ -22,13 +22,8 @@ from data.command import DONE, argument_parser, command
 from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
-from rl.artefacts.artefact import (
-    ARRAYS,
-    DESCRIPTION,
-    ArtefactError,
-    load,
-    sha256_of,
-)
+from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, load_served, sha256_of
+from rl.artefacts.errors import ArtefactError
 from rl.policy.errors import PolicyError
 from rl.training.run.tracking import experiment_id
 from rl.training.run.tracking_client import (
@@ -41,6 +36,7 @@ from rl.training.run.tracking_client import (
 MODEL, CHAMPION = "raycommend", "champion"
 
 _SHA256, _DIGEST, _NAME = "sha256", "digest", "policy"  # tags of a version
+_FILES = (DESCRIPTION, ARRAYS, GRAPH)
 _FOLDER = "policy"  # of a run's artefacts
 
 
@@ -81,8 +77,9 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
             run = client.create_run(
                 experiment_id(client, model, settings.tracking_files), run_name=f"{artefact.name} {artefact.digest}"
             )
-            for name in (DESCRIPTION, ARRAYS):
-                client.log_artifact(run.info.run_id, str(folder / name), _FOLDER)
+            for name in _FILES:
+                if name != GRAPH or artefact.graph is not None:
+                    client.log_artifact(run.info.run_id, str(folder / name), _FOLDER)
             with redirect_stdout(sys.stderr):  # a tracking server's client prints where to see the run
                 client.set_terminated(run.info.run_id)
             made = client.create_model_version(
@@ -152,8 +149,10 @@ def fetch(settings: Settings, found: Found, folder: Path | None = None) -> Path:
         new.mkdir()
         with _asking(settings):
             run = client.get_model_version(found.model, str(found.version)).run_id
-            for name in (DESCRIPTION, ARRAYS):  # and nothing else that may lie there
-                shutil.move(client.download_artifacts(run, f"{_FOLDER}/{name}", temporary), new / name)
+            lying = {Path(file.path).name for file in client.list_artifacts(run, _FOLDER)}
+            for name in _FILES:  # and nothing else that may lie there
+                if name != GRAPH or name in lying:
+                    shutil.move(client.download_artifacts(run, f"{_FOLDER}/{name}", temporary), new / name)
         if fault := _fault(new, found):
             raise ArtefactError(f"version {found.version} of {found.model} is refused: {fault}")
         if wanted.is_dir() and _fault(wanted, found, ours=True):
@@ -227,7 +226,7 @@ def _found(version: Any) -> Found:
 
 def _checked(folder: Path) -> Any:
     try:
-        return load(folder)
+        return load_served(folder)
     except PolicyError as error:
         raise ArtefactError(f"{folder} holds no policy: {error}") from error
 

@@ -1,127 +1,73 @@
-"""A trained policy on disk: `policy.json` says what it is, `arrays.safetensors` holds what it learned. No pickles.
+"""A trained policy on disk, of one format: no pickles.
 
-A policy of the service comes with its encoder. One that was trained in a simulator comes with that simulator's name,
-can be evaluated there, and is served if the service can tell it what the simulator did.
+    policy.json          what it is: see `rl.artefacts.description`; with the hashes of the other files
+    arrays.safetensors   what the policy has learned, and the encoder's arrays
+    model.onnx           what answers for it in service, where it is a network: see `Policy.export_graph`
 
-Whoever loads it builds the policy with this project's code and checks the arrays' hash, so an artefact can be wrong
+A policy comes with the encoder that it was trained with. One that was trained in a simulator says in which, can be
+evaluated there, and is served if its encoder can tell it of requests what the simulator has told it.
+
+Whoever loads an artefact builds the policy with this project's code and checks the hashes, so an artefact can be wrong
 but it cannot run code.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
-from pydantic import ValidationError
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from data.atomic import replace_folder
-from data.errors import RecommenderError
 from data.schema import RewardSpec
-from rl.artefacts.description import (
-    ANY_DESCRIPTION,
-    EARNED,
-    CustomerDescription,
-    Description,
-    ServiceDescription,
-    SimulatorDescription,
-)
-from rl.artefacts.description import Sizes as Sizes
+from rl.artefacts.description import Description, TrainedIn
+from rl.artefacts.errors import ArtefactError
 from rl.encoders.base import VisitEncoder
-from rl.encoders.catalogue import CatalogueEncoder
-from rl.encoders.description import (
-    CustomersDescription,
-    EncoderDescription,
-    described,
-    restored,
-)
+from rl.encoders.description import describe, restore
+from rl.encoders.simulated import SimulatedEncoder
 from rl.policies import PolicyConfig, build
 from rl.policy.interface import Policy
 
-DESCRIPTION, ARRAYS = "policy.json", "arrays.safetensors"
-"""The files of an artefact."""
+DESCRIPTION, ARRAYS, GRAPH = "policy.json", "arrays.safetensors", "model.onnx"
+"""The files of an artefact; the last is not in all."""
 _POLICY, _ENCODER = "policy.", "encoder."  # what the names of arrays begin with
-_HISTORY = 20  # entries, of a simulator's policy that was saved before it was said
 
 
-class ArtefactError(RecommenderError):
-    """A folder does not hold a policy that this version can serve; says why."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Artefact:
-    """A policy with everything that is needed to serve it and to go on learning."""
+    """A policy with everything that is needed to serve it, to play its simulator, and to go on learning."""
 
     name: str
     config: PolicyConfig
     policy: Policy
     encoder: VisitEncoder
-    reward: RewardSpec
-    trained_on: dict[str, str | int | float]
-    learned_until: datetime | None = None
-    """Trained from the log: decisions made until then are learned already. None: no logged decision is."""
+    reward: RewardSpec = field(default_factory=RewardSpec)
     history: int = 0
     """T: entries of the histories that it was trained with. 0: it is to be given none."""
+    environment: TrainedIn | None = None
+    """None: it was not trained in a simulator of its own."""
+    trained_on: dict[str, str | int | float] = field(default_factory=dict)
+    learned_until: datetime | None = None
+    """Trained from the log: decisions made until then are learned already. None: no logged decision is."""
+    graph: bytes | None = field(default=None, repr=False)
+    """What answers for the policy in service; None: the policy itself."""
     digest: str = ""
     """First 8 hexadecimal digits of the hash of what was saved; empty before it is."""
 
+    def with_graph(self) -> Self:
+        """Return it with the graph of its policy, where that has one; see `Policy.export_graph`.
 
-@dataclass(frozen=True)
-class SimulatorArtefact:
-    """A policy with everything that is needed to play the simulator that it was trained in."""
-
-    name: str
-    config: PolicyConfig
-    policy: Policy
-    sizes: Sizes
-    environment: str
-    options: dict[str, Any]
-    """Of the environment."""
-    trained_on: dict[str, str | int | float]
-    reward: RewardSpec = EARNED
-    history: int | None = None
-    """See `SimulatorDescription`."""
-    encoder: VisitEncoder | None = None
-    """See `SimulatorDescription`."""
-    digest: str = ""
-    """See `Artefact.digest`."""
-
-    def served(self) -> Artefact:
-        """Return it as a policy of the service.
-
-        Raises:
-            ArtefactError: the service cannot tell it what the simulator did.
+        A training does this once, with what it gives: its checkpoints need no graph, which takes seconds to export.
         """
-        encoder, history = self.encoder, self.history
-        if encoder is None:
-            if self.sizes.n_features or self.sizes.n_states > 1:
-                raise ArtefactError(
-                    f"{self.name} was trained in {self.environment} and has no encoder: it saw that simulator's own "
-                    f"contexts ({self.sizes.n_features} features, {self.sizes.n_states} states), which no request "
-                    "has, and cannot be served; evaluate it with rl.evaluate"
-                )
-            encoder = CatalogueEncoder.numbered(self.sizes.n_items)
-            history = _HISTORY if history is None else history
-        return Artefact(
-            self.name,
-            self.config,
-            self.policy,
-            encoder,
-            self.reward,
-            self.trained_on,
-            history=history or 0,
-            digest=self.digest,
-        )
+        return replace(self, graph=self.policy.export_graph())
 
 
-AnyArtefact = TypeVar("AnyArtefact", Artefact, SimulatorArtefact)
-
-
-def save(artefact: AnyArtefact, folder: Path, erased_from: str | None = None) -> AnyArtefact:
+def save(artefact: Artefact, folder: Path, erased_from: str | None = None) -> Artefact:
     """Write an artefact, replacing what the folder held, and return it with its digest.
 
     Args:
@@ -132,142 +78,117 @@ def save(artefact: AnyArtefact, folder: Path, erased_from: str | None = None) ->
     Raises:
         TypeError: its encoder is none that `rl.encoders.description` describes.
     """
+    encoder, of_encoder = describe(artefact.encoder)
     arrays = {f"{_POLICY}{name}": np.ascontiguousarray(a) for name, a in artefact.policy.state_dict().items()}
-    encoder = None
-    if artefact.encoder is not None:
-        encoder, of_encoder = described(artefact.encoder)
-        arrays |= {f"{_ENCODER}{name}": np.ascontiguousarray(a) for name, a in of_encoder.items()}
-    blob = save_arrays(arrays)
-    description = _description(artefact, encoder, hashlib.sha256(blob).hexdigest())
-    text = description.model_copy(update={"erased_from": erased_from}).model_dump_json(indent=1)
+    arrays |= {f"{_ENCODER}{name}": np.ascontiguousarray(a) for name, a in of_encoder.items()}
+    files = {ARRAYS: save_arrays(arrays)} | ({} if artefact.graph is None else {GRAPH: artefact.graph})
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    description = Description(
+        name=artefact.name,
+        policy=artefact.config,
+        encoder=encoder,
+        reward=artefact.reward,
+        history=artefact.history,
+        environment=artefact.environment,
+        trained_on=artefact.trained_on,
+        learned_until=artefact.learned_until,
+        arrays_sha256=hashes[ARRAYS],
+        graph_sha256=hashes.get(GRAPH),
+        erased_from=erased_from,
+    )
+    text = description.model_dump_json(indent=1)
     with replace_folder(folder) as new:
-        (new / ARRAYS).write_bytes(blob)
-        (new / DESCRIPTION).write_text(text)
-    return replace(artefact, digest=_digest(text, erased_from))
-
-
-def _description(
-    artefact: Artefact | SimulatorArtefact, encoder: EncoderDescription | None, sha256: str
-) -> Description:
-    common = {
-        "name": artefact.name,
-        "policy": artefact.config,
-        "reward": artefact.reward,
-        "sha256": sha256,
-        "trained_on": artefact.trained_on,
-    }
-    if isinstance(artefact, SimulatorArtefact):
-        played = {name: getattr(artefact, name) for name in ("sizes", "environment", "options", "history")}
-        return SimulatorDescription(**common, **played, encoder=encoder)
-    until = artefact.learned_until
-    if isinstance(encoder, CustomersDescription) and not artefact.history:
-        known = {"items": encoder.items, "users": encoder.users, "encoder_version": encoder.version}
-        return CustomerDescription(**common, **known, learned_until=until)
-    assert encoder is not None, "an artefact of the service has an encoder"
-    return ServiceDescription(**common, encoder=encoder, history=artefact.history, learned_until=until)
+        for name, content in (files | {DESCRIPTION: text.encode()}).items():
+            (new / name).write_bytes(content)
+    return replace(artefact, digest=_digest(text.encode(), erased_from))
 
 
 def load(folder: Path) -> Artefact:
-    """Read an artefact as a policy of the service.
-
-    Raises:
-        ArtefactError: as `load_any` does; or it cannot be served, see `SimulatorArtefact.served`.
-        PolicyError: as `load_any` does.
-    """
-    artefact = load_any(folder)
-    return artefact.served() if isinstance(artefact, SimulatorArtefact) else artefact
-
-
-def load_any(folder: Path) -> Artefact | SimulatorArtefact:
     """Read an artefact.
 
     Raises:
-        ArtefactError: the folder holds no artefact, its description is not valid, or its arrays are not those that
+        ArtefactError: the folder holds no artefact, its description is not valid, or its other files are not those that
             were saved with it.
         PolicyError: the arrays do not fit the policy that the description names.
     """
-    try:
-        text, blob = (folder / DESCRIPTION).read_text(), (folder / ARRAYS).read_bytes()
-        description = ANY_DESCRIPTION.validate_json(text)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtefactError(f"no policy in {folder}: {error.filename} is missing; train one with rl.train") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{folder / DESCRIPTION} does not describe a policy: {error}") from error
-    if (found := hashlib.sha256(blob).hexdigest()) != description.sha256:
-        raise ArtefactError(f"{folder / ARRAYS} has sha256 {found}, its description says {description.sha256}")
+    return _load(folder, serving=False)
+
+
+def load_served(folder: Path) -> Artefact:
+    """Read an artefact to answer requests by it: with a graph in the policy's place where there is one.
+
+    Raises:
+        ArtefactError: as `load` does; or its encoder knows nothing of requests.
+        PolicyError: as `load` does.
+    """
+    artefact = _load(folder, serving=True)
+    if isinstance(artefact.encoder, SimulatedEncoder):
+        encoder = artefact.encoder
+        where = artefact.environment.name if artefact.environment else "a simulator"
+        raise ArtefactError(
+            f"{artefact.name} was trained in {where} and has no encoder: it saw that simulator's own contexts "
+            f"({encoder.n_features} features, {encoder.n_states} states), which no request has, and cannot be served; "
+            "evaluate it with rl.evaluate"
+        )
+    return artefact
+
+
+def _load(folder: Path, serving: bool) -> Artefact:
+    text, blob = _read(folder, DESCRIPTION), _read(folder, ARRAYS)
+    description = Description.parse(text, folder / DESCRIPTION)
+    _check(blob, description.arrays_sha256, folder / ARRAYS)
+    graph = None
+    if description.graph_sha256 is not None:
+        graph = _read(folder, GRAPH)
+        _check(graph, description.graph_sha256, folder / GRAPH)
     try:
         arrays = load_arrays(blob)
-        encoder = _encoder(description, _part(arrays, _ENCODER))
-    except (RecommenderError, SafetensorError, ValueError) as error:
+        encoder = restore(description.encoder, _part(arrays, _ENCODER))
+    except (SafetensorError, ValueError) as error:
         raise ArtefactError(f"{folder} cannot be read: {error}") from error
-    of_policy, digest = _part(arrays, _POLICY), _digest(text, description.erased_from)
-    if isinstance(description, SimulatorDescription):
-        return _simulated(description, encoder, of_policy, digest)
-    assert encoder is not None, "only a simulator's policy has none"
-    return _served(description, encoder, of_policy, digest)
-
-
-def _encoder(description: Description, arrays: dict[str, np.ndarray]) -> VisitEncoder | None:
-    if not isinstance(description, CustomerDescription):
-        return restored(description.encoder, arrays) if description.encoder else None
-    of_customers = CustomersDescription(
-        items=description.items, users=description.users, version=description.encoder_version
-    )
-    return restored(of_customers, arrays)
-
-
-def _served(
-    description: CustomerDescription | ServiceDescription,
-    encoder: VisitEncoder,
-    arrays: dict[str, np.ndarray],
-    digest: str,
-) -> Artefact:
-    policy = build(description.policy, encoder.n_features, encoder.n_states, encoder.popularity)
-    policy.load_state_dict(arrays)
+    policy, state = None, _part(arrays, _POLICY)
+    if serving and graph is not None:
+        policy = description.policy.serve(graph, state)
+    if policy is None:
+        policy = build(description.policy, encoder.n_features, encoder.n_states, encoder.popularity)
+        policy.load_state_dict(state)
     return Artefact(
-        description.name,
-        description.policy,
-        policy,
-        encoder,
-        description.reward,
-        description.trained_on,
-        description.learned_until,
-        description.history if isinstance(description, ServiceDescription) else 0,
-        digest,
+        name=description.name,
+        config=description.policy,
+        policy=policy,
+        encoder=encoder,
+        reward=description.reward,
+        history=description.history,
+        environment=description.environment,
+        trained_on=description.trained_on,
+        learned_until=description.learned_until,
+        graph=graph,
+        digest=_digest(text, description.erased_from),
     )
 
 
-def _simulated(
-    description: SimulatorDescription, encoder: VisitEncoder | None, arrays: dict[str, np.ndarray], digest: str
-) -> SimulatorArtefact:
-    sizes = description.sizes
-    policy = build(description.policy, sizes.n_features, sizes.n_states, np.zeros(sizes.n_items + 1))
-    policy.load_state_dict(arrays)
-    return SimulatorArtefact(
-        description.name,
-        description.policy,
-        policy,
-        sizes,
-        description.environment,
-        description.options,
-        description.trained_on,
-        description.reward,
-        description.history,
-        encoder,
-        digest,
-    )
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtefactError(f"no policy in {folder}: {error.filename} is missing; train one with rl.train") from error
 
 
-def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def _check(content: bytes, sha256: str, path: Path) -> None:
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ArtefactError(f"{path} has sha256 {found}, its description says {sha256}")
+
+
+def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def sha256_of(folder: Path) -> str:
     """Return the hash that an artefact was saved with, whoever was taken out of it since."""
-    text = (folder / DESCRIPTION).read_text()
-    return ANY_DESCRIPTION.validate_json(text).erased_from or hashlib.sha256(text.encode()).hexdigest()
+    text = (folder / DESCRIPTION).read_bytes()
+    return Description.parse(text, folder / DESCRIPTION).erased_from or hashlib.sha256(text).hexdigest()
 
 
-def _digest(text: str, erased_from: str | None) -> str:
-    """The description holds the arrays' hash, so its own hash covers everything."""
-    return (erased_from or hashlib.sha256(text.encode()).hexdigest())[:8]
+def _digest(text: bytes, erased_from: str | None) -> str:
+    """The description holds the other files' hashes, so its own hash covers everything."""
+    return (erased_from or hashlib.sha256(text).hexdigest())[:8]

@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 from data.atomic import complete_replacements, is_unfinished, replace_file
 from rl.artefacts.artefact import (
     DESCRIPTION,
-    Artefact,
-    load_any,
+    load,
     save,
     sha256_of,
 )
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 
 _NOBODY = ""
 """Stands in the place of a forgotten customer; no request can have it as an id."""
@@ -74,15 +73,12 @@ def without_customer(encoder: CustomerEncoder, user_id: str) -> CustomerEncoder:
 
 
 def _erase_from_artefact(folder: Path, user_id: str, erased_from: str | None) -> bool:
-    artefact = load_any(folder)
+    artefact = load(folder)
     encoder = artefact.encoder
     if not isinstance(encoder, CustomerEncoder) or user_id not in encoder.users:
         return False
     encoder = without_customer(encoder, user_id)
-    if isinstance(artefact, Artefact):
-        save(replace(artefact, encoder=encoder), folder, erased_from)
-    else:
-        save(replace(artefact, encoder=encoder), folder, erased_from)
+    save(replace(artefact, encoder=encoder), folder, erased_from)
     return True
 
 

@@ -1,19 +1,13 @@
 """What was ever served, each artefact once by its digest: an audit finds it, whatever the registry holds by then."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from data.atomic import name_folder
 from data.settings import Settings
-from rl.artefacts.artefact import (
-    Artefact,
-    ArtefactError,
-    load,
-    save,
-)
-from rl.policies import quick
+from rl.artefacts.artefact import Artefact, load_served, save
+from rl.artefacts.errors import ArtefactError
 
 
 def keep(folder: Path, settings: Settings) -> Artefact:
@@ -23,7 +17,7 @@ def keep(folder: Path, settings: Settings) -> Artefact:
         ArtefactError: the folder holds none that can be served.
         PolicyError: its arrays do not fit its description.
     """
-    artefact = load(folder)
+    artefact = load_served(folder)
     into = folder_of(artefact.digest, settings)
     if not into.exists():
         aside = into.with_name(f"{artefact.digest}.{uuid4().hex}")  # complete before it has the name
@@ -41,18 +35,18 @@ def keep_new(artefact: Artefact, settings: Settings) -> Artefact:
 
 
 def load_kept(digest: str, settings: Settings) -> Artefact:
-    """Load what was served, as quick as it gets; each call gives policies of its own, as a fold changes them.
+    """Load what was served; each call gives policies of its own, as a fold changes them.
 
     Decisions and audits both go through here: another way of computing the same would round differently.
 
     Raises:
         ArtefactError: there is none of this digest, or it is not what was kept.
-        PolicyError: its arrays do not fit its description, or computed quickly it answers something else.
+        PolicyError: its arrays do not fit its description.
     """
-    artefact = load(folder_of(digest, settings))
+    artefact = load_served(folder_of(digest, settings))
     if artefact.digest != digest:
         raise ArtefactError(f"{folder_of(digest, settings)} holds the artefact {artefact.digest}: it was changed")
-    return replace(artefact, policy=quick(artefact.policy, artefact.config))
+    return artefact
 
 
 def folder_of(digest: str, settings: Settings) -> Path:

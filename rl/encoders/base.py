@@ -1,18 +1,17 @@
-"""Visits as queries: what a policy is told of a visit is its encoder's business. Light: numpy.
+"""Visits as queries: what a policy is told of a visit is its encoder's business.
 
 An encoder is part of an artefact (see `rl.encoders.description`): the one that a policy was trained with is the one
 that serves it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.features.customers import Encoder
 from data.fields import Scalar
 from data.schema import Features
 from rl.policy.arrays import IntArray
@@ -70,28 +69,6 @@ class VisitEncoder(Protocol):
     def query(self, visits: Sequence[Visit]) -> Query:
         """Encode B visits with A candidates each (as many in every visit)."""
         ...
-
-
-class CustomerEncoder(Encoder):
-    """What is known of customers and items from their past purchases; see `data.features.customers.Encoder`."""
-
-    @classmethod
-    def of(cls, encoder: Encoder) -> Self:
-        """Return the same encoder as one of visits."""
-        return cls(**{f.name: getattr(encoder, f.name) for f in fields(Encoder)})
-
-    def query(self, visits: Sequence[Visit]) -> Query:
-        """See `VisitEncoder.query`; contexts and features of requests are not looked at."""
-        times = [visit.time for visit in visits]
-        users = self.user_positions(visit.user_id for visit in visits)
-        items = self.item_positions(item for visit in visits for item in visit.candidates).reshape(len(visits), -1)
-        return Query(
-            features=self.joint(users, times, items),
-            state=self.states(users, times),
-            items=items,
-            mask=np.ones(items.shape, dtype=np.bool_),
-            history=histories(visits),
-        )
 
 
 def histories(visits: Sequence[Visit]) -> IntArray | None:

@@ -1,4 +1,4 @@
-"""The encoder that knows a catalogue's ids alone, for policies that learn from histories. Light: numpy."""
+"""The encoder that knows a catalogue's ids alone, for policies that learn from histories."""
 
 import hashlib
 import json

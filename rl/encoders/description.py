@@ -1,18 +1,21 @@
-"""The encoders that an artefact can have, as its description names them: one of a `kind`, with arrays. Light: numpy.
+"""The encoders that an artefact can have, as its description names them: one of a `kind`, with arrays.
 
-A new kind is a description here, added to `EncoderDescription`, and a case in `described` and in `restored`.
+A new kind is a description here, added to `EncoderDescription`, and a case in `describe` and in `restore`.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from rl.encoders.base import CustomerEncoder, VisitEncoder
+from rl.encoders.base import VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.encoders.json_features import FeaturesEncoder
+from rl.encoders.simulated import SimulatedEncoder
 
 Arrays: TypeAlias = dict[str, NDArray[np.float64] | NDArray[np.int64]]
 
@@ -45,14 +48,27 @@ class FeaturesDescription(_Description):
     items: tuple[str, ...]
 
 
+class SimulatedDescription(_Description):
+    """Of a `SimulatedEncoder`."""
+
+    kind: Literal["simulated"] = "simulated"
+    n_items: int
+    """N: ids are 1 to N."""
+    n_features: int
+    """F: length of the features."""
+    n_states: int = 1
+    """Number of discrete context states."""
+
+
 EncoderDescription: TypeAlias = Annotated[
-    CustomersDescription | CatalogueDescription | FeaturesDescription, Field(discriminator="kind")
+    CustomersDescription | CatalogueDescription | FeaturesDescription | SimulatedDescription,
+    Field(discriminator="kind"),
 ]
 """Any encoder, told apart by its `kind`."""
 
 
-def described(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
-    """Return what `restored` makes the encoder of: a description, and arrays by name.
+def describe(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
+    """Return what `restore` makes the encoder of: a description, and arrays by name.
 
     Raises:
         TypeError: artefacts have no such encoder.
@@ -66,14 +82,16 @@ def described(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
             return FeaturesDescription(items=encoder.items, version=encoder.version), {}
         case CatalogueEncoder():
             return CatalogueDescription(items=encoder.items, version=encoder.version), {}
+        case SimulatedEncoder():
+            return SimulatedDescription(**asdict(encoder), version=encoder.version), {}
         case _:
             raise TypeError(
                 f"an artefact can have no {type(encoder).__name__}: rl.encoders.description does not describe it"
             )
 
 
-def restored(description: EncoderDescription, arrays: Mapping[str, Any]) -> VisitEncoder:
-    """Make an encoder of what `described` has returned.
+def restore(description: EncoderDescription, arrays: Mapping[str, Any]) -> VisitEncoder:
+    """Make an encoder of what `describe` has returned.
 
     Raises:
         ValueError: it is not the encoder that was described.
@@ -89,6 +107,8 @@ def restored(description: EncoderDescription, arrays: Mapping[str, Any]) -> Visi
             encoder = CatalogueEncoder(description.items)
         case FeaturesDescription():
             encoder = FeaturesEncoder(description.items)
+        case SimulatedDescription():
+            encoder = SimulatedEncoder(description.n_items, description.n_features, description.n_states)
     if encoder.version != description.version:
         raise ValueError(f"it has encoder {encoder.version}, its description says {description.version}")
     return encoder

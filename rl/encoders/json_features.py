@@ -1,4 +1,4 @@
-"""Features of any JSON as ids and values, for policies that learn from what a client says. Light: numpy.
+"""Features of any JSON as ids and values, for policies that learn from what a client says.
 
 What is said and what it means: `data.feature_objects`. A category is a feature of value 1; a number's value is itself.
 

@@ -1,4 +1,4 @@
-"""What a fold has set aside: rows of the log that it could not learn, and why. No Ray."""
+"""What a fold has set aside: rows of the log that it could not learn, and why."""
 
 import logging
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""What a fold over the log is, and what of it is published. Light: no Ray."""
+"""What a fold over the log is, and what of it is published."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How one policy of a fold learns: what it cannot learn is named and left out, and an update that fails undone. No Ray.
+"""How one policy of a fold learns: what it cannot learn is named and left out, and an update that fails undone.
 
 What is left out follows from the log alone, so that a fold that is repeated leaves out the same.
 """

@@ -1,4 +1,4 @@
-"""Who was shown what and what came of it, as the histories that policies read. A fold over the log. Light: numpy.
+"""Who was shown what and what came of it, as the histories that policies read. A fold over the log.
 
 Age counts a user's own decisions, as in the simulators: the slots of his last one have age 1, those before it age 2.
 """

@@ -1,4 +1,4 @@
-"""From the log to what a policy learns: outcomes become impressions. Light: numpy.
+"""From the log to what a policy learns: outcomes become impressions.
 
 The online learner and batch training both go through here, so what the one has learned from a log is what the other
 would.

@@ -1,4 +1,4 @@
-"""What one step of a fold has read, and which decisions are to be learned in it, from the log alone. No Ray."""
+"""What one step of a fold has read, and which decisions are to be learned in it, from the log alone."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What the histories of users are told of a step of a fold. No Ray."""
+"""What the histories of users are told of a step of a fold."""
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller

@@ -1,4 +1,4 @@
-"""Which decisions' wait windows are open: position and deadline of each, 17 bytes. No Ray, no I/O."""
+"""Which decisions' wait windows are open: position and deadline of each, 17 bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,26 +4,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from rl.policy.arrays import FloatArray, check_array
+from rl.policy.config import BasePolicyConfig
 from rl.policy.explorers import EpsilonGreedy, Uniform
 from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Query
-
-
-class RandomConfig(BaseModel):
-    """Uniform among the candidates."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["random"] = "random"
-
-
-class PopularityConfig(BaseModel):
-    """Always what sold most in the fitted data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["popularity"] = "popularity"
 
 
 class Random(Policy):
@@ -73,3 +59,23 @@ class Popularity(Policy):
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
         self._popularity = check_array(state, "popularity", self._popularity.shape)
+
+
+class RandomConfig(BasePolicyConfig):
+    """Uniform among the candidates."""
+
+    kind: Literal["random"] = "random"
+
+    def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
+        """See `BasePolicyConfig.build`."""
+        return Random()
+
+
+class PopularityConfig(BasePolicyConfig):
+    """Always what sold most in the fitted data."""
+
+    kind: Literal["popularity"] = "popularity"
+
+    def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
+        """See `BasePolicyConfig.build`."""
+        return Popularity(popularity)

@@ -1,4 +1,4 @@
-"""Another policy without its exploration. Light."""
+"""Another policy without its exploration."""
 
 from copy import copy
 

@@ -1,4 +1,4 @@
-"""Drawing slots from distributions over candidates. Light: numpy only. Axis names as in `rl.policy.interface`."""
+"""Drawing slots from distributions over candidates. Axis names as in `rl.policy.interface`."""
 
 from collections.abc import Callable
 

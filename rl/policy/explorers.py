@@ -1,4 +1,4 @@
-"""Explorers: from scores to an explicit distribution over the candidates. Light: numpy and pydantic.
+"""Explorers: from scores to an explicit distribution over the candidates.
 
 Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. Those for point scores average over S.
 """

@@ -139,6 +139,19 @@ class Policy(ABC):
             length = slot + 1
         return Slates(positions[:, :length], propensities[:, :length], worth[:, :length], first)
 
+    def export_graph(self) -> bytes | None:
+        """Return an ONNX model of what the policy computes now, for where nothing is trained.
+
+        It takes seconds of a core, so it is done once, when a training saves what it gives.
+
+        Returns:
+            None: the policy has none, and answers by itself.
+
+        Raises:
+            PolicyError: the model computes something else than the policy.
+        """
+        return None
+
     @abstractmethod
     def update(self, impressions: Impressions) -> None:
         """Learn. Adding impressions in one call or in many, in any order, gives the same policy up to rounding."""

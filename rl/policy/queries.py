@@ -112,7 +112,7 @@ class Impressions:
         dense: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in DENSE}
         return cls(**dense, sparse=Sparse.concatenate(sparse) if sparse else None)
 
-    def rows(self, rows: slice | BoolArray) -> "Impressions":
+    def rows(self, rows: slice | BoolArray | IntArray) -> "Impressions":
         """Take some of the N."""
         dense: dict[str, Any] = {name: getattr(self, name)[rows] for name in DENSE}
         return Impressions(**dense, sparse=None if self.sparse is None else self.sparse.rows(rows))

@@ -1,4 +1,4 @@
-"""What a shop wants of a slate, as a constraint on a policy: pins, boosts, caps by category, slots of their own. Light.
+"""What a shop wants of a slate, as a constraint on a policy: pins, boosts, caps by category, slots of their own.
 
 Of a slate under rules:
 
@@ -17,8 +17,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from data.schema import Rules
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
@@ -160,5 +158,9 @@ def _needed_later(places: BoolArray) -> list[int]:
 
 def _match(places: BoolArray) -> IntArray:
     """Give as many of the places [slots, A] as possible an item each, [slots]; -1 is none."""
+    # Loaded when it is needed: only slots that exclude items need it.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     matched: IntArray = maximum_bipartite_matching(csr_array(places), perm_type="column")
     return matched

@@ -36,7 +36,7 @@ class Sparse:
             values.reshape(-1, 1, values.shape[2]),
         )
 
-    def rows(self, rows: slice | BoolArray) -> "Sparse":
+    def rows(self, rows: slice | BoolArray | IntArray) -> "Sparse":
         """Take some of the B."""
         return Sparse(self.context[rows], self.context_values[rows], self.items[rows], self.item_values[rows])
 

@@ -11,7 +11,7 @@ from data.log.store import Store
 from data.log.unreadable import Fault, reason_of
 from data.schema import Decision, Version
 from data.settings import Settings
-from rl.artefacts.artefact import ArtefactError
+from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import load_kept
 from rl.online.fold import FoldSpec, Snapshot
 from rl.online.learner import OnlineLearner

@@ -9,8 +9,8 @@ from data.log.database import StoreUnavailable
 from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.settings import Settings
-from rl.artefacts.artefact import ArtefactError
 from rl.artefacts.erasure import erase_from_home
+from rl.artefacts.errors import ArtefactError
 from rl.policy.errors import PolicyError
 
 

@@ -22,7 +22,8 @@ from data.log.database import StoreError
 from data.log.store import Store
 from data.log.unreadable import reason_of
 from data.settings import Settings
-from rl.artefacts.artefact import Artefact, ArtefactError
+from rl.artefacts.artefact import Artefact
+from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import load_kept
 from rl.online.fold import FoldSpec, Known, News, Place, Snapshot, Update
 from rl.online.learner import OnlineLearner

@@ -9,7 +9,7 @@ from data.log.loops import begun_folds
 from data.log.store import Store
 from data.schema import LOOP_V1
 from data.settings import Settings
-from rl.artefacts.artefact import ArtefactError
+from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import keep, load_kept
 from rl.online.fold import FoldSpec
 from rl.policy.errors import PolicyError

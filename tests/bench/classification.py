@@ -15,7 +15,7 @@ import pandas as pd
 
 from rl.policies import LinearThompsonConfig, LinUCBConfig, PolicyConfig
 from rl.policies.linear.basis import RandomFourier
-from rl.policies.linear.posterior import Relevance
+from rl.policies.linear.config import Relevance
 from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy, Votes
 from rl.simulators.bandits.classification import (

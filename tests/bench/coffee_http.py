@@ -16,7 +16,6 @@ import numpy as np
 from azure.ai.personalizer import PersonalizerAdministrationClient, PersonalizerClient
 from azure.core.credentials import AzureKeyCredential
 
-from data.schema import RewardSpec
 from rl.artefacts.artefact import Artefact, save
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, build
@@ -109,7 +108,7 @@ def _save_any(home: Path) -> None:
     """Save a policy for version 1, which is not asked."""
     config, encoder = RandomConfig(), CatalogueEncoder(("1",))
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
-    save(Artefact("random", config, policy, encoder, RewardSpec(), {}), home / "policies" / "random")
+    save(Artefact(name="random", config=config, policy=policy, encoder=encoder), home / "policies" / "random")
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from data.schema import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
-from rl.encoders.base import CustomerEncoder, Visit
+from rl.encoders.base import Visit
+from rl.encoders.customers import CustomerEncoder
 from rl.policies import RidgeConfig, build
 from rl.registry import point, register
 from tests.bench.common import finish, plot, say
@@ -84,7 +84,9 @@ def save_versions(home: Path, encoder: CustomerEncoder) -> dict[str, Artefact]:
         policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
         weights = np.random.default_rng(number).standard_normal(encoder.n_features)
         policy.load_state_dict({"A": np.eye(encoder.n_features), "b": weights})
-        artefact = Artefact(f"ridge{number}", config, policy, encoder, RewardSpec(), {"seed": number})
+        artefact = Artefact(
+            name=f"ridge{number}", config=config, policy=policy, encoder=encoder, trained_on={"seed": number}
+        )
         artefact = save(artefact, home / "versions" / str(number))
         found[artefact.digest] = artefact
         register(settings, home / "versions" / str(number), alias="champion" if number == 0 else None)

@@ -92,12 +92,12 @@ def artefact(name: str) -> Artefact:
     if name == "described":
         config, encoder = CrossedConfig(), FeaturesEncoder(())
         policy = build(config, 0, 1, np.zeros(1))
-        return Artefact("policy", config, policy, encoder, RewardSpec(), {}, digest="0" * 8)
+        return Artefact(name="policy", config=config, policy=policy, encoder=encoder, digest="0" * 8)
     from tests.bench.service.shop import market_and_encoder  # takes seconds
 
     linear, customers = LinUCBConfig(), market_and_encoder(0)[1]
     policy = build(linear, customers.n_features, customers.n_states, customers.popularity)
-    return Artefact("policy", linear, policy, customers, RewardSpec(), {}, digest="0" * 8)
+    return Artefact(name="policy", config=linear, policy=policy, encoder=customers, digest="0" * 8)
 
 
 def resident() -> int:

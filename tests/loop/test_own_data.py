@@ -16,7 +16,7 @@ from data.ingest.run import main as ingest_main
 from data.log.store import Store
 from data.nodes.node import load_node
 from rl import evaluate, train
-from rl.artefacts.artefact import load
+from rl.artefacts.artefact import load_served
 from serve.api.application import create_api
 from serve.decisions.service import Service
 from tests.support.shops import served
@@ -123,7 +123,9 @@ def test_ones_own_file_becomes_a_served_policy(
 
     node = load_node(shop.node)
     store = Store.open(f"sqlite:///{tmp_path / 'home' / 'store.db'}")
-    service = Service(served({"own": load(folder)}, {"own": 1.0}), store, StoreWriter(store), {shop.name: (node, None)})
+    service = Service(
+        served({"own": load_served(folder)}, {"own": 1.0}), store, StoreWriter(store), {shop.name: (node, None)}
+    )
     client = TestClient(create_api(service))
     user = read_events(archive, node).to_table(columns=["user_id"])["user_id"].to_pylist()[0]
     answer = client.post("/v1/recommend", json={"user_id": user, "k": 3}).json()

@@ -15,7 +15,7 @@ import pytest
 
 from data.settings import Settings
 from rl import evaluate, export, train
-from rl.artefacts.artefact import load, load_any
+from rl.artefacts.artefact import load, load_served
 from rl.policies import SlateTransformerConfig, TransformerConfig
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.queries import Query
@@ -111,7 +111,7 @@ def home(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_artefact_plays_as_it_was_evaluated(killed: Killed, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    artefact = load_any(home / "policies/killed")
+    artefact = load(home / "policies/killed")
     assert artefact.config == TransformerConfig(network=QNetworkConfig(width=16))
     assert evaluate.main([str(home / "policies/killed"), "--episodes", "1000"]) == 0
     row = json.loads(capsys.readouterr().out)["killed"]
@@ -119,7 +119,7 @@ def test_the_artefact_plays_as_it_was_evaluated(killed: Killed, home: Path, caps
     assert abs(row["return"] - killed.report["evaluation_return"]) < 4 * error
     assert row["episodes"] == 1_000
     assert row["return"] > 3.219 + 4 * row["standard_error"]  # random's
-    assert load(home / "policies/killed").encoder.items == tuple(str(number) for number in range(1, 11))
+    assert load_served(home / "policies/killed").encoder.items == tuple(str(number) for number in range(1, 11))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_exported_network_computes_the_same(home: Path, tmp_path: Path, caps
         "mask": query.mask,
         "history": observation["history"].astype(np.int64),
     }
-    policy = load_any(home / "policies/killed").policy
+    policy = load(home / "policies/killed").policy
     assert isinstance(policy, TransformerPolicy)
     np.testing.assert_allclose(session.run(["q"], asked)[0], policy.expected(query), atol=1e-4)
 
@@ -189,7 +189,7 @@ def test_the_same_seed_gives_the_same_curve(
     assert one["curve"] == again["curve"]
     if runners == "0":
         assert trained(capsys, *short, "--name", "other", "--seed", "4")["curve"] != one["curve"]
-    arrays = [load_any(tmp_path / "policies" / name).policy.state_dict() for name in ("one", "again")]
+    arrays = [load(tmp_path / "policies" / name).policy.state_dict() for name in ("one", "again")]
     assert all(np.array_equal(arrays[0][name], arrays[1][name]) for name in arrays[0])
 
 
@@ -218,7 +218,7 @@ def test_slates_are_trained_evaluated_and_exported(
     assert [at for at, _ in report["curve"]] == [320, 640]
     assert report["ceilings"]["priced"] == 280.2
     folder = tmp_path / "policies/interest_evolution"
-    config = load_any(folder).config
+    config = load(folder).config
     assert isinstance(config, SlateTransformerConfig)
     assert (config.slate, config.network.added_scale) == (3, 4.0)
     assert evaluate.main([str(folder), "--episodes", "20", "--no-track"]) == 0

@@ -11,7 +11,6 @@ from data.schema import (
     Decision,
     Features,
     Feedback,
-    RewardSpec,
 )
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
@@ -77,12 +76,10 @@ def described(name: str = "described", history: int = 0) -> Artefact:
     """Return a policy of features of any kind that has learned nothing."""
     config = CrossedConfig(epsilon=0.0)
     return Artefact(
-        name,
-        config,
-        build(config, 0, 1, np.zeros(1)),
-        FeaturesEncoder(()),
-        RewardSpec(),
-        {},
+        name=name,
+        config=config,
+        policy=build(config, 0, 1, np.zeros(1)),
+        encoder=FeaturesEncoder(()),
         digest="0" * 8,
         history=history,
     )

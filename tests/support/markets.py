@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.policy.arrays import FloatArray
 from rl.simulators.market.market import Market
 

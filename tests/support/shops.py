@@ -9,9 +9,8 @@ import numpy as np
 from data.features.customers import EncoderConfig, fit
 from data.log.store import Store
 from data.nodes.node import NodeSpec
-from data.schema import RewardSpec
 from rl.artefacts.artefact import Artefact, save
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.experience.events import generated_events
 from rl.online.fold import Snapshot
 from rl.policies import (
@@ -52,7 +51,7 @@ def untrained(encoder: CustomerEncoder, name: str) -> Artefact:
     """Return an artefact that has learned nothing yet."""
     config = POLICIES[name]
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
-    return Artefact(name, config, policy, encoder, RewardSpec(), {}, digest="0" * 8)
+    return Artefact(name=name, config=config, policy=policy, encoder=encoder, digest="0" * 8)
 
 
 def recommender(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Recommender:

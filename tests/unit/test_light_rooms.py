@@ -12,7 +12,7 @@ PYDANTIC = {
     "annotated_types", "dotenv", "pydantic", "pydantic_core", "pydantic_settings", "typing_extensions",
     "typing_inspection",
 }  # fmt: skip
-NUMPY = {"numpy"}
+NUMPY = {"cython_runtime", "numpy"}
 SQLALCHEMY = {"cython_runtime", "greenlet", "sqlalchemy"}
 GROUND = ("attribution", "errors", "feature_objects", "fields", "private", "sameness", "schema", "settings")
 
@@ -47,6 +47,8 @@ def load(*modules: str) -> set[str]:
         pytest.param(tuple(f"data.{name}" for name in GROUND), PYDANTIC | NUMPY, id="the ground of data"),
         pytest.param(modules_of("serve/contracts"), PYDANTIC, id="serve/contracts"),
         pytest.param(modules_of("data/log/writer"), PYDANTIC | SQLALCHEMY, id="data/log/writer"),
+        pytest.param(modules_of("rl/policy"), PYDANTIC | NUMPY, id="rl/policy"),
+        pytest.param(("rl.policies",), PYDANTIC | NUMPY, id="the configurations of policies"),
     ],
 )
 def test_a_room_loads_no_more_than_it_may(modules: tuple[str, ...], allowed: set[str]) -> None:

@@ -1,18 +1,21 @@
-"""How a policy for features of any kind is set up. Light: pydantic."""
+"""How a policy for features of any kind is set up."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
+from rl.policy.config import BasePolicyConfig
 from rl.policy.explorers import ExplorerConfig, Votes
+from rl.policy.interface import Policy
 
 Interaction = Annotated[str, Field(min_length=2, max_length=4)]
 
 
-class CrossedConfig(BaseModel):
+class CrossedConfig(BasePolicyConfig):
     """Bayesian regression on crossed features, for `rl.encoders.json_features.FeaturesEncoder`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["described"] = "described"
     explorer: ExplorerConfig = Votes(floor=0.0)
     """Votes count posterior samples; any other explorer is given the expected rewards."""
@@ -44,3 +47,9 @@ class CrossedConfig(BaseModel):
     samples: Annotated[int, Field(ge=1, le=4096, description="S: posterior samples that vote")] = 64
     max_features: Annotated[int, Field(ge=1, le=8192, description="D at most; then features share places")] = 512
     max_cells: Annotated[int, Field(ge=1, description="cells seen once, and again as many seen more often")] = 10_000
+
+    def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
+        """See `BasePolicyConfig.build`."""
+        from rl.policies.crossed.policy import CrossedBandit
+
+        return CrossedBandit(self)

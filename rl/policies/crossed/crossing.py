@@ -1,4 +1,4 @@
-"""Crossed features: products of features of the context and of the item, by code. Light: numpy.
+"""Crossed features: products of features of the context and of the item, by code.
 
 Axis names: B contexts, A items of each, C and F features of a context and of an item, K products of both.
 """

@@ -1,4 +1,4 @@
-"""A dictionary of codes that grows as they are met, up to a size; then others share places. Light: numpy."""
+"""A dictionary of codes that grows as they are met, up to a size; then others share places."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""The linear model of a described policy: sums, the posterior of the weights, how large rewards are. Light: numpy.
+"""The linear model of a described policy: sums, the posterior of the weights, how large rewards are.
 
 Rewards are φᵀw + noise, less what the cells take (`rl.policies.crossed.cells`). Where the noise is not given it is
 learned: rewards are taken as differences from their mean, prior_sd and cell_sd are in units of twice their standard

@@ -1,4 +1,4 @@
-"""A bandit over features of any kind: linear in crossed features, and a table where whole contexts recur. Light: numpy.
+"""A bandit over features of any kind: linear in crossed features, and a table where whole contexts recur.
 
 The reward of an item in a context is φᵀw + u_c + noise. φ are the item's features, the context's, and products of both
 (`rl.policies.crossed.crossing`), w their weights (`rl.policies.crossed.model`); u_c belongs to the cell, the item in

@@ -1,4 +1,4 @@
-"""Bases: from raw features to those that a linear model is linear in. Light: numpy and pydantic.
+"""Bases: from raw features to those that a linear model is linear in.
 
 A basis maps the last axis, F raw features to G = `size(F)`, and is a pure function of its configuration: two policies
 with the same configuration have the same features, so their statistics add.

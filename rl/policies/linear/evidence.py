@@ -1,4 +1,4 @@
-"""Noise and prior of Bayesian linear models, learned from the sums that they are made of. Light: numpy and scipy.
+"""Noise and prior of Bayesian linear models, learned from the sums that they are made of.
 
 For each of M models (one for all items, or one for each), r = m + φᵀw + noise, with noise N(0, σ²) and weight j of
 every model N(0, σ²/(λsⱼ²)). Nobody has to say what rewards or features look like:

@@ -6,83 +6,17 @@ context alone will do. Either way a basis may stand between the raw features and
 """
 
 from abc import abstractmethod
-from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import cho_solve
 
-from rl.policies.linear.basis import BasisConfig, Identity
+from rl.policies.linear.config import LinearConfig, LinearThompsonConfig, LinUCBConfig, RidgeConfig
 from rl.policies.linear.evidence import Evidence, Prior
-from rl.policies.linear.posterior import Gaussian, Relevance, check_precision
+from rl.policies.linear.posterior import Gaussian, check_precision
 from rl.policy.arrays import FloatArray, bound, check_array
-from rl.policy.explorers import EpsilonGreedy, ExplorerConfig, Votes
 from rl.policy.interface import Explorer, Policy
 from rl.policy.queries import Impressions, Query
-
-
-class _Config(BaseModel):
-    """Noise and prior are learned (`rl.policies.linear.evidence`), unless one of them, or a relevance, is given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    noise_sd: Annotated[
-        float | None,
-        Field(gt=0, description="σ: standard deviation of a reward given its features; 1 if only the prior is given"),
-    ] = None
-    regularisation: Annotated[
-        float | None,
-        Field(gt=0, description="λ: prior precision of every weight in units of 1/σ²; 1 if only the noise is given"),
-    ] = None
-    models: Annotated[
-        Literal["shared", "per_item"],
-        Field(description="one model of the joint features, or for each item one of its own, N·G² numbers in all"),
-    ] = "shared"
-    basis: BasisConfig = Identity()
-    relevance: Annotated[
-        Relevance | None, Field(description="find a prior precision for each weight; none: all have λ")
-    ] = None
-
-    @property
-    def given(self) -> Prior | None:
-        """What is given of noise and prior; None: both are learned."""
-        if self.noise_sd is None and self.regularisation is None and self.relevance is None:
-            return None
-        return Prior(noise_sd=self.noise_sd or 1.0)
-
-    @property
-    def precision(self) -> float:
-        """What the sums begin with: λ where it is given, else 0."""
-        return (self.regularisation or 1.0) if self.given else 0.0
-
-
-class RidgeConfig(_Config):
-    """Point scores A⁻¹b for any explorer."""
-
-    kind: Literal["ridge"] = "ridge"
-    explorer: ExplorerConfig = EpsilonGreedy(epsilon=0.1)
-
-
-class LinUCBConfig(_Config):
-    """Upper confidence bounds.
-
-    Source: Li et al., "A contextual-bandit approach" (2010), eq. 4-6; with a model per item it is their algorithm 1.
-    """
-
-    kind: Literal["lin_ucb"] = "lin_ucb"
-    alpha: Annotated[float, Field(ge=0, description="width of the bound in posterior standard deviations")] = 1.0
-    explorer: ExplorerConfig = EpsilonGreedy(epsilon=0.02)
-
-
-class LinearThompsonConfig(_Config):
-    """Posterior sampling, made explicit. Source: Agrawal and Goyal, ICML 2013, algorithm 1."""
-
-    kind: Literal["linear_thompson"] = "linear_thompson"
-    samples: Annotated[int, Field(ge=1, description="S: posterior samples that vote")] = 100
-    explorer: ExplorerConfig = Votes(floor=0.02)
-
-
-LinearConfig: TypeAlias = RidgeConfig | LinUCBConfig | LinearThompsonConfig
 
 
 class LinearPolicy(Policy):
@@ -91,7 +25,7 @@ class LinearPolicy(Policy):
     def __init__(self, config: LinearConfig, models: int, n_features: int) -> None:
         self.config = config
         size = config.basis.size(n_features)
-        self._given = config.given
+        self._given = None if config.learns_prior else Prior(noise_sd=config.noise_sd or 1.0)
         self._models = [Gaussian.prior(size, config.precision, config.relevance) for _ in range(models)]
         self._evidence = None if self._given else Evidence(models, size)
 

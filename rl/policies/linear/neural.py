@@ -1,4 +1,4 @@
-"""Neural-linear: a network learns the features, a Bayesian linear model learns on them. Light: torch only to train.
+"""Neural-linear: a network learns the features, a Bayesian linear model learns on them.
 
 The last hidden layer of a multi-layer perceptron is the basis of a linear policy. The network is trained anew on the
 kept impressions after every `refresh_every` of them; the linear policy then starts again from its prior and sees the
@@ -14,22 +14,13 @@ Source: Riquelme, Tucker and Snoek, "Deep Bayesian Bandits Showdown" (ICLR 2018)
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from rl.policies.linear.basis import BasisConfig, Identity
+from rl.policies.linear.config import LinearConfig, NeuralLinearConfig
 from rl.policies.linear.evidence import sizes
-from rl.policies.linear.linear import (
-    Linear,
-    LinearConfig,
-    LinearPolicy,
-    LinearThompsonConfig,
-    LinUCBConfig,
-    RidgeConfig,
-)
+from rl.policies.linear.linear import Linear, LinearPolicy
 from rl.policies.linear.per_item import PerItem
 from rl.policies.linear.window import ImpressionWindow
 from rl.policy.arrays import FloatArray, bound, check_array
@@ -38,28 +29,6 @@ from rl.policy.interface import Explorer, Policy
 from rl.policy.queries import Impressions, Query
 
 _OF_LINEAR = "linear_"  # what the names of its arrays begin with
-
-
-class NeuralLinearConfig(BaseModel):
-    """A network under a linear policy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["neural_linear"] = "neural_linear"
-    head: Annotated[
-        LinearThompsonConfig | LinUCBConfig | RidgeConfig,
-        Field(discriminator="kind", description="the policy over the last hidden layer, or over a basis of it"),
-    ] = LinearThompsonConfig(models="per_item")
-    basis: Annotated[BasisConfig, Field(description="of the network's inputs")] = Identity()
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, description="widths of layers")] = (
-        100,
-        100,
-    )
-    refresh_every: Annotated[int, Field(ge=1, description="impressions between two trainings")] = 1_000
-    capacity: Annotated[int, Field(ge=1, description="impressions kept, the newest")] = 10_000
-    steps: Annotated[int, Field(ge=1, description="gradient steps of a training")] = 300
-    batch: Annotated[int, Field(ge=1, description="impressions a step")] = 256
-    learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 3e-3
-    seed: Annotated[int, Field(ge=0, description="of the first weights and the trainings' batches")] = 0
 
 
 class NeuralLinear(Policy):

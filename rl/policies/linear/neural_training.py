@@ -1,4 +1,4 @@
-"""Trains the network of a neural-linear policy. Needs torch; nothing else of the policies does."""
+"""Trains the network of a neural-linear policy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

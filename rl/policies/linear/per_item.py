@@ -1,10 +1,11 @@
-"""A linear model of its own for each item, for features of the context alone. Light: numpy and scipy."""
+"""A linear model of its own for each item, for features of the context alone."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from rl.policies.linear.linear import LinearConfig, LinearPolicy, LinearThompsonConfig
+from rl.policies.linear.config import LinearConfig, LinearThompsonConfig
+from rl.policies.linear.linear import LinearPolicy
 from rl.policies.linear.posterior import Gaussian
 from rl.policy.arrays import FloatArray, IntArray
 from rl.policy.queries import Impressions, Query

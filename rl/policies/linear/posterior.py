@@ -1,4 +1,4 @@
-"""Bayesian linear regression as sums over observations. Light: numpy and scipy.
+"""Bayesian linear regression as sums over observations.
 
 With φ the features of an observation and r its reward, the sums A = Σ φφᵀ, b = Σ rφ and x = Σ φ are all that is kept.
 The posterior of the weights is N(A⁻¹(b - mx), σ²A⁻¹), with the precision of a prior added to A: either noise σ and
@@ -8,14 +8,13 @@ questions, G features, S samples.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import numpy as np
 from numpy.linalg import LinAlgError
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dtrtrs
 
+from rl.policies.linear.config import Relevance
 from rl.policies.linear.evidence import UNKNOWN, Prior, quadratic_forms
 from rl.policy.arrays import FloatArray
 from rl.policy.errors import PolicyError
@@ -23,30 +22,6 @@ from rl.policy.errors import PolicyError
 _SURE = 1e-10  # of a feature's own sum, added to its precision: no difference of two features is believed to be less
 _ROUNDED = 1e-13  # a squared pivot that is less of its diagonal is what was rounded
 _ALLOWED = 1e-3  # what rounding may have taken away from the diagonal of what was saved
-
-
-class Relevance(BaseModel):
-    """Let weights have prior precisions of their own, found from the data: most features, of many, do not matter.
-
-    A round of empirical Bayes first sets one precision for all weights, μ = (Σγᵢ + 2a) / (Σ mᵢ²/σ² + 2a/λ), from the
-    means mᵢ and how well determined they are, γᵢ = 1 - λᵢvᵢ with vᵢ the diagonal of A⁻¹: an item that always earns the
-    same little is soon known all over. Then weight i gets λᵢ = (1 + 2a) / (mᵢ²/σ² + vᵢ + 2a/μ), its expectation
-    maximisation step under a Gamma(a, a/μ) prior. With `groups` the weights of a group, such as the indicators of one
-    column's categories, share one: (n + 2a) / (Σ (mᵢ²/σ² + vᵢ) + 2a/μ) over its n weights. So a column that has shown
-    that it matters is believed in before every category of it was seen, and one that has not is forgotten whole.
-
-    Source: MacKay, "Bayesian interpolation" (1992), eq. 4.9 for μ; Tipping, "Sparse Bayesian learning and the relevance
-    vector machine" (2001), eq. 15 and 17 for γ and λᵢ.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    noise_sd: Annotated[float, Field(gt=0, description="σ: standard deviation of a reward given its features")] = 1.0
-    shape: Annotated[float, Field(gt=0, description="a: how strongly precisions are held at λ")] = 0.05
-    rounds: Annotated[int, Field(ge=1, description="how often both are set, from λ every time")] = 4
-    groups: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...],
-        Field(description="for each weight the number of its group, from 0; none: a group each"),
-    ] = ()
 
 
 class Gaussian:

@@ -1,4 +1,4 @@
-"""The newest impressions, a matrix of a fixed size that can be saved and restored exactly. Light: numpy."""
+"""The newest impressions, a matrix of a fixed size that can be saved and restored exactly."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Slates by a choice model, as functions of tensors: what a slate is worth, and which is worth most. Needs torch.
+"""Slates by a choice model, as functions of tensors: what a slate is worth, and which is worth most.
 
 A user who sees a slate chooses one of its items or nothing. Axis names as in `rl.policy.interface`; 1 + K are nothing
 and the slots. A logit l weighs a candidate against nothing, whose logit is 0; `added` is what choosing it adds to the

@@ -1,11 +1,15 @@
-"""The configurations of slate networks and their policies. Light: pydantic."""
+"""The configurations of slate networks and their policies."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
 from rl.policies.transformer.config import QNetworkConfig
+from rl.policy.config import BasePolicyConfig
 from rl.policy.explorers import EpsilonGreedy, ExplorerConfig
+from rl.policy.interface import Policy
 
 
 class SlateNetworkConfig(QNetworkConfig):
@@ -20,11 +24,18 @@ class SlateNetworkConfig(QNetworkConfig):
     ] = 1
 
 
-class SlateTransformerConfig(BaseModel):
+class SlateTransformerConfig(BasePolicyConfig):
     """A slate network with an explorer over the candidates' part in the best slate."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["slate_transformer"] = "slate_transformer"
     network: SlateNetworkConfig = SlateNetworkConfig()
     slate: Annotated[int, Field(ge=1, description="K: slots of the slates that scores are for")] = 3
     explorer: Annotated[ExplorerConfig, Field(description="of the served policy")] = EpsilonGreedy(epsilon=0.05)
+
+    def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
+        """See `BasePolicyConfig.build`."""
+        from rl.policies.slates.network import SlateNetwork
+        from rl.policies.slates.policy import SlatePolicy
+
+        network = SlateNetwork(self.network, len(popularity) - 1, n_features)
+        return SlatePolicy(network.eval(), self.explorer, self.slate)

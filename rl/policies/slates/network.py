@@ -1,4 +1,4 @@
-"""The slate network: what each candidate would add if the user chose it, and how likely he does. Needs torch.
+"""The slate network: what each candidate would add if the user chose it, and how likely that is.
 
 Axis names as in `rl.policies.transformer.network`.
 """

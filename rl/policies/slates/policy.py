@@ -1,4 +1,4 @@
-"""The policy of a slate network: the slate that is worth most, explored slot by slot. Needs torch."""
+"""The policy of a slate network: the slate that is worth most, explored slot by slot."""
 
 import numpy as np
 import torch

@@ -1,10 +1,14 @@
-"""The description of a Q network and of its policy. Light: a description can be read where torch is not."""
+"""The description of a Q network and of its policy."""
 
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rl.policy.config import BasePolicyConfig
 from rl.policy.explorers import EpsilonGreedy, ExplorerConfig
+from rl.policy.interface import Policy
 
 
 class QNetworkConfig(BaseModel):
@@ -25,10 +29,23 @@ class QNetworkConfig(BaseModel):
         return self
 
 
-class TransformerConfig(BaseModel):
+class TransformerConfig(BasePolicyConfig):
     """A Q network with an explorer over its values."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["transformer"] = "transformer"
     network: QNetworkConfig = QNetworkConfig()
     explorer: Annotated[ExplorerConfig, Field(description="of the served policy")] = EpsilonGreedy(epsilon=0.05)
+
+    def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
+        """See `BasePolicyConfig.build`."""
+        from rl.policies.transformer.network import QNetwork
+        from rl.policies.transformer.policy import TransformerPolicy
+
+        # Not in training: there items would be hidden at random.
+        return TransformerPolicy(QNetwork(self.network, len(popularity) - 1, n_features).eval(), self.explorer)
+
+    def serve(self, graph: bytes, state: dict[str, NDArray[np.float64]]) -> Policy:
+        """See `BasePolicyConfig.serve`."""
+        from rl.policies.transformer.runtime import GraphPolicy
+
+        return GraphPolicy(graph, self.explorer, state)

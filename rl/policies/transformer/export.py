@@ -1,4 +1,4 @@
-"""A Q network as an ONNX model, checked against torch. Needs onnxruntime, onnxscript and torch."""
+"""A Q network as an ONNX model, checked against torch."""
 
 from collections.abc import Iterator
 
@@ -46,7 +46,7 @@ def to_onnx(network: QNetwork, seed: int = 0, opset: int = OPSET) -> tuple[bytes
     return blob, difference(network, blob, seed)
 
 
-def difference(network: QNetwork, blob: bytes, seed: int) -> float:
+def difference(network: QNetwork, blob: bytes, seed: int = 0) -> float:
     """Return the largest difference between an ONNX model and a network on random requests; see `to_onnx`."""
     return largest_difference(blob, _cases(network, np.random.default_rng(seed)), PolicyError)
 

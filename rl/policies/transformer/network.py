@@ -1,4 +1,4 @@
-"""The Q network: every candidate attends to the user's history and sees which entries are itself. Needs torch.
+"""The Q network: every candidate attends to the user's history and sees which entries are itself.
 
 Axis names as in `rl.policy.interface`; W is the width of the network, H the number of heads, M the number of requests
 that share a row of history (1, unless a learner saves padding by it), R the rows, and E = M + T a row's entries with

@@ -1,4 +1,4 @@
-"""Two histories in one row, so that a batch holds little padding. Needs torch.
+"""Two histories in one row, so that a batch holds little padding.
 
 B requests, T entries of a history and S of a row that two share.
 """

@@ -1,4 +1,4 @@
-"""The policy of a Q network: torch within, arrays at the interface. Needs torch."""
+"""The policy of a Q network: torch within, arrays at the interface."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl.policies.transformer.config import TransformerConfig as TransformerConfig
 from rl.policies.transformer.network import QNetwork, Tables
 from rl.policy.arrays import FloatArray, bound, check_array
 from rl.policy.errors import PolicyError
@@ -66,6 +65,12 @@ class TransformerPolicy(Policy):
         """Return the Q values as scores [B, 1, A] and as expectation [B, A], computed once."""
         q = self.expected(query)
         return q[:, None, :], q
+
+    def export_graph(self) -> bytes:
+        """See `Policy.export_graph`; its inputs and outputs are those of `rl.policies.transformer.export.to_onnx`."""
+        from rl.policies.transformer.export import to_onnx  # the exporter takes seconds to import
+
+        return to_onnx(self.network)[0]
 
     def update(self, impressions: Impressions) -> None:
         """Learn nothing: a network is trained by `rl.train` and replaced whole."""

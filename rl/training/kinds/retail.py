@@ -24,7 +24,8 @@ from data.schema import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.config import TrainingConfig
-from rl.encoders.base import CustomerEncoder, VisitEncoder
+from rl.encoders.base import VisitEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.encoders.json_features import FeaturesEncoder
 from rl.experience.events import generated_events, logged_outcomes, purchase_events
 from rl.online.observe import learnable, observe
@@ -107,7 +108,15 @@ def train(config: RetailExperiment, settings: Settings, progress: Progress) -> t
         "last_event": pc.max(events["time"]).as_py().isoformat(),
         "encoder": encoder.version,
     }
-    artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on, until)
+    artefact = Artefact(
+        name=config.name,
+        config=config.policy,
+        policy=policy,
+        encoder=encoder,
+        reward=config.reward,
+        trained_on=trained_on,
+        learned_until=until,
+    )
     return save(artefact, config.folder(settings)), report
 
 
@@ -124,7 +133,15 @@ def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefa
     if config.source == "log":
         until, report = _from_log(policy, encoder, config.reward, settings)
     trained_on: dict[str, str | int | float] = {"source": config.source, "encoder": encoder.version}
-    artefact = Artefact(config.name, config.policy, policy, encoder, config.reward, trained_on, until)
+    artefact = Artefact(
+        name=config.name,
+        config=config.policy,
+        policy=policy,
+        encoder=encoder,
+        reward=config.reward,
+        trained_on=trained_on,
+        learned_until=until,
+    )
     return save(artefact, config.folder(settings)), report
 
 

@@ -7,8 +7,10 @@ import gymnasium as gym
 from data.errors import RecommenderError
 from data.features.customers import Encoder
 from data.schema import RewardSpec
-from rl.artefacts.artefact import Sizes
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.base import VisitEncoder
+from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.customers import CustomerEncoder
+from rl.encoders.simulated import SimulatedEncoder
 from rl.simulators.batched import BatchedEnv
 from rl.simulators.registry import make
 from rl.training.run.errors import TrainingError
@@ -28,7 +30,10 @@ def environment(wanted: Environment, num_envs: int) -> BatchedEnv:
 
 
 def describe_observations(env: BatchedEnv, space: gym.spaces.Dict | None = None) -> dict[str, Any]:
-    """Return what an artefact keeps of what its policy saw: `sizes`, `history`, `reward` and `encoder`.
+    """Return what an artefact keeps of what its policy saw: `encoder`, `history` and `reward`.
+
+    The encoder is that of the service where the simulator has one, so that its features can be computed for real
+    visits, and one of ids where there are no features.
 
     Args:
         env: the simulator.
@@ -37,13 +42,16 @@ def describe_observations(env: BatchedEnv, space: gym.spaces.Dict | None = None)
     own: Any = env.single_observation_space
     learned_from = space or own
     history: Any = learned_from.get("history")
-    sizes = Sizes.of(learned_from)
-    encoder = getattr(env, "encoder", None)  # that of the service: its features can be computed for real visits
+    encoder: VisitEncoder = SimulatedEncoder.of(learned_from)
+    of_service = getattr(env, "encoder", None)
+    if isinstance(of_service, Encoder) and encoder == SimulatedEncoder.of(own):
+        encoder = CustomerEncoder.of(of_service)
+    elif not encoder.n_features and encoder.n_states == 1:
+        encoder = CatalogueEncoder.numbered(len(encoder.items))
     return {
-        "sizes": sizes,
+        "encoder": encoder,
         "history": 0 if history is None else history.shape[0],
         "reward": getattr(env, "reward_spec", RewardSpec()),
-        "encoder": CustomerEncoder.of(encoder) if isinstance(encoder, Encoder) and sizes == Sizes.of(own) else None,
     }
 
 

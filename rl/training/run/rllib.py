@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits
 from data.errors import RecommenderError
 from data.settings import Settings
 from rl.algorithms.learners import learner_module
-from rl.artefacts.artefact import SimulatorArtefact, save
+from rl.artefacts.artefact import Artefact, save
+from rl.artefacts.description import TrainedIn
 from rl.evaluation.returns import play
 from rl.policies.greedy import Greedy
 from rl.simulators.batched import BatchedEnv
@@ -82,7 +83,7 @@ def train(
         )
         trainer.train(tracker)
         out = experiment.folder(settings)
-        artefact = save(trainer.artefact(), out)
+        artefact = save(trainer.artefact().with_graph(), out)
         draw(folder.path / "curve.png", experiment.name, trainer.progress.curve, ceilings(env))
         tracker.files(folder.path / "curve.png")
         tracker.files(out, "policy")
@@ -182,15 +183,14 @@ class Trainer:
         returns = play(policy, self._env, self._experiment.evaluation.episodes, seed, np.random.default_rng(seed))
         return {"evaluation_return": returns.mean, "evaluation_standard_error": returns.standard_error}
 
-    def artefact(self) -> SimulatorArtefact:
+    def artefact(self) -> Artefact:
         """Return what was learned."""
         experiment = self._experiment
-        return SimulatorArtefact(
-            experiment.name,
-            experiment.policy_config(),
-            experiment.policy_of(self.module),
-            environment=experiment.environment.name,
-            options=experiment.environment.options,
+        return Artefact(
+            name=experiment.name,
+            config=experiment.policy_config(),
+            policy=experiment.policy_of(self.module),
+            environment=TrainedIn(name=experiment.environment.name, options=experiment.environment.options),
             trained_on={
                 "kind": str(experiment.resolved()["kind"]),
                 "seed": experiment.seed,

@@ -14,14 +14,8 @@ from tempfile import TemporaryDirectory
 
 from data.log.settings_table import SettingsTable, writing
 from data.log.store import Store
-from rl.artefacts.artefact import (
-    ARRAYS,
-    DESCRIPTION,
-    Artefact,
-    ArtefactError,
-    load,
-    save,
-)
+from rl.artefacts.artefact import ARRAYS, DESCRIPTION, Artefact, load_served, save
+from rl.artefacts.errors import ArtefactError
 from rl.policy.errors import PolicyError
 from serve.api.personalizer.configuration.values import SIGNING
 from serve.api.personalizer.errors import ERRORS
@@ -73,7 +67,7 @@ def unpack(blob: bytes, key: bytes) -> Artefact:
         for name, content in parts.items():
             (Path(folder) / name).write_bytes(content)
         try:
-            return replace(load(Path(folder)), digest="")
+            return replace(load_served(Path(folder)), digest="")
         except (ArtefactError, PolicyError) as error:
             raise ERRORS.refuse("InvalidModelImportFormat") from error
 

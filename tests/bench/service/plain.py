@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from data.log.store import Store
 from data.schema import Decision
 from data.settings import Settings
-from rl.artefacts.artefact import Artefact, load
+from rl.artefacts.artefact import Artefact, load_served
 from rl.online.fold import Snapshot
 from rl.online.histories import Histories
 from rl.policies import TransformerConfig
@@ -80,7 +80,7 @@ def app() -> FastAPI:
 
 def loaded(folder: Path) -> Artefact:
     """Load a policy as it is; a transformer is computed by torch, on one thread, its tables once."""
-    artefact = load(folder)
+    artefact = load_served(folder)
     if artefact.history:
         import torch
 

@@ -8,7 +8,7 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from threadpoolctl import threadpool_limits
 
-from rl.artefacts.artefact import load
+from rl.artefacts.artefact import load_served
 from rl.encoders.base import Visit
 
 K = 10
@@ -43,7 +43,7 @@ def load_folder(context: PythonModelContext) -> Any:
     """Load the artefact that the model was logged with."""
     from pathlib import Path
 
-    return load(Path(context.artifacts["policy"]))
+    return load_served(Path(context.artifacts["policy"]))
 
 
 mlflow.models.set_model(Scorer())

@@ -13,8 +13,8 @@ from data.log.store import Store
 from data.schema import Decision, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
-from rl.encoders.base import CustomerEncoder
 from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.experience.events import generated_events
 from rl.policies import (
     LinUCBConfig,
@@ -49,7 +49,9 @@ def linear_policy(
         environment = RetailEnv(market, encoder, num_envs=100, k=K, spec=spec)
         for _ in interact(policy, environment, VISITS // 100, seed, np.random.default_rng(seed)):
             pass
-    return Artefact(name, config, policy, encoder, spec, {"simulated_visits": VISITS})
+    return Artefact(
+        name=name, config=config, policy=policy, encoder=encoder, reward=spec, trained_on={"simulated_visits": VISITS}
+    )
 
 
 def save_linear(home: Path, name: str, seed: int = 0) -> Market:
@@ -82,7 +84,8 @@ def save_transformer(home: Path, name: str, n_items: int = 200, n_users: int = 5
     with torch.no_grad():
         for weights in policy.network.parameters():
             weights.normal_(0, 0.3)
-    save(Artefact(name, config, policy, encoder, RewardSpec(), {}, history=2 * K), home / "policies" / name)
+    artefact = Artefact(name=name, config=config, policy=policy, encoder=encoder, history=2 * K)
+    save(artefact.with_graph(), home / "policies" / name)
     users, rng = tuple(f"customer{number}" for number in range(n_users)), np.random.default_rng(0)
     store = Store.open(Settings(home=home, store=None, archive=None).store_url)
     store.insert([_shown(f"before-{user}-{turn}", user, encoder.items, rng) for user in users for turn in range(2)])

@@ -9,18 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.schema import RewardSpec
 from data.settings import Settings
 from rl import registry, train
-from rl.artefacts.artefact import (
-    Artefact,
-    ArtefactError,
-    SimulatorArtefact,
-    Sizes,
-    load,
-    save,
-)
+from rl.artefacts.artefact import Artefact, load_served, save
+from rl.artefacts.description import TrainedIn
+from rl.artefacts.errors import ArtefactError
 from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.simulated import SimulatedEncoder
 from rl.policies import (
     RandomConfig,
     RidgeConfig,
@@ -60,7 +55,7 @@ def saved(folder: Path, items: str = "abc") -> Path:
     """Save a transformer that knows a catalogue of ids."""
     encoder = CatalogueEncoder(tuple(items))
     policy = build(NETWORK, 0, 1, encoder.popularity)
-    save(Artefact("net", NETWORK, policy, encoder, RewardSpec(), {}, history=5), folder)
+    save(Artefact(name="net", config=NETWORK, policy=policy, encoder=encoder, history=5), folder)
     return folder
 
 
@@ -84,7 +79,7 @@ def test_the_champion_is_fetched_as_it_was_registered(settings: Settings, model:
     folder = fetch(settings, registered)
     assert folder == settings.home / "served" / registered.digest
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.safetensors", "policy.json"]
-    original, fetched = load(tmp_path / "net"), load(folder)
+    original, fetched = load_served(tmp_path / "net"), load_served(folder)
     assert (fetched.digest, fetched.encoder) == (registered.digest, original.encoder)
     for name, array in original.policy.state_dict().items():
         np.testing.assert_array_equal(fetched.policy.state_dict()[name], array)
@@ -102,7 +97,7 @@ def test_what_was_changed_where_it_is_served_is_fetched_again(settings: Settings
     found = register(settings, saved(tmp_path / "net"), model=model)
     folder = fetch(settings, found, tmp_path / "served")
     (folder / "arrays.safetensors").write_bytes(b"")
-    assert load(fetch(settings, found, tmp_path / "served")).digest == found.digest
+    assert load_served(fetch(settings, found, tmp_path / "served")).digest == found.digest
 
 
 def test_the_same_artefact_is_one_version(settings: Settings, model: str, tmp_path: Path) -> None:
@@ -161,9 +156,9 @@ def test_files_that_are_gone_are_the_registrys_failure(settings: Settings, model
 
 
 def test_what_cannot_be_served_is_not_registered(settings: Settings, model: str, tmp_path: Path) -> None:
-    config, sizes = RidgeConfig(), Sizes(n_items=5, n_features=3)
-    policy = build(config, 3, 1, np.zeros(6))
-    save(SimulatorArtefact("wheel", config, policy, sizes, "raycommend/Wheel-v0", {}, {}), tmp_path / "wheel")
+    config, encoder = RidgeConfig(), SimulatedEncoder(n_items=5, n_features=3, n_states=1)
+    policy, where = build(config, 3, 1, np.zeros(6)), TrainedIn(name="raycommend/Wheel-v0")
+    save(Artefact(name="wheel", config=config, policy=policy, encoder=encoder, environment=where), tmp_path / "wheel")
     for folder, message in ((tmp_path / "wheel", "which no request has"), (tmp_path, "no policy in")):
         with pytest.raises(ArtefactError, match=message):
             register(settings, folder, "champion", model)

@@ -14,7 +14,9 @@ from data.settings import Settings
 from rl.algorithms.dqn.algorithm import DQNConfig
 from rl.algorithms.learners import learner_module
 from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
-from rl.artefacts.artefact import SimulatorArtefact, Sizes, save
+from rl.artefacts.artefact import Artefact, save
+from rl.artefacts.description import TrainedIn
+from rl.encoders.simulated import SimulatedEncoder
 from rl.evaluation.returns import Returns, play
 from rl.experience.recording import record
 from rl.experience.transitions import write
@@ -74,15 +76,14 @@ def train(experiment: OfflineExperiment, settings: Settings, display: Display) -
             "rows": algorithm.rows,
         }
         artefact = save(
-            SimulatorArtefact(
-                experiment.name,
-                TransformerConfig(network=experiment.offline.network),
-                algorithm.policy,
-                environment=experiment.environment.name,
-                options=experiment.environment.options,
+            Artefact(
+                name=experiment.name,
+                config=TransformerConfig(network=experiment.offline.network),
+                policy=algorithm.policy,
+                environment=TrainedIn(name=experiment.environment.name, options=experiment.environment.options),
                 trained_on=trained_on,
                 **describe_observations(env, algorithm.config.observation_space),
-            ),
+            ).with_graph(),
             out,
         )
         algorithm.stop()
@@ -105,7 +106,7 @@ def _log(experiment: OfflineExperiment, env: BatchedEnv, path: str) -> Returns:
     seed, rng = int(of_env.generate_state(1)[0]), np.random.default_rng(of_policy)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     columns = record(policy, env, experiment.log.interactions, seed, rng)
-    write(path, columns, n_items=Sizes.of(env.single_observation_space).n_items)
+    write(path, columns, n_items=SimulatedEncoder.of(env.single_observation_space).n_items)
     return _judge(experiment, policy, env)
 
 

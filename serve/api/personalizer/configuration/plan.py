@@ -9,7 +9,8 @@ from data.log.erasures import count_erasures
 from data.log.settings_table import reading
 from data.log.store import Store
 from data.settings import Settings
-from rl.artefacts.artefact import Artefact, ArtefactError
+from rl.artefacts.artefact import Artefact
+from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import keep_new, load_kept
 from rl.online.fold import FoldSpec
 from rl.policies import build

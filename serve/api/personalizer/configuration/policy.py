@@ -38,7 +38,7 @@ def untrained(now: Configuration) -> Artefact:
     config = config.model_copy(update={"epsilon": now.service.exploration_percentage})
     encoder = FeaturesEncoder(())
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
-    return Artefact(LOOP, config, policy, encoder, RewardSpec(weights={REWARD: 1.0}), {})
+    return Artefact(name=LOOP, config=config, policy=policy, encoder=encoder, reward=RewardSpec(weights={REWARD: 1.0}))
 
 
 def exploration_of(given: PolicySettings) -> float | None:

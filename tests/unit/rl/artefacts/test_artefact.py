@@ -10,17 +10,13 @@ import pytest
 
 from data.features.customers import EncoderConfig, fit
 from data.schema import RewardSpec
-from rl.artefacts.artefact import (
-    Artefact,
-    ArtefactError,
-    SimulatorArtefact,
-    Sizes,
-    load,
-    load_any,
-    save,
-)
-from rl.encoders.base import CustomerEncoder, Visit
+from rl.artefacts.artefact import Artefact, load, load_served, save
+from rl.artefacts.description import TrainedIn
+from rl.artefacts.errors import ArtefactError
+from rl.encoders.base import Visit
 from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.customers import CustomerEncoder
+from rl.encoders.simulated import SimulatedEncoder
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
@@ -71,7 +67,14 @@ def trained(config: PolicyConfig) -> Artefact:
         slates = policy.decide(QUERY, 2, rng)
         policy.update(Impressions.of_slates(QUERY, slates, rng.choice([0.0, 1.0, 5.0], slates.positions.shape)))
     reward = RewardSpec(weights={"click": 2.0, "purchase": 3.5}, default=-0.25, aggregation="sum")
-    return Artefact("shop", config, policy, ENCODER, reward, {"source": "test", "seed": 3, "rate": 0.1})
+    return Artefact(
+        name="shop",
+        config=config,
+        policy=policy,
+        encoder=ENCODER,
+        reward=reward,
+        trained_on={"source": "test", "seed": 3, "rate": 0.1},
+    )
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_round_trip_is_exact(config: PolicyConfig, tmp_path: Path) -> None:
     original = trained(config)
     saved = save(original, tmp_path / "policies" / "shop")
-    loaded = load(tmp_path / "policies" / "shop")
+    loaded = load_served(tmp_path / "policies" / "shop")
     for name in ("name", "config", "reward", "trained_on", "digest"):
         assert getattr(loaded, name) == getattr(saved, name), name
     assert loaded.name == original.name
@@ -104,7 +107,7 @@ def test_a_round_trip_is_exact(config: PolicyConfig, tmp_path: Path) -> None:
 
 
 def test_a_loaded_policy_goes_on_learning(folder: Path) -> None:
-    original, loaded = trained(RidgeConfig()), load(folder)
+    original, loaded = trained(RidgeConfig()), load_served(folder)
     slates = original.policy.decide(QUERY, 2, np.random.default_rng(2))
     for policy in (original.policy, loaded.policy):
         policy.update(Impressions.of_slates(QUERY, slates, np.ones(slates.positions.shape)))
@@ -120,7 +123,7 @@ def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
 def test_saving_replaces_what_was_there(folder: Path) -> None:
     (folder / "leftover").write_text("of another time")
     save(trained(RFMBanditConfig()), folder)
-    assert load(folder).config == RFMBanditConfig()
+    assert load_served(folder).config == RFMBanditConfig()
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.safetensors", "policy.json"]
     assert [path.name for path in folder.parent.iterdir()] == ["shop"]
 
@@ -129,7 +132,7 @@ def test_an_interrupted_save_does_not_hinder_the_next(folder: Path) -> None:
     (folder.parent / "shop.new").mkdir()
     (folder.parent / "shop.new" / "half").write_text("written")
     save(trained(RFMBanditConfig()), folder)
-    assert load(folder).config == RFMBanditConfig()
+    assert load_served(folder).config == RFMBanditConfig()
 
 
 @pytest.mark.parametrize("at", [0, 500, -1])
@@ -139,19 +142,19 @@ def test_a_flipped_byte_is_refused(folder: Path, at: int) -> None:
     blob[at] ^= 1
     (folder / "arrays.safetensors").write_bytes(blob)
     with pytest.raises(ArtefactError, match=f"sha256 {hashlib.sha256(blob).hexdigest()}, its description says {saved}"):
-        load(folder)
+        load_served(folder)
 
 
 @pytest.mark.parametrize("missing", ["policy.json", "arrays.safetensors"])
 def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(ArtefactError, match=f"no policy in .*shop: .*{missing} is missing; train one with rl.train"):
-        load(folder)
+        load_served(folder)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"no policy in .*nowhere"):
-        load(tmp_path / "nowhere")
+        load_served(tmp_path / "nowhere")
 
 
 def described(folder: Path, **changes: object) -> None:
@@ -163,7 +166,7 @@ def described(folder: Path, **changes: object) -> None:
 def test_an_invalid_description_is_refused(folder: Path, text: str) -> None:
     (folder / "policy.json").write_text(text)
     with pytest.raises(ArtefactError, match=r"policy\.json does not describe a policy"):
-        load(folder)
+        load_served(folder)
 
 
 @pytest.mark.parametrize(
@@ -172,37 +175,38 @@ def test_an_invalid_description_is_refused(folder: Path, text: str) -> None:
 def test_a_description_with_a_wrong_field_is_refused(folder: Path, field: str, value: object) -> None:
     described(folder, **{field: value})
     with pytest.raises(ArtefactError, match=field):
-        load(folder)
+        load_served(folder)
 
 
 def test_arrays_of_another_kind_of_policy_are_refused(folder: Path) -> None:
     described(folder, policy={"kind": "rfm_bandit"})
     with pytest.raises(PolicyError, match="has no array 'sums'; it has"):
-        load(folder)
+        load_served(folder)
 
 
 @pytest.mark.parametrize(("field", "ids"), [("items", list("abcx")), ("users", ["ann", "cat", "bob"])])
 def test_other_items_or_customers_than_were_saved_are_refused(folder: Path, field: str, ids: list[str]) -> None:
-    described(folder, **{field: ids})
+    encoder = json.loads((folder / "policy.json").read_text())["encoder"]
+    described(folder, encoder=encoder | {field: ids})
     with pytest.raises(ArtefactError, match="encoder"):
-        load(folder)
+        load_served(folder)
 
 
 def test_a_later_format_is_refused(folder: Path) -> None:
     described(folder, format=4)
     with pytest.raises(ArtefactError, match="format"):
-        load(folder)
+        load_served(folder)
 
 
 def test_a_description_that_is_no_text_is_refused(folder: Path) -> None:
     (folder / "policy.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ArtefactError, match="does not describe a policy"):
-        load(folder)
+        load_served(folder)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
     with pytest.raises(ArtefactError, match="no policy in"):
-        load(folder / "policy.json")
+        load_served(folder / "policy.json")
 
 
 # Policies that were trained in a simulator: they have no catalogue.
@@ -211,10 +215,12 @@ SHOP = TransformerConfig(network=QNetworkConfig(width=8))
 SLATES = SlateTransformerConfig(network=SlateNetworkConfig(width=8, added_scale=3.0), slate=2)
 
 
-def in_simulator(config: PolicyConfig, environment: str) -> SimulatorArtefact:
-    sizes = Sizes.of(make(environment, 1).single_observation_space)
-    policy = build(config, sizes.n_features, sizes.n_states, np.zeros(sizes.n_items + 1))
-    return SimulatorArtefact("sim", config, policy, sizes, environment, {"a": 1}, {"env_steps": 5})
+def in_simulator(config: PolicyConfig, environment: str) -> Artefact:
+    told = describe_observations(make(environment, 1))
+    encoder = told["encoder"]
+    policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
+    where = TrainedIn(name=environment, options={"a": 1})
+    return Artefact(name="sim", config=config, policy=policy, environment=where, trained_on={"env_steps": 5}, **told)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +234,8 @@ def in_simulator(config: PolicyConfig, environment: str) -> SimulatorArtefact:
 )
 def test_a_simulators_policy_is_loaded_as_it_was_saved(config: PolicyConfig, environment: str, tmp_path: Path) -> None:
     saved = save(in_simulator(config, environment), tmp_path / "sim")
-    loaded = load_any(tmp_path / "sim")
-    assert isinstance(loaded, SimulatorArtefact)
-    for name in ("name", "config", "sizes", "environment", "options", "trained_on", "digest"):
+    loaded = load(tmp_path / "sim")
+    for name in ("name", "config", "encoder", "environment", "history", "reward", "trained_on", "digest"):
         assert getattr(loaded, name) == getattr(saved, name), name
     env = make(environment, 4)
     query = Query.of(env.reset(seed=0)[0])
@@ -242,12 +247,12 @@ def test_a_simulators_policy_is_loaded_as_it_was_saved(config: PolicyConfig, env
 def test_a_policy_of_a_simulators_own_contexts_is_not_served(tmp_path: Path) -> None:
     save(in_simulator(SLATES, "raycommend/InterestEvolution-v0"), tmp_path / "sim")
     with pytest.raises(ArtefactError, match=r"sim was trained in raycommend/Interest.* has no encoder: .*22 features"):
-        load(tmp_path / "sim")
+        load_served(tmp_path / "sim")
 
 
 def test_a_simulators_policy_without_features_is_served_by_ids(tmp_path: Path) -> None:
     saved = save(in_simulator(SHOP, "raycommend/Shop-v0"), tmp_path / "sim")
-    loaded = load(tmp_path / "sim")
+    loaded = load_served(tmp_path / "sim")
     assert (loaded.encoder.items, loaded.history) == ((*tuple("123456789"), "10"), 20)
     assert (loaded.digest, loaded.name, loaded.config) == (saved.digest, "sim", SHOP)
     env = make("raycommend/Shop-v0", 3)
@@ -260,23 +265,14 @@ def test_a_simulators_policy_without_features_is_served_by_ids(tmp_path: Path) -
     )
 
 
-def test_one_that_was_saved_before_histories_were_described_is_served(tmp_path: Path) -> None:
-    save(in_simulator(SHOP, "raycommend/Shop-v0"), tmp_path / "sim")
-    path = tmp_path / "sim" / "policy.json"
-    new = ("history", "encoder", "reward")
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in new}))
-    assert load(tmp_path / "sim").history == 20
-
-
 def test_a_policy_trained_in_the_retail_simulator_is_served_to_its_customers(tmp_path: Path) -> None:
     spec = RewardSpec(default=0.5)
     env = retail(4, market={"users": 40, "items": 12, "kinds": 3}, encoder={"rank": 3}, k=2, spec=spec)
     policy = build(SHOP, env.encoder.n_features, env.encoder.n_states, np.zeros(13))
-    artefact = SimulatorArtefact(
-        "net", SHOP, policy, environment="raycommend/Retail-v0", options={}, trained_on={}, **describe_observations(env)
-    )
+    where = TrainedIn(name="raycommend/Retail-v0")
+    artefact = Artefact(name="net", config=SHOP, policy=policy, environment=where, **describe_observations(env))
     save(artefact, tmp_path / "net")
-    loaded = load(tmp_path / "net")
+    loaded = load_served(tmp_path / "net")
     assert loaded.reward == spec
     assert loaded.history == 0
     observation, _ = env.reset(seed=3)
@@ -287,7 +283,7 @@ def test_a_policy_trained_in_the_retail_simulator_is_served_to_its_customers(tmp
     np.testing.assert_array_equal(asked.features, observation["features"])
     np.testing.assert_array_equal(asked.state, observation["state"])
     np.testing.assert_array_equal(loaded.policy.expected(asked), policy.expected(Query.of(observation)))
-    assert isinstance(load_any(tmp_path / "net"), SimulatorArtefact)  # rl.evaluate plays the simulator with it
+    assert loaded.environment == where  # rl.evaluate plays the simulator with it
 
 
 # Encoders that are described as what they are.
@@ -296,12 +292,12 @@ def test_a_policy_trained_in_the_retail_simulator_is_served_to_its_customers(tmp
 def by_ids(items: tuple[str, ...]) -> Artefact:
     encoder = CatalogueEncoder(items)
     policy = build(SHOP, encoder.n_features, encoder.n_states, encoder.popularity)
-    return Artefact("ids", SHOP, policy, encoder, RewardSpec(), {}, history=7)
+    return Artefact(name="ids", config=SHOP, policy=policy, encoder=encoder, history=7)
 
 
 def test_a_catalogue_of_ids_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     saved = save(by_ids(("red", "green")), tmp_path / "ids")
-    loaded = load(tmp_path / "ids")
+    loaded = load_served(tmp_path / "ids")
     assert loaded.encoder == CatalogueEncoder(("red", "green"))
     assert (loaded.history, loaded.digest) == (7, saved.digest)
     query = loaded.encoder.query([Visit("ann", MONDAY, ["green", "blue", "red"])])
@@ -314,13 +310,12 @@ def test_other_ids_than_were_saved_are_refused(tmp_path: Path) -> None:
     encoder = json.loads((tmp_path / "ids" / "policy.json").read_text())["encoder"]
     described(tmp_path / "ids", encoder=encoder | {"items": ["green", "red"]})
     with pytest.raises(ArtefactError, match="has encoder"):
-        load(tmp_path / "ids")
+        load_served(tmp_path / "ids")
 
 
-def test_customers_with_a_history_are_described_too(tmp_path: Path) -> None:
+def test_customers_may_have_a_history(tmp_path: Path) -> None:
     save(replace(trained(RidgeConfig()), history=5), tmp_path / "shop")
-    loaded = load(tmp_path / "shop")
-    assert json.loads((tmp_path / "shop" / "policy.json").read_text())["format"] == 3
+    loaded = load_served(tmp_path / "shop")
     assert (loaded.history, loaded.encoder.version) == (5, ENCODER.version)
 
 
@@ -329,13 +324,13 @@ def test_an_encoder_of_another_kind_of_arrays_is_refused(tmp_path: Path) -> None
     of_customers = {"kind": "customers", "items": ["red"], "users": [], "version": "0"}
     described(tmp_path / "ids", encoder=of_customers)
     with pytest.raises(ArtefactError, match="arrays are not those"):
-        load(tmp_path / "ids")
+        load_served(tmp_path / "ids")
 
 
 def test_a_served_network_hides_no_items(tmp_path: Path) -> None:
     config = TransformerConfig(network=QNetworkConfig(width=8, item_dropout=0.9))
     save(in_simulator(config, "raycommend/Shop-v0"), tmp_path / "sim")
-    loaded = load(tmp_path / "sim")
+    loaded = load_served(tmp_path / "sim")
     query = loaded.encoder.query([Visit(None, MONDAY, loaded.encoder.items)])
     np.testing.assert_array_equal(loaded.policy.expected(query), loaded.policy.expected(query))
 
@@ -350,5 +345,6 @@ def test_visits_of_different_histories_are_aligned_at_their_end() -> None:
 
 
 def test_sizes_are_those_of_the_observations() -> None:
-    assert Sizes.of(make("raycommend/Shop-v0", 1).single_observation_space) == Sizes(n_items=10, n_features=0)
-    assert Sizes.of(make("raycommend/Wheel-v0", 1).single_observation_space) == Sizes(n_items=5, n_features=3)
+    for name, sizes in (("Shop", (10, 0, 1)), ("Wheel", (5, 3, 1))):
+        space = make(f"raycommend/{name}-v0", 1).single_observation_space
+        assert SimulatedEncoder.of(space) == SimulatedEncoder(*sizes)

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.settings import Settings
-from rl.artefacts.artefact import load, save
+from rl.artefacts.artefact import load_served, save
 from rl.artefacts.erasure import erase_from_home, without_customer
 from rl.artefacts.shelf import keep, load_kept
-from rl.encoders.base import CustomerEncoder, Visit
+from rl.encoders.base import Visit
+from rl.encoders.customers import CustomerEncoder
 from tests.support.clocks import NOON
 from tests.support.shops import POLICIES, save_policies, small_market, untrained
 
@@ -54,7 +55,7 @@ def test_artefacts_forget_him_and_what_was_served_keeps_its_digest(tmp_path: Pat
     np.testing.assert_array_equal(
         after.encoder.query([Visit(HER, NOON, after.encoder.items)]).features, asked(ENCODER, HER)[0]
     )
-    assert load(tmp_path / "policies" / "rfm_bandit").digest != kept.digest
+    assert load_served(tmp_path / "policies" / "rfm_bandit").digest != kept.digest
     assert erase_from_home(tmp_path, HIM) == {"artefacts": 0, "transitions": 0}
     assert erase_from_home(tmp_path, HER)["artefacts"] == len(POLICIES) + 1
     assert load_kept(kept.digest, settings).digest == kept.digest
@@ -68,7 +69,7 @@ def test_a_replacement_that_was_killed_is_completed(tmp_path: Path) -> None:
     (policies / "random").rename(policies / "random.old")  # and here it was killed
     assert erase_from_home(tmp_path, HIM)["artefacts"] == len(POLICIES) - 1
     assert {path.name for path in policies.iterdir()} == set(POLICIES)
-    assert HIM not in load(policies / "random").encoder.users  # type: ignore[attr-defined]
+    assert HIM not in load_served(policies / "random").encoder.users  # type: ignore[attr-defined]
 
 
 def test_an_old_folder_beside_the_new_one_goes(tmp_path: Path) -> None:

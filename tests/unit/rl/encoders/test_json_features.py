@@ -9,7 +9,7 @@ import pytest
 from data.feature_objects import FeatureError
 from data.schema import Decision, Features, Slot
 from rl.encoders.base import Visit
-from rl.encoders.description import described, restored
+from rl.encoders.description import describe, restore
 from rl.encoders.json_features import (
     FeaturesEncoder,
     categorical,
@@ -162,9 +162,9 @@ def test_a_slot_adds_its_id_and_its_features_to_the_context() -> None:
 
 def test_an_artefact_can_have_the_encoder() -> None:
     encoder = FeaturesEncoder(("a", "b"))
-    description, arrays = described(encoder)
+    description, arrays = describe(encoder)
     assert description.kind == "features"
-    again = restored(description, arrays)
+    again = restore(description, arrays)
     assert isinstance(again, FeaturesEncoder)
     assert again.items == encoder.items
 

@@ -7,11 +7,12 @@ import pytest
 
 from data.errors import DataError
 from data.features.customers import Encoder, EncoderConfig, fit
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.evaluate import evaluate, rank
 from rl.evaluation.ranking import hit_rate, ndcg
 from rl.policies.baselines import Popularity
-from rl.policies.linear.linear import Linear, RidgeConfig
+from rl.policies.linear.config import RidgeConfig
+from rl.policies.linear.linear import Linear
 from tests.support.markets import MONDAY, purchases
 
 RANKINGS = [["a", "b", "c", "d"], ["d", "c", "b", "a"], ["a", "b", "c", "d"]]

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl.artefacts.artefact import SimulatorArtefact, load, save
+from rl.artefacts.artefact import Artefact, load_served, save
+from rl.artefacts.description import TrainedIn
 from rl.encoders.base import Visit, VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.online.histories import Histories, outcome_of
@@ -62,9 +63,12 @@ def test_they_are_what_the_simulator_shows(env: BatchedEnv, report: Callable[...
 def test_a_served_policy_decides_what_it_decides_in_the_simulator(tmp_path: Path) -> None:
     env, rng = Shop(32), np.random.default_rng(2)
     policy = build(CONFIG, 0, 1, np.zeros(11))
-    told = {"environment": "raycommend/Shop-v0", "options": {}, "trained_on": {}, **describe_observations(env)}
-    save(SimulatorArtefact("net", CONFIG, policy, **told), tmp_path / "net")
-    served = load(tmp_path / "net")
+    where = TrainedIn(name="raycommend/Shop-v0")
+    save(
+        Artefact(name="net", config=CONFIG, policy=policy, environment=where, **describe_observations(env)),
+        tmp_path / "net",
+    )
+    served = load_served(tmp_path / "net")
     histories, twin = Histories(served.history), Shop(32)
     observation, _ = env.reset(seed=5)
     twin.reset(seed=5)

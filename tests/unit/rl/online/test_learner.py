@@ -19,7 +19,7 @@ from data.schema import (
     Rules,
 )
 from rl.artefacts.artefact import Artefact
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.experience.events import logged_outcomes
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner

@@ -9,7 +9,7 @@ import pytest
 
 from data.log.store import Store
 from data.schema import Decision, RewardSpec
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from rl.policies.crossed.policy import CrossedBandit

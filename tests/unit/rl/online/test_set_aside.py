@@ -17,13 +17,14 @@ from data.log.store import Store
 from data.log.users import history, past
 from data.schema import Features, RewardSpec, Version
 from data.settings import Settings
-from rl.artefacts.artefact import Artefact, ArtefactError, save
+from rl.artefacts.artefact import Artefact, save
+from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import keep
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.online.fold import FoldSpec
 from rl.online.guard import Guard
 from rl.online.learner import OnlineLearner
-from rl.policies.rfm_bandit import RFMBandit
+from rl.policies.rfm.policy import RFMBandit
 from rl.policy.queries import Impressions
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.audit.run import audit

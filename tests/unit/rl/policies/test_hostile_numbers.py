@@ -20,7 +20,8 @@ from rl.policies import (
     build,
 )
 from rl.policies.linear.basis import Quadratic, RandomFourier
-from rl.policies.linear.posterior import Relevance, factor
+from rl.policies.linear.config import Relevance
+from rl.policies.linear.posterior import factor
 from rl.policies.slates.config import SlateNetworkConfig
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.arrays import LARGEST, FloatArray, IntArray

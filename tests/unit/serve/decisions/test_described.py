@@ -14,7 +14,7 @@ from data.log.items import Item, upsert
 from data.log.store import Store
 from data.settings import Settings
 from rl import train
-from rl.artefacts.artefact import load
+from rl.artefacts.artefact import load_served
 from serve.api.application import create_api
 from serve.audit.run import audit
 from serve.config import ServiceConfig
@@ -115,7 +115,7 @@ def test_it_can_be_trained_from_the_log(shop: Shop, home: Path, monkeypatch: pyt
     live(shop, 60)
     monkeypatch.setattr("rl.training.kinds.retail.GRACE", timedelta(seconds=-600.5))  # as if all windows had closed
     assert train.main(["--policy.kind", "described", "--source", "log", "--name", "logged", "--no-track"]) == 0
-    logged = load(home / "policies" / "logged")
+    logged = load_served(home / "policies" / "logged")
     assert logged.learned_until is not None
     assert any(array.any() for array in logged.policy.state_dict().values())
 

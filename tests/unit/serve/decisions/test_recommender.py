@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
-from rl.encoders.base import CustomerEncoder
+from rl.encoders.customers import CustomerEncoder
 from rl.policy.errors import PolicyError
 from serve.decisions.draws import generator
 from serve.decisions.recommender import Ask, Recommender

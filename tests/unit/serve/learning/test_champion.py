@@ -10,7 +10,8 @@ import torch
 from data.log.store import Store
 from data.schema import Feedback, RewardSpec
 from data.settings import Settings
-from rl.artefacts.artefact import Artefact, ArtefactError, save
+from rl.artefacts.artefact import Artefact, save
+from rl.artefacts.errors import ArtefactError
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
@@ -49,7 +50,7 @@ def transformer(folder: Path, seed: int) -> Path:
     with torch.no_grad():
         for weights in policy.network.parameters():  # type: ignore[attr-defined]
             weights.normal_(0, 0.3)
-    save(Artefact(f"net{seed}", NETWORK, policy, encoder, RewardSpec(), {}, history=6), folder)
+    save(Artefact(name=f"net{seed}", config=NETWORK, policy=policy, encoder=encoder, history=6), folder)
     return folder
 
 
@@ -143,7 +144,7 @@ def test_a_transformer_reads_the_history_that_the_log_has(settings: Settings, st
 def test_random_policies_need_no_training(settings: Settings, store: Store, tmp_path: Path) -> None:
     encoder = CatalogueEncoder(ITEMS)
     policy = build(RandomConfig(), 0, 1, encoder.popularity)
-    save(Artefact("random", RandomConfig(), policy, encoder, RewardSpec(), {}), tmp_path / "random")
+    save(Artefact(name="random", config=RandomConfig(), policy=policy, encoder=encoder), tmp_path / "random")
     register(settings, tmp_path / "random", "champion")
     served = Served({"v1": {"champion": 1.0}})
     served.take(loops(settings, store).news({}))

@@ -20,7 +20,7 @@ from rl.algorithms.offline.learner import (
     normalised,
     surprise_of,
 )
-from rl.artefacts.artefact import load_any
+from rl.artefacts.artefact import load
 from rl.experience.checks import Columns
 from rl.experience.recording import record
 from rl.experience.transitions import write
@@ -285,5 +285,5 @@ def test_an_experiment_learns_from_a_given_table_and_saves_what_it_learned(tmp_p
     report = run(experiment, Settings(home=tmp_path))
     assert report["rows"] == 400
     assert "behaviour_return" not in report
-    found = load_any(tmp_path / "policy")
+    found = load(tmp_path / "policy")
     assert (found.digest, found.config) == (report["digest"], TransformerConfig(network=experiment.offline.network))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rl.policies.linear.linear import RidgeConfig
-from rl.policies.linear.neural import NeuralLinear, NeuralLinearConfig
+from rl.policies.linear.config import NeuralLinearConfig, RidgeConfig
+from rl.policies.linear.neural import NeuralLinear
 from rl.policies.linear.neural_training import trained
 from rl.policies.linear.per_item import PerItem
 from rl.policies.linear.window import ImpressionWindow

@@ -14,9 +14,9 @@ from rl.policies import (
     build,
 )
 from rl.policies.linear.basis import Quadratic, RandomFourier
-from rl.policies.linear.linear import LinearConfig
+from rl.policies.linear.config import LinearConfig, Relevance
 from rl.policies.linear.per_item import PerItem
-from rl.policies.linear.posterior import Gaussian, Relevance
+from rl.policies.linear.posterior import Gaussian
 from rl.policy.arrays import FloatArray
 from rl.policy.errors import PolicyError
 from rl.policy.explorers import EpsilonGreedy, Votes

@@ -1,6 +1,8 @@
-"""The quick policy of a Q network answers as torch does, and always with the same bits."""
+"""The graph of a Q network answers as torch does, and always with the same bits."""
 
 import pickle
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -9,22 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from data.schema import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
+from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import keep
 from rl.encoders.catalogue import CatalogueEncoder
-from rl.policies import (
-    RidgeConfig,
-    SlateTransformerConfig,
-    TransformerConfig,
-    build,
-    quick,
-)
+from rl.policies import TransformerConfig
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policies.transformer.network import QNetwork
 from rl.policies.transformer.policy import TransformerPolicy
-from rl.policies.transformer.runtime import QuickTransformer
+from rl.policies.transformer.runtime import GraphPolicy
 from rl.policy.errors import PolicyError
 from rl.policy.explorers import EpsilonGreedy, Softmax
 from rl.policy.queries import N_OUTCOMES, Query
@@ -39,6 +35,17 @@ def trained(features: int = 0, **shape: Any) -> TransformerPolicy:
     for parameter in network.parameters():
         parameter.data.add_(0.3 * torch.randn_like(parameter))
     return TransformerPolicy(network, EpsilonGreedy(epsilon=0.2))
+
+
+def served(policy: TransformerPolicy) -> GraphPolicy:
+    """Return the policy that answers by the graph of another."""
+    return GraphPolicy(policy.export_graph(), policy.explorer, policy.state_dict())
+
+
+@pytest.fixture(scope="module")
+def graph() -> GraphPolicy:
+    """That of `trained()`: an export takes seconds."""
+    return served(trained())
 
 
 def asked(b: int, a: int, t: int, features: int = 0, alike: bool = False, seed: int = 0) -> Query:
@@ -65,29 +72,28 @@ def of_row(query: Query, row: int, padding: int = 0) -> Query:
     return Query(query.features[one], query.state[one], query.items[one], query.mask[one], history[None])
 
 
-@pytest.mark.parametrize("features", [0, F], ids=["ids", "features"])
 @pytest.mark.parametrize(
-    "shape",
-    [{}, {"heads": 2, "layers": 2}, {"layers": 0}, {"dueling": False, "oldest": 5}, {"heads": 4, "dueling": False}],
+    ("shape", "features"),
+    [({}, F), ({"heads": 2, "layers": 2}, 0), ({"layers": 0, "oldest": 5}, 0), ({"heads": 4, "dueling": False}, F)],
     ids=str,
 )
 def test_it_answers_as_torch_does(shape: dict[str, Any], features: int) -> None:
     policy = trained(features, **shape)
-    fast = QuickTransformer(policy)
+    fast = served(policy)
     for b, a, t in ((1, 1, 1), (1, 50, 20), (3, 7, 40), (2, 1, 3)):
         for alike in (False, True):
             query = asked(b, a, t, features, alike)
             np.testing.assert_allclose(fast.expected(query), policy.expected(query), rtol=0, atol=1e-5)
 
 
-def test_without_a_history_it_answers_as_torch_does() -> None:
+def test_without_a_history_it_answers_as_torch_does(graph: GraphPolicy) -> None:
     policy, query = trained(), asked(2, 5, 3)
     without = Query(query.features, query.state, query.items, query.mask)
-    np.testing.assert_allclose(QuickTransformer(policy).expected(without), policy.expected(without), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(graph.expected(without), policy.expected(without), rtol=0, atol=1e-5)
 
 
-def test_the_same_request_has_the_same_bits_in_any_company() -> None:
-    fast, query = QuickTransformer(trained(F)), asked(16, 50, 20, F)
+def test_the_same_request_has_the_same_bits_in_any_company(graph: GraphPolicy) -> None:
+    fast, query = graph, asked(16, 50, 20)
     together = fast.expected(query)
     again = pickle.loads(pickle.dumps(fast))
     for row in range(16):
@@ -96,62 +102,65 @@ def test_the_same_request_has_the_same_bits_in_any_company() -> None:
         np.testing.assert_array_equal(again.expected(of_row(query, row))[0], together[row])
 
 
-def test_a_copy_answers_the_same_and_has_the_same_weights() -> None:
-    fast, query = QuickTransformer(trained()), asked(2, 5, 3)
+def test_a_copy_answers_the_same_and_has_the_same_weights(graph: GraphPolicy) -> None:
+    fast, query = graph, asked(2, 5, 3)
     copied = deepcopy(fast)
     np.testing.assert_array_equal(copied.expected(query), fast.expected(query))
     for name, array in fast.state_dict().items():
         np.testing.assert_array_equal(copied.state_dict()[name], array)
 
 
-def test_other_weights_are_taken_over() -> None:
-    fast, other, query = QuickTransformer(trained()), trained(), asked(2, 5, 3)
-    for parameter in other.network.parameters():
-        parameter.data.mul_(0.5)
-    before = fast.expected(query)
-    fast.load_state_dict(other.state_dict())
-    np.testing.assert_allclose(fast.expected(query), other.expected(query), rtol=0, atol=1e-5)
-    assert np.abs(fast.expected(query) - before).max() > 1e-3
+def test_weights_that_its_graph_was_not_made_of_are_refused(graph: GraphPolicy) -> None:
+    graph.load_state_dict(graph.state_dict())
+    with pytest.raises(PolicyError, match="a graph keeps the weights that it was made of"):
+        graph.load_state_dict({name: 0.5 * array for name, array in graph.state_dict().items()})
 
 
-def test_it_decides_by_the_same_explorer() -> None:
+def test_it_decides_by_the_same_explorer(graph: GraphPolicy) -> None:
     policy = TransformerPolicy(trained().network, Softmax(temperature=0.5))
-    query, fast = asked(4, 6, 5), QuickTransformer(policy)
+    query, fast = asked(4, 6, 5), GraphPolicy(graph._graph, policy.explorer, graph.state_dict())
     of_torch, of_fast = (p.distribution(query, np.random.default_rng(0)) for p in (policy, fast))
     np.testing.assert_allclose(of_fast, of_torch, rtol=0, atol=1e-5)
     slates = fast.decide(query, 1, np.random.default_rng(0))
     np.testing.assert_allclose(slates.propensities[:, 0], of_fast[np.arange(4), slates.positions[:, 0]], rtol=1e-12)
 
 
-def test_other_features_than_it_was_trained_with_are_refused() -> None:
-    with pytest.raises(PolicyError, match="a query has 3 features, this network was trained with 4"):
-        QuickTransformer(trained(F)).expected(asked(1, 2, 1, 3))
+def test_other_features_than_it_was_trained_with_are_refused(graph: GraphPolicy) -> None:
+    with pytest.raises(PolicyError, match="a query has 3 features, this network was trained with 0"):
+        graph.expected(asked(1, 2, 1, 3))
 
 
-def test_a_network_that_is_computed_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl.policies.transformer.graph.EPSILON", 0.1)
-    with pytest.raises(PolicyError, match="onnxruntime differs from torch by"):
-        QuickTransformer(trained())
+def test_a_network_that_is_computed_otherwise_is_refused() -> None:
     broken = trained()
     list(broken.network.head.parameters())[-1].data[:] = float("nan")
-    with pytest.raises(PolicyError, match="differs from torch by nan"):
-        QuickTransformer(broken)
+    with pytest.raises(PolicyError, match="differs from torch's by nan"):
+        broken.export_graph()
 
 
-def test_the_service_answers_by_it(tmp_path: Path) -> None:
+def test_the_service_answers_by_it_without_torch(tmp_path: Path) -> None:
     config = TransformerConfig(network=QNetworkConfig(width=8))
     encoder = CatalogueEncoder(tuple("abcdefghi"))
-    save(Artefact("net", config, trained(), encoder, RewardSpec(), {}, history=5), tmp_path / "net")
+    artefact = Artefact(name="net", config=config, policy=trained(), encoder=encoder, history=5)
+    save(artefact.with_graph(), tmp_path / "net")
     kept = keep(tmp_path / "net", Settings(home=tmp_path))
-    assert isinstance(kept.policy, QuickTransformer)
+    assert isinstance(kept.policy, GraphPolicy)
     query = asked(2, 5, 3)
     np.testing.assert_allclose(kept.policy.expected(query), trained().expected(query), rtol=0, atol=1e-5)
+    code = (
+        "import sys; from pathlib import Path; from rl.artefacts.artefact import load_served;"
+        "load_served(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "net")], check=False).returncode == 0
+    (tmp_path / "net" / "model.onnx").write_bytes(b"another")
+    with pytest.raises(ArtefactError, match=r"model\.onnx has sha256"):
+        keep(tmp_path / "net", Settings(home=tmp_path))
 
 
-def test_only_q_networks_have_a_quick_policy() -> None:
+def test_without_a_graph_the_service_answers_by_torch(tmp_path: Path) -> None:
     config = TransformerConfig(network=QNetworkConfig(width=8))
-    assert isinstance(quick(build(config, 0, 1, np.zeros(4)), config), QuickTransformer)
-    others: list[RidgeConfig | SlateTransformerConfig] = [RidgeConfig(), SlateTransformerConfig()]
-    for other in others:
-        policy = build(other, 2, 1, np.zeros(4))
-        assert quick(policy, other) is policy
+    encoder = CatalogueEncoder(tuple("abcdefghi"))
+    save(Artefact(name="net", config=config, policy=trained(), encoder=encoder, history=5), tmp_path / "net")
+    kept = keep(tmp_path / "net", Settings(home=tmp_path))
+    assert isinstance(kept.policy, TransformerPolicy)
+    query = asked(2, 5, 3)
+    np.testing.assert_array_equal(kept.policy.expected(query), trained().expected(query))

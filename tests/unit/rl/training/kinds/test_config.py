@@ -9,7 +9,7 @@ import pytest
 
 from data.features.customers import EncoderConfig
 from rl import train
-from rl.artefacts.artefact import load as load_artefact
+from rl.artefacts.artefact import load_served as load_artefact
 from rl.config import load
 from rl.policies import (
     LinearThompsonConfig,

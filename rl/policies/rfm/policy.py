@@ -5,27 +5,17 @@ segment, the segment towards everyone, everyone towards the mean of all rewards.
 never seen has a value, and it is the best guess that the log allows.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from data.features.rfm import N_STATES, STATES_PER_SEGMENT
+from rl.policies.rfm.config import RFMBanditConfig
 from rl.policy.arrays import FloatArray, check_array
 from rl.policy.errors import PolicyError
-from rl.policy.explorers import EpsilonGreedy, ExplorerConfig
 from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Query
-
-
-class RFMBanditConfig(BaseModel):
-    """A table of shrunk averages."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Literal["rfm_bandit"] = "rfm_bandit"
-    shrinkage: Annotated[float, Field(gt=0, description="weight of the wider context, in impressions")] = 30.0
-    explorer: ExplorerConfig = EpsilonGreedy(epsilon=0.05)
 
 
 class RFMBandit(Policy):

@@ -1,0 +1,33 @@
+"""The encoder that knows customers and items from their past purchases."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Self
+
+import numpy as np
+
+from data.features.customers import Encoder
+from rl.encoders.base import Visit, histories
+from rl.policy.queries import Query
+
+
+class CustomerEncoder(Encoder):
+    """What is known of customers and items from their past purchases; see `data.features.customers.Encoder`."""
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Self:
+        """Return the same encoder as one of visits."""
+        return cls(**{f.name: getattr(encoder, f.name) for f in fields(Encoder)})
+
+    def query(self, visits: Sequence[Visit]) -> Query:
+        """See `VisitEncoder.query`; contexts and features of requests are not looked at."""
+        times = [visit.time for visit in visits]
+        users = self.user_positions(visit.user_id for visit in visits)
+        items = self.item_positions(item for visit in visits for item in visit.candidates).reshape(len(visits), -1)
+        return Query(
+            features=self.joint(users, times, items),
+            state=self.states(users, times),
+            items=items,
+            mask=np.ones(items.shape, dtype=np.bool_),
+            history=histories(visits),
+        )
