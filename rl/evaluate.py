@@ -57,7 +57,7 @@ def rank(
 def evaluate(policy: Policy, encoder: VisitEncoder, held_out: pa.Table, k: int) -> dict[str, float]:
     """Score a policy on later purchases.
 
-    A customer is asked about once, at his first held-out purchase; relevant is all that he bought from the catalogue
+    A customer is asked about once, at their first held-out purchase; relevant is all they bought from the catalogue
     in the held-out time, earlier favourites included. Customers unknown to the encoder count as well.
 
     Raises:

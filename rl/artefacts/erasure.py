@@ -1,12 +1,12 @@
 """The right to be forgotten, in what was derived: trained policies that know their customers, tables of transitions.
 
-A customer is taken out of an encoder: his id, his vector, what he bought. All others are encoded as before, so what was
+A customer is taken out of an encoder: their id, vector and purchases. All others are encoded as before, so what was
 served keeps its digest, and their decisions can still be audited; what is yet to be served gets a new one. What weights
 have learned from many customers stays until the policy is trained anew. Transitions as numbers name nobody; tables with
 a column `user_id` do.
 
 The registry's own copies (MLflow's) are not changed, as their hashes are what is checked: register anew, and delete the
-versions that were trained on him.
+versions that were trained on them.
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ def erase_from_home(home: Path, user_id: str) -> dict[str, int]:
     May be run again, and completes what a run that was killed has begun.
 
     Returns:
-        The number of artefacts that knew him, and of rows about him.
+        The number of artefacts that knew them, and of rows about them.
 
     Raises:
         ArtefactError, PolicyError: an artefact is damaged; those before it are done.
@@ -55,7 +55,7 @@ def without_customer(encoder: CustomerEncoder, user_id: str) -> CustomerEncoder:
     """Return an encoder to which a customer is unknown, and that encodes all others as this one does.
 
     Raises:
-        ValueError: it does not know him.
+        ValueError: it does not know them.
     """
     index = encoder.users.index(user_id)
     vectors, segments = encoder.user_vectors.copy(), encoder.user_segments.copy()
@@ -67,7 +67,7 @@ def without_customer(encoder: CustomerEncoder, user_id: str) -> CustomerEncoder:
         users=(*encoder.users[:index], _NOBODY, *encoder.users[index + 1 :]),
         user_vectors=vectors,
         user_segments=segments,
-        pair_keys=keys if len(keys) else np.zeros(1, dtype=np.int64),  # lookups need one, be it of nobody
+        pair_keys=keys if len(keys) else np.zeros(1, dtype=np.int64),  # searchsorted needs a non-empty array
         pair_counts=counts if len(keys) else np.zeros(1),
     )
 
@@ -86,8 +86,8 @@ def _erase_from_table(path: Path, user_id: str) -> int:
     if "user_id" not in pq.read_schema(path).names:
         return 0
     table = pq.read_table(path, partitioning=None)
-    his = pc.equal(table["user_id"], user_id).fill_null(False)
-    if count := int(pc.sum(his).as_py() or 0):
+    of_user = pc.equal(table["user_id"], user_id).fill_null(False)
+    if count := int(pc.sum(of_user).as_py() or 0):
         with replace_file(path, durable=True) as new:
-            pq.write_table(table.filter(pc.invert(his)), new)
+            pq.write_table(table.filter(pc.invert(of_user)), new)
     return count

@@ -36,8 +36,8 @@ class Update:
     learned_through: int
     """Log position of the last feedback folded."""
     impressions: dict[str, Impressions]
-    told: tuple[HistoryStep, ...] = ()
-    """What the histories were told, in order."""
+    history_steps: tuple[HistoryStep, ...] = ()
+    """How the histories have changed, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from rl.online.observe import (
     PASSING,
     Learnable,
     UnlearnableError,
-    apart,
     encode,
-    largest,
+    largest_value,
+    partition,
 )
 from rl.policy.queries import Impressions
 
@@ -53,7 +53,7 @@ class Guard:
             impressions, error = self._learn_together(good)
             if error is None:
                 return impressions, failed
-            good, worse = apart(good, work)
+            good, worse = partition(good, work)
             failed += worse
         impressions, error = self._learn_together(good)
         if error is not None:  # each alone, but not all together
@@ -90,7 +90,7 @@ class Guard:
         try:
             self._policy.update(impressions)
             rows = self._kept.rows + len(impressions)
-            state = self._whole() if rows >= _KEPT or largest(impressions) > _LARGE else None
+            state = self._whole() if rows >= _KEPT or largest_value(impressions) > _LARGE else None
         except PASSING:
             raise
         except Exception:

@@ -1,6 +1,6 @@
 """Who was shown what and what came of it, as the histories that policies read. A fold over the log.
 
-Age counts a user's own decisions, as in the simulators: the slots of his last one have age 1, those before it age 2.
+Age counts a user's own decisions, as in the simulators: the slots of the last one have age 1, those before it age 2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from rl.policy.queries import AGE, CLICK, IGNORED, ITEM, OUTCOME, PURCHASE, SHOW
 OUTCOMES: Mapping[str, int] = {
     "view": VIEW,
     "dwell": VIEW,
-    "rating": VIEW,  # he has looked at it; how he liked it is in the value, which histories do not have
+    "rating": VIEW,  # they have looked at it; how they liked it is in the value, which histories do not have
     "click": CLICK,
     "accept": CLICK,
     "purchase": PURCHASE,
@@ -73,9 +73,9 @@ class Histories:
             self.forget(next(iter(self._shown)))
 
     def happened(self, decision_id: str, item_id: str | None, outcome: int) -> bool:
-        """The user did something with an item (None: of the first slot); the strongest that he did is kept.
+        """The user did something with an item (None: of the first slot); the strongest is kept.
 
-        What is not known of the other slots counts as ignored from then on: he has answered.
+        What is not known of the other slots counts as ignored from then on: the user has answered.
 
         Returns:
             Whether the decision is remembered and has shown the item.

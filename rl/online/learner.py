@@ -10,7 +10,7 @@ What waits is kept as positions and deadlines (`rl.online.windows`); what feedba
 from the log then, with all feedback about it. What was learned of a decision before follows from what had been read of
 its feedback before, so it is not kept either: feedback may come however late it likes. What is gone from the log by
 then, because its user was forgotten, is not learned; what it had taught goes with the new fold that an erasure begins.
-What cannot be learned is set aside (`rl.online.aside`), and all else is learned.
+What cannot be learned is set aside (`rl.online.set_aside`), and all else is learned.
 """
 
 import threading
@@ -34,10 +34,9 @@ from data.log.following import (
     whole_feedback,
 )
 from data.log.store import Store
-from data.schema import Version
+from data.schema import Feedback, Version
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
-from rl.online.aside import Aside
 from rl.online.fold import (
     FoldSpec,
     HistoryStep,
@@ -46,9 +45,10 @@ from rl.online.fold import (
 )
 from rl.online.guard import Guard
 from rl.online.histories import Histories
+from rl.online.history_steps import update_histories
 from rl.online.observe import Learnable
+from rl.online.set_aside import SetAsideRows
 from rl.online.steps import Judged, Step, judge
-from rl.online.telling import tell
 from rl.online.windows import MAX_WAIT_S, Windows
 
 _ROWS = 5_000
@@ -80,7 +80,7 @@ class OnlineLearner:
         self._windows = Windows(int(min(spec.reward.wait_s, MAX_WAIT_S) * 1e6))
         self._decision_seq = self._feedback_seq = self._number = 0
         self._unfinished: Step | None = None
-        self.aside = Aside(f"loop {spec.loop}, objective {spec.objective}", clock)
+        self.aside = SetAsideRows(f"loop {spec.loop}, objective {spec.objective}", clock)
         """What was not learned."""
         self._guards = {name: Guard(a) for name, a in artefacts.items() if a.policy.learns}
         plain = not any(isinstance(artefact.encoder, FeaturesEncoder) for artefact in artefacts.values())
@@ -204,13 +204,20 @@ class OnlineLearner:
             ids = [decision.decision_id for _, decision in whole]
             heard, faults = whole_feedback(self._store, self._spec.loop, ids, step.until[1])
             self.aside.add_faults(faults)
-            ids_closed = decision_ids(self._store, step.closed) if self.histories is not None else {}
-            told = tell(self.histories, step, heard, ids_closed, self.aside) if self.histories is not None else ()
-            if step.touched or step.closed or step.until[1] > step.after[1] or told:
+            changes = self._update_histories(step, heard)
+            if step.touched or step.closed or step.until[1] > step.after[1] or changes:
                 judged = judge(step, whole, heard, self._windows, self._spec.reward, self.aside)
-                update = self._learn(judged, told)
+                update = self._learn(judged, changes)
         self._unfinished = None
         return update
+
+    def _update_histories(
+        self, step: Step, heard: Mapping[str, Sequence[tuple[int, Feedback]]]
+    ) -> tuple[HistoryStep, ...]:
+        if self.histories is None:
+            return ()
+        closed = decision_ids(self._store, step.closed)
+        return update_histories(self.histories, step, heard, closed, self.aside)
 
     def _version(self, now: datetime, begins: bool = False) -> Version:
         digests = {name: artefact.digest for name, artefact in self._artefacts.items()}
@@ -232,7 +239,7 @@ class OnlineLearner:
             self._store.insert(self._unrecorded)
             self._unrecorded = []
 
-    def _learn(self, judged: Sequence[Judged], told: tuple[HistoryStep, ...]) -> Update:
+    def _learn(self, judged: Sequence[Judged], changes: tuple[HistoryStep, ...]) -> Update:
         self._number += 1
         impressions = {}
         positions = {one.outcome.decision.decision_id: one.seq for one in judged}
@@ -250,7 +257,7 @@ class OnlineLearner:
                 self.aside.add("decisions", positions[outcome.decision.decision_id], error, name)
             if learned is not None:
                 impressions[name] = learned
-        return Update(self._number, self._feedback_seq, impressions, told)
+        return Update(self._number, self._feedback_seq, impressions, changes)
 
     def _learns(self, name: str, outcome: Outcome) -> bool:
         decision, until = outcome.decision, self._artefacts[name].learned_until

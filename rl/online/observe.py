@@ -43,7 +43,7 @@ def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Impressions:
     parts = [observe(new, encoder)] if new else []
     parts += [correct(corrected, encoder)] if corrected else []
     impressions = Impressions.concatenate(parts)
-    if not largest(impressions) <= LARGEST:
+    if not largest_value(impressions) <= LARGEST:
         raise UnlearnableError(f"a feature or a reward is not finite, or beyond {LARGEST:g} in absolute value")
     return impressions
 
@@ -52,7 +52,7 @@ def learnable(
     outcomes: Sequence[Outcome], encoder: VisitEncoder
 ) -> tuple[list[Outcome], list[tuple[Outcome, Exception]]]:
     """Return the outcomes that can be learned, in their order, and each of the others with the error."""
-    return apart(outcomes, lambda some: encode([(outcome, None) for outcome in some], encoder))
+    return partition(outcomes, lambda some: encode([(outcome, None) for outcome in some], encoder))
 
 
 def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Impressions:
@@ -119,8 +119,8 @@ def _slots(decision: Decision) -> Iterator[Visit]:
         yield replace(whole, candidates=(item,), features=features)
 
 
-def apart(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[list[T], list[tuple[T, Exception]]]:
-    """Part the items with which work can be done from those with which it fails, by halves.
+def partition(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[list[T], list[tuple[T, Exception]]]:
+    """Divide items, by halves, into those with which work can be done and those with which it fails.
 
     Returns:
         The first in their order, and each of the others with the error.
@@ -135,13 +135,13 @@ def apart(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[li
         if len(items) == 1:
             return [], [(items[0], error)]
         half = len(items) // 2
-        good, failed = apart(items[:half], work)
-        better, worse = apart(items[half:], work)
+        good, failed = partition(items[:half], work)
+        better, worse = partition(items[half:], work)
         return good + better, failed + worse
     return list(items), []
 
 
-def largest(impressions: Impressions) -> float:
+def largest_value(impressions: Impressions) -> float:
     """Return the largest absolute value of features and rewards; not a number if one is none."""
     arrays = [impressions.features, impressions.rewards]
     if impressions.sparse is not None:

@@ -7,8 +7,8 @@ from datetime import datetime
 from data.attribution import Outcome, attribute
 from data.log.following import SeenDecision, SeenFeedback
 from data.schema import Decision, Feedback, RewardSpec
-from rl.online.aside import Aside
 from rl.online.observe import PASSING
+from rl.online.set_aside import SetAsideRows
 from rl.online.windows import Windows
 
 
@@ -46,7 +46,7 @@ def judge(
     heard: Mapping[str, Sequence[tuple[int, Feedback]]],
     windows: Windows,
     spec: RewardSpec,
-    aside: Aside,
+    aside: SetAsideRows,
 ) -> list[Judged]:
     """Return what is to be learned now, in a fixed order, so that sums come out the same.
 
@@ -56,7 +56,7 @@ def judge(
         heard: all feedback that was read about them.
         windows: as they are after the step; they are told what is learned.
         spec: what feedback is worth.
-        aside: is told which rows cannot be judged.
+        aside: takes the rows that cannot be judged.
     """
     closed, judged = frozenset(step.closed), list[Judged]()
     for seq, decision in sorted(whole, key=lambda row: row[1].decision_id):

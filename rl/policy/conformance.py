@@ -83,6 +83,8 @@ def check_policy(make: Callable[[], Policy], samples: Samples, rng: np.random.Ge
             check(case)
         except _BrokenError as broken:
             raise ConformanceError(promise, str(broken)) from None
+        except Exception as error:  # whatever it is, the promise was not kept
+            raise ConformanceError(promise, f"{type(error).__name__}: {error}") from error
 
 
 def _distribution(case: _Case) -> None:
@@ -128,8 +130,9 @@ def _propensities(case: _Case) -> None:
     decided many times is answered with each candidate.
     """
     policy, query = case.trained(), case.query
-    for rows in (slice(None), *(slice(row, row + 1) for row in range(min(3, len(query))))):
-        some = _rows(query, rows)
+    repeated = _rows(query, np.zeros(_REPEATS, dtype=np.int64))
+    singles = [_rows(query, slice(row, row + 1)) for row in range(min(3, len(query)))]
+    for some in (query, *singles, repeated):
         slates, rng = policy.decide(some, case.k, case.rng()), case.rng()
         scores, expected = policy.score(some, rng)
         left, each = some.mask.copy(), np.arange(len(some))
@@ -137,29 +140,22 @@ def _propensities(case: _Case) -> None:
             chosen = slates.positions[:, slot]
             p = policy.explorer.probabilities(scores, left)
             _alike(f"slot {slot} was logged with", slates.propensities[:, slot], p[each, chosen])
+            if some is repeated:
+                _count(chosen, p, slot)
             left[each, chosen] = False
         _alike("a slot's score is", slates.scores, np.take_along_axis(expected, slates.positions, axis=1))
-    _count_choices(policy.decide(_rows(query, np.zeros(_REPEATS, dtype=np.int64)), 2, case.rng()))
 
 
-def _count_choices(slates: Slates) -> None:
-    """Compare how often each candidate was chosen, given the slots before, with the propensities that were logged."""
-    for slot in range(slates.positions.shape[1]):
-        prefixes, groups = np.unique(slates.positions[:, :slot], axis=0, return_inverse=True)
-        for group in range(len(prefixes)):
-            rows = np.flatnonzero(groups.ravel() == group)
-            chosen, first, counts = np.unique(slates.positions[rows, slot], return_index=True, return_counts=True)
-            p = slates.propensities[rows, slot][first]
-            if p.min() <= 0 or p.sum() > 1 + _ROUNDING:
-                raise _BrokenError(f"the propensities of what was chosen for slot {slot} are {p}, and sum to {p.sum()}")
-            errors = np.sqrt(len(rows) * p * (1 - p)) + 1.0
-            off = np.abs(counts - len(rows) * p) / errors
-            if off.max() > _DEVIATIONS:
-                worst = int(off.argmax())
-                raise _BrokenError(
-                    f"candidate {chosen[worst]} was chosen for slot {slot} {counts[worst]} times of {len(rows)}, with "
-                    f"propensity {p[worst]:.6g}: {off[worst]:.1f} standard errors off"
-                )
+def _count(chosen: IntArray, p: FloatArray, slot: int) -> None:
+    """Compare how often each candidate was chosen [B] with its probabilities [B, A]."""
+    counts, wanted = np.bincount(chosen, minlength=p.shape[1]), p.sum(axis=0)
+    off = np.abs(counts - wanted) / (np.sqrt((p * (1 - p)).sum(axis=0).clip(min=0)) + 1.0)
+    if off.max() > _DEVIATIONS:
+        worst = int(off.argmax())
+        raise _BrokenError(
+            f"candidate {worst} was chosen for slot {slot} {counts[worst]} times of {len(p)}, where its probabilities "
+            f"sum to {wanted[worst]:.6g}: {off[worst]:.1f} standard errors off"
+        )
 
 
 def _determinism(case: _Case) -> None:

@@ -1,6 +1,11 @@
 """Explorers: from scores to an explicit distribution over the candidates.
 
 Each takes scores [B, S, A] and a mask [B, A] and returns probabilities [B, A]. Those for point scores average over S.
+
+`slate` and `of_one` are the path of one request: the same draws, to the last bit, without the axis of queries and,
+for epsilon-greedy, without a distribution for each slot. Of 50 candidates a slate of 10 takes it 44 µs by `slate`,
+215 by `of_one` and 444 as one of many, where the whole request takes some 310. The plain way is the one for many, which
+answers single requests too where `rl.policy.interface.Policy.single_path` is off.
 """
 
 from abc import ABC, abstractmethod

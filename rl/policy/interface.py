@@ -63,6 +63,10 @@ class Policy(ABC):
     """The best candidates are those of highest expected reward. Off: a slate is more than its items, and the best ones
     are those of highest scores."""
 
+    single_path: ClassVar[bool] = True
+    """One query alone is answered by `Explorer.slate`, with the same bits in less time; see `rl.policy.explorers`.
+    Off: it is answered as many are."""
+
     @abstractmethod
     def expected(self, query: Query) -> FloatArray:
         """Return the expected reward of each candidate, [B, A]; finite also where the mask is off."""
@@ -95,7 +99,7 @@ class Policy(ABC):
         scores, expected = self.score(query, rng)
         if constraint is not None:
             return self._decide_within(constraint, scores, expected, query.mask, k, rng)
-        if len(query) == 1:
+        if len(query) == 1 and self.single_path:
             drawn, chances, first = self.explorer.slate(scores[0], query.mask[0], k, rng)
             return Slates(drawn, chances, expected[:, drawn[0]], first)
         rows, left = np.arange(len(query)), query.mask.copy()

@@ -172,7 +172,7 @@ class Recommender:
     def apply(self, update: Update) -> None:
         """Learn what the learner has folded since the last update."""
         if self._histories is not None:
-            for step in update.told:
+            for step in update.history_steps:
                 step(self._histories)
         for name, impressions in update.impressions.items():
             self._artefacts[name].policy.update(impressions)

@@ -29,7 +29,7 @@ class SlateNetwork(QNetwork):
     Both heads also see the product of the item's vector and the features, since what a user makes of an item is often
     a matter of one feature: with sums alone each such pair takes hidden units of its own.
 
-    A user's whole value is mostly a matter of his state, and by far larger than what one choice adds. So the two have
+    A user's whole value is mostly a matter of their state, and by far larger than what one choice adds. So the two have
     scales of their own: with one for both, the noise of long returns is learned as if single choices had made it.
 
     Args:

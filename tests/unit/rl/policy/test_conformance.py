@@ -163,7 +163,7 @@ class Rounding(Means):
     """Saves half of what it knows."""
 
     def state_dict(self) -> dict[str, FloatArray]:
-        return {name: array.astype(np.float32).astype(np.float64) for name, array in super().state_dict().items()}
+        return {name: 3 * np.round(array / 3, 6) for name, array in super().state_dict().items()}
 
 
 class Lending(Means):
@@ -209,13 +209,17 @@ def short(scores: FloatArray, mask: BoolArray) -> FloatArray:
         (partial(Exploring, short), "the distribution sums to one", "sum to 0.9, not 1"),
         (partial(Exploring, everywhere), "the mask is kept", "masked out has probability 0.16"),
         (Claiming, "propensities are exact", "slot 0 was logged with 0.16.*, not 0"),
-        (Pretending, "propensities are exact", "was chosen for slot 0 1000 times of 1000, with propensity 0.8"),
+        (
+            Pretending,
+            "propensities are exact",
+            "for slot 0 1000 times of 1000, where its probabilities sum to 8",
+        ),
         (Doubtful, "the same seed gives the same", "another array 'sums'"),
         (Forgetful, "the order of updates does not count", "learned one by one, the expected reward is"),
         (Stubborn, "a correction is as the final reward", "after a correction, the expected reward is"),
         (Rounding, "a saved policy is the same", "query"),
         (Lending, "a saved policy is the same", "another array"),
-        (Choosy, "unknown users and items are answered", "nan"),
+        (Choosy, "unknown users and items are answered", "PolicyError: a query has no candidate left"),
         (Exploding, "any scale of rewards is finite", r"with rewards up to 1e\+09"),
     ],
     ids=str,

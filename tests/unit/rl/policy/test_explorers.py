@@ -100,8 +100,12 @@ def test_random_scores_give_distributions(explorer: Exploration) -> None:
 
 @pytest.mark.parametrize("explorer", [Uniform(), EpsilonGreedy(), Softmax(), SquareCB(), Votes()], ids=KINDS)
 @pytest.mark.parametrize("decimals", [0, 9], ids=["ties", "no ties"])
-def test_one_query_is_decided_as_it_is_among_others(explorer: Exploration, decimals: int) -> None:
+@pytest.mark.parametrize("single_path", [True, False])
+def test_one_query_is_decided_as_it_is_among_others(
+    explorer: Exploration, decimals: int, single_path: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A single query takes a way of its own: to the last bit the same slate, propensities and draws."""
+    monkeypatch.setattr(Policy, "single_path", single_path)
     rng = np.random.default_rng(2)
     for seed in range(40):
         n = int(rng.integers(10, 70))

@@ -15,7 +15,7 @@ _REMEMBERED = 10_000  # rows that are known to be counted already
 _log = logging.getLogger("ray.serve")
 
 
-class Aside:
+class SetAsideRows:
     """Counts rows once, and lists the last ones."""
 
     def __init__(self, place: str, clock: Callable[[], datetime]) -> None:

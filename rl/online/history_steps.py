@@ -1,4 +1,4 @@
-"""What the histories of users are told of a step of a fold."""
+"""How a step of a fold changes the histories of users, as calls that followers repeat."""
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import methodcaller
@@ -8,37 +8,37 @@ from pydantic_core import from_json
 
 from data.log.following import SeenDecision, SeenFeedback
 from data.schema import Feedback
-from rl.online.aside import Aside
 from rl.online.fold import HistoryStep
 from rl.online.histories import Histories, outcome_of
 from rl.online.observe import PASSING
+from rl.online.set_aside import SetAsideRows
 from rl.online.state import Table
 from rl.online.steps import Step
 
 
-def tell(
+def update_histories(
     histories: Histories,
     step: Step,
     heard: Mapping[str, Sequence[tuple[int, Feedback]]],
     closed: Mapping[int, str],
-    aside: Aside,
+    aside: SetAsideRows,
 ) -> tuple[HistoryStep, ...]:
-    """Tell histories what was shown, what happened and what closed; returns what they were told, in order.
+    """Bring histories up to date with what was shown, what happened and what closed; returns the changes, in order.
 
     Args:
         histories: of the users.
         step: what was read.
         heard: all feedback that was read about what is new, by decision.
         closed: ids of the decisions whose windows have closed, by position.
-        aside: is told which rows say nothing that can be told.
+        aside: takes the rows that cannot be read so.
     """
-    told = list[HistoryStep]()
+    changes = list[HistoryStep]()
 
     def one(table: Table, seq: int, what: Callable[[Any], HistoryStep | None], row: object) -> None:
         try:
             if (call := what(row)) is not None:
                 call(histories)
-                told.append(call)
+                changes.append(call)
         except PASSING:
             raise
         except Exception as error:  # whatever it is, it is this row's, and said
@@ -55,7 +55,7 @@ def tell(
     for seq in step.closed:
         if seq in closed:
             one("decisions", seq, _closed, closed[seq])
-    return tuple(told)
+    return tuple(changes)
 
 
 def _closed(decision_id: str) -> HistoryStep:
