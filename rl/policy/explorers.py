@@ -30,7 +30,7 @@ class _Config(BaseModel, ABC):
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.interface.Explorer`."""
 
-    def scaled(self, unit: float) -> Self:
+    def scale(self, unit: float) -> Self:
         """Return the explorer for rewards in which a difference of `unit` is what 1 is to this one."""
         return self
 
@@ -114,8 +114,8 @@ class Softmax(_Config):
     kind: Literal["softmax"] = "softmax"
     temperature: Annotated[float, Field(gt=0, description="in units of reward, or of their learned spread")] = 0.1
 
-    def scaled(self, unit: float) -> Self:
-        """See `_Config.scaled`."""
+    def scale(self, unit: float) -> Self:
+        """See `_Config.scale`."""
         return self if unit == 1.0 else self.model_copy(update={"temperature": self.temperature * unit})
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
@@ -138,8 +138,8 @@ class SquareCB(_Config):
         float, Field(gt=0, description="how greedy; in units of 1 / reward, or 1 / their learned spread")
     ] = 100.0
 
-    def scaled(self, unit: float) -> Self:
-        """See `_Config.scaled`."""
+    def scale(self, unit: float) -> Self:
+        """See `_Config.scale`."""
         return self if unit == 1.0 else self.model_copy(update={"gamma": self.gamma / unit})
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:

@@ -128,7 +128,7 @@ class Impressions:
             items=query.items[rows, slates.positions].ravel(),
             rewards=rewards.ravel(),
             counts=np.ones(rewards.size),
-            sparse=None if query.sparse is None else query.sparse.shown(slates.positions),
+            sparse=None if query.sparse is None else query.sparse.take(slates.positions),
         )
 
 

@@ -25,7 +25,7 @@ class Sparse:
     item_values: FloatArray
     """[B, A, F]"""
 
-    def shown(self, positions: IntArray) -> "Sparse":
+    def take(self, positions: IntArray) -> "Sparse":
         """Take the candidates at positions [B, K] as rows of their own, one candidate each: B·K rows in all."""
         rows, k = np.arange(len(positions))[:, None], positions.shape[1]
         items, values = self.items[rows, positions], self.item_values[rows, positions]  # [B, K, F]
@@ -40,7 +40,7 @@ class Sparse:
         """Take some of the B."""
         return Sparse(self.context[rows], self.context_values[rows], self.items[rows], self.item_values[rows])
 
-    def trimmed(self) -> "Sparse":
+    def trim(self) -> "Sparse":
         """Return the same without padding that all rows have."""
         c, f = (int(widths(ids).max(initial=0)) for ids in (self.context, self.items))
         if (c, f) == (self.context.shape[1], self.items.shape[2]):

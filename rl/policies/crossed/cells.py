@@ -76,7 +76,7 @@ class Cells:
             "cell_s": np.concatenate([np.zeros(0), *(cell.s for cell in cells)]),
         }
 
-    def loaded(self, state: dict[str, NDArray[np.float64]], size: int) -> "Cells":
+    def restore(self, state: dict[str, NDArray[np.float64]], size: int) -> "Cells":
         """Return the cells of a saved state over D = `size` features.
 
         Raises:
@@ -123,7 +123,7 @@ class Sightings:
         codes = np.flatnonzero(self._counts)
         return np.stack([codes, self._counts[codes]], axis=1).astype(np.float64)
 
-    def loaded(self, state: dict[str, NDArray[np.float64]], name: str) -> "Sightings":
+    def restore(self, state: dict[str, NDArray[np.float64]], name: str) -> "Sightings":
         """Return those of a saved state.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The linear model of a described policy: sums, the posterior of the weights, how large rewards are.
+"""The linear model of the crossed policy: sums, the posterior of the weights, how large rewards are.
 
 Rewards are φᵀw + noise, less what the cells take (`rl.policies.crossed.cells`). Where the noise is not given it is
 learned: rewards are taken as differences from their mean, prior_sd and cell_sd are in units of twice their standard
@@ -131,7 +131,7 @@ class LinearModel:
             state |= {"g": self._g.copy(), "rewards": self._rewards.copy(), "by_cell": self._by_cell.copy()}
         return state
 
-    def loaded(self, state: dict[str, NDArray[np.float64]], size: int) -> "LinearModel":
+    def restore(self, state: dict[str, NDArray[np.float64]], size: int) -> "LinearModel":
         """Return that of a saved state with D = size.
 
         Raises:

@@ -72,7 +72,7 @@ class CrossedBandit(Policy):
     @property
     def explorer(self) -> WithUniform:  # type: ignore[override]  # it follows from what was learned
         """The configured one, in units of the spread of rewards where that is learned, with uniform draws."""
-        return WithUniform(self.config.explorer.scaled(self._model.solve().scale.unit), self.config.epsilon)
+        return WithUniform(self.config.explorer.scale(self._model.solve().scale.unit), self.config.epsilon)
 
     def expected(self, query: Query) -> FloatArray:
         """Return the posterior mean of each candidate's reward, [B, A]."""
@@ -194,7 +194,7 @@ class CrossedBandit(Policy):
     def _add_within(self, o: Impressions) -> None:
         """Add impressions, as many at once as memory allows where much is said of some."""
         assert o.sparse is not None, "it was read"
-        sparse = o.sparse.trimmed()
+        sparse = o.sparse.trim()
         if len(o) > 1 and len(o) * self._crossing.size(sparse.context.shape[1], sparse.items.shape[2]) > _PRODUCTS:
             half = len(o) // 2
             self._add_within(o.rows(slice(0, half)))
@@ -254,10 +254,10 @@ class CrossedBandit(Policy):
             raise PolicyError(f"array 'codes' of the saved policy must have {self.config.max_features} codes at most")
         loaded = CrossedBandit(self.config)
         loaded._dictionary.add(codes)
-        loaded._model = self._model.loaded(state, size)
-        loaded._cells = self._cells.loaded(state, size)
+        loaded._model = self._model.restore(state, size)
+        loaded._cells = self._cells.restore(state, size)
         for name in _SIGHTINGS:
-            setattr(loaded, f"_{name}", getattr(self, f"_{name}").loaded(state, name))
+            setattr(loaded, f"_{name}", getattr(self, f"_{name}").restore(state, name))
         self.__dict__.update(loaded.__dict__)
 
 

@@ -158,7 +158,7 @@ class Evidence:
         """Return `rewards` [M, 3] and `powers` [2, G]."""
         return {"rewards": self.rewards.copy(), "powers": self.powers.copy()}
 
-    def loaded(self, state: dict[str, NDArray[np.float64]]) -> "Evidence":
+    def restore(self, state: dict[str, NDArray[np.float64]]) -> "Evidence":
         """Return those of a saved state.
 
         Raises:

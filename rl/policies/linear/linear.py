@@ -40,7 +40,7 @@ class LinearPolicy(Policy):
     @property
     def explorer(self) -> Explorer:  # type: ignore[override]  # it follows from what was learned
         """The configured one, in units of the spread of rewards where that is learned."""
-        return self.config.explorer.scaled(self.prior.unit)
+        return self.config.explorer.scale(self.prior.unit)
 
     @abstractmethod
     def deviation(self, query: Query) -> FloatArray:
@@ -73,7 +73,7 @@ class LinearPolicy(Policy):
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
         count, size = len(self._models), len(self._models[0].b)
-        evidence = None if self._evidence is None else self._evidence.loaded(state)
+        evidence = None if self._evidence is None else self._evidence.restore(state)
         A, b = check_array(state, "A", (count, size, size)), check_array(state, "b", (count, size))
         x = np.zeros((count, size)) if evidence is None else check_array(state, "x", (count, size))
         models = [model.with_sums(*sums) for model, *sums in zip(self._models, A, b, x, strict=True)]
@@ -104,19 +104,19 @@ class Linear(LinearPolicy):
     @property
     def mean(self) -> FloatArray:
         """Posterior mean of the weights, [G]; rewards are these times φ, and the prior's centre."""
-        return self._models[0].solved(self.prior)[1].copy()
+        return self._models[0].solve(self.prior)[1].copy()
 
     @property
     def covariance(self) -> FloatArray:
         """A⁻¹: posterior covariance of the weights in units of the noise variance, [G, G]."""
-        lower, mean = self._models[0].solved(self.prior)
+        lower, mean = self._models[0].solve(self.prior)
         inverse: FloatArray = cho_solve((lower, True), np.eye(len(mean)))
         return inverse
 
     def expected(self, query: Query) -> FloatArray:
         """Return m + φᵀA⁻¹(b - mx), [B, A]."""
         prior = self.prior
-        expected: FloatArray = self._phi(query) @ self._models[0].solved(prior)[1] + prior.centre
+        expected: FloatArray = self._phi(query) @ self._models[0].solve(prior)[1] + prior.centre
         return expected
 
     def deviation(self, query: Query) -> FloatArray:

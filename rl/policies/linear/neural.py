@@ -119,7 +119,7 @@ class NeuralLinear(Policy):
 
     def refresh(self) -> None:
         """Train the network on what is kept, and let a new linear policy see it through the new features."""
-        from rl.policies.linear.neural_training import trained  # torch is needed here and nowhere else
+        from rl.policies.linear.neural_training import train  # torch is needed here and nowhere else
 
         kept = self._window.impressions()
         self._compare(kept)
@@ -128,7 +128,7 @@ class NeuralLinear(Policy):
         self._scales = np.exp2(np.floor(np.log2(sizes(kept.counts @ inputs**2, kept.counts @ inputs**4))))
         shared = self.config.head.models == "shared"
         n_items = 0 if shared else self._n_items
-        self._weights = trained(self._weights, inputs / self._scales, kept, n_items, self.config, seed)
+        self._weights = train(self._weights, inputs / self._scales, kept, n_items, self.config, seed)
         self._head = self._new_head()
         self._head.update(self._seen_through(kept))
 

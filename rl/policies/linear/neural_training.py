@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def trained(layers: Layers, inputs: FloatArray, kept: Impressions, n_items: int, options: Options, seed: int) -> Layers:
+def train(layers: Layers, inputs: FloatArray, kept: Impressions, n_items: int, options: Options, seed: int) -> Layers:
     """Train layers with a linear output on top, and return the layers.
 
     The loss of an observation with count c, reward r and output f is c f² - 2 r f: that is (f - r)² up to a constant,

@@ -24,7 +24,7 @@ class PerItem(LinearPolicy):
         """Return m + φᵀA⁻¹(b - mx) with the sums of each candidate's item, [B, A]."""
         expected, prior = np.empty(query.mask.shape), self.prior
         for model, rows, columns, phi in self._by_item(query):
-            expected[rows, columns] = phi @ model.solved(prior)[1]
+            expected[rows, columns] = phi @ model.solve(prior)[1]
         return expected + prior.centre
 
     def deviation(self, query: Query) -> FloatArray:

@@ -44,7 +44,7 @@ class Gaussian:
         self._solved: _Solved | None = None  # of the current sums; None after a change
         self._forms: tuple[FloatArray, tuple[FloatArray, ...]] | None = None
 
-    def solved(self, prior: Prior = UNKNOWN) -> tuple[FloatArray, FloatArray]:
+    def solve(self, prior: Prior = UNKNOWN) -> tuple[FloatArray, FloatArray]:
         """Return the lower Cholesky factor L of A = LLᵀ with the prior, [G, G], and the mean A⁻¹(b - mx), [G]."""
         solved = self._solved
         if solved is None or solved.precision is not prior.precision:
@@ -87,7 +87,7 @@ class Gaussian:
 
     def deviation(self, features: FloatArray, prior: Prior = UNKNOWN) -> FloatArray:
         """Return √(φᵀA⁻¹φ) of features [N, G], [N]: with A = LLᵀ it is the length of L⁻¹φ."""
-        whitened, _ = dtrtrs(self.solved(prior)[0], features.T, lower=1)  # [G, N]; what solve_triangular calls
+        whitened, _ = dtrtrs(self.solve(prior)[0], features.T, lower=1)  # [G, N]; what solve_triangular calls
         deviation: FloatArray = np.sqrt((whitened**2).sum(axis=0))
         return deviation
 
@@ -96,7 +96,7 @@ class Gaussian:
 
         s is the prior's `drawn_sd`.
         """
-        lower, mean = self.solved(prior)
+        lower, mean = self.solve(prior)
         z = rng.standard_normal((len(self.b), samples))
         spread: FloatArray = solve_triangular(lower, z, lower=True, trans="T", check_finite=False)  # [G, S]
         return mean + prior.drawn_sd * spread.T

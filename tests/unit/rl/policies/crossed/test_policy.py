@@ -42,7 +42,7 @@ def shown(query: Query, position: int, reward: float) -> Impressions:
         query.items[:, position],
         np.array([reward]),
         np.ones(1),
-        query.sparse.shown(at),
+        query.sparse.take(at),
     )
 
 

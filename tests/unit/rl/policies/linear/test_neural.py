@@ -9,7 +9,7 @@ import pytest
 
 from rl.policies.linear.config import NeuralLinearConfig, RidgeConfig
 from rl.policies.linear.neural import NeuralLinear
-from rl.policies.linear.neural_training import trained
+from rl.policies.linear.neural_training import train
 from rl.policies.linear.per_item import PerItem
 from rl.policies.linear.window import ImpressionWindow
 from rl.policy.explorers import EpsilonGreedy
@@ -132,7 +132,7 @@ def test_nothing_but_unknown_items_or_zero_rewards_leaves_the_network() -> None:
         observations.features, observations.state, observations.items, 0 * observations.rewards, observations.counts
     )
     for kept in (unknown, worthless):
-        np.testing.assert_array_equal(trained(layers, kept.features, kept, 2, CONFIG, seed=0)[0][0], layers[0][0])
+        np.testing.assert_array_equal(train(layers, kept.features, kept, 2, CONFIG, seed=0)[0][0], layers[0][0])
 
 
 def test_torch_is_imported_to_train_only() -> None:

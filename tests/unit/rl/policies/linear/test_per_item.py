@@ -211,7 +211,7 @@ def test_relevance_by_hand() -> None:
     """
     model = Gaussian.prior(1, 1.0, Relevance(noise_sd=2.0, shape=0.5, rounds=1))
     model.add(np.ones((3, 1)), np.array([8 / 3] * 3), np.ones(3))
-    lower, mean = model.solved()
+    lower, mean = model.solve()
     assert lower[0, 0] ** 2 == pytest.approx(257 / 67)
     assert mean[0] == pytest.approx(536 / 257)
     assert model.A.tolist() == [[4.0]]  # the sums are what they would be without it
@@ -231,7 +231,7 @@ def test_relevance_equals_the_formulas_of_the_papers() -> None:
         shared = (gamma.sum() + 2 * a) / ((mean**2).sum() + 2 * a / prior)
         if number < 6:
             alpha = (1 + 2 * a) / (mean**2 + np.diag(covariance) + 2 * a / shared)
-    np.testing.assert_allclose(model.solved()[1], mean, rtol=1e-9)
+    np.testing.assert_allclose(model.solve()[1], mean, rtol=1e-9)
     np.testing.assert_allclose(sd * model.deviation(np.eye(5)), np.sqrt(np.diag(covariance)), rtol=1e-9)
 
 
@@ -243,7 +243,7 @@ def test_weights_of_a_group_share_a_precision_by_hand() -> None:
     """
     model = Gaussian.prior(3, 1.0, Relevance(shape=0.5, rounds=1, groups=(0, 0, 1)))
     model.add(np.eye(3)[:1], np.array([4.0]), np.ones(1))
-    np.testing.assert_allclose(np.diag(model.solved()[0]) ** 2, [1 + 18 / 53, 18 / 53, 6 / 13])
+    np.testing.assert_allclose(np.diag(model.solve()[0]) ** 2, [1 + 18 / 53, 18 / 53, 6 / 13])
 
 
 def test_groups_of_one_are_no_groups() -> None:
@@ -253,7 +253,7 @@ def test_groups_of_one_are_no_groups() -> None:
     for groups in ((), (0, 1, 2, 3)):
         model = Gaussian.prior(4, 1.0, Relevance(groups=groups))
         model.add(phi, rewards, np.ones(20))
-        means.append(model.solved()[1])
+        means.append(model.solve()[1])
     np.testing.assert_array_equal(means[0], means[1])
 
 
@@ -283,5 +283,5 @@ def test_relevance_finds_the_few_features_that_matter() -> None:
     for relevance in (None, Relevance(noise_sd=0.5, shape=0.01, rounds=20)):
         model = Gaussian.prior(40, 0.25, relevance)
         model.add(phi, rewards, np.ones(40))
-        errors.append(float(np.linalg.norm(model.solved()[1] - truth)))
+        errors.append(float(np.linalg.norm(model.solve()[1] - truth)))
     assert errors[1] < 0.5 * errors[0]
