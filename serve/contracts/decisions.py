@@ -1,6 +1,6 @@
 """HTTP request and response models of version 1."""
 
-from typing import Annotated, Final, Self, TypeAlias
+from typing import Annotated, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -24,8 +24,6 @@ from serve.contracts.body import FORMS, MAX_BATCH, Body
 from serve.contracts.rules import MAX_SLATE, BusinessRules, Filter
 
 MAX_CANDIDATES = 1_000
-V1_LOOP: Final = "v1"
-"""The loop of version 1's decisions and their feedback."""
 OF_PERSONALIZER = "personalizer:"
 """What the ids of the Personalizer API's decisions begin with."""
 

@@ -5,8 +5,7 @@ from hashlib import blake2b
 
 from data.log.store import Stored
 from data.nodes.node import NodeSpec
-from data.schema import Event, Feedback, Reject
-from serve.contracts.decisions import V1_LOOP
+from data.schema import LOOP_V1, Event, Feedback, Reject
 from serve.contracts.reports import EventResult, FeedbackRequest, FeedbackResult
 from serve.decisions.retries import compare_event, compare_report
 
@@ -17,7 +16,7 @@ def to_feedback(report: FeedbackRequest) -> Feedback:
     return Feedback.model_construct(
         feedback_id=report.feedback_id or _content_id(report),
         decision_id=report.decision_id,
-        loop=V1_LOOP,
+        loop=LOOP_V1,
         item_id=report.item_id,
         kind=report.kind,
         value=report.value if report.weight is None else report.value * report.weight,

@@ -15,9 +15,9 @@ from data.log.users import NOTHING, Past, get_user, past
 from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
-from data.schema import CONTEXT_TIME, AnyRecord, Decision, Features, RewardSpec
+from data.schema import CONTEXT_TIME, LOOP_V1, AnyRecord, Decision, Features, RewardSpec
 from serve.config import ServiceConfig
-from serve.contracts.decisions import V1_LOOP, PolicyVersion, RecommendRequest, RecommendResponse
+from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS
 from serve.contracts.learning import Health, ServedPolicy
 from serve.contracts.reports import EventsRequest, EventsResponse, FeedbackRequest, FeedbackResponse
@@ -75,7 +75,7 @@ class Service:
             StoreError: the decisions could not be committed.
             Refused: they were not within the shortest time that a request gave; they may be yet.
         """
-        recommenders = [self.served.at(V1_LOOP, request.objective) for request in requests]
+        recommenders = [self.served.at(LOOP_V1, request.objective) for request in requests]
         pasts = await self._read_pasts(requests, recommenders)
         learned_through = [recommender.learned_through for recommender in recommenders]
         decisions = await decide_or_repeat(
@@ -200,7 +200,7 @@ class Service:
 
     def health(self) -> Health:
         """Say which versions this replica answers with, and what does not work."""
-        recommender = self.served.places.get((V1_LOOP, "default"))
+        recommender = self.served.places.get((LOOP_V1, "default"))
         names = recommender.names if recommender else []
         versions = [PolicyVersion(name=name, version=recommender.version(name)) for name in names if recommender]
         reasons = self.learning.reasons()
