@@ -14,7 +14,7 @@ PYDANTIC = {
 }  # fmt: skip
 NUMPY = {"cython_runtime", "numpy"}
 SQLALCHEMY = {"cython_runtime", "greenlet", "sqlalchemy"}
-GROUND = ("attribution", "errors", "feature_objects", "fields", "private", "sameness", "schema", "settings")
+GROUND = ("attribution", "command", "errors", "feature_objects", "fields", "private", "sameness", "schema", "settings")
 
 LOADED = """
 import importlib, json, sys
