@@ -23,7 +23,7 @@ from rl.policy.errors import PolicyError
 _NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
 
 
-class _Config(BaseModel, ABC):
+class BaseExplorer(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @abstractmethod
@@ -49,7 +49,7 @@ class _Config(BaseModel, ABC):
         return sample_one(self.of_one(scores), mask, k, rng)
 
 
-class Uniform(_Config):
+class Uniform(BaseExplorer):
     """Every candidate alike."""
 
     kind: Literal["uniform"] = "uniform"
@@ -59,7 +59,7 @@ class Uniform(_Config):
         return _uniform(mask)
 
 
-class EpsilonGreedy(_Config):
+class EpsilonGreedy(BaseExplorer):
     """The best candidate, and with probability epsilon any (the best included). Ties share the best's part."""
 
     kind: Literal["epsilon_greedy"] = "epsilon_greedy"
@@ -70,7 +70,7 @@ class EpsilonGreedy(_Config):
         return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(_points(scores), mask)
 
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
-        """See `_Config.of_one`."""
+        """See `BaseExplorer.of_one`."""
         points = _points(scores[None])[0]
 
         def probabilities(mask: BoolArray) -> FloatArray:
@@ -108,14 +108,14 @@ class EpsilonGreedy(_Config):
         return self.epsilon * (1 / n_candidates)
 
 
-class Softmax(_Config):
+class Softmax(BaseExplorer):
     """Probabilities proportional to exp(score / temperature)."""
 
     kind: Literal["softmax"] = "softmax"
     temperature: Annotated[float, Field(gt=0, description="in units of reward, or of their learned spread")] = 0.1
 
     def scale(self, unit: float) -> Self:
-        """See `_Config.scale`."""
+        """See `BaseExplorer.scale`."""
         return self if unit == 1.0 else self.model_copy(update={"temperature": self.temperature * unit})
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
@@ -127,7 +127,7 @@ class Softmax(_Config):
         return p
 
 
-class SquareCB(_Config):
+class SquareCB(BaseExplorer):
     """Inverse gap weighting: p = 1 / (n + gamma * gap) for n candidates, the rest for the best.
 
     Source: Foster and Rakhlin, "Beyond UCB" (2020), algorithm 1, after Abe and Long (1999).
@@ -139,7 +139,7 @@ class SquareCB(_Config):
     ] = 100.0
 
     def scale(self, unit: float) -> Self:
-        """See `_Config.scale`."""
+        """See `BaseExplorer.scale`."""
         return self if unit == 1.0 else self.model_copy(update={"gamma": self.gamma / unit})
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
@@ -154,7 +154,7 @@ class SquareCB(_Config):
         return p
 
     def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
-        """See `_Config.of_one`."""
+        """See `BaseExplorer.of_one`."""
         points = _points(scores[None])[0]
 
         def probabilities(mask: BoolArray) -> FloatArray:
@@ -168,7 +168,7 @@ class SquareCB(_Config):
         return probabilities
 
 
-class Votes(_Config):
+class Votes(BaseExplorer):
     """Thompson sampling as an explicit distribution: how many of the S posterior samples each candidate wins.
 
     A sample's ties share its vote. The floor keeps every propensity away from 0, which off-policy estimates need.
@@ -190,7 +190,7 @@ class Votes(_Config):
 class WithUniform:
     """Any explorer, and with probability epsilon a uniform draw instead."""
 
-    def __init__(self, explorer: _Config, epsilon: float) -> None:
+    def __init__(self, explorer: BaseExplorer, epsilon: float) -> None:
         self.explorer, self.epsilon = explorer, epsilon
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:

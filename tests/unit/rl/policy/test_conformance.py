@@ -222,7 +222,7 @@ def short(scores: FloatArray, mask: BoolArray) -> FloatArray:
         (Choosy, "unknown users and items are answered", "PolicyError: a query has no candidate left"),
         (Exploding, "any scale of rewards is finite", r"with rewards up to 1e\+09"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", "exploring"),
 )
 def test_who_breaks_a_promise_is_told_which(make: Callable[[], Policy], promise: str, numbers: str) -> None:
     with pytest.raises(ConformanceError, match=numbers) as caught:
