@@ -24,6 +24,8 @@ _NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
 
 
 class BaseExplorer(BaseModel, ABC):
+    """Base of every explorer, which has a `kind` of its own beside its fields: `probabilities` is all that it needs."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @abstractmethod
