@@ -16,7 +16,7 @@ from data.log.store import Store
 def no_settings_from_outside() -> Iterator[None]:
     """Keep a developer's own log, archive and key out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("HOME", "STORE", "ARCHIVE", "API_KEY"):
+        for name in ("HOME", "STORE", "ARCHIVE", "API_KEY", "PLAIN"):
             patch.delenv(f"RAYCOMMEND_{name}", raising=False)
         yield
 
