@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 PYDANTIC = {
     "annotated_types", "dotenv", "pydantic", "pydantic_core", "pydantic_settings", "typing_extensions",

@@ -32,6 +32,8 @@ from data.schema import (
     Version,
 )
 
+pytestmark = pytest.mark.processes
+
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 
 

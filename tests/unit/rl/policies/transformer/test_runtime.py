@@ -137,6 +137,7 @@ def test_a_network_that_is_computed_otherwise_is_refused() -> None:
         broken.export_graph()
 
 
+@pytest.mark.processes
 def test_the_service_answers_by_it_without_torch(tmp_path: Path) -> None:
     config = TransformerConfig(network=QNetworkConfig(width=8))
     encoder = CatalogueEncoder(tuple("abcdefghi"))
