@@ -15,7 +15,7 @@ test: .venv/installed  ## the test suite, but for what is marked slow
 	$(RUN) pytest $(TOGETHER)
 
 unit: .venv/installed  ## the tests that need neither Ray nor another process
-	$(RUN) pytest $(TOGETHER) -m "not slow and not processes" tests/unit
+	$(RUN) pytest $(TOGETHER) -m "not slow and not heavy" tests/unit
 
 check: .venv/installed  ## format, lint, types, walls; then `unit`
 	$(RUN) ruff format --check .

@@ -76,6 +76,17 @@ class HyperparameterConfig(AlgorithmConfig):
             return getattr(vars(self)[_FIELD], name)
         raise AttributeError(f"{type(self).__name__} has no {name!r}")
 
+    @property
+    def train_batch_size_per_learner(self) -> Any:
+        """The hyper-parameter, where the model has it: RLlib's property of this name would hide it."""
+        if "train_batch_size_per_learner" in self.hyperparameters_class.model_fields:
+            return self.__getattr__("train_batch_size_per_learner")
+        return super().train_batch_size_per_learner
+
+    @train_batch_size_per_learner.setter
+    def train_batch_size_per_learner(self, value: int) -> None:
+        self._train_batch_size_per_learner = value
+
     def validate(self) -> None:
         """Check what RLlib checks, and that no search has yet to choose.
 

@@ -19,7 +19,7 @@ STARTS_RAY = {"From Python"}
 @pytest.mark.parametrize(
     "code",
     [
-        pytest.param(code, id=heading, marks=[pytest.mark.processes] if heading in STARTS_RAY else [])
+        pytest.param(code, id=heading, marks=[pytest.mark.heavy] if heading in STARTS_RAY else [])
         for heading, code in EXAMPLES
     ],
 )

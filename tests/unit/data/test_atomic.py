@@ -35,7 +35,7 @@ def test_a_lock_keeps_others_out_and_names_who_has_it(tmp_path: Path) -> None:
     assert path.exists()
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_a_lock_ends_with_the_process_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True) as holder:

@@ -70,7 +70,7 @@ def test_every_command_is_made_by_the_helper(name: str) -> None:
     assert any(f'@command("{name}")\ndef main(' in module.read_text() for module in modules)
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_a_refusal_ends_the_process_with_its_status(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rl.export", str(tmp_path / "none"), "--out", str(tmp_path / "out")],

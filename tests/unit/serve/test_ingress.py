@@ -14,7 +14,7 @@ from data.errors import DataError
 from serve import environment
 from serve.environment import FIRST_PORT, PORTS, ray_environment
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.heavy
 
 INGRESS = Path(environment.__file__).parent / "ingress"
 REPLICA = ServerConfig("SERVE_REPLICA_raycommend-Gateway-abc", "127.0.0.1", 20_001)

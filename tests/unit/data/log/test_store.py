@@ -280,7 +280,7 @@ def _open_and_insert(url: str, start: "multiprocessing.synchronize.Barrier", nam
         store.close()
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_several_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Barrier(4)

@@ -154,6 +154,8 @@ def test_a_field_that_rllib_has_too_is_that_of_the_hyper_parameters() -> None:
     assert made.hyperparameters == DQNHyperparameters(lr=2e-3, grad_clip=1.0, gamma=0.9)
     assert made.update_from_dict({"lr": 3e-3}).hyperparameters.lr == 3e-3
     assert (made.copy().lr, made["gamma"], made.total_train_batch_size) == (3e-3, 0.9, 128)
+    for name in DQNHyperparameters.model_fields:  # a property of RLlib's would hide one
+        assert made[name] == getattr(made.hyperparameters, name)
     with pytest.raises(AttributeError, match="DQNConfig has no 'lr_'"):
         _ = made.lr_
 

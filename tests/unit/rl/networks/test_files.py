@@ -207,6 +207,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path, f
     return network, path, export_onnx(network, path)
 
 
+@pytest.mark.heavy
 def test_onnxruntime_computes_what_torch_does(exported: tuple[Network, Path, float]) -> None:
     network, path, difference = exported
     assert 0 <= difference < TOLERANCE
@@ -226,6 +227,7 @@ def test_onnxruntime_computes_what_torch_does(exported: tuple[Network, Path, flo
     network.train()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("opset", "ir"), [(None, 8), (18, 8), (20, 9), (22, 10)])
 def test_operators_are_those_asked_for_and_the_ir_version_is_their_lowest(
     opset: int | None, ir: int, tmp_path: Path

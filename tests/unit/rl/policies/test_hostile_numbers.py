@@ -134,6 +134,7 @@ def learned(policy: Policy, query: Query, position: int, reward: float) -> None:
     policy.update(Impressions.of_slates(query, shown, np.array([[reward]])))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("noise_sd", [None, 0.3])
 @pytest.mark.parametrize("interactions", ["::", ":::", "::::"])
 def test_no_number_ends_a_described_policy(interactions: str, noise_sd: float | None) -> None:
@@ -156,6 +157,7 @@ def test_no_number_ends_a_described_policy(interactions: str, noise_sd: float | 
     answers(again, asked(items, {"x": 1.7e308}))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("noise_sd", [None, 0.3])
 def test_honest_timestamps_do_not_end_a_described_policy(noise_sd: float | None) -> None:
     """Milliseconds three times in each context, all multiplied with each other: nearly the same number all the time."""

@@ -224,7 +224,7 @@ def test_slates_are_drawn_without_repeats_where_they_may_have_none() -> None:
         SlateSpace(2, 3)
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_gymnasium_finds_them_by_module_without_registering() -> None:
     code = (
         "import gymnasium as gym\n"

@@ -96,6 +96,7 @@ def live(shop: Shop, visits: int) -> None:
             shop.learn()
 
 
+@pytest.mark.heavy
 def test_a_cold_item_is_known_by_its_features_and_a_cold_user_by_his(shop: Shop, store: Store, home: Path) -> None:
     live(shop, 120)
     new = [{"item_id": f"new {kind}", "features": {"kind": kind}} for kind in ("mug", "hat")]

@@ -189,7 +189,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "expected sqlite" in capsys.readouterr().err
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_the_command_in_a_process_of_its_own(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     command = [sys.executable, "-m", "serve.keys", "--store", url, "create", "shop", "--role", "reader"]

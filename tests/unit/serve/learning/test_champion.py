@@ -109,6 +109,7 @@ def test_without_any_champion_it_says_what_to_do(settings: Settings, store: Stor
         loops(settings, store)
 
 
+@pytest.mark.heavy
 def test_a_transformer_reads_the_history_that_the_log_has(settings: Settings, store: Store, tmp_path: Path) -> None:
     register(settings, transformer(tmp_path / "a", 1), "champion")
     running = loops(settings, store)

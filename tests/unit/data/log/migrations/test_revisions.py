@@ -172,12 +172,12 @@ def run(path: Path, first: str = "") -> int:
     return subprocess.run([sys.executable, "-c", OPEN.format(first), path], check=False).returncode
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_a_store_is_made_and_opened_without_alembic(path: Path) -> None:
     assert [run(path), run(path)] == [0, 0]
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 @pytest.mark.parametrize(("left", "event"), [(2, "after_cursor_execute"), (20, "after_cursor_execute"), (0, "commit")])
 def test_a_process_that_is_killed_while_it_makes_the_tables_leaves_none(path: Path, left: int, event: str) -> None:
     assert run(path, KILLED.format(left, event)) == -signal.SIGKILL

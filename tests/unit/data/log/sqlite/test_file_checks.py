@@ -139,7 +139,7 @@ def test_who_must_have_a_certain_file_opens_no_other(store: Store, path: Path) -
     assert not path.exists()
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_the_writing_process_notices_and_its_successor_makes_no_new_file(path: Path) -> None:
     async def commit() -> None:
         writer = WriterProcess(f"sqlite:///{path}")
@@ -178,7 +178,7 @@ def test_a_service_says_503_at_once_and_goes_on_when_the_file_is_back(store: Sto
     assert count_rows(store)["decisions"] == 2
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_a_damaged_log_is_read_and_not_written_to(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with closing(Store.open(f"sqlite:///{path}")) as store:
         store.insert([decision(f"d{n}", context={"text": "x" * 500}) for n in range(2_000)])
@@ -315,7 +315,7 @@ def test_forgetting_succeeds_while_others_write_and_move_pages(store: Store, pat
 CLOSE = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM users').fetchall(); c.close()"
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_forgetting_gives_up_no_locks(store: Store, path: Path) -> None:
     """Where it did, the next process to close the log would delete the write-ahead log that this one writes to."""
     store.insert([decision("d")])

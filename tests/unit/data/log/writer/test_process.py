@@ -32,7 +32,7 @@ from data.schema import (
     Version,
 )
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.heavy
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -136,6 +136,7 @@ def test_a_compiled_network_has_the_same_values_and_gradients(ray_local: None, m
         algorithm.stop()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("fill", ["varying", "full"])
 def test_each_network_values_by_its_own_weights(fill: str) -> None:
     algorithm: DQN = config().build_algo()

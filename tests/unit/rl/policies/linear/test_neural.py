@@ -135,7 +135,7 @@ def test_nothing_but_unknown_items_or_zero_rewards_leaves_the_network() -> None:
         np.testing.assert_array_equal(train(layers, kept.features, kept, 2, CONFIG, seed=0)[0][0], layers[0][0])
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_torch_is_imported_to_train_only() -> None:
     code = (
         "import sys, numpy as np\n"

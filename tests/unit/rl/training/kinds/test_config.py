@@ -200,7 +200,7 @@ def test_what_cannot_be_trained_is_said(arguments: list[str], message: str, caps
     assert message in said.err
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 def test_a_training_is_tracked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -37,6 +37,7 @@ def history(settings: Settings, run_id: str | None, metric: str) -> list[tuple[i
     return [(point.step, point.value) for point in client(settings).get_metric_history(run_id, metric)]
 
 
+@pytest.mark.heavy
 def test_a_run_has_metrics_by_steps_parameters_and_files(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "policy.json").write_text("{}")
@@ -62,6 +63,7 @@ def fail_after(tracker: Tracker) -> None:
     raise ZeroDivisionError
 
 
+@pytest.mark.heavy
 def test_a_continued_run_is_the_same_and_has_every_point_once(settings: Settings) -> None:
     first = Tracker(settings, "shop", RESOLVED, run="abc")
     with pytest.raises(ZeroDivisionError), first:
@@ -76,6 +78,7 @@ def test_a_continued_run_is_the_same_and_has_every_point_once(settings: Settings
     assert client(settings).get_run(first.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.heavy
 def test_a_trial_is_shown_under_its_search(settings: Settings) -> None:
     with Tracker(settings, "search", {}) as parent, Tracker(settings, "search", {}, parent=parent) as child:
         pass
@@ -164,6 +167,7 @@ def test_a_run_that_nobody_tracks_is_told_at_once_and_holds_nothing_up(
     assert not any("secret" in line for line in told)
 
 
+@pytest.mark.heavy
 def test_a_server_that_is_gone_is_asked_before_it_is_given_more(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

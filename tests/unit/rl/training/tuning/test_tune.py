@@ -101,7 +101,7 @@ def test_a_search_finds_the_best_trial_and_tracks_all(
     assert parent.data.metrics["evaluation_return"] == best.data.metrics["evaluation_return"]
 
 
-@pytest.mark.processes
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_a_killed_search_goes_on_with_the_trials_that_it_has_begun(tmp_path: Path) -> None:
     """The second process finds the killed one's trials: no parameters are drawn again, and none is lost."""

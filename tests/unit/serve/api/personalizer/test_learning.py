@@ -82,6 +82,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield Shop(loop, TestClient(loop.app, headers=HEADERS), clock)
 
 
+@pytest.mark.heavy
 def test_it_learns_which_action_is_right_where(shop: Shop) -> None:
     shop.configure(explorationPercentage=0.1)
     right = {"north": "a", "south": "b"}
