@@ -79,7 +79,7 @@ class InnerError(BaseModel):
     code: str | None = None
 
 
-class Problem(BaseModel):
+class PersonalizerError(BaseModel):
     """An error."""
 
     model_config = ConfigDict(frozen=True)
@@ -87,12 +87,12 @@ class Problem(BaseModel):
     message: str
     target: str | None = None
     """The field, as a dotted path."""
-    details: list["Problem"] | None = None
+    details: list["PersonalizerError"] | None = None
     innerError: InnerError | None = None  # noqa: N815 - the wire's name
 
 
-class ErrorResponse(BaseModel):
+class PersonalizerErrorResponse(BaseModel):
     """The one shape of errors of the Personalizer API."""
 
     model_config = ConfigDict(frozen=True)
-    error: Problem
+    error: PersonalizerError

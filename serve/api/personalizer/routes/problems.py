@@ -11,8 +11,8 @@ from data.errors import reason
 from serve.api.personalizer.errors import (
     ERRORS,
     Code,
-    ErrorResponse,
-    Problem,
+    PersonalizerError,
+    PersonalizerErrorResponse,
 )
 from serve.api.personalizer.routes.dialects import PREFIX, of_path
 from serve.contracts.errors import Failure
@@ -76,6 +76,8 @@ class PersonalizerRoute(JsonRoute):
 
 
 def _respond(code: str, message: str, target: str | None, status: int) -> Response:
-    problem = Problem(code=code, message=message[:_MAX_MESSAGE], target=target[:_MAX_TARGET] if target else None)
-    body = ErrorResponse(error=problem).model_dump_json(exclude_none=True)
+    problem = PersonalizerError(
+        code=code, message=message[:_MAX_MESSAGE], target=target[:_MAX_TARGET] if target else None
+    )
+    body = PersonalizerErrorResponse(error=problem).model_dump_json(exclude_none=True)
     return Response(body, status, media_type="application/json")

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from serve.api.personalizer.errors import ErrorResponse
+from serve.api.personalizer.errors import PersonalizerErrorResponse
 from serve.api.personalizer.routes import admin_routes as administration
 from serve.api.personalizer.routes import rank_routes as events
 from serve.api.personalizer.routes.dialects import PREFIX
@@ -12,7 +12,7 @@ from serve.api.personalizer.routes.problems import PersonalizerRoute
 from serve.api.personalizer.service import Personalizer
 from serve.http.edge import Allow
 
-_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} for status in ("4XX", "5XX")}
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": PersonalizerErrorResponse} for status in ("4XX", "5XX")}
 
 
 def include(api: FastAPI, personalizer: Personalizer) -> None:
