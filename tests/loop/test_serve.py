@@ -58,7 +58,7 @@ class Server:
             seen[health["replica"]] = health
             return len(seen) == 2
 
-        wait_for(both, 10)
+        wait_for(both, 60)
         return seen
 
     def learned_by_both(self, position: int) -> bool:

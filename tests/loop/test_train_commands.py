@@ -126,7 +126,7 @@ def test_the_artefact_plays_as_it_was_evaluated(killed: Killed, home: Path, caps
     ("options", "message"),
     [
         (["--since", "2011-10-01T00:00:00Z"], "has no catalogue: leave --since out"),
-        (["--environment", "raycommend/Wheel-v0"], "killed was trained for n_items=10 n_features=0"),
+        (["--environment", "raycommend/Wheel-v0"], "killed was trained for 10 items, 0 features"),
         (["--environment", "raycommend/Moon-v0"], "there is no simulator 'raycommend/Moon-v0'"),
     ],
 )
