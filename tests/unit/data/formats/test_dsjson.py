@@ -464,8 +464,9 @@ TWO = "".join(json.dumps(VW_LINE | {"EventId": f"Jörg-{number}"}, ensure_ascii=
         TWO.encode("utf-16"),
         TWO.encode("utf-16-be"),
         b"\xfe\xff" + TWO.encode("utf-16-be"),
-        gzip.compress(TWO.encode()),
-        gzip.compress(TWO.encode()[:500]) + gzip.compress(TWO.encode()[500:]),  # as `cat a.gz b.gz` writes
+        gzip.compress(TWO.encode(), mtime=0),
+        gzip.compress(TWO.encode()[:500], mtime=0)
+        + gzip.compress(TWO.encode()[500:], mtime=0),  # as `cat a.gz b.gz` writes
         bz2.compress(TWO.encode("utf-16")),
         pa.compress(TWO.encode(), "zstd", asbytes=True),
     ],

@@ -144,8 +144,8 @@ def test_gzip_is_taken_within_the_limit_of_the_body() -> None:
     ("body", "message"),
     [
         (b'{"k":1}', "not gzip"),
-        (gzip.compress(b"{}")[:-3], "one whole gzip stream"),
-        (gzip.compress(b"{}") * 2, "one whole gzip stream"),
+        (gzip.compress(b"{}", mtime=0)[:-3], "one whole gzip stream"),
+        (gzip.compress(b"{}", mtime=0) * 2, "one whole gzip stream"),
         (zlib.compress(b"{}"), "not gzip"),
         (b"", "one whole gzip stream"),
     ],
