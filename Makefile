@@ -11,8 +11,9 @@ TOGETHER = --numprocesses 2 --dist loadfile
 demo: .venv/installed  ## the whole loop on one machine: [DATA=transactions] [PORT=8000] [EXIT=1]
 	$(RUN) serve.demo $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(EXIT),--exit)
 
-test: .venv/installed  ## the test suite, but for what is marked slow
-	$(RUN) pytest $(TOGETHER)
+test: .venv/installed  ## the test suite, but for what is marked slow; services have the machine to themselves
+	$(RUN) pytest $(TOGETHER) tests/unit tests/learning
+	$(RUN) pytest tests/cluster tests/loop
 
 unit: .venv/installed  ## the tests that need neither Ray nor another process
 	$(RUN) pytest $(TOGETHER) -m "not slow and not heavy" tests/unit

@@ -1,7 +1,6 @@
 """Programs of Debian packages that some tests run: `python -m tests.support.packages` names the packages that lack.
 
-Where one lacks, its tests are skipped with the package's name; where `RAYCOMMEND_TEST_PACKAGES` is `required`, as in
-`.ci/run`, which installs them before, a test without its program fails.
+Where one lacks, its tests are skipped with the package's name; where `RAYCOMMEND_TEST_PACKAGES` is `required` they fail.
 """
 
 import os
