@@ -1,6 +1,6 @@
 """Programs of Debian packages that some tests run: `python -m tests.support.packages` names the packages that lack.
 
-Where one lacks, its tests are skipped with the package's name; where `RAYCOMMEND_TEST_PACKAGES` is `required` they fail.
+Where one lacks, its tests are skipped with the package's name; with `RAYCOMMEND_TEST_PACKAGES=required` they fail.
 """
 
 import os
