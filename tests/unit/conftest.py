@@ -1,5 +1,6 @@
 """Tests of rooms stay in this process: one that starts a Ray, or another process, is marked `heavy`."""
 
+import platform
 import subprocess
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -13,6 +14,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray_local" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.heavy)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_platform() -> None:
+    """Ask once for the platform, for which Python runs `uname`: MLflow asks when it is imported."""
+    platform.platform()
 
 
 @pytest.fixture(autouse=True)
