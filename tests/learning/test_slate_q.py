@@ -1,7 +1,7 @@
 """SlateQ where every value is known: two steps, three items, slates of two, and a bait that takes the clicks.
 
-A new user who clicks the bait leaves with a small reward; the seed is worth nothing at once but brings him back as a
-regular, whose bait is worth much. He clicks the bait more readily, so that the best slate for a new user has no bait.
+A new user who clicks the bait leaves with a small reward; the seed is worth nothing at once but brings them back as a
+regular, whose bait is worth much. They click the bait more readily, so that the best slate for a new user has no bait.
 """
 
 from typing import Any
@@ -26,14 +26,14 @@ REWARD = np.array([[0.0, 0.8, 0.0, 0.2], [0.0, 5.0, 0.0, 1.0]])  # of new users 
 GAMMA = 0.9
 # Regulars: nothing 0, bait 5, seed 0, dull 1; the best slate, bait and dull, is worth (4 × 5 + .5 × 1) / 5.5.
 OF_REGULAR = 20.5 / 5.5
-# New users: nothing 0, bait .8, seed what he is worth as a regular, dull .2. Seed and dull are worth
+# New users: nothing 0, bait .8, seed what they are worth as a regular, dull .2. Seed and dull are worth
 # (3.355 + .1) / 2.5 = 1.38, bait and seed (3.2 + 3.355) / 6 = 1.09, bait and dull (3.2 + .1) / 5.5 = .6.
 VALUES = np.array([[0.0, 0.8, GAMMA * OF_REGULAR, 0.2], [0.0, 5.0, 0.0, 1.0]])
 NAME = "raycommend/Bait-v0"
 
 
 class Bait(BatchedEnv):
-    """Features [1, 1]: whether he is a regular. Candidates are the three items in any order."""
+    """Features [1, 1]: whether they are a regular. Candidates are the three items in any order."""
 
     discount = GAMMA
     logged = ("chosen",)

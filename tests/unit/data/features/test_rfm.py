@@ -19,7 +19,7 @@ END = datetime(2011, 12, 31, tzinfo=UTC)
 
 # (customer, days before the end, session, amount)
 LINES = [
-    ("loyal", 364, "1", 100.0),  # long a customer: his recency is that of his last purchase all the same
+    ("loyal", 364, "1", 100.0),  # long a customer: their recency is that of their last purchase all the same
     ("loyal", 40, "2", 150.0),
     ("loyal", 0, "3", 40.0),
     ("loyal", 0, "3", 10.0),  # a second line of the same purchase

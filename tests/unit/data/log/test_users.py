@@ -1,4 +1,4 @@
-"""What is kept of a user and how he is forgotten: the rows that are his, no others, and no byte of them left."""
+"""What is kept of a user and how they are forgotten: the rows that are theirs, no others, and no byte of them left."""
 
 import random
 from datetime import timedelta
@@ -36,7 +36,7 @@ from tests.support.clocks import NOON, Clock
 from tests.support.rows import count_rows, feedback_rows, reject_rows
 
 HOUR = timedelta(hours=1)
-HIM = "user-to-forget-4711"
+FORGOTTEN = "user-to-forget-4711"
 NODE = load_node("online_retail")
 
 
@@ -45,7 +45,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def decision(decision_id: str, user_id: str | None = HIM, slate: str = "ab", **fields: Any) -> Decision:
+def decision(decision_id: str, user_id: str | None = FORGOTTEN, slate: str = "ab", **fields: Any) -> Decision:
     n = len(slate)
     return Decision(
         decision_id=decision_id,
@@ -65,16 +65,16 @@ def report(of: str, kind: str = "view", item_id: str | None = None, feedback_id:
     return Feedback(feedback_id=feedback_id or f"{of}-{kind}-{item_id}", decision_id=of, kind=kind, item_id=item_id)
 
 
-def event(event_id: str, user_id: str | None = HIM, item_id: str = "x", **fields: Any) -> Event:
+def event(event_id: str, user_id: str | None = FORGOTTEN, item_id: str = "x", **fields: Any) -> Event:
     return Event(node_id="online_retail", event_id=event_id, user_id=user_id, item_id=item_id, **fields)
 
 
 def test_features_are_kept_and_replaced(store: Store, clock: Clock) -> None:
-    assert get_user(store, HIM) is None
-    upsert_user(store, HIM, {"age": 40, "likes": ["red"]})
+    assert get_user(store, FORGOTTEN) is None
+    upsert_user(store, FORGOTTEN, {"age": 40, "likes": ["red"]})
     clock.now += HOUR
-    kept = upsert_user(store, HIM, {"age": 41})
-    assert get_user(store, HIM) == kept
+    kept = upsert_user(store, FORGOTTEN, {"age": 41})
+    assert get_user(store, FORGOTTEN) == kept
     assert (kept.features, kept.updated_at) == ({"age": 41}, NOON + HOUR)
 
 
@@ -87,7 +87,7 @@ def test_history_is_newest_first_in_pages(store: Store, clock: Clock) -> None:
     seen: list[str] = []
     before = None
     for _ in range(3):
-        page, before = history(store, HIM, 2, before)
+        page, before = history(store, FORGOTTEN, 2, before)
         seen += [e.record.decision_id if isinstance(e.record, Decision) else e.record.event_id for e in page]
         for entry in page:
             if entry.record.__dict__.get("decision_id") == "d3":
@@ -100,9 +100,9 @@ def test_history_is_newest_first_in_pages(store: Store, clock: Clock) -> None:
 def test_pages_do_not_lose_the_kind_that_a_page_has_none_of(store: Store) -> None:
     store.insert([event(f"e{n}") for n in range(3)])
     store.insert([decision(f"d{n}", time=NOON + HOUR) for n in range(3)])
-    first, before = history(store, HIM, 2)
-    second, before = history(store, HIM, 2, before)
-    third, before = history(store, HIM, 2, before)
+    first, before = history(store, FORGOTTEN, 2)
+    second, before = history(store, FORGOTTEN, 2, before)
+    third, before = history(store, FORGOTTEN, 2, before)
     kinds = [type(entry.record).__name__ for entry in [*first, *second, *third]]
     assert kinds == ["Decision"] * 3 + ["Event"] * 3
     assert before is None
@@ -116,9 +116,9 @@ def test_the_past_is_what_was_seen_and_bought(store: Store) -> None:
     store.insert([report("old", "purchase"), report("shown", "activate")])
     bought = [event("1", item_id="x"), event("2", item_id="y", outcome=3), event("3", item_id="back", outcome=-1)]
     store.insert([*bought, event("4", item_id="long", time=NOON - 10 * HOUR), event("5", "someone", "z")])
-    assert past(store, HIM, NOON - HOUR, NOON - HOUR) == Past(frozenset("abf"), frozenset("fxy"))
-    assert past(store, HIM, NOON - HOUR, NOON - 20 * HOUR) == Past(frozenset("abf"), frozenset({*"fxyo", "long"}))
-    assert past(store, HIM, NOON - 20 * HOUR, NOON + HOUR) == Past(frozenset("abfo"), frozenset())
+    assert past(store, FORGOTTEN, NOON - HOUR, NOON - HOUR) == Past(frozenset("abf"), frozenset("fxy"))
+    assert past(store, FORGOTTEN, NOON - HOUR, NOON - 20 * HOUR) == Past(frozenset("abf"), frozenset({*"fxyo", "long"}))
+    assert past(store, FORGOTTEN, NOON - 20 * HOUR, NOON + HOUR) == Past(frozenset("abfo"), frozenset())
     assert past(store, "nobody", NOON, NOON) == Past()
 
 
@@ -130,37 +130,37 @@ def rejects() -> list[Reject]:
         )
 
     return [
-        of(0, record={"CustomerID": HIM, "Country": "France"}),
-        of(1, record={"CustomerID": "someone", "Description": HIM}),  # it does not name him as its user
-        of(2, record={"CustomerID": None}, rule="malformed row", column=None, value=f'"x",{HIM},7'),
-        of(3, record={"CustomerID": None}, rule="malformed row", column=None, value=f"x,{HIM}0,7"),
-        of(4, node="unknown_node", record={"who": HIM}),
+        of(0, record={"CustomerID": FORGOTTEN, "Country": "France"}),
+        of(1, record={"CustomerID": "someone", "Description": FORGOTTEN}),  # it does not name them as its user
+        of(2, record={"CustomerID": None}, rule="malformed row", column=None, value=f'"x",{FORGOTTEN},7'),
+        of(3, record={"CustomerID": None}, rule="malformed row", column=None, value=f"x,{FORGOTTEN}0,7"),
+        of(4, node="unknown_node", record={"who": FORGOTTEN}),
     ]
 
 
 def test_forgetting_takes_his_rows_and_no_others(store: Store) -> None:
-    store.insert([decision("his"), decision("other", "someone"), decision("nobody", None)])
-    store.insert([report("his"), report("his", "click"), report("other"), report("orphan")])
+    store.insert([decision("theirs"), decision("other", "someone"), decision("nobody", None)])
+    store.insert([report("theirs"), report("theirs", "click"), report("other"), report("orphan")])
     store.insert([event("1"), event("2", "someone"), event("3", None)])
     store.insert(rejects())
-    upsert_user(store, HIM, {"a": 1})
+    upsert_user(store, FORGOTTEN, {"a": 1})
     upsert_user(store, "someone", {"a": 1})
-    counts = erase_from_store(store, HIM)
+    counts = erase_from_store(store, FORGOTTEN)
     assert counts == {"feedback": 2, "decisions": 1, "events": 1, "users": 1, "rejects": 3}
     assert {d.decision_id for _, d in store.decisions()} == {"other", "nobody"}
     assert {f.decision_id for _, f in feedback_rows(store)} == {"other", "orphan"}
     assert {e.event_id for _, e in store.events("online_retail")} == {"2", "3"}
     assert {r.reject_id for _, r in reject_rows(store)} == {"1", "3"}
-    assert get_user(store, HIM) is None
+    assert get_user(store, FORGOTTEN) is None
     assert get_user(store, "someone") is not None
-    [late] = store.insert([report("his", "purchase")])
+    [late] = store.insert([report("theirs", "purchase")])
     assert late.orphan
 
 
 def test_forgetting_again_finds_nothing_and_notes_nothing(store: Store) -> None:
-    store.insert([decision("his"), report("his")])
-    erase_from_store(store, HIM)
-    assert set(erase_from_store(store, HIM).values()) == {0}
+    store.insert([decision("theirs"), report("theirs")])
+    erase_from_store(store, FORGOTTEN)
+    assert set(erase_from_store(store, FORGOTTEN).values()) == {0}
     with store.reading() as connection:
         assert [tuple(row) for row in connection.execute(sa.select(ERASURES))] == [(1, NOON, 2)]
 
@@ -178,12 +178,12 @@ def raw(folder: Path) -> bytes:
 
 
 def fill(store: Store, seed: int) -> None:
-    """Log rows of many sizes, his among others', so that pages are divided and cells move."""
+    """Log rows of many sizes, theirs among others', so that pages are divided and cells move."""
     rng = random.Random(seed)
     for _ in range(60):
         records: list[Any] = []
         for _ in range(rng.randrange(1, 60)):
-            who = HIM if rng.random() < 0.3 else f"someone-{rng.randrange(1000)}"
+            who = FORGOTTEN if rng.random() < 0.3 else f"someone-{rng.randrange(1000)}"
             name = f"{rng.getrandbits(64):x}-{who}"
             context = {"page": "x" * rng.choice([0, 10, 500, 3_000, 9_000])}
             records.append(decision(name, who, slate="abcdefgh" * rng.randrange(1, 30), context=context))
@@ -191,7 +191,7 @@ def fill(store: Store, seed: int) -> None:
             records.append(event(f"{rng.getrandbits(64):x}{who}", who, record={"c": "z" * rng.choice([0, 100, 2_000])}))
         rng.shuffle(records)
         store.insert(records)
-        upsert_user(store, HIM, {"me": HIM * rng.randrange(1, 60)})
+        upsert_user(store, FORGOTTEN, {"me": FORGOTTEN * rng.randrange(1, 60)})
         upsert_user(store, f"someone-{rng.randrange(300)}", {"a": "b" * rng.randrange(200)})
 
 
@@ -199,13 +199,13 @@ def fill(store: Store, seed: int) -> None:
 def test_no_byte_of_him_is_left_in_the_database(store: Store, tmp_path: Path, seed: int) -> None:
     fill(store, seed)
     others = count_rows(store)["decisions"]
-    assert HIM.encode() in raw(tmp_path)
-    counts = erase_from_store(store, HIM)
+    assert FORGOTTEN.encode() in raw(tmp_path)
+    counts = erase_from_store(store, FORGOTTEN)
     assert counts["decisions"] == counts["events"] == counts["feedback"] > 400
-    assert HIM.encode() not in raw(tmp_path)
+    assert FORGOTTEN.encode() not in raw(tmp_path)
     assert (tmp_path / "store.db-wal").stat().st_size == 0
     assert count_rows(store)["decisions"] == others - counts["decisions"] > 400
-    assert all(d.user_id != HIM for _, d in store.decisions())
+    assert all(d.user_id != FORGOTTEN for _, d in store.decisions())
 
 
 def test_positions_are_the_same_after_the_file_was_written_anew(store: Store) -> None:
@@ -220,15 +220,15 @@ def test_positions_are_the_same_after_the_file_was_written_anew(store: Store) ->
 def test_a_reader_in_the_way_is_an_error_and_running_again_completes_it(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.insert([decision("his")])
+    store.insert([decision("theirs")])
     monkeypatch.setattr("data.log.sqlite.scrub.EMPTYING_TIMEOUT_S", 0.1)
     with store.reading() as connection:
         connection.execute(sa.select(ERASURES)).all()
         with pytest.raises(StoreUnavailable, match=r"in use for 0\.1 s"):
-            erase_from_store(store, HIM)
-    assert store.decision("his") is None
-    assert set(erase_from_store(store, HIM).values()) == {0}
-    assert HIM.encode() not in raw(tmp_path)
+            erase_from_store(store, FORGOTTEN)
+    assert store.decision("theirs") is None
+    assert set(erase_from_store(store, FORGOTTEN).values()) == {0}
+    assert FORGOTTEN.encode() not in raw(tmp_path)
 
 
 def row(customer: int, quantity: str = "6", number: int = 0) -> dict[str, object]:
@@ -297,4 +297,7 @@ def test_an_archive_that_is_being_written_is_left_alone(archive: Archive) -> Non
 
 
 def test_an_archive_that_is_not_there_has_nothing(tmp_path: Path) -> None:
-    assert erase_from_archive(Archive.at(str(tmp_path / "none")), HIM) == {"archive_events": 0, "archive_rejects": 0}
+    assert erase_from_archive(Archive.at(str(tmp_path / "none")), FORGOTTEN) == {
+        "archive_events": 0,
+        "archive_rejects": 0,
+    }

@@ -278,10 +278,10 @@ def test_a_policy_comes_back_to_what_it_was_bit_by_bit(
 
 def test_a_user_who_is_forgotten_while_his_decision_waits(log: Written, encoder: CustomerEncoder) -> None:
     following = learner(log, encoder)
-    his, other = log.decide(user_id="ann"), log.decide(user_id="bob")
+    theirs, other = log.decide(user_id="ann"), log.decide(user_id="bob")
     following.poll()
     erase_from_store(log.store, "ann")
-    log.report(his)  # an orphan now
+    log.report(theirs)  # an orphan now
     log.report(other)
     following.poll()
     log.clock.advance(200)

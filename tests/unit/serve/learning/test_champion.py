@@ -136,7 +136,7 @@ def test_a_transformer_reads_the_history_that_the_log_has(settings: Settings, st
         n: served.at("v1").decide(Ask("x", datetime.now(UTC), 2, user_id=n, mode="exploit")).scores
         for n in ("u0", "u1")
     }
-    assert len({cold.scores, *scores.values()}) == 3  # what a user did changes what he is shown
+    assert len({cold.scores, *scores.values()}) == 3  # what a user did changes what they are shown
     now = datetime.now(UTC)
     found = audit(store, settings, now - DAY, now + DAY)
     assert (found.decisions, found.mismatches) == (40, [])

@@ -235,7 +235,7 @@ DECEMBER = 4  # months after August
 
 
 def toy_events() -> pa.Table:
-    """Everyone buys something each month, a mug once and a star in December; u0 buys a mug at each of his visits."""
+    """Everyone buys something each month, a mug once and a star in December; u0 buys a mug at each of their visits."""
     lines: list[tuple[str | None, str, float, str]] = []
     for user in TOY_USERS:
         for month in range(5):  # August to December
@@ -397,7 +397,7 @@ def test_rewards_are_those_of_what_was_clicked_and_bought(spec: RewardSpec) -> N
 
 
 def test_the_expected_reward_is_the_visiting_customers() -> None:
-    """Who visits is told by the one item that he bought before, and when by the state."""
+    """Who visits is told by the one item that they bought before, and when by the state."""
     encoder = random_encoder(3, 4, 2, np.random.default_rng(0), {(1, 1): 2.0, (2, 2): 1.0, (3, 4): 5.0})
     world = RetailEnv(MARKET, encoder, num_envs=100, k=K)
     observation, _ = world.reset(seed=0)

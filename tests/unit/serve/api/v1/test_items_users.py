@@ -17,7 +17,7 @@ from tests.support.rows import count_rows
 from tests.support.shops import POLICIES, save_policies, shop_service, small_market
 
 ENCODER = small_market()[1]
-HIM = "17850"
+FORGOTTEN = "17850"
 
 
 @pytest.fixture
@@ -107,32 +107,32 @@ def test_forgetting_reaches_every_place(client: TestClient, store: Store, tmp_pa
 def test_an_ingestion_in_the_way_is_a_conflict_that_passes(client: TestClient, store: Store, tmp_path: Path) -> None:
     archive = Archive.at(str(tmp_path / "archive"))
     (tmp_path / "archive" / "events" / "node_id=online_retail").mkdir(parents=True)
-    store.insert([Event(node_id="online_retail", event_id="e", user_id=HIM)])
+    store.insert([Event(node_id="online_retail", event_id="e", user_id=FORGOTTEN)])
     with archive.lock("online_retail"):
-        error = client.delete(f"/v1/users/{HIM}")
+        error = client.delete(f"/v1/users/{FORGOTTEN}")
     assert (error.status_code, error.json()["error"]["code"]) == (409, "conflict")
     assert error.json()["error"]["message"] == (
         "forgotten in the trained policies and the log; not finished in the archive: a node is being ingested, ask "
         "again when that has ended"
     )
     assert count_rows(store)["events"] == 0  # the other places are done
-    assert client.delete(f"/v1/users/{HIM}").status_code == 200
+    assert client.delete(f"/v1/users/{FORGOTTEN}").status_code == 200
 
 
 def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path, text: str) -> None:
         raise NotScrubbed("in use")
 
-    store.insert([Event(node_id="online_retail", event_id="e", user_id=HIM)])
+    store.insert([Event(node_id="online_retail", event_id="e", user_id=FORGOTTEN)])
     with monkeypatch.context() as patch:
         patch.setattr("data.log.erasures.scrub", fail)
-        error = client.delete(f"/v1/users/{HIM}")
+        error = client.delete(f"/v1/users/{FORGOTTEN}")
     assert (error.status_code, error.json()["error"]["code"]) == (503, "store_unavailable")
     assert error.headers["Retry-After"] == "1"
     message = error.json()["error"]["message"]
     assert message.startswith("forgotten in the trained policies and the archive; not finished in the log: the rows ")
     assert "nothing was stored" not in message
-    assert client.delete(f"/v1/users/{HIM}").json()["removed"]["events"] == 0
+    assert client.delete(f"/v1/users/{FORGOTTEN}").json()["removed"]["events"] == 0
 
 
 @pytest.mark.parametrize(
