@@ -108,16 +108,7 @@ def train(config: RetailExperiment, settings: Settings, progress: Progress) -> t
         "last_event": pc.max(events["time"]).as_py().isoformat(),
         "encoder": encoder.version,
     }
-    artefact = Artefact(
-        name=config.name,
-        config=config.policy,
-        policy=policy,
-        encoder=encoder,
-        reward=config.reward,
-        trained_on=trained_on,
-        learned_until=until,
-    )
-    return save(artefact, config.folder(settings)), report
+    return _save(config, settings, policy, encoder, trained_on, until), report
 
 
 def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefact, dict[str, Any]]:
@@ -133,6 +124,17 @@ def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefa
     if config.source == "log":
         until, report = _from_log(policy, encoder, config.reward, settings)
     trained_on: dict[str, str | int | float] = {"source": config.source, "encoder": encoder.version}
+    return _save(config, settings, policy, encoder, trained_on, until), report
+
+
+def _save(
+    config: RetailExperiment,
+    settings: Settings,
+    policy: Policy,
+    encoder: VisitEncoder,
+    trained_on: dict[str, str | int | float],
+    until: datetime | None,
+) -> Artefact:
     artefact = Artefact(
         name=config.name,
         config=config.policy,
@@ -142,7 +144,7 @@ def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefa
         trained_on=trained_on,
         learned_until=until,
     )
-    return save(artefact, config.folder(settings)), report
+    return save(artefact, config.folder(settings))
 
 
 def _experience(
