@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import ray
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [
@@ -26,7 +27,13 @@ STARTS_RAY = {"From Python"}
 def test_an_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path / "var"))
-    exec(compile(code, "README", "exec"), {"__name__": "example"})
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the workers of a Ray that the example starts
+    others = ray.is_initialized()
+    try:
+        exec(compile(code, "README", "exec"), {"__name__": "example"})
+    finally:
+        if not others:
+            ray.shutdown()
 
 
 def test_there_is_an_example_of_each_thing_that_is_added() -> None:
