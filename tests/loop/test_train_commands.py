@@ -52,7 +52,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         )
         try:
             deadline = time.monotonic() + 300
-            while not list((home / "runs/killed").glob("checkpoint-*")):
+            while not list((home / "runs/killed").glob("checkpoint-*[0-9]")):  # NAME.new: not complete yet
                 assert process.poll() is None, (home / "first").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
