@@ -2,6 +2,8 @@
 
 RecommenderError                       data
 ├── DataError                          data: data, or their declaration, cannot be used
+│   ├── ObjectMissing                  data.archive: there is no object of that name
+│   └── ObjectDamaged                  data.archive: an object is not what was written
 ├── UnreadableError                    data: a file is not what it should be; becomes a DataError with the file's name
 ├── FeatureError                       data: what was said of a context, an item or a user cannot be features
 ├── StoreError                         data.log: the log cannot be opened, or a statement failed

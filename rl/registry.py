@@ -11,19 +11,19 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from data.atomic import name_folder
 from data.command import DONE, argument_parser, command
 from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
 from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, load_served, sha256_of
 from rl.artefacts.errors import ArtefactError
+from rl.artefacts.shelf import folder_of, keep_in_place
 from rl.policy.errors import PolicyError
 from rl.training.run.tracking import experiment_id
 from rl.training.run.tracking_client import (
@@ -126,25 +126,21 @@ def champion(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> F
             raise
 
 
-def fetch(settings: Settings, found: Found, folder: Path | None = None) -> Path:
-    """Return the folder of a version's artefact, downloaded unless it is there already.
-
-    Args:
-        settings: where the registry is.
-        found: the version.
-        folder: where artefacts lie by their digests; default: `served` in the home.
+def fetch(settings: Settings, found: Found) -> Path:
+    """Return a local folder with a version's artefact, which is kept with what was served; download it where it is not.
 
     Raises:
-        ArtefactError: what was downloaded is not what was registered, or cannot be served; nothing is kept of it.
+        ArtefactError: what was downloaded is not what was registered, or cannot be served; nothing is kept of it. Or it
+            cannot be kept.
         RegistryError: the registry does not answer, or its files are gone.
     """
-    folder = settings.home / "served" if folder is None else folder
-    wanted = folder / found.digest
-    if wanted.is_dir() and _fault(wanted, found, ours=True) is None:
-        return wanted
-    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(ArtefactError):
+        kept = folder_of(found.digest, settings)
+        if _fault(kept, found, ours=True) is None:
+            return kept
+    settings.home.mkdir(parents=True, exist_ok=True)
     client = _client(settings)
-    with TemporaryDirectory(dir=folder, prefix=".fetched-") as temporary:
+    with TemporaryDirectory(dir=settings.home, prefix=".fetched-") as temporary:
         new = Path(temporary) / found.digest
         new.mkdir()
         with _asking(settings):
@@ -155,10 +151,8 @@ def fetch(settings: Settings, found: Found, folder: Path | None = None) -> Path:
                     shutil.move(client.download_artifacts(run, f"{_FOLDER}/{name}", temporary), new / name)
         if fault := _fault(new, found):
             raise ArtefactError(f"version {found.version} of {found.model} is refused: {fault}")
-        if wanted.is_dir() and _fault(wanted, found, ours=True):
-            shutil.rmtree(wanted)
-        name_folder(new, wanted)
-    return wanted
+        keep_in_place(found.digest, new, settings)
+    return folder_of(found.digest, settings)
 
 
 def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:

@@ -11,26 +11,25 @@ versions that were trained on them.
 
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data.archive.objects import Objects
 from data.atomic import complete_replacements, is_unfinished, replace_file
-from rl.artefacts.artefact import (
-    DESCRIPTION,
-    load,
-    save,
-    sha256_of,
-)
+from data.settings import Settings
+from rl.artefacts.artefact import DESCRIPTION, load, save, sha256_of
+from rl.artefacts.shelf import shelf_at
 from rl.encoders.customers import CustomerEncoder
 
 _NOBODY = ""
 """Stands in the place of a forgotten customer; no request can have it as an id."""
 
 
-def erase_from_home(home: Path, user_id: str) -> dict[str, int]:
-    """Take a customer out of the artefacts in `policies` and `served`, and out of the tables in `transitions`.
+def erase_from_artefacts(settings: Settings, user_id: str) -> dict[str, int]:
+    """Take a customer out of the artefacts in the home and of those that were served, and of tables of transitions.
 
     May be run again, and completes what a run that was killed has begun.
 
@@ -39,15 +38,17 @@ def erase_from_home(home: Path, user_id: str) -> dict[str, int]:
 
     Raises:
         ArtefactError, PolicyError: an artefact is damaged; those before it are done.
+        DataError: the archive, where those lie that were served, does not answer.
     """
-    artefacts = 0
-    for shelf in ("policies", "served"):
-        complete_replacements(home / shelf)
-        for folder in sorted(path.parent for path in (home / shelf).glob(f"*/{DESCRIPTION}")):
-            if not is_unfinished(folder):  # else it is replaced by the next that is saved
-                erased_from = sha256_of(folder) if shelf == "served" else None
-                artefacts += _erase_from_artefact(folder, user_id, erased_from)
-    tables = sorted((home / "transitions").glob("**/*.parquet"))
+    artefacts, policies = 0, settings.home / "policies"
+    complete_replacements(policies)
+    for folder in sorted(path.parent for path in policies.glob(f"*/{DESCRIPTION}")):
+        if not is_unfinished(folder):  # else it is replaced by the next that is saved
+            artefacts += _erase_from_artefact(folder, folder, user_id)
+    shelf = shelf_at(settings)
+    for digest in shelf.names():
+        artefacts += _erase_from_shelf(shelf, digest, user_id)
+    tables = sorted((settings.home / "transitions").glob("**/*.parquet"))
     return {"artefacts": artefacts, "transitions": sum(_erase_from_table(table, user_id) for table in tables)}
 
 
@@ -72,13 +73,22 @@ def without_customer(encoder: CustomerEncoder, user_id: str) -> CustomerEncoder:
     )
 
 
-def _erase_from_artefact(folder: Path, user_id: str, erased_from: str | None) -> bool:
+def _erase_from_shelf(shelf: Objects, digest: str, user_id: str) -> bool:
+    folder = shelf.get(digest)
+    with TemporaryDirectory(dir=folder.parent, prefix="erasure-") as temporary:
+        new = Path(temporary) / digest
+        erased = _erase_from_artefact(folder, new, user_id, sha256_of(folder))
+        shelf.replace(digest, new if erased else folder)  # in any case without what a killed replacement has left
+        return erased
+
+
+def _erase_from_artefact(folder: Path, into: Path, user_id: str, erased_from: str | None = None) -> bool:
     artefact = load(folder)
     encoder = artefact.encoder
     if not isinstance(encoder, CustomerEncoder) or user_id not in encoder.users:
         return False
     encoder = without_customer(encoder, user_id)
-    save(replace(artefact, encoder=encoder), folder, erased_from)
+    save(replace(artefact, encoder=encoder), into, erased_from)
     return True
 
 

@@ -9,7 +9,7 @@ from data.log.database import StoreUnavailable
 from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.settings import Settings
-from rl.artefacts.erasure import erase_from_home
+from rl.artefacts.erasure import erase_from_artefacts
 from rl.artefacts.errors import ArtefactError
 from rl.policy.errors import PolicyError
 
@@ -44,7 +44,7 @@ def forget(store: Store, settings: Settings, user_id: str) -> dict[str, int]:
     """
     counts, done, failures = dict[str, int](), list[str](), dict[str, Exception]()
     places: dict[str, Callable[[], dict[str, int]]] = {
-        "the trained policies": lambda: erase_from_home(settings.home, user_id),
+        "the trained policies": lambda: erase_from_artefacts(settings, user_id),
         "the archive": lambda: erase_from_archive(Archive.at(settings.archive_uri), user_id),
         "the log": lambda: erase_from_store(store, user_id),
     }

@@ -14,6 +14,7 @@ from rl import registry, train
 from rl.artefacts.artefact import Artefact, load_served, save
 from rl.artefacts.description import TrainedIn
 from rl.artefacts.errors import ArtefactError
+from rl.artefacts.shelf import folder_of, shelf_at
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.simulated import SimulatedEncoder
 from rl.policies import (
@@ -77,27 +78,29 @@ def test_the_champion_is_fetched_as_it_was_registered(settings: Settings, model:
     assert registered == champion(settings, model)
     assert (registered.version, registered.name) == (1, "net")
     folder = fetch(settings, registered)
-    assert folder == settings.home / "served" / registered.digest
+    assert folder == folder_of(registered.digest, settings)
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.safetensors", "policy.json"]
     original, fetched = load_served(tmp_path / "net"), load_served(folder)
     assert (fetched.digest, fetched.encoder) == (registered.digest, original.encoder)
     for name, array in original.policy.state_dict().items():
         np.testing.assert_array_equal(fetched.policy.state_dict()[name], array)
-    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in settings.home.iterdir() if path.name.startswith(".")] == []
 
 
 def test_what_is_there_is_not_fetched_again(settings: Settings, model: str, tmp_path: Path) -> None:
     found = register(settings, saved(tmp_path / "net"), model=model)
-    folder = fetch(settings, found, tmp_path / "served")
+    folder = fetch(settings, found)
     (files(settings, found) / "policy.json").unlink()
-    assert fetch(settings, found, tmp_path / "served") == folder
+    assert fetch(settings, found) == folder
 
 
 def test_what_was_changed_where_it_is_served_is_fetched_again(settings: Settings, model: str, tmp_path: Path) -> None:
     found = register(settings, saved(tmp_path / "net"), model=model)
-    folder = fetch(settings, found, tmp_path / "served")
+    folder = fetch(settings, found)
+    (served,) = (settings.home / "archive/served").glob(f"{found.digest}.*")
+    served.write_bytes(b"")
     (folder / "arrays.safetensors").write_bytes(b"")
-    assert load_served(fetch(settings, found, tmp_path / "served")).digest == found.digest
+    assert load_served(fetch(settings, found)).digest == found.digest
 
 
 def test_the_same_artefact_is_one_version(settings: Settings, model: str, tmp_path: Path) -> None:
@@ -133,8 +136,8 @@ def test_other_files_than_were_registered_are_refused(settings: Settings, name: 
     saved(tmp_path / "other", "xyz")
     (files(settings, found) / name).write_bytes((tmp_path / "other" / name).read_bytes())
     with pytest.raises(ArtefactError, match=f"version 1 of {model} is refused: .*sha256"):
-        fetch(settings, found, tmp_path / "served")
-    assert list((tmp_path / "served").iterdir()) == []
+        fetch(settings, found)
+    assert not shelf_at(settings).has(found.digest)
 
 
 def test_an_artefact_of_the_right_hash_that_is_no_policy_is_refused(
@@ -144,15 +147,15 @@ def test_an_artefact_of_the_right_hash_that_is_no_policy_is_refused(
     (files(settings, found) / "policy.json").write_text("{}")
     lying = replace(found, sha256="44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a")
     with pytest.raises(ArtefactError, match="does not describe a policy"):
-        fetch(settings, lying, tmp_path / "served")
-    assert list((tmp_path / "served").iterdir()) == []
+        fetch(settings, lying)
+    assert not shelf_at(settings).has(found.digest)
 
 
 def test_files_that_are_gone_are_the_registrys_failure(settings: Settings, model: str, tmp_path: Path) -> None:
     found = register(settings, saved(tmp_path / "net"), model=model)
     (files(settings, found) / "arrays.safetensors").unlink()
     with pytest.raises(RegistryError, match="the registry at sqlite"):
-        fetch(settings, found, tmp_path / "served")
+        fetch(settings, found)
 
 
 def test_what_cannot_be_served_is_not_registered(settings: Settings, model: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A customer is taken out of trained policies and derived tables; all others are answered as before."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 
 from data.settings import Settings
 from rl.artefacts.artefact import load_served, save
-from rl.artefacts.erasure import erase_from_home, without_customer
+from rl.artefacts.erasure import erase_from_artefacts, without_customer
 from rl.artefacts.shelf import keep, load_kept
 from rl.encoders.base import Visit
 from rl.encoders.customers import CustomerEncoder
@@ -18,6 +19,10 @@ from tests.support.shops import POLICIES, save_policies, small_market, untrained
 
 ENCODER = small_market()[1]
 FORGOTTEN, OTHER = ENCODER.users[3], ENCODER.users[4]
+
+
+def at(home: Path) -> Settings:
+    return Settings(home=home, store=None, archive=None)
 
 
 def asked(encoder: CustomerEncoder, user: str | None) -> list[np.ndarray]:
@@ -46,10 +51,10 @@ def test_all_may_be_forgotten() -> None:
 
 
 def test_artefacts_forget_him_and_what_was_served_keeps_its_digest(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, store=None, archive=None)
+    settings = at(tmp_path)
     save_policies(tmp_path, ENCODER)
     kept = keep(tmp_path / "policies" / "rfm_bandit", settings)
-    assert erase_from_home(tmp_path, FORGOTTEN) == {"artefacts": len(POLICIES) + 1, "transitions": 0}
+    assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": len(POLICIES) + 1, "transitions": 0}
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or f'"{FORGOTTEN}"'.encode() not in path.read_bytes()
     after = load_kept(kept.digest, settings)
@@ -58,8 +63,8 @@ def test_artefacts_forget_him_and_what_was_served_keeps_its_digest(tmp_path: Pat
         after.encoder.query([Visit(OTHER, NOON, after.encoder.items)]).features, asked(ENCODER, OTHER)[0]
     )
     assert load_served(tmp_path / "policies" / "rfm_bandit").digest != kept.digest
-    assert erase_from_home(tmp_path, FORGOTTEN) == {"artefacts": 0, "transitions": 0}
-    assert erase_from_home(tmp_path, OTHER)["artefacts"] == len(POLICIES) + 1
+    assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": 0, "transitions": 0}
+    assert erase_from_artefacts(at(tmp_path), OTHER)["artefacts"] == len(POLICIES) + 1
     assert load_kept(kept.digest, settings).digest == kept.digest
 
 
@@ -69,15 +74,28 @@ def test_a_replacement_that_was_killed_is_completed(tmp_path: Path) -> None:
     other = replace(untrained(ENCODER, "random"), encoder=without_customer(ENCODER, FORGOTTEN))
     save(other, policies / "random.new")
     (policies / "random").rename(policies / "random.old")  # and here it was killed
-    assert erase_from_home(tmp_path, FORGOTTEN)["artefacts"] == len(POLICIES) - 1
+    assert erase_from_artefacts(at(tmp_path), FORGOTTEN)["artefacts"] == len(POLICIES) - 1
     assert {path.name for path in policies.iterdir()} == set(POLICIES)
     assert FORGOTTEN not in load_served(policies / "random").encoder.users  # type: ignore[attr-defined]
+
+
+def test_a_killed_replacement_of_what_was_served_is_completed(tmp_path: Path) -> None:
+    save_policies(tmp_path, ENCODER)
+    kept = keep(tmp_path / "policies" / "random", at(tmp_path))
+    (served,) = (tmp_path / "archive/served").iterdir()
+    before = served.read_bytes()
+    erase_from_artefacts(at(tmp_path), FORGOTTEN)
+    served.write_bytes(before)  # it was killed before this was deleted
+    os.utime(served, (0, 0))
+    assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": 0, "transitions": 0}
+    assert not served.exists()
+    assert FORGOTTEN not in load_kept(kept.digest, at(tmp_path)).encoder.users  # type: ignore[attr-defined]
 
 
 def test_an_old_folder_beside_the_new_one_goes(tmp_path: Path) -> None:
     save_policies(tmp_path, ENCODER)
     save(untrained(ENCODER, "random"), tmp_path / "policies" / "random.old")
-    erase_from_home(tmp_path, FORGOTTEN)
+    erase_from_artefacts(at(tmp_path), FORGOTTEN)
     assert {path.name for path in (tmp_path / "policies").iterdir()} == set(POLICIES)
 
 
@@ -88,9 +106,9 @@ def test_rows_about_him_go_from_derived_tables(tmp_path: Path) -> None:
     pq.write_table(named, folder / "named.parquet")
     pq.write_table(pa.table({"items": [[1, 2]], "rewards": [1.0]}), folder / "numbers.parquet")
     before = (folder / "numbers.parquet").read_bytes()
-    assert erase_from_home(tmp_path, FORGOTTEN) == {"artefacts": 0, "transitions": 2}
+    assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": 0, "transitions": 2}
     assert pq.read_table(folder / "named.parquet").to_pydict() == {"user_id": [OTHER, None], "reward": [2.0, 3.0]}
     assert (folder / "numbers.parquet").read_bytes() == before
     assert len(list(folder.iterdir())) == 2
-    assert erase_from_home(tmp_path, FORGOTTEN) == {"artefacts": 0, "transitions": 0}
-    assert erase_from_home(tmp_path / "nowhere", FORGOTTEN) == {"artefacts": 0, "transitions": 0}
+    assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": 0, "transitions": 0}
+    assert erase_from_artefacts(at(tmp_path / "nowhere"), FORGOTTEN) == {"artefacts": 0, "transitions": 0}

@@ -1,6 +1,7 @@
 """Every decision that was served can be made again from the log, and one that was tampered with is found."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -110,8 +111,9 @@ def test_feedback_that_was_removed_changes_what_was_learned(store: Store, settin
 
 def test_a_policy_that_was_changed_on_disk_is_refused(store: Store, settings: Settings) -> None:
     live(store, settings, 5, seed=0)
-    kept = next((settings.home / "served").iterdir())
-    (kept / "arrays.safetensors").write_bytes(b"something else")
+    for kept in (settings.home / "archive/served").iterdir():
+        kept.write_bytes(b"something else")
+    shutil.rmtree(settings.home / "cache")
     report = found(store, settings)
     assert len(report.mismatches) == 5
     assert all("sha256" in line for line in report.mismatches)

@@ -12,6 +12,7 @@ from data.schema import Feedback, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.errors import ArtefactError
+from rl.artefacts.shelf import shelf_at
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
@@ -92,7 +93,7 @@ def test_the_alias_decides_and_what_is_bad_is_refused(settings: Settings, store:
     point(settings, "champion", bad.version)
     assert not running.refresh()
     assert served.at("v1").decide(Ask("d2", datetime.now(UTC), 2)).policy_version.startswith(second.digest)
-    assert not (settings.home / "served" / bad.digest).exists()
+    assert not shelf_at(settings).has(bad.digest)
 
     store.insert([before, after])
     again = loops(settings, store)  # restarted while the champion is bad: the last good one is served
