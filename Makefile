@@ -3,27 +3,32 @@ PYTHON ?= python3.11
 # PyPI's Linux build of torch brings CUDA. README, "Install" says how to take another build.
 TORCH ?= torch==2.13.0
 RUN = .venv/bin/python -m
-# Two at a time, the tests of a file one after the other: they share what it has started.
-TOGETHER = --numprocesses 2 --dist loadfile
+# Two at a time, the tests of a file one after the other: they share what it has started. In the order given, long files
+# first: one that is left to the end keeps a processor idle.
+TOGETHER = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test unit check clean
+.PHONY: demo test slow unit lint check clean
 
 demo: .venv/installed  ## the whole loop on one machine: [DATA=transactions] [PORT=8000] [EXIT=1]
 	$(RUN) serve.demo $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(EXIT),--exit)
 
 test: .venv/installed  ## the test suite, but for what is marked slow; services have the machine to themselves
-	$(RUN) pytest $(TOGETHER) tests/unit tests/learning
-	$(RUN) pytest tests/cluster tests/loop
+	$(RUN) pytest $(TOGETHER) tests/learning tests/loop tests/unit
+	$(RUN) pytest tests/services
+
+slow: .venv/installed  ## the tests that take minutes
+	$(RUN) pytest -m slow
 
 unit: .venv/installed  ## the tests that need neither Ray nor another process
 	$(RUN) pytest $(TOGETHER) -m "not slow and not heavy" tests/unit
 
-check: .venv/installed  ## format, lint, types, walls; then `unit`
+lint: .venv/installed  ## format, lint, types, walls
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	.venv/bin/lint-imports
-	$(MAKE) --no-print-directory unit
+
+check: lint unit  ## both
 
 clean:  ## forget the virtual environment; what runs have written under var/ stays
 	rm -rf .venv

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,17 @@ from data.log.store import Store
 
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_from_outside() -> Iterator[None]:
-    """Keep a developer's own log, archive and key out of the tests."""
+    """Keep a developer's own log, archive, tracker and key out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         for name in ("HOME", "STORE", "ARCHIVE", "API_KEY", "PLAIN"):
             patch.delenv(f"RAYCOMMEND_{name}", raising=False)
         yield
+
+
+def pytest_configure() -> None:
+    """Let torch, which is imported later, compute with one thread: more are slower on networks of this size."""
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from rl.algorithms.dqn.algorithm import DQN, DQNConfig
 from rl.algorithms.dqn.learner import QLearner
@@ -40,7 +39,6 @@ class Forgetful(QLearner):
 
 def trained(env: str, steps: int, learner: type[QLearner] = QLearner, **options: Any) -> DQN:
     """Train in this process."""
-    torch.set_num_threads(1)
     settings: dict[str, Any] = {
         "network": NETWORK,
         "loss": "mse",

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from rl.algorithms.offline.algorithm import OfflineQConfig
 from rl.evaluation.returns import Returns, play
@@ -74,7 +73,6 @@ def judged(policy: Policy) -> Returns:
 
 def learned(folder: Path, columns: Columns, seed: int, passes: int = 2, **training: Any) -> Returns:
     """Return what the greedy policy earns that was learned from a table of these columns."""
-    torch.set_num_threads(1)
     write(str(folder / "table.parquet"), columns)
     config = OfflineQConfig().offline_data(input_=str(folder / "table.parquet"))
     config.training(network={"layers": 0}, passes=passes, **training).debugging(seed=seed, log_level="ERROR")

@@ -69,7 +69,6 @@ class Bait(BatchedEnv):
 
 def trained(monkeypatch: pytest.MonkeyPatch, **options: Any) -> SlateQModule:
     """Train in this process."""
-    torch.set_num_threads(1)
     monkeypatch.setitem(registry.SIMULATORS, NAME, Bait)
     settings: dict[str, Any] = {
         "network": {"width": 16, "layers": 0, "value_scale": 3.0},

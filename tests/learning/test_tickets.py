@@ -5,13 +5,11 @@ plus .4 for an urgent word in the title, plus .2 for tag "vip" and .3 for tag "o
 """
 
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from rl.networks import (
     Score,
@@ -56,15 +54,6 @@ FILLER = [
 ]
 
 three_seeds = pytest.mark.parametrize("seed", range(3))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread() -> Iterator[None]:
-    """More threads are slower on networks of this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tickets(n: int, rng: np.random.Generator) -> list[dict[str, Any]]:

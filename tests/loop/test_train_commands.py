@@ -42,8 +42,7 @@ class Killed:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     home = tmp_path_factory.mktemp("home")
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    environment |= {"RAYCOMMEND_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"RAYCOMMEND_HOME": str(home)}
     arguments = [*SHOP, "--name", "killed", "--env_steps", "2048", "--evaluation.every", "512"]
     command = [sys.executable, "-m", "rl.train", *arguments, "--checkpoint_every_s", "0"]
     with (home / "first").open("w") as said:
@@ -106,7 +105,6 @@ def test_the_tracker_has_one_run_with_every_point_once(killed: Killed) -> None:
 @pytest.fixture
 def home(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RAYCOMMEND_HOME", str(killed.home))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return killed.home
 
 

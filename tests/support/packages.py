@@ -1,6 +1,7 @@
 """Programs of Debian packages that some tests run: `python -m tests.support.packages` names the packages that lack.
 
-Where one lacks, its tests are skipped with the package's name; with `RAYCOMMEND_TEST_PACKAGES=required` they fail.
+Where one lacks, its tests are skipped with the package's name; where `RAYCOMMEND_TEST_PACKAGES` is `required`, as in
+`.ci/run`, which installs them before, they fail.
 """
 
 import os

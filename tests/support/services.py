@@ -5,14 +5,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
+import httpx
 import psutil
 
+from serve.config import ServiceConfig
 from tests.support.ports import free_port
+
+KEY = {"Authorization": "Bearer right"}
 
 # Ray must start with HAProxy in the environment; the suite's own does not.
 _RUN = """
@@ -23,71 +28,107 @@ from serve.config import ServiceConfig
 os.environ.update(ray_environment(drain_s=1))
 import ray
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 config = ServiceConfig.model_validate_json(sys.argv[1])
-with running(config, int(sys.argv[2]), num_replicas=1):
+with running(config, int(sys.argv[2]), num_replicas=int(sys.argv[3])):
     print("ready", flush=True)
     signal.sigwait({signal.SIGTERM})
 ray.shutdown()
 """
 
 
-@dataclass
 class Running:
-    """A service with one replica, which may still be starting."""
+    """A service, which may still be starting; `client` asks it with the key that it requires."""
 
-    port: int
     process: "subprocess.Popen[str]"
-    errors: IO[bytes]
-    """What it has written to its standard error."""
+    client: httpx.Client
+
+    def __init__(self, config: ServiceConfig, replicas: int, errors: IO[bytes]) -> None:
+        self._config, self._replicas, self._errors = config, replicas, errors
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def home(self) -> Path:
+        return self._config.settings.home
+
+    def start(self) -> None:
+        """Start it at another port than before."""
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-c", _RUN, self._config.model_dump_json(), str(self.port), str(self._replicas)]
+        environment = {**os.environ, "RAYCOMMEND_API_KEY": "right", "PYTHONPATH": os.getcwd()}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment
+        )
+        self.client = httpx.Client(base_url=self.url, headers=KEY, timeout=30)
 
     def wait(self) -> None:
         """Wait until it says that it is up."""
         assert self.process.stdout is not None
         assert any(line == "ready\n" for line in self.process.stdout), self.said()
 
+    def stop(self) -> None:
+        """End it with all that it started; it must end by itself."""
+        self.client.close()
+        family = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(30)
+        for left in psutil.wait_procs(family, timeout=10)[1]:
+            left.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        assert self.process.returncode == 0, self.said()
+
     def said(self) -> str:
         """Return the end of its standard error."""
-        self.errors.seek(0)
-        return self.errors.read()[-4_000:].decode(errors="replace")
+        self._errors.seek(0)
+        return self._errors.read()[-4_000:].decode(errors="replace")
 
     def find(self, *words: str) -> list[psutil.Process]:
         """Return the processes of this service whose command line has all the words."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         return [one for one in family if all(word in " ".join(_command(one)) for word in words)]
 
+    def gateways(self) -> list[psutil.Process]:
+        """Return the processes of the replicas."""
+        return self.find("ServeReplica:raycommend:Gateway")
+
+    def health_of_all(self) -> dict[str, dict[str, Any]]:
+        """Return the health of all replicas by their id."""
+        seen: dict[str, dict[str, Any]] = {}
+
+        def all_seen() -> bool:
+            health = self.client.get("/healthz").json()
+            seen[health["replica"]] = health
+            return len(seen) == self._replicas
+
+        wait_for(all_seen, 60)
+        return seen
+
+    def learned_by_all(self, position: int) -> bool:
+        return all(health["learned_through"] >= position for health in self.health_of_all().values())
+
 
 @contextmanager
-def service(config: str, **environment: str) -> Iterator[Running]:
-    """Start a service with a configuration in JSON, yield it at once, and end it with all that it started."""
-    port = free_port()
-    command = [sys.executable, "-c", _RUN, config, str(port)]
-    surroundings = {**os.environ, "PYTHONPATH": os.getcwd(), **environment}
-    with tempfile.TemporaryFile() as errors, _started(command, surroundings, errors) as process:
-        yield Running(port, process, errors)
-
-
-@contextmanager
-def _started(command: list[str], surroundings: dict[str, str], errors: IO[bytes]) -> "Iterator[subprocess.Popen[str]]":
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=surroundings)
-    try:
-        yield process
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.send_signal(signal.SIGTERM)
+def service(config: ServiceConfig, replicas: int = 1) -> Iterator[Running]:
+    """Start a service, yield it at once, and end it with all that it started."""
+    with tempfile.TemporaryFile() as errors:
+        running = Running(config, replicas, errors)
+        running.start()
         try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(30)
-        for left in psutil.wait_procs(family, timeout=10)[1]:
-            left.kill()
-        assert process.stdout is not None
-        process.stdout.close()
+            yield running
+        finally:
+            running.stop()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {timeout_s} s"
+        time.sleep(0.02)
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ POLICIES: dict[str, PolicyConfig] = {
 }
 
 
+@cache
 def small_market(seed: int = 0) -> tuple[Market, CustomerEncoder]:
     """Return a market of 50 customers and 12 items, and an encoder fitted on 400 of its invoices."""
     rng = np.random.default_rng(seed)

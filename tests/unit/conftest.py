@@ -3,10 +3,16 @@
 import subprocess
 import sys
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+
+from data.settings import Settings
+from rl.encoders.customers import CustomerEncoder
+from rl.training.run.tracking_client import tracking_client
+from tests.support.shops import small_market
 
 _REFUSAL = "a test that starts a Ray, or another Python, is marked `heavy`"
 
@@ -16,6 +22,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray_local" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.heavy)
+
+
+@pytest.fixture(scope="session")
+def encoder() -> CustomerEncoder:
+    """That of `tests.support.shops.small_market`."""
+    return small_market()[1]
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracker's database that has nothing in it, to be copied: MLflow takes seconds to make one."""
+    settings = Settings(home=tmp_path_factory.mktemp("mlflow"))
+    tracking_client(settings.tracking_uri).search_experiments()
+    return settings.home / "mlflow.db"
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The registry: what is fetched is what was registered, or nothing. Against a real MLflow store."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,11 +39,11 @@ NETWORK = TransformerConfig(network=QNetworkConfig(width=8))
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """One home for all: making MLflow's tables takes seconds. Each test has a model of its own."""
+def settings(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> Iterator[Settings]:
+    """One home for all; each test has a model of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         home = tmp_path_factory.mktemp("home")
+        shutil.copy(mlflow_tables, home)
         patch.setenv("RAYCOMMEND_HOME", str(home))
         yield Settings(home=home)
 

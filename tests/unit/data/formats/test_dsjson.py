@@ -7,7 +7,6 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,13 +50,6 @@ FEATURES = Features(
 @pytest.fixture
 def clock() -> Clock:
     return Clock(TIME)
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'into.db'}", lambda: TIME + timedelta(days=30))
-    yield opened
-    opened.close()
 
 
 def decision(number: int, **more: Any) -> Decision:

@@ -47,13 +47,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'into.db'}", lambda: TIME + timedelta(days=30))
-    yield opened
-    opened.close()
-
-
 def decision(number: int, **more: Any) -> Decision:
     usual: dict[str, Any] = {
         "decision_id": f"personalizer:{number}",

@@ -22,11 +22,6 @@ from tests.support.clocks import NOON, Clock
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 def put(store: Store, *ids: str, **fields: Any) -> list[Any]:
     return upsert(store, [Item(item_id=item, **fields) for item in ids])
 

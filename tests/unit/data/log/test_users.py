@@ -40,11 +40,6 @@ FORGOTTEN = "user-to-forget-4711"
 NODE = load_node("online_retail")
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 def decision(decision_id: str, user_id: str | None = FORGOTTEN, slate: str = "ab", **fields: Any) -> Decision:
     n = len(slate)
     return Decision(

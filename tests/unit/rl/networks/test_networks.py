@@ -23,6 +23,7 @@ from rl.networks.module.layers import (
     add,
     concatenate,
 )
+from tests.support.networks import assert_equal, straight
 
 NAN = float("nan")
 SHARED: dict[str, Any] = {
@@ -46,16 +47,6 @@ SHARED: dict[str, Any] = {
     "outputs": {"click": {"kind": "binary", "input": "both"}},
 }
 TEXTS = {"title": torch.tensor([[1, 2], [3, 0]]), "body": torch.tensor([[1, 2, 0, 0], [4, 4, 5, 0]])}
-
-
-def straight(**outputs: dict[str, Any]) -> dict[str, Any]:
-    """Return a description that leads two numbers straight to its outputs."""
-    heads = {name: {"input": "x"} | output for name, output in outputs.items()}
-    return {"inputs": {"x": {"kind": "numeric", "width": 2}}, "outputs": heads}
-
-
-def assert_equal(given: Tensor, wanted: object) -> None:
-    torch.testing.assert_close(given, torch.as_tensor(wanted), rtol=1e-5, atol=1e-6)
 
 
 # Layers

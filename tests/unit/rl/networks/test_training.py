@@ -1,7 +1,6 @@
 """Training networks: losses and scores against numbers worked out by hand, what is learned and what is refused."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import astuple
 from typing import Any
 
@@ -28,27 +27,9 @@ from rl.networks.description.nodes import (
     RegressionOutput,
 )
 from rl.networks.module.losses import row_losses, weighted_sum
+from tests.support.networks import assert_equal, straight
 
 NAN = float("nan")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread() -> Iterator[None]:
-    """More threads are slower on networks of this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def straight(**outputs: dict[str, Any]) -> dict[str, Any]:
-    """Return a description that leads two numbers straight to its outputs."""
-    heads = {name: {"input": "x"} | output for name, output in outputs.items()}
-    return {"inputs": {"x": {"kind": "numeric", "width": 2}}, "outputs": heads}
-
-
-def assert_equal(given: Tensor, wanted: object) -> None:
-    torch.testing.assert_close(given, torch.as_tensor(wanted), rtol=1e-5, atol=1e-6)
 
 
 # Losses

@@ -28,7 +28,7 @@ from rl.policies import build
 from serve.decisions.recommender import Ask, Recommender
 from serve.decisions.router import Router
 from tests.support.clocks import NOON, Clock
-from tests.support.shops import POLICIES, small_market, untrained
+from tests.support.shops import POLICIES, untrained
 from tests.support.shops import recommender as make
 
 SPEC = RewardSpec(wait_s=60.0, default=-0.1, aggregation="max")
@@ -64,11 +64,6 @@ class Log:
         item = decision.slate[slot]
         name = feedback_id or f"{decision.decision_id}/{kind}/{slot}"
         self.store.insert([Feedback(feedback_id=name, decision_id=decision.decision_id, item_id=item, kind=kind)])
-
-
-@pytest.fixture(scope="module")
-def encoder() -> CustomerEncoder:
-    return small_market()[1]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rl.policy.interface import Policy
 from tests.support.clocks import Clock
 from tests.support.described import asked
 from tests.support.logs import ITEMS, Written, described
-from tests.support.shops import small_market, untrained
+from tests.support.shops import untrained
 
 SPEC = FoldSpec(reward=RewardSpec(wait_s=60.0, default=-0.1), learn_from="all")
 DAY, SECONDS = 86_400, 120
@@ -41,11 +41,6 @@ def log(tmp_path: Path) -> Iterator[Written]:
     store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)
     yield Written(store, clock)
     store.close()
-
-
-@pytest.fixture(scope="module")
-def encoder() -> CustomerEncoder:
-    return small_market()[1]
 
 
 def learner(log: Written, encoder: CustomerEncoder) -> OnlineLearner:

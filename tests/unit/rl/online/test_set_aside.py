@@ -35,15 +35,10 @@ from serve.learning.loops import Loops, Plan
 from tests.support.clocks import Clock
 from tests.support.logs import Written, described
 from tests.support.rows import feedback_rows
-from tests.support.shops import small_market, untrained
+from tests.support.shops import untrained
 
 SPEC = RewardSpec(wait_s=60.0)
 FAULTS = Path(__file__).parents[3] / "faults"
-
-
-@pytest.fixture(scope="module")
-def encoder() -> CustomerEncoder:
-    return small_market()[1]
 
 
 @pytest.fixture

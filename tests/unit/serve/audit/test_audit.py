@@ -3,7 +3,6 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,16 +33,8 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    settings = Settings(home=tmp_path, store=None, archive=None)
     save_policies(tmp_path, small_market()[1])
-    return settings
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    store = Store.open(settings.store_url)
-    yield store
-    store.close()
+    return Settings(home=tmp_path, store=None, archive=None)
 
 
 def live(store: Store, settings: Settings, decisions: int, seed: int) -> None:

@@ -13,13 +13,8 @@ from serve.decisions.draws import generator
 from serve.decisions.recommender import Ask, Recommender
 from serve.decisions.router import Router, unit_interval
 from tests.support.clocks import NOON
-from tests.support.shops import POLICIES, small_market, untrained
+from tests.support.shops import POLICIES, untrained
 from tests.support.shops import recommender as make
-
-
-@pytest.fixture(scope="module")
-def encoder() -> CustomerEncoder:
-    return small_market()[1]
 
 
 @pytest.fixture

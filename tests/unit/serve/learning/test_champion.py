@@ -1,6 +1,6 @@
 """The served champion is the registry's: swapped when the alias moves, kept when what it names is bad."""
 
-from collections.abc import Iterator
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,16 +32,9 @@ ITEMS = ("red", "green", "blue", "grey")
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Settings(home=tmp_path / "home", store=None, archive=None)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    store = Store.open(settings.store_url)
-    yield store
-    store.close()
+def settings(tmp_path: Path, mlflow_tables: Path) -> Settings:
+    shutil.copy(mlflow_tables, tmp_path)
+    return Settings(home=tmp_path, store=None, archive=None)
 
 
 def transformer(folder: Path, seed: int) -> Path:

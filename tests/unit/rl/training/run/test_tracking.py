@@ -1,5 +1,6 @@
 """MLflow: what is logged is there, once, and a tracker that fails is not the training's problem."""
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -20,11 +21,11 @@ RESOLVED = {"name": "shop", "dqn": {"lr": 0.001, "network": {"width": 8}}}
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """One home for all: making MLflow's tables takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield Settings(home=tmp_path_factory.mktemp("home"))
+def settings(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> Settings:
+    """One home for all."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copy(mlflow_tables, home)
+    return Settings(home=home)
 
 
 def client(settings: Settings) -> Any:
@@ -102,7 +103,6 @@ def test_an_inactive_tracker_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_mlflows_own_variable_names_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     settings = Settings(home=tmp_path)
     assert settings.tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert settings.tracking_files == tmp_path / "mlartifacts"

@@ -1,14 +1,11 @@
 """Rank bodies that nobody thought of: an answer or a documented refusal, and probabilities that sum to 1."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from tests.support.personalizers import HEADERS, Loop, personalizer_loop
 
 _TEXT = st.text(max_size=8)
 _JSON = st.recursive(
@@ -45,17 +42,6 @@ _SLOTS = st.lists(
     max_size=4,
 )
 _WITH_SLOTS = st.builds(lambda body, slots: {**body, "slots": slots}, _ALMOST, _SLOTS)
-
-
-@pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
-    with personalizer_loop(tmp_path_factory.mktemp("home")) as loop:
-        yield loop
-
-
-@pytest.fixture(scope="module")
-def client(loop: Loop) -> TestClient:
-    return TestClient(loop.app, headers=HEADERS, raise_server_exceptions=False)
 
 
 def check(client: TestClient, path: str, body: Any) -> Any:

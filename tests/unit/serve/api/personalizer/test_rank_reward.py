@@ -1,7 +1,6 @@
 """The Personalizer API over a real store: each operation in each dialect, documented errors, what a retry does."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -15,24 +14,12 @@ from data.log.writer.commit import StoreBusy
 from data.schema import Features
 from serve.api.personalizer.rank import MAX_ACTIONS
 from serve.decisions.served import Served
-from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
+from tests.support.personalizers import Loop, actions
 from tests.support.rows import count_rows
 
 LATEST = "api-version=2022-09-01-preview"
 DIALECTS = ("/personalizer/v1.0{}", "/personalizer/v1.1-preview.3{}", "/personalizer{}?" + LATEST)
 STABLE, PREVIEW, NEWEST = DIALECTS
-
-
-@pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
-    """All tests share one, as it takes long to build: each has events of its own."""
-    with personalizer_loop(tmp_path_factory.mktemp("home")) as loop:
-        yield loop
-
-
-@pytest.fixture(scope="module")
-def client(loop: Loop) -> TestClient:
-    return TestClient(loop.app, headers=HEADERS, raise_server_exceptions=False)
 
 
 @pytest.fixture

@@ -34,11 +34,6 @@ def service(store: Store) -> Service:
     return Service(served, store, StoreWriter(store), {}, CONFIG, "replica-1")
 
 
-@pytest.fixture
-def client(service: Service) -> TestClient:
-    return TestClient(create_api(service), raise_server_exceptions=False)
-
-
 def test_a_list_of_users_is_answered_in_order_and_committed_together(client: TestClient, store: Store) -> None:
     asks = [{"user_id": f"1200{n}", "k": n + 1, "decision_id": f"d{n}"} for n in range(3)]
     answers = client.post("/v1/recommend", json=asks).json()

@@ -42,11 +42,6 @@ def service(store: Store) -> Service:
     return shop_service(store, load_node("online_retail"))
 
 
-@pytest.fixture
-def client(service: Service) -> TestClient:
-    return TestClient(create_api(service), raise_server_exceptions=False)
-
-
 def problem(response: Any) -> dict[str, Any]:
     body = response.json()
     assert set(body) == {"error"}

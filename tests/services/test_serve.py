@@ -1,131 +1,43 @@
 """The service as it is deployed: two replicas and a learner on Ray Serve behind HAProxy, over real HTTP."""
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from data.log import keys
 from data.log.store import Store
 from data.settings import Settings
 from serve.audit.run import audit
-from tests.support.ports import free_port
-from tests.support.shops import save_policies, small_market
-
-# The service runs in a process of its own: its Ray must start with HAProxy in the environment, the suite's does not.
-_SERVER = """
-import os, signal, sys
-from serve.app import ray_environment, running
-from serve.config import ServiceConfig
-os.environ.update(ray_environment(drain_s=1))
-import ray
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-config = ServiceConfig(policies={"linear_thompson": 1, "rfm_bandit": 1}, home=sys.argv[1], learn_from="all")
-with running(config, int(sys.argv[2])):
-    print("ready", flush=True)
-    signal.sigwait({signal.SIGTERM})
-ray.shutdown()
-"""
+from tests.support.services import Running, wait_for
 
 
-@dataclass
-class Server:
-    home: Path
-    port: int
-    process: subprocess.Popen[str]
-    client: httpx.Client
-
-    def health_of_both(self) -> dict[str, dict[str, Any]]:
-        """Return the health of both replicas by their id."""
-        seen: dict[str, dict[str, Any]] = {}
-
-        def both() -> bool:
-            health = self.client.get("/healthz").json()
-            seen[health["replica"]] = health
-            return len(seen) == 2
-
-        wait_for(both, 60)
-        return seen
-
-    def learned_by_both(self, position: int) -> bool:
-        return all(health["learned_through"] >= position for health in self.health_of_both().values())
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {timeout_s} s"
-        time.sleep(0.02)
-
-
-def start(home: Path) -> Server:
-    port = free_port()
-    environment = {**os.environ, "RAYCOMMEND_API_KEY": "right", "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(home), str(port)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    assert any(line == "ready\n" for line in process.stdout), "the service did not start"
-    headers = {"Authorization": "Bearer right"}
-    return Server(home, port, process, httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30))
-
-
-def stop(server: Server) -> None:
-    server.client.close()
-    server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(60) == 0
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    save_policies(home, small_market()[1])
-    return home
-
-
-@pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[Server]:
-    server = start(home)
-    yield server
-    if server.process.poll() is None:
-        stop(server)
-
-
-def test_both_replicas_learn_from_feedback(server: Server) -> None:
+def test_both_replicas_learn_from_feedback(server: Running) -> None:
     decision = server.client.post("/v1/recommend", json={"k": 3, "user_id": "12000"}).json()
     report = {"decision_id": decision["decision_id"], "kind": "purchase", "item_id": decision["items"][1]["item_id"]}
     position = server.client.post("/v1/feedback", json=report).json()["results"][0]["position"]
-    wait_for(lambda: server.learned_by_both(position), 60)  # how long it takes is what the demo measures
+    wait_for(lambda: server.learned_by_all(position), 60)  # how long it takes is what the demo measures
 
 
-def test_what_was_learned_changes_the_answers(server: Server) -> None:
+def test_what_was_learned_changes_the_answers(server: Running) -> None:
     ask = {"k": 1, "candidates": ["20003", "20004"], "policy": "rfm_bandit", "user_id": "nobody"}
     for _ in range(20):
         decision = server.client.post("/v1/recommend", json={**ask, "candidates": ["20003"]}).json()
         report = {"decision_id": decision["decision_id"], "kind": "purchase"}
         position = server.client.post("/v1/feedback", json=report).json()["results"][0]["position"]
-    wait_for(lambda: server.learned_by_both(position), 60)
+    wait_for(lambda: server.learned_by_all(position), 60)
     item = server.client.post("/v1/recommend", json={**ask, "decision_id": "after"}).json()["items"][0]
     assert item["item_id"] == "20003"
     assert item["propensity"] == pytest.approx(0.975)  # epsilon 0.05 over two candidates
     assert item["score"] > 1
 
 
-def test_the_personalizer_loop_learns_and_is_configured_in_all_replicas(server: Server) -> None:
+def test_the_personalizer_loop_learns_and_is_configured_in_all_replicas(server: Running) -> None:
     client, version = server.client, "/personalizer/v1.1-preview.3"
     actions = [{"id": "a", "features": [{"f": 1}]}, {"id": "b", "features": [{"f": 2}]}]
     for number in range(20):
@@ -144,12 +56,12 @@ def test_the_personalizer_loop_learns_and_is_configured_in_all_replicas(server: 
     wait_for(learned_and_told, 20)
 
 
-def test_a_key_is_required(server: Server) -> None:
+def test_a_key_is_required(server: Running) -> None:
     response = httpx.post(f"http://127.0.0.1:{server.port}/v1/recommend", json={})
     assert response.status_code == 401
 
 
-def test_a_revoked_key_ends_on_every_replica_within_two_seconds(server: Server) -> None:
+def test_a_revoked_key_ends_on_every_replica_within_two_seconds(server: Running) -> None:
     store = Store.open(f"sqlite:///{server.home / 'store.db'}")
     token = keys.create(store, "shop", "node")
 
@@ -164,20 +76,20 @@ def test_a_revoked_key_ends_on_every_replica_within_two_seconds(server: Server) 
     assert statuses() == {401}
 
 
-def test_headers_that_serve_itself_would_obey_or_fail_on_are_dropped(server: Server) -> None:
+def test_headers_that_serve_itself_would_obey_or_fail_on_are_dropped(server: Running) -> None:
     for name in ("X-Request-Id", "X-Request-Timeout-Seconds", "X-Session-Id", "Serve_Multiplexed_Model_Id"):
         response = server.client.get("/healthz", headers={name.encode(): b"\xff"})
         assert response.status_code == 200
     assert server.client.get("/healthz", headers={"X-Request-Id": "mine-1"}).headers["x-request-id"] == "mine-1"
 
 
-def test_a_damaged_row_is_set_aside_and_all_others_are_learned(server: Server, home: Path) -> None:
+def test_a_damaged_row_is_set_aside_and_all_others_are_learned(server: Running) -> None:
     """It stays in the log: the tests below restart and audit with it."""
     assert server.client.get("/readyz", headers={"Authorization": ""}).json()["status"] == "ready"
     before = server.client.get("/v1/learning").json()
     assert (before["learner"], [fold["state"] for fold in before["folds"]]) == ("answers", ["following"] * 2)
     made = server.client.post("/v1/recommend", json={"k": 2}).json()
-    with sqlite3.connect(home / "store.db") as connection:
+    with sqlite3.connect(server.home / "store.db") as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(decisions)") if row[1] != "seq"]
         changed = [{"decision_id": "'damaged'", "slate": "'{'"}.get(name, f'"{name}"') for name in columns]
         connection.execute(
@@ -189,16 +101,16 @@ def test_a_damaged_row_is_set_aside_and_all_others_are_learned(server: Server, h
     for decision_id in ("damaged", made["decision_id"]):
         report = {"decision_id": decision_id, "kind": "click"}
         position = server.client.post("/v1/feedback", json=report).json()["results"][0]["position"]
-    wait_for(lambda: server.learned_by_both(position), 60)
+    wait_for(lambda: server.learned_by_all(position), 60)
     fold = next(f for f in server.client.get("/v1/learning").json()["folds"] if f["loop"] == "v1")
     assert (fold["state"], fold["rows_set_aside"], fold["feedback_through"]) == ("set_aside", 1, position)
     assert (fold["set_aside"][0]["table"], fold["set_aside"][0]["policy"]) == ("decisions", None)
     wait_for(lambda: server.client.get("/healthz").json()["status"] == "degraded", 60)
 
 
-def test_a_killed_replica_is_replaced_and_knows_everything(server: Server) -> None:
-    before = server.health_of_both()
-    _gateways(server)[0].kill()
+def test_a_killed_replica_is_replaced_and_knows_everything(server: Running) -> None:
+    before = server.health_of_all()
+    server.gateways()[0].kill()
 
     def replaced() -> bool:
         try:
@@ -214,7 +126,7 @@ def test_a_killed_replica_is_replaced_and_knows_everything(server: Server) -> No
     assert after[new]["policies"] == next(iter(before.values()))["policies"]
 
 
-def insist(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
+def insist(server: Running, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Ask until there is an answer, always the same."""
     with httpx.Client(base_url=server.client.base_url, headers=server.client.headers, timeout=10) as client:
         for _ in range(200):
@@ -228,10 +140,10 @@ def insist(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError(f"{path} was never answered")
 
 
-def test_retries_while_a_replica_dies_count_once(server: Server, home: Path) -> None:
+def test_retries_while_a_replica_dies_count_once(server: Running) -> None:
     def visit(n: int) -> dict[str, Any]:
         if n == 40:
-            _gateways(server)[0].kill()
+            server.gateways()[0].kill()
         answer = insist(server, "/v1/recommend", {"k": 2, "user_id": f"1200{n % 9}", "decision_id": f"dying {n}"})
         for _ in range(2):  # each report is sent twice
             insist(server, "/v1/feedback", {"decision_id": f"dying {n}", "kind": "click"})
@@ -239,7 +151,7 @@ def test_retries_while_a_replica_dies_count_once(server: Server, home: Path) -> 
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(visit, range(160)))
-    store = Store.open(f"sqlite:///{home / 'store.db'}")
+    store = Store.open(f"sqlite:///{server.home / 'store.db'}")
     logged = store.decisions_by_id([f"dying {n}" for n in range(160)])
     assert [list(logged[a["decision_id"]].slate) for a in answers] == [
         [i["item_id"] for i in a["items"]] for a in answers
@@ -254,34 +166,32 @@ def test_retries_while_a_replica_dies_count_once(server: Server, home: Path) -> 
         assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
 
 
-def test_restarted_it_comes_back_with_what_it_had_learned(server: Server, home: Path) -> None:
+def test_restarted_it_comes_back_with_what_it_had_learned(server: Running) -> None:
     body = {"k": 2, "user_id": "12003", "policy": "linear_thompson"}
     first = server.client.post("/v1/recommend", json={**body, "decision_id": "kept"}).json()
-    before, [versions, *_] = scores(server), [health["policies"] for health in server.health_of_both().values()]
-    stop(server)
-    again = start(home)
-    try:
-        after = [health["policies"] for health in again.health_of_both().values()]
-        assert after[0] == after[1]
-        for old, new in zip(versions, after[0], strict=True):
-            assert new["version"].split(".")[0] == old["version"].split(".")[0]
-        assert scores(again) == pytest.approx(before, rel=0, abs=1e-9)
-        assert any(before.values())
-        repeated = again.client.post("/v1/recommend", json={**body, "decision_id": "kept"}).json()
-        assert repeated["items"] == first["items"]
-    finally:
-        stop(again)
+    before, [versions, *_] = scores(server), [health["policies"] for health in server.health_of_all().values()]
+    server.stop()
+    server.start()
+    server.wait()
+    after = [health["policies"] for health in server.health_of_all().values()]
+    assert after[0] == after[1]
+    for old, new in zip(versions, after[0], strict=True):
+        assert new["version"].split(".")[0] == old["version"].split(".")[0]
+    assert scores(server) == pytest.approx(before, rel=0, abs=1e-9)
+    assert any(before.values())
+    repeated = server.client.post("/v1/recommend", json={**body, "decision_id": "kept"}).json()
+    assert repeated["items"] == first["items"]
 
 
-def test_every_decision_of_all_this_can_be_made_again(home: Path) -> None:
-    where, now = Settings(home=home, store=None, archive=None), datetime.now(UTC)
+def test_every_decision_of_all_this_can_be_made_again(server: Running) -> None:
+    where, now = Settings(home=server.home, store=None, archive=None), datetime.now(UTC)
     found = audit(Store.open(where.store_url), where, now - timedelta(days=1), now)
     assert found.decisions > 190
     assert found.mismatches == []
     assert len(found.unreadable) == 1  # the damaged row
 
 
-def scores(server: Server) -> dict[str, float]:
+def scores(server: Running) -> dict[str, float]:
     """Return what each policy expects of some items."""
     found = {}
     for policy in ("linear_thompson", "rfm_bandit"):
@@ -294,9 +204,3 @@ def scores(server: Server) -> dict[str, float]:
             }
             found[f"{policy} {item}"] = server.client.post("/v1/recommend", json=ask).json()["items"][0]["score"]
     return found
-
-
-def _gateways(server: Server) -> list[psutil.Process]:
-    """Return the processes of the replicas: the service's Ray is a child of its process."""
-    family = psutil.Process(server.process.pid).children(recursive=True)
-    return [process for process in family if "ServeReplica:raycommend:Gateway" in " ".join(process.cmdline())]

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
+from serve.demo.run import main
 from tests.support.modes import open_to_others
 from tests.support.ports import free_port
 
@@ -53,32 +56,42 @@ def test_it_stays_up_until_it_is_told_to_stop_and_leaves_nothing_running(tmp_pat
     assert not left
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+# In this process: it is refused before anything is started.
+
+
+@pytest.fixture
+def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a demo that must be refused, and return what it says."""
+
+    def run(home: Path, port: int = 0) -> str:
+        monkeypatch.setattr(os, "environ", dict(os.environ))  # it sets what its Ray would need
+        assert main(["--exit", "--home", str(home), "--port", str(port)]) == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path, refuse: Callable[..., str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = demo(tmp_path / "home", "--port", str(taken.getsockname()[1]))
-    assert done.returncode == 2
-    assert "is taken: choose another" in done.stderr
-    assert "Traceback" not in done.stderr
+        said = refuse(tmp_path / "home", taken.getsockname()[1])
+    assert len(said.splitlines()) == 1
+    assert "is taken: choose another" in said
     assert not (tmp_path / "home").exists()
 
 
-def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path) -> None:
+def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path, refuse: Callable[..., str]) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = demo(tmp_path)
-    assert done.returncode == 2
-    assert "was not made by a demo and is not empty" in done.stderr
+    assert "was not made by a demo and is not empty" in refuse(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_home_that_a_demo_uses_is_left_alone(tmp_path: Path) -> None:
+def test_a_home_that_a_demo_uses_is_left_alone(tmp_path: Path, refuse: Callable[..., str]) -> None:
     with (tmp_path / "demo.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         (tmp_path / "store.db").write_text("in use")
-        done = demo(tmp_path)
-    assert done.returncode == 2
-    assert "another demo is using" in done.stderr
+        assert "another demo is using" in refuse(tmp_path)
     assert (tmp_path / "store.db").exists()
 
 

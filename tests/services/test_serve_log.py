@@ -5,30 +5,18 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-import pytest
 
-from tests.loop.test_serve import Server, start, stop, wait_for
 from tests.support.modes import open_to_others
-from tests.support.shops import save_policies, small_market
+from tests.support.services import Running, wait_for
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("home")
-    save_policies(home, small_market()[1])
-    server = start(home)
-    yield server
-    stop(server)
-
-
-def ask(server: Server, decision_id: str) -> httpx.Response:
+def ask(server: Running, decision_id: str) -> httpx.Response:
     return server.client.post("/v1/recommend", json={"k": 1, "decision_id": decision_id})
 
 
@@ -37,7 +25,7 @@ def logged(path: Path) -> set[str]:
         return {row[0] for row in connection.execute("SELECT decision_id FROM decisions")}
 
 
-def acknowledged(server: Server, name: str, during_s: float) -> tuple[set[str], list[httpx.Response]]:
+def acknowledged(server: Running, name: str, during_s: float) -> tuple[set[str], list[httpx.Response]]:
     """Ask for some seconds; returns the ids that were acknowledged, and the refusals."""
     ids, refused, end = set[str](), list[httpx.Response](), time.monotonic() + during_s
     while time.monotonic() < end:
@@ -51,14 +39,13 @@ def acknowledged(server: Server, name: str, during_s: float) -> tuple[set[str], 
     return ids, refused
 
 
-def test_home_and_log_are_their_owners_alone(server: Server) -> None:
+def test_home_and_log_are_their_owners_alone(server: Running) -> None:
     assert ask(server, "first").status_code == 200
     assert open_to_others(server.home) == []
 
 
-def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(server: Server) -> None:
-    family = psutil.Process(server.process.pid).children(recursive=True)
-    writers = [process for process in family if "data.log.writer.process" in " ".join(process.cmdline())]
+def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(server: Running) -> None:
+    writers = server.find("data.log.writer.process")
     assert len(writers) == 2
     for writer in writers:
         os.kill(writer.pid, signal.SIGSTOP)
@@ -70,7 +57,7 @@ def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(ser
     assert not any(_runs(writer) for writer in writers)
 
 
-def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_back(server: Server) -> None:
+def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_back(server: Running) -> None:
     away = server.home.parent / f"{server.home.name}-away"
     away.mkdir()
     for file in server.home.glob("store.db*"):
@@ -88,7 +75,7 @@ def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_ba
     assert ids | {"first"} <= logged(server.home / "store.db")
 
 
-def test_another_log_in_its_place_is_begun_with_anew(server: Server) -> None:
+def test_another_log_in_its_place_is_begun_with_anew(server: Running) -> None:
     path = server.home / "store.db"
     assert ask(server, "before the backup").status_code == 200
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(server.home / "backup.db")) as copy:

@@ -1,8 +1,6 @@
 """The ingress on Ray: two services on one machine, a HAProxy that is killed, what listens where."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -10,23 +8,9 @@ import psutil
 import pytest
 
 from data.log.store import Store
-from data.settings import Settings
 from serve.config import ServiceConfig
 from tests.support.services import Running, service
 from tests.support.shops import save_policies, small_market
-
-
-def configuration(home: Path) -> str:
-    """Return the configuration of a service with a home of its own."""
-    save_policies(home, small_market()[1])
-    return ServiceConfig(policies={"linear_thompson": 1}, home=str(home), access_log=False).model_dump_json()
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with service(configuration(tmp_path_factory.mktemp("first"))) as running:
-        running.wait()
-        yield running
 
 
 def ask(running: Running, path: str = "/healthz") -> httpx.Response | None:
@@ -50,52 +34,54 @@ def outage(running: Running, within_s: float) -> float:
     return back - began
 
 
-def test_while_a_second_service_starts_nobody_answers_for_it(first: Running, tmp_path: Path) -> None:
-    mine = first.url
-    replica = httpx.get(f"{mine}/healthz").json()["replica"]
-    config = configuration(tmp_path)
-    with ExitStack() as stack:
-        second = stack.enter_context(service(config))
+def test_while_a_second_service_starts_nobody_answers_for_it(server: Running, tmp_path: Path) -> None:
+    mine = set(server.health_of_all())
+    save_policies(tmp_path, small_market()[1])
+    config = ServiceConfig(policies={"linear_thompson": 1}, home=str(tmp_path), access_log=False)
+    visit = {"user_id": "of the second", "k": 1}
+    with service(config) as second:
         seen: list[int] = []
         while 200 not in seen:
             assert second.process.poll() is None, second.said()
             answer = ask(second)
             if answer is not None:
                 seen.append(answer.status_code)
-                asked = httpx.post(f"{second.url}/v1/recommend", json={"user_id": "of the second", "k": 1})
+                asked = second.client.post("/v1/recommend", json=visit)
                 assert asked.status_code in (200, 503)
                 assert all(one.headers["retry-after"] for one in (answer, asked) if one.status_code == 503)
             time.sleep(0.2)
         assert 503 in seen
         assert answer is not None
-        assert answer.json()["replica"] != replica
+        assert answer.json()["replica"] not in mine
         second.wait()
-        httpx.post(f"{second.url}/v1/recommend", json={"user_id": "of the second", "k": 1}).raise_for_status()
-        assert {answer.json()["replica"] for answer in map(ask, [first] * 20) if answer is not None} == {replica}
-    assert httpx.get(f"{mine}/v1/users/of%20the%20second").status_code == 404
-    store = Store.open(Settings(home=tmp_path, store=None, archive=None).store_url)
+        second.client.post("/v1/recommend", json=visit).raise_for_status()
+        assert {answer.json()["replica"] for answer in map(ask, [server] * 20) if answer is not None} <= mine
+    assert server.client.get("/v1/users/of%20the%20second").status_code == 404
+    store = Store.open(config.settings.store_url)
     assert store.last_decision() > 0
     store.close()
 
 
-def test_what_is_for_another_replica_is_refused(first: Running) -> None:
-    (port,) = {
+def test_what_is_for_another_replica_is_refused(server: Running) -> None:
+    ports = {
         connection.laddr.port
-        for replica in first.find("ServeReplica:raycommend:Gateway")
+        for replica in server.gateways()
         for connection in replica.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and 20_000 <= connection.laddr.port < 32_000
     }
-    url = f"http://127.0.0.1:{port}"
+    assert len(ports) == 2
     other = {"x-serve-server": "SERVE_REPLICA_raycommend-Gateway-another1"}
-    for path in ("/-/healthz", "/healthz"):
-        assert httpx.get(url + path).status_code == 200
-        answer = httpx.get(url + path, headers=other)
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert httpx.get(first.url + "/healthz", headers=other).status_code == 200  # HAProxy's word counts, not a client's
+    for port in ports:
+        url = f"http://127.0.0.1:{port}"
+        for path in ("/-/healthz", "/healthz"):
+            assert httpx.get(url + path).status_code == 200
+            answer = httpx.get(url + path, headers=other)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert httpx.get(server.url + "/healthz", headers=other).status_code == 200  # HAProxy's word counts, not a client's
 
 
-def test_haproxy_listens_on_this_machine_alone_and_obeys_its_user_alone(first: Running) -> None:
-    for process in first.find("haproxy.cfg"):
+def test_haproxy_listens_on_this_machine_alone_and_obeys_its_user_alone(server: Running) -> None:
+    for process in server.find("haproxy.cfg"):
         listening = [one for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
         assert {one.laddr.ip for one in listening} == {"127.0.0.1"}
         command = process.cmdline()
@@ -106,15 +92,15 @@ def test_haproxy_listens_on_this_machine_alone_and_obeys_its_user_alone(first: R
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["haproxy.cfg", "ray::HAProxyManager"])
-def test_it_is_back_soon_after_a_kill(first: Running, what: str) -> None:
-    killed = first.find(what)
+def test_it_is_back_soon_after_a_kill(server: Running, what: str) -> None:
+    killed = server.find(what)
     assert killed
     for process in killed:
         process.kill()
-    seconds = outage(first, 120)  # 5 s on a machine that has nothing else to do
+    seconds = outage(server, 120)  # 5 s on a machine that has nothing else to do
     print(f"{what}: {seconds:.1f} s")
     deadline = time.monotonic() + 120
-    while {process.pid for process in first.find(what)} <= {process.pid for process in killed}:
+    while {process.pid for process in server.find(what)} <= {process.pid for process in killed}:
         assert time.monotonic() < deadline, "it was not started again"
         time.sleep(0.1)
-    outage(first, 120)
+    outage(server, 120)
