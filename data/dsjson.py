@@ -26,7 +26,7 @@ from data.formats.dsjson.foreign import REWARD, Repeats
 from data.formats.dsjson.lines import from_line, to_line
 from data.log.loops import begun_folds
 from data.log.store import Store
-from data.log.unreadable import Fault, reason_of, say
+from data.log.unreadable import Fault, describe_error, log_unreadable
 from data.private import keep_private
 from data.schema import Decision, Feedback, RewardSpec
 from data.settings import Settings
@@ -77,8 +77,8 @@ def export(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str
                 state = "empty" if not decision.slate else "exported" if outcome.due else "pending"
                 line = to_line(outcome, feedback) if state == "exported" else ""
             except Exception as error:  # a damaged row: the others are exported
-                faults.append(Fault("decisions", seq, reason_of(error)))
-                say("decisions", seq, reason_of(error))
+                faults.append(Fault("decisions", seq, describe_error(error)))
+                log_unreadable("decisions", seq, describe_error(error))
                 continue
             counts[state] += 1
             if line:

@@ -25,8 +25,9 @@ from data.private import keep_private
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load
 from rl.artefacts.errors import ArtefactError
-from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.base import VisitEncoder
 from rl.encoders.simulated import SimulatedEncoder
+from rl.encoders.visit import Visit
 from rl.evaluation.ranking import hit_rate, ndcg
 from rl.evaluation.returns import play
 from rl.experience.events import purchase_events

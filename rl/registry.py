@@ -23,7 +23,7 @@ from data.private import keep_private
 from data.settings import Settings
 from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, load_served, sha256_of
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import folder_of, keep_in_place
+from rl.artefacts.shelf import fetch_folder, shelve_in_place
 from rl.policy.errors import PolicyError
 from rl.training.run.tracking import experiment_id
 from rl.training.run.tracking_client import (
@@ -45,7 +45,7 @@ class RegistryError(RecommenderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RegisteredPolicy:
     """A registered version."""
 
     model: str
@@ -58,22 +58,22 @@ class Found:
     """Of `policy.json`, which has that of the arrays."""
 
 
-def register(settings: Settings, folder: Path, alias: str | None = None, model: str = MODEL) -> Found:
+def register(settings: Settings, folder: Path, alias: str | None = None, model: str = MODEL) -> RegisteredPolicy:
     """Register an artefact, once however often it is registered, and give it an alias.
 
     Raises:
         ArtefactError: there is none, or it cannot be served.
         RegistryError: the registry does not answer.
     """
-    artefact = _checked(folder)
+    artefact = _load(folder)
     sha256 = _sha256(folder)
     if sha256 != sha256_of(folder):
         raise ArtefactError(
             f"{folder} is a copy that users were taken out of: train the policy anew, and register that"
         )
     client = _client(settings)
-    with _asking(settings):
-        if (found := _registered(client, model, sha256)) is None:
+    with _registry_errors(settings):
+        if (registered := _find_version(client, model, sha256)) is None:
             run = client.create_run(
                 experiment_id(client, model, settings.tracking_files), run_name=f"{artefact.name} {artefact.digest}"
             )
@@ -88,26 +88,26 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
                 run.info.run_id,
                 tags={_SHA256: sha256, _DIGEST: artefact.digest, _NAME: artefact.name},
             )
-            found = _found(made)
+            registered = _to_registered(made)
         if alias:
-            client.set_registered_model_alias(model, alias, str(found.version))
-    return found
+            client.set_registered_model_alias(model, alias, str(registered.version))
+    return registered
 
 
-def point(settings: Settings, alias: str, version: int, model: str = MODEL) -> Found:
+def set_alias(settings: Settings, alias: str, version: int, model: str = MODEL) -> RegisteredPolicy:
     """Give a version an alias, which another loses. With an earlier champion's version this takes a promotion back.
 
     Raises:
         RegistryError: there is no such version, it was not registered by `register`, or the registry does not answer.
     """
     client = _client(settings)
-    with _asking(settings):
-        found = _found(client.get_model_version(model, str(version)))
+    with _registry_errors(settings):
+        registered = _to_registered(client.get_model_version(model, str(version)))
         client.set_registered_model_alias(model, alias, str(version))
-    return found
+    return registered
 
 
-def champion(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> Found | None:
+def resolve_alias(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> RegisteredPolicy | None:
     """Return the version that an alias names; None if there is no such model, or it has no such alias.
 
     Raises:
@@ -116,9 +116,9 @@ def champion(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> F
     from mlflow.exceptions import MlflowException
 
     client = _client(settings)
-    with _asking(settings):
+    with _registry_errors(settings):
         try:
-            return _found(client.get_model_version_by_alias(model, alias))
+            return _to_registered(client.get_model_version_by_alias(model, alias))
         except MlflowException as error:
             unknown = f"alias {alias} not found" in str(error)
             if unknown or error.error_code == "RESOURCE_DOES_NOT_EXIST":
@@ -126,33 +126,33 @@ def champion(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> F
             raise
 
 
-def fetch(settings: Settings, found: Found) -> Path:
-    """Return a local folder with a version's artefact, which is kept with what was served; download it where it is not.
+def fetch(settings: Settings, version: RegisteredPolicy) -> Path:
+    """Return a local folder with a version's artefact, from the shelf; download it to there where it is not.
 
     Raises:
         ArtefactError: what was downloaded is not what was registered, or cannot be served; nothing is kept of it. Or it
-            cannot be kept.
+            cannot be put on the shelf.
         RegistryError: the registry does not answer, or its files are gone.
     """
     with suppress(ArtefactError):
-        kept = folder_of(found.digest, settings)
-        if _fault(kept, found, ours=True) is None:
-            return kept
+        folder = fetch_folder(version.digest, settings)
+        if _find_fault(folder, version, ours=True) is None:
+            return folder
     settings.home.mkdir(parents=True, exist_ok=True)
     client = _client(settings)
     with TemporaryDirectory(dir=settings.home, prefix=".fetched-") as temporary:
-        new = Path(temporary) / found.digest
+        new = Path(temporary) / version.digest
         new.mkdir()
-        with _asking(settings):
-            run = client.get_model_version(found.model, str(found.version)).run_id
-            lying = {Path(file.path).name for file in client.list_artifacts(run, _FOLDER)}
-            for name in _FILES:  # and nothing else that may lie there
-                if name != GRAPH or name in lying:
+        with _registry_errors(settings):
+            run = client.get_model_version(version.model, str(version.version)).run_id
+            present = {Path(file.path).name for file in client.list_artifacts(run, _FOLDER)}
+            for name in _FILES:  # and no other file
+                if name != GRAPH or name in present:
                     shutil.move(client.download_artifacts(run, f"{_FOLDER}/{name}", temporary), new / name)
-        if fault := _fault(new, found):
-            raise ArtefactError(f"version {found.version} of {found.model} is refused: {fault}")
-        keep_in_place(found.digest, new, settings)
-    return folder_of(found.digest, settings)
+        if fault := _find_fault(new, version):
+            raise ArtefactError(f"version {version.version} of {version.model} is refused: {fault}")
+        shelve_in_place(version.digest, new, settings)
+    return fetch_folder(version.digest, settings)
 
 
 def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
         RegistryError: there is no such model, or the registry does not answer.
     """
     client = _client(settings)
-    with _asking(settings):
+    with _registry_errors(settings):
         aliases = {alias: int(version) for alias, version in client.get_registered_model(model).aliases.items()}
         versions = sorted(client.search_model_versions(f"name = '{model}'"), key=lambda version: -int(version.version))
     rows = [
@@ -173,12 +173,12 @@ def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
 
 
 def _client(settings: Settings) -> Any:
-    with _asking(settings):
+    with _registry_errors(settings):
         return tracking_client(settings.tracking_uri)
 
 
 @contextmanager
-def _asking(settings: Settings) -> Iterator[None]:
+def _registry_errors(settings: Settings) -> Iterator[None]:
     """Turn what MLflow raises, by itself or from a disk or a network, into an error of ours."""
     from mlflow.exceptions import MlflowException
 
@@ -191,7 +191,7 @@ def _asking(settings: Settings) -> Iterator[None]:
         raise RegistryError(without_credentials(uri, f"the registry at {uri}: {line}")) from None
 
 
-def _registered(client: Any, model: str, sha256: str) -> Found | None:
+def _find_version(client: Any, model: str, sha256: str) -> RegisteredPolicy | None:
     """Return the version of the same content, if there is one; without a model, make one."""
     from mlflow.exceptions import MlflowException
 
@@ -201,10 +201,10 @@ def _registered(client: Any, model: str, sha256: str) -> Found | None:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     same = client.search_model_versions(f"name = '{model}' and tags.{_SHA256} = '{sha256}'")
-    return _found(same[0]) if same else None
+    return _to_registered(same[0]) if same else None
 
 
-def _found(version: Any) -> Found:
+def _to_registered(version: Any) -> RegisteredPolicy:
     if missing := [tag for tag in (_SHA256, _DIGEST, _NAME) if tag not in version.tags]:
         raise RegistryError(
             f"version {version.version} of {version.name} has no tag {', '.join(missing)}: register policies with "
@@ -215,10 +215,10 @@ def _found(version: Any) -> Found:
         raise RegistryError(
             f"version {version.version} of {version.name} has tags that are no hashes; register it anew"
         )
-    return Found(version.name, int(version.version), version.tags[_NAME], digest, sha256)
+    return RegisteredPolicy(version.name, int(version.version), version.tags[_NAME], digest, sha256)
 
 
-def _checked(folder: Path) -> Any:
+def _load(folder: Path) -> Any:
     try:
         return load_served(folder)
     except PolicyError as error:
@@ -229,16 +229,16 @@ def _sha256(folder: Path) -> str:
     return hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest()
 
 
-def _fault(folder: Path, found: Found, ours: bool = False) -> str | None:
+def _find_fault(folder: Path, version: RegisteredPolicy, ours: bool = False) -> str | None:
     """Say what is wrong with files that should be those of a version; None if nothing is.
 
     In a folder of `ours`, customers may have been taken out of the encoder since: see `rl.artefacts.erasure`.
     """
     try:
-        if (sha256 := sha256_of(folder) if ours else _sha256(folder)) != found.sha256:
-            return f"{DESCRIPTION} has sha256 {sha256}, registered was {found.sha256}"
-        if (digest := _checked(folder).digest) != found.digest:
-            return f"its digest is {digest}, registered was {found.digest}"
+        if (sha256 := sha256_of(folder) if ours else _sha256(folder)) != version.sha256:
+            return f"{DESCRIPTION} has sha256 {sha256}, registered was {version.sha256}"
+        if (digest := _load(folder).digest) != version.digest:
+            return f"its digest is {digest}, registered was {version.digest}"
     except (ArtefactError, OSError) as error:
         return str(error)
     return None
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str]) -> int:
         case "register":
             answer = asdict(register(settings, options.artefact, options.alias, options.model))
         case "alias":
-            answer = asdict(point(settings, options.alias, options.version, options.model))
+            answer = asdict(set_alias(settings, options.alias, options.version, options.model))
         case _:
             answer = show(settings, options.model)
     print(json.dumps(answer))

@@ -26,7 +26,7 @@ from data.log.writer.process import WriterProcess
 from data.nodes.node import load_nodes
 from data.private import keep_private
 from data.schema import LOOP_V1
-from rl.online.fold import Known, News
+from rl.online.fold import FoldSteps, News
 from rl.online.state import FoldState
 from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
@@ -34,7 +34,7 @@ from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
 from serve.config import Secrets, ServiceConfig
-from serve.decisions.served import Served, owned
+from serve.decisions.served import Served, make_writable
 from serve.decisions.service import Service
 from serve.environment import ray_environment as ray_environment  # who runs the application needs both
 from serve.http import access_log as logs
@@ -42,7 +42,7 @@ from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
 from serve.learning.loops import Loops, PlanSource
-from serve.learning.plans import Configured
+from serve.learning.plans import ConfiguredPlans
 
 _POLL_S = 0.1
 """How often the learner looks at the log; adds half of it to the time until feedback is served."""
@@ -68,7 +68,7 @@ class Learner:
         settings = config.settings
         keep_private(settings.home)
         store = self._store = Store.open(settings.store_url)
-        sources: list[PlanSource] = [Configured(config, settings, store), PersonalizerSource(settings, store)]
+        sources: list[PlanSource] = [ConfiguredPlans(config, settings, store), PersonalizerSource(settings, store)]
         self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
         self._node = ray.get_runtime_context().get_node_id()
         self._followers: dict[str, float] = {}
@@ -93,13 +93,13 @@ class Learner:
         """Say how the folds are."""
         return self._loops.states()
 
-    async def news(self, follower: str, known: Known) -> tuple[News, int, tuple[FoldState, ...]]:
+    async def news(self, follower: str, steps: FoldSteps) -> tuple[News, int, tuple[FoldState, ...]]:
         """Return what a follower does not have yet, how many follow, and how the folds are; waits 5 s for something."""
         self._followers[follower] = monotonic()
         async with self._changed:
             with suppress(TimeoutError):  # an empty answer shows the follower that the learner lives
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._loops.behind(known)), _LONG_POLL_S)
-        news = await asyncio.to_thread(self._loops.news, known)
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._loops.is_behind(steps)), _LONG_POLL_S)
+        news = await asyncio.to_thread(self._loops.news, steps)
         lately = monotonic() - 2 * _LONG_POLL_S
         self._followers = {name: at for name, at in self._followers.items() if at > lately}
         return news, len(self._followers), self._loops.states()
@@ -175,8 +175,8 @@ class Gateway:
 
     async def _catch_up(self) -> None:
         """Wait for news of the learner and take them over; nothing awaits in the taking: no request sees half of it."""
-        news, replicas, states = await self._learner.news.remote(self._replica, self._served.known())
-        news = await asyncio.to_thread(owned, news)
+        news, replicas, states = await self._learner.news.remote(self._replica, self._served.steps())
+        news = await asyncio.to_thread(make_writable, news)
         self._served.take(news)
         self._served.hear(states)
         self._edge.rates.share(replicas)

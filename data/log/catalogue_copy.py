@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from data.log.items import changes
 from data.log.store import Store
-from data.log.unreadable import reason_of, say
+from data.log.unreadable import describe_error, log_unreadable
 
 _CHANGES_AT_ONCE = 20_000
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -117,7 +117,7 @@ class Catalogue:
             try:
                 entries[row.item_id] = _entry(row)
             except (TypeError, ValueError, AttributeError) as error:  # of another hand: the others are taken over
-                say("items", str(row.item_id), reason_of(error))
+                log_unreadable("items", str(row.item_id), describe_error(error))
         left, joined = defaultdict[str, set[str]](set), defaultdict[str, list[str]](list)
         for item, new in entries.items():
             for category in self.categories_of(item):

@@ -15,9 +15,9 @@ from data.log.store import Store
 from data.log.tables import ITEMS
 from data.log.unreadable import (
     UNREADABLE,
+    describe_error,
+    log_unreadable,
     pass_on,
-    reason_of,
-    say,
 )
 from data.schema import Change, Record
 
@@ -124,7 +124,7 @@ def changes(store: Store, after: int, limit: int) -> "Sequence[sa.Row[Any]]":
                 rows += connection.execute(sa.select(ITEMS).where(ITEMS.c.revision == revision)).all()
             except UNREADABLE as error:
                 pass_on(error)
-                say("items", f"of revision {revision}", reason_of(error))
+                log_unreadable("items", f"of revision {revision}", describe_error(error))
         return rows
 
 

@@ -68,8 +68,8 @@ def _read_apart(
     except UNREADABLE as error:
         pass_on(error)
         if len(seqs) == 1:
-            faults.append(Fault(log.table.name, seqs[0], reason_of(error)))
-            say(log.table.name, seqs[0], reason_of(error))
+            faults.append(Fault(log.table.name, seqs[0], describe_error(error)))
+            log_unreadable(log.table.name, seqs[0], describe_error(error))
             return
     half = len(seqs) // 2
     _read_apart(connection, log, query, seqs[:half], records, faults)
@@ -83,12 +83,12 @@ def pass_on(error: Exception) -> None:
 
 
 @lru_cache(maxsize=1_000)
-def say(table: str, seq: int | str, reason: str) -> None:
+def log_unreadable(table: str, seq: int | str, reason: str) -> None:
     """Name a row that was left out in the log, once."""
     _log.error("row %s of %s cannot be read and is passed over: %s", seq, table, reason)
 
 
-def reason_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an error as a reason: one line, not long."""
     text = " ".join(str(getattr(error, "orig", error)).split())
     return f"{type(error).__name__}: {text}"[:300]

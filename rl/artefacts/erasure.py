@@ -21,7 +21,7 @@ from data.archive.objects import Objects
 from data.atomic import complete_replacements, is_unfinished, replace_file
 from data.settings import Settings
 from rl.artefacts.artefact import DESCRIPTION, load, save, sha256_of
-from rl.artefacts.shelf import shelf_at
+from rl.artefacts.shelf import open_shelf
 from rl.encoders.customers import CustomerEncoder
 
 _NOBODY = ""
@@ -45,7 +45,7 @@ def erase_from_artefacts(settings: Settings, user_id: str) -> dict[str, int]:
     for folder in sorted(path.parent for path in policies.glob(f"*/{DESCRIPTION}")):
         if not is_unfinished(folder):  # else it is replaced by the next that is saved
             artefacts += _erase_from_artefact(folder, folder, user_id)
-    shelf = shelf_at(settings)
+    shelf = open_shelf(settings)
     for digest in shelf.names():
         artefacts += _erase_from_shelf(shelf, digest, user_id)
     tables = sorted((settings.home / "transitions").glob("**/*.parquet"))

@@ -1,6 +1,6 @@
-"""What was ever served, each artefact once by its digest: an audit finds it, whatever the registry holds by then.
+"""The shelf: every artefact that was ever served, by its digest. An audit finds it there, whatever the registry has.
 
-It lies with the archive, so that a learner on any node finds it.
+It is with the archive, so that a learner on any node finds it.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ from rl.artefacts.artefact import Artefact, load_served, save
 from rl.artefacts.errors import ArtefactError
 
 
-def keep(folder: Path, settings: Settings) -> Artefact:
-    """Load an artefact and copy it to what was served.
+def shelve(folder: Path, settings: Settings) -> Artefact:
+    """Load an artefact and copy it to the shelf.
 
     Raises:
         ArtefactError: the folder holds none that can be served, or the archive does not answer.
@@ -22,16 +22,16 @@ def keep(folder: Path, settings: Settings) -> Artefact:
     """
     artefact = load_served(folder)
     try:
-        shelf = shelf_at(settings)
+        shelf = open_shelf(settings)
         if not shelf.has(artefact.digest):  # else users may have been taken out of it
             shelf.put(artefact.digest, folder)
     except DataError as error:
         raise ArtefactError(f"{artefact.name} cannot be kept: {error}") from error
-    return load_kept(artefact.digest, settings)
+    return load_shelved(artefact.digest, settings)
 
 
-def keep_new(artefact: Artefact, settings: Settings) -> Artefact:
-    """Write an artefact that lies nowhere yet to what was served, and return it with its digest.
+def shelve_new(artefact: Artefact, settings: Settings) -> Artefact:
+    """Write an artefact that is in no folder yet to the shelf, and return it with its digest.
 
     Raises:
         ArtefactError: the archive does not answer.
@@ -39,52 +39,52 @@ def keep_new(artefact: Artefact, settings: Settings) -> Artefact:
     settings.home.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=settings.home, prefix=".artefact-") as temporary:
         saved = save(artefact, Path(temporary) / "new")
-        keep(Path(temporary) / "new", settings)
+        shelve(Path(temporary) / "new", settings)
     return saved
 
 
-def keep_in_place(digest: str, folder: Path, settings: Settings) -> None:
-    """Copy an artefact to what was served, in the place of what has its digest there and is damaged.
+def shelve_in_place(digest: str, folder: Path, settings: Settings) -> None:
+    """Copy an artefact to the shelf, in place of a damaged one of its digest.
 
     Raises:
         ArtefactError: the archive does not answer.
     """
     try:
-        shelf_at(settings).replace(digest, folder)
+        open_shelf(settings).replace(digest, folder)
     except DataError as error:
         raise ArtefactError(f"artefact {digest} cannot be kept: {error}") from error
 
 
-def load_kept(digest: str, settings: Settings) -> Artefact:
-    """Load what was served; each call gives policies of its own, as a fold changes them.
+def load_shelved(digest: str, settings: Settings) -> Artefact:
+    """Load an artefact from the shelf; each call gives policies of its own, as a fold changes them.
 
     Decisions and audits both go through here: another way of computing the same would round differently.
 
     Raises:
-        ArtefactError: there is none of this digest, it is not what was kept, or the archive does not answer.
+        ArtefactError: there is none of this digest, it was changed, or the archive does not answer.
         PolicyError: its arrays do not fit its description.
     """
-    folder = folder_of(digest, settings)
+    folder = fetch_folder(digest, settings)
     artefact = load_served(folder)
     if artefact.digest != digest:
         raise ArtefactError(f"{folder} holds the artefact {artefact.digest}: it was changed")
     return artefact
 
 
-def folder_of(digest: str, settings: Settings) -> Path:
+def fetch_folder(digest: str, settings: Settings) -> Path:
     """Return a local copy of the artefact of a digest, not to be written to.
 
     Raises:
-        ArtefactError: as `load_kept` does.
+        ArtefactError: as `load_shelved` does.
     """
     try:
-        return shelf_at(settings).get(digest)
+        return open_shelf(settings).get(digest)
     except DataError as error:
         raise ArtefactError(f"no artefact {digest} can be served: {error}") from error
 
 
-def shelf_at(settings: Settings) -> Objects:
-    """Return what was served, by digest.
+def open_shelf(settings: Settings) -> Objects:
+    """Return the shelf: artefacts by digest.
 
     Raises:
         DataError: the archive's URI names no filesystem that pyarrow knows.

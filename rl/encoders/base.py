@@ -1,37 +1,18 @@
-"""Visits as queries: what a policy is told of a visit is its encoder's business.
+"""The interface of encoders: from visits to the queries that a policy answers.
 
 An encoder is part of an artefact (see `rl.encoders.description`): the one that a policy was trained with is the one
 that serves it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.fields import Scalar
-from data.schema import Features
+from rl.encoders.visit import Visit
 from rl.policy.arrays import IntArray
 from rl.policy.queries import Query
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """Who chooses among what, and when."""
-
-    user_id: str | None
-    time: datetime
-    """Of the visit, whenever it is decided or learned from."""
-    candidates: Sequence[str]
-    """A item ids."""
-    context: Mapping[str, Scalar] = field(default_factory=dict)
-    features: Features | None = None
-    """What was said of the context and of each candidate."""
-    history: IntArray | None = None
-    """[T, 3] as in `rl.policy.queries.Query`."""
 
 
 class VisitEncoder(Protocol):
@@ -71,14 +52,14 @@ class VisitEncoder(Protocol):
         ...
 
 
-def histories(visits: Sequence[Visit]) -> IntArray | None:
+def stack_histories(visits: Sequence[Visit]) -> IntArray | None:
     """Return the visits' histories as one array [B, T, 3], T being the longest; None if no visit has one."""
-    found = [visit.history for visit in visits]
-    length = max((len(history) for history in found if history is not None), default=0)
+    parts = [visit.history for visit in visits]
+    length = max((len(history) for history in parts if history is not None), default=0)
     if not length:
         return None
     stacked = np.zeros((len(visits), length, 3), dtype=np.int64)
-    for row, history in zip(stacked, found, strict=True):
+    for row, history in zip(stacked, parts, strict=True):
         if history is not None and len(history):
             row[-len(history) :] = history
     return stacked

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.encoders.base import Visit, histories
+from rl.encoders.base import stack_histories
+from rl.encoders.visit import Visit
 from rl.policy.arrays import IntArray
 from rl.policy.queries import Query
 
@@ -56,5 +57,5 @@ class CatalogueEncoder:
             state=np.zeros(b, dtype=np.int64),
             items=items,
             mask=np.ones(items.shape, dtype=np.bool_),
-            history=histories(visits),
+            history=stack_histories(visits),
         )

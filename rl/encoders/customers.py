@@ -7,7 +7,8 @@ from typing import Self
 import numpy as np
 
 from data.features.customers import Encoder
-from rl.encoders.base import Visit, histories
+from rl.encoders.base import stack_histories
+from rl.encoders.visit import Visit
 from rl.policy.queries import Query
 
 
@@ -20,8 +21,8 @@ class CustomerEncoder(Encoder):
         return cls(**{f.name: getattr(encoder, f.name) for f in fields(Encoder)})
 
     def query(self, visits: Sequence[Visit]) -> Query:
-        """See `VisitEncoder.query`; contexts and features of requests are not looked at."""
-        times = [visit.time for visit in visits]
+        """See `VisitEncoder.query`; of the context only the time is read."""
+        times = [visit.visit_time for visit in visits]
         users = self.user_positions(visit.user_id for visit in visits)
         items = self.item_positions(item for visit in visits for item in visit.candidates).reshape(len(visits), -1)
         return Query(
@@ -29,5 +30,5 @@ class CustomerEncoder(Encoder):
             state=self.states(users, times),
             items=items,
             mask=np.ones(items.shape, dtype=np.bool_),
-            history=histories(visits),
+            history=stack_histories(visits),
         )

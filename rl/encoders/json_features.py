@@ -22,8 +22,9 @@ from data.schema import (
     Features,
     Slot,
 )
-from rl.encoders.base import Visit, histories
+from rl.encoders.base import stack_histories
 from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.visit import Visit
 from rl.policy.arrays import FloatArray, IntArray
 from rl.policy.queries import Query
 from rl.policy.sparse import Sparse
@@ -134,7 +135,7 @@ def _finite(value: int | float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def for_slot(features: Features | None, slot: Slot) -> Features:
+def add_slot_features(features: Features | None, slot: Slot) -> Features:
     """Return the features with the slot's own, and its id, added to those of the context.
 
     A slate's places are decided and learned one by one, each in the context of its slot.
@@ -168,7 +169,7 @@ class FeaturesEncoder(CatalogueEncoder):
             state=np.zeros(b, dtype=np.int64),
             items=items,
             mask=np.ones(items.shape, dtype=np.bool_),
-            history=histories(visits),
+            history=stack_histories(visits),
             sparse=sparse(visits),
         )
 

@@ -8,8 +8,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.base import VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.visit import Visit
 from rl.policy.arrays import IntArray
 from rl.policy.errors import PolicyError
 from rl.policy.queries import Query

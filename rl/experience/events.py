@@ -14,7 +14,7 @@ from data.features.purchases import purchase_columns
 from data.ingest.clean import clean, finish_events
 from data.log.following import last_feedback, whole_feedback
 from data.log.store import Store
-from data.log.unreadable import Fault, reason_of
+from data.log.unreadable import Fault, describe_error
 from data.nodes.node import load_node
 from data.schema import LOOP_V1, RewardSpec
 from data.settings import Settings
@@ -109,5 +109,5 @@ def logged_outcomes(
         try:
             outcomes += join([decision], feedback, spec, closed)
         except Exception as error:  # whatever it is, it is this row's
-            faults.append(Fault("decisions", seq, reason_of(error)))
+            faults.append(Fault("decisions", seq, describe_error(error)))
     return outcomes

@@ -1,4 +1,4 @@
-"""What a fold over the log is, and what of it is published."""
+"""The types of a fold over the log: what it begins with, and what followers get of it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Update:
     """What one step of a fold has added, by policy."""
 
     number: int
-    """Counts the fold's steps, so that a follower notices one that it has missed."""
+    """Of the step in its fold; by it a follower notices that it has missed one."""
     learned_through: int
     """Log position of the last feedback folded."""
     impressions: dict[str, Impressions]
     history_steps: tuple[HistoryStep, ...] = ()
-    """How the histories have changed, in order."""
+    """Changes of the histories, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Snapshot:
 
 Place: TypeAlias = tuple[str, str]
 """A loop and an objective."""
-Known: TypeAlias = Mapping[Place, tuple[str, int]]
-"""The fold and the step that a follower has of each."""
+FoldSteps: TypeAlias = Mapping[Place, tuple[str, int]]
+"""The fold and the step that a follower has, of each place."""
 News: TypeAlias = dict[Place, Snapshot | list[Update]]
-"""What a follower does not have yet."""
+"""What a follower does not have yet, by place."""

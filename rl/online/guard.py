@@ -1,6 +1,6 @@
-"""How one policy of a fold learns: what it cannot learn is named and left out, and an update that fails undone.
+"""Guarded updates of one policy: outcomes that it cannot learn are left out with the reason, a failed update is undone.
 
-What is left out follows from the log alone, so that a fold that is repeated leaves out the same.
+What is left out follows from the log alone, so that a repeated fold leaves out the same.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from rl.artefacts.artefact import Artefact
 from rl.online.observe import (
-    PASSING,
+    TRANSIENT,
     Learnable,
     UnlearnableError,
     encode,
@@ -20,45 +20,45 @@ from rl.online.observe import (
 )
 from rl.policy.queries import Impressions
 
-_LARGE = 1e6  # above it what follows is looked at at once
-_KEPT = 20_000  # impressions after which a state is looked at, and kept to come back to
+_LARGE = 1e6  # after a value above it the state is checked at once
+_CHECKPOINT_ROWS = 20_000  # impressions after which the state is checked and becomes the checkpoint
 
-Failed: TypeAlias = tuple[Learnable, Exception]
+Failure: TypeAlias = tuple[Learnable, Exception]
 
 
 @dataclass(slots=True)
-class _Kept:
-    """A state that a policy was in, and what it has learned since."""
+class _Checkpoint:
+    """A state that a policy was in, and what the policy has learned since."""
 
     state: dict[str, np.ndarray]
-    since: list[Impressions]
+    updates: list[Impressions]
     rows: int = 0
 
 
 class Guard:
-    """Teaches a policy, which stays as it is if an update fails or leaves values that are not finite."""
+    """Updates a policy, and restores its state if an update fails or leaves values that are not finite."""
 
     def __init__(self, artefact: Artefact) -> None:
         self._encoder, self._policy = artefact.encoder, artefact.policy
-        self._kept = _Kept(self._policy.state_dict(), [])
+        self._checkpoint = _Checkpoint(self._policy.state_dict(), [])
 
-    def learn(self, outcomes: Sequence[Learnable]) -> tuple[Impressions | None, list[Failed]]:
+    def learn(self, outcomes: Sequence[Learnable]) -> tuple[Impressions | None, list[Failure]]:
         """Learn what can be learned, in the order given: what is new first, then corrections.
 
         Returns:
             What was learned, None where nothing was, and each outcome that was left out with the reason.
         """
-        good, failed = list(outcomes), list[Failed]()
-        for work in (self._encode, self._try):
+        good, failures = list(outcomes), list[Failure]()
+        for work in (self._encode, self._dry_run):
             impressions, error = self._learn_together(good)
             if error is None:
-                return impressions, failed
-            good, worse = partition(good, work)
-            failed += worse
+                return impressions, failures
+            good, more = partition(good, work)
+            failures += more
         impressions, error = self._learn_together(good)
         if error is not None:  # each alone, but not all together
-            failed += [(outcome, error) for outcome in good]
-        return impressions, failed
+            failures += [(outcome, error) for outcome in good]
+        return impressions, failures
 
     def _learn_together(self, outcomes: Sequence[Learnable]) -> tuple[Impressions | None, Exception | None]:
         """Learn all of some outcomes or none; returns what was learned, if anything, and why not if that failed."""
@@ -67,42 +67,42 @@ class Guard:
         try:
             impressions = self._encode(outcomes)
             self._update(impressions)
-        except PASSING:
+        except TRANSIENT:
             raise
-        except Exception as error:  # whatever it is, it is some outcome's, and said
+        except Exception as error:  # the outcome that causes it is found and reported
             return None, error
         return impressions, None
 
     def _encode(self, outcomes: Sequence[Learnable]) -> Impressions:
         return encode(outcomes, self._encoder)
 
-    def _try(self, outcomes: Sequence[Learnable]) -> None:
-        """Learn and come back; raises what learning raises."""
-        kept = self._kept
-        self._kept = _Kept(kept.state, [*kept.since], kept.rows)
+    def _dry_run(self, outcomes: Sequence[Learnable]) -> None:
+        """Learn and restore the state; raises what learning raises."""
+        checkpoint = self._checkpoint
+        self._checkpoint = _Checkpoint(checkpoint.state, [*checkpoint.updates], checkpoint.rows)
         try:
             self._update(self._encode(outcomes))
         finally:
-            self._kept = kept
+            self._checkpoint = checkpoint
         self._restore()
 
     def _update(self, impressions: Impressions) -> None:
         try:
             self._policy.update(impressions)
-            rows = self._kept.rows + len(impressions)
-            state = self._whole() if rows >= _KEPT or largest_value(impressions) > _LARGE else None
-        except PASSING:
+            rows = self._checkpoint.rows + len(impressions)
+            state = self._finite_state() if rows >= _CHECKPOINT_ROWS or largest_value(impressions) > _LARGE else None
+        except TRANSIENT:
             raise
         except Exception:
             self._restore()
             raise
-        if state is not None and rows >= _KEPT:
-            self._kept = _Kept(state, [])
+        if state is not None and rows >= _CHECKPOINT_ROWS:
+            self._checkpoint = _Checkpoint(state, [])
         else:
-            self._kept.since.append(impressions)
-            self._kept.rows = rows
+            self._checkpoint.updates.append(impressions)
+            self._checkpoint.rows = rows
 
-    def _whole(self) -> dict[str, np.ndarray]:
+    def _finite_state(self) -> dict[str, np.ndarray]:
         state = self._policy.state_dict()
         for name, array in state.items():
             if not np.isfinite(array).all():
@@ -110,6 +110,6 @@ class Guard:
         return state
 
     def _restore(self) -> None:
-        self._policy.load_state_dict(self._kept.state)
-        for impressions in self._kept.since:
+        self._policy.load_state_dict(self._checkpoint.state)
+        for impressions in self._checkpoint.updates:
             self._policy.update(impressions)

@@ -1,4 +1,4 @@
-"""Who was shown what and what came of it, as the histories that policies read. A fold over the log.
+"""The histories of users that policies read: what each was shown and did. A fold over the log.
 
 Age counts a user's own decisions, as in the simulators: the slots of the last one have age 1, those before it age 2.
 """
@@ -22,11 +22,11 @@ OUTCOMES: Mapping[str, int] = {
     "purchase": PURCHASE,
     "reject": IGNORED,
 }
-"""What a kind of feedback says that the user did. Other kinds (custom ones) earn rewards but say nothing of that."""
+"""Outcomes by kind of feedback. Other kinds (custom ones) earn rewards but are no outcome."""
 
 
-def outcome_of(kind: str, value: float = 1.0) -> int | None:
-    """Return the outcome that feedback reports; None if its kind says nothing.
+def to_outcome(kind: str, value: float = 1.0) -> int | None:
+    """Return the outcome that feedback reports; None if its kind is none.
 
     A value of 0 or less reports that it did not happen: a click of value 0 is an item that was ignored.
     """
@@ -35,7 +35,7 @@ def outcome_of(kind: str, value: float = 1.0) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class _Slate:
     decision_id: str
     items: tuple[str, ...]
     outcomes: tuple[int, ...]
@@ -46,71 +46,71 @@ class Histories:
 
     Args:
         length: T, entries of a history; decisions that are older than all of them are forgotten.
-        most_users: kept; beyond it the one whose last decision is longest ago is forgotten.
+        max_users: beyond this the user whose last decision is longest ago is forgotten.
     """
 
-    def __init__(self, length: int = 20, most_users: int = 100_000) -> None:
-        if length < 1 or most_users < 1:
-            raise ValueError(f"length and most_users must be at least 1, got {length} and {most_users}")
-        self.length, self.most_users = length, most_users
-        self._shown = dict[str, tuple[_Shown, ...]]()  # by user, oldest decision first; the user shown last is last
-        self._user = dict[str, str]()  # by decision
+    def __init__(self, length: int = 20, max_users: int = 100_000) -> None:
+        if length < 1 or max_users < 1:
+            raise ValueError(f"length and max_users must be at least 1, got {length} and {max_users}")
+        self.length, self.max_users = length, max_users
+        self._slates = dict[str, tuple[_Slate, ...]]()  # by user, oldest decision first; last the user decided for last
+        self._users = dict[str, str]()  # by decision
 
     def __len__(self) -> int:
-        return len(self._shown)
+        return len(self._slates)
 
-    def show(self, user_id: str, decision_id: str, items: Sequence[str]) -> None:
-        """A user was shown a slate, best slot first; one that is known already changes nothing."""
-        if decision_id in self._user:
+    def add_slate(self, user_id: str, decision_id: str, items: Sequence[str]) -> None:
+        """Add what a user was shown, best slot first; a decision that has been added already changes nothing."""
+        if decision_id in self._users:
             return
-        before = self._shown.pop(user_id, ())
-        kept = (*before, _Shown(decision_id, tuple(items[: self.length]), (SHOWN,) * min(len(items), self.length)))
-        while len(kept) > self.length or sum(len(shown.items) for shown in kept[1:]) >= self.length:
-            del self._user[kept[0].decision_id]
-            kept = kept[1:]
-        self._shown[user_id], self._user[decision_id] = kept, user_id
-        if len(self._shown) > self.most_users:
-            self.forget(next(iter(self._shown)))
+        new = _Slate(decision_id, tuple(items[: self.length]), (SHOWN,) * min(len(items), self.length))
+        slates = (*self._slates.pop(user_id, ()), new)
+        while len(slates) > self.length or sum(len(slate.items) for slate in slates[1:]) >= self.length:
+            del self._users[slates[0].decision_id]
+            slates = slates[1:]
+        self._slates[user_id], self._users[decision_id] = slates, user_id
+        if len(self._slates) > self.max_users:
+            self.forget(next(iter(self._slates)))
 
-    def happened(self, decision_id: str, item_id: str | None, outcome: int) -> bool:
-        """The user did something with an item (None: of the first slot); the strongest is kept.
+    def add_outcome(self, decision_id: str, item_id: str | None, outcome: int) -> bool:
+        """Add what the user did with an item (None: with that of the first slot); the strongest outcome stays.
 
-        What is not known of the other slots counts as ignored from then on: the user has answered.
+        Slots without an outcome count as ignored from then on: the user has answered.
 
         Returns:
             Whether the decision is remembered and has shown the item.
         """
-        if (shown := self._find(decision_id)) is None:
+        if (slate := self._find(decision_id)) is None:
             return False
         if item_id is None:
             slot = 0
-        elif item_id in shown.items:
-            slot = shown.items.index(item_id)
+        elif item_id in slate.items:
+            slot = slate.items.index(item_id)
         else:
             return False
-        outcomes = [max(known, IGNORED) for known in shown.outcomes]
+        outcomes = _close(slate)
         outcomes[slot] = max(outcomes[slot], outcome)
-        self._replace(shown, tuple(outcomes))
+        self._replace(slate, outcomes)
         return True
 
-    def closed(self, decision_id: str) -> bool:
-        """No feedback is awaited any more: what is not known counts as ignored. Returns whether it is remembered."""
-        if (shown := self._find(decision_id)) is None:
+    def close(self, decision_id: str) -> bool:
+        """Count slots without an outcome as ignored: the wait is over. Returns whether the decision is remembered."""
+        if (slate := self._find(decision_id)) is None:
             return False
-        self._replace(shown, tuple(max(known, IGNORED) for known in shown.outcomes))
+        self._replace(slate, _close(slate))
         return True
 
-    def of(self, user_id: str | None, encoder: VisitEncoder) -> IntArray:
+    def encode(self, user_id: str | None, encoder: VisitEncoder) -> IntArray:
         """Return a user's history [T, 3] as `rl.policy.queries.Query` has it: oldest first, padded on the left.
 
         An entry of an item that the encoder does not know has item 0 and an age, padding has neither.
         """
         history = np.zeros((self.length, 3), dtype=np.int64)
         items, outcomes, ages = list[str](), list[int](), list[int]()  # newest decision first
-        for age, shown in enumerate(reversed(self._shown.get(user_id, ()) if user_id is not None else ()), start=1):
-            fitting = min(len(shown.items), self.length - len(items))
-            items += shown.items[:fitting][::-1]
-            outcomes += shown.outcomes[:fitting][::-1]
+        for age, slate in enumerate(reversed(self._slates.get(user_id, ()) if user_id is not None else ()), start=1):
+            fitting = min(len(slate.items), self.length - len(items))
+            items += slate.items[:fitting][::-1]
+            outcomes += slate.outcomes[:fitting][::-1]
             ages += [age] * fitting
         if n := len(items):
             history[-n:, ITEM], history[-n:, OUTCOME] = encoder.item_positions(items[::-1]), outcomes[::-1]
@@ -119,23 +119,28 @@ class Histories:
 
     def forget(self, user_id: str) -> None:
         """Forget a user."""
-        for shown in self._shown.pop(user_id, ()):
-            del self._user[shown.decision_id]
+        for slate in self._slates.pop(user_id, ()):
+            del self._users[slate.decision_id]
 
     def copy(self) -> Self:
         """Return a copy that later calls do not change, nor it this one."""
-        copied = type(self)(self.length, self.most_users)
-        copied._shown, copied._user = dict(self._shown), dict(self._user)  # what they hold is never changed in place
-        return copied
+        copy = type(self)(self.length, self.max_users)
+        copy._slates, copy._users = dict(self._slates), dict(self._users)  # their values are never changed in place
+        return copy
 
-    def _find(self, decision_id: str) -> _Shown | None:
-        user_id = self._user.get(decision_id)
+    def _find(self, decision_id: str) -> _Slate | None:
+        user_id = self._users.get(decision_id)
         if user_id is None:
             return None
-        return next(shown for shown in self._shown[user_id] if shown.decision_id == decision_id)
+        return next(slate for slate in self._slates[user_id] if slate.decision_id == decision_id)
 
-    def _replace(self, shown: _Shown, outcomes: tuple[int, ...]) -> None:
-        user_id = self._user[shown.decision_id]
-        new = _Shown(shown.decision_id, shown.items, outcomes)
-        # Assigned, not moved: who is forgotten first is a matter of decisions alone.
-        self._shown[user_id] = tuple(new if one is shown else one for one in self._shown[user_id])
+    def _replace(self, slate: _Slate, outcomes: Sequence[int]) -> None:
+        user_id = self._users[slate.decision_id]
+        new = _Slate(slate.decision_id, slate.items, tuple(outcomes))
+        # Assigned, not moved: only decisions count for which user is forgotten first.
+        self._slates[user_id] = tuple(new if one is slate else one for one in self._slates[user_id])
+
+
+def _close(slate: _Slate) -> list[int]:
+    """Return the outcomes of a slate, ignored where there is none."""
+    return [max(outcome, IGNORED) for outcome in slate.outcomes]

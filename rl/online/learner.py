@@ -1,4 +1,4 @@
-"""The online learner: folds the log into the policies as it grows. A plain class: no Ray.
+"""The online learner: folds the log into the policies as it grows.
 
 A decision is folded as soon as some of its feedback counts, or else when its wait window closes; further feedback in
 the window corrects what was folded. At any time the policies are what batch training on the same log would give.
@@ -48,15 +48,15 @@ from rl.online.histories import Histories
 from rl.online.history_steps import update_histories
 from rl.online.observe import Learnable
 from rl.online.set_aside import SetAsideRows
-from rl.online.steps import Judged, Step, judge
+from rl.online.steps import OutcomeChange, Step, find_due
 from rl.online.windows import MAX_WAIT_S, Windows
 
 _ROWS = 5_000
 """Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
-_NOT_READ = ("propensities", "scores", "probabilities", "rules", "request")
-"""What of a decision is not needed to learn from it."""
-_OF_FEATURES = ("candidates", "features", "slots")
-"""What is needed only by policies that learn from features that were given with the request."""
+_UNREAD = ("propensities", "scores", "probabilities", "rules", "request")
+"""Fields of a decision that nothing is learned from."""
+_FEATURES = ("candidates", "features", "slots")
+"""Those that only policies which learn from features of the request need."""
 
 
 class OnlineLearner:
@@ -73,18 +73,18 @@ class OnlineLearner:
         """Start before the first row of the log; the artefacts' policies are changed in place.
 
         What an artefact was trained on already, it does not learn again. Steps are recorded only in a fold of its own:
-        one that is given an id is another's, to be replayed.
+        one that is given an id is a recorded one, to be replayed.
         """
         self._store, self._artefacts, self._spec, self._clock = store, artefacts, spec, clock
         self._lock = threading.Lock()
         self._windows = Windows(int(min(spec.reward.wait_s, MAX_WAIT_S) * 1e6))
         self._decision_seq = self._feedback_seq = self._number = 0
         self._unfinished: Step | None = None
-        self.aside = SetAsideRows(f"loop {spec.loop}, objective {spec.objective}", clock)
-        """What was not learned."""
+        self.set_aside = SetAsideRows(f"loop {spec.loop}, objective {spec.objective}", clock)
+        """The rows that were not learned."""
         self._guards = {name: Guard(a) for name, a in artefacts.items() if a.policy.learns}
         plain = not any(isinstance(artefact.encoder, FeaturesEncoder) for artefact in artefacts.values())
-        self._not_read = (*_NOT_READ, *_OF_FEATURES) if plain else _NOT_READ
+        self._unread = (*_UNREAD, *_FEATURES) if plain else _UNREAD
         length = max((artefact.history for artefact in artefacts.values()), default=0)
         self.histories = Histories(length) if length else None
         """Of the users, where a policy reads them."""
@@ -138,7 +138,7 @@ class OnlineLearner:
 
     @property
     def waiting(self) -> int:
-        """How many wait windows are open."""
+        """Number of open wait windows."""
         return len(self._windows)
 
     def replay(self, version: Version) -> None:
@@ -159,7 +159,7 @@ class OnlineLearner:
                 behind = len(feedback) == _ROWS
                 if behind:  # there is more, all received later than this: for the fold it is not later yet
                     now = min(now, to_time(feedback[-1].received_us))
-            else:  # no decision is known yet: what there is of feedback is found with its decision
+            else:  # no decision was read yet: feedback is read with its decision
                 through = last_feedback(self._store, self._spec.loop)
             decisions = self._new_decisions(None, through, _ROWS)
             self._unfinished = self._advance(decisions, feedback, through, now)
@@ -171,18 +171,17 @@ class OnlineLearner:
         return update
 
     def _new_decisions(self, until: int | None, heard_until: int, limit: int | None) -> list[SeenDecision]:
-        shown = self.histories is not None
-        after, loop = self._decision_seq, self._spec.loop
-        return new_decisions(self._store, loop, after, limit, until=until, heard_until=heard_until, with_slate=shown)
+        after, loop, slate = self._decision_seq, self._spec.loop, self.histories is not None
+        return new_decisions(self._store, loop, after, limit, until=until, heard_until=heard_until, with_slate=slate)
 
     def _new_feedback(self, until: int | None, limit: int | None) -> list[SeenFeedback]:
-        told = self.histories is not None
-        return new_feedback(self._store, self._spec.loop, self._feedback_seq, limit, until=until, with_content=told)
+        after, loop, content = self._feedback_seq, self._spec.loop, self.histories is not None
+        return new_feedback(self._store, loop, after, limit, until=until, with_content=content)
 
     def _advance(
         self, decisions: Sequence[SeenDecision], feedback: Sequence[SeenFeedback], through: int, now: datetime
     ) -> Step:
-        """Take note of what was read. What fails after this is done again from what is returned."""
+        """Move on past what was read. What fails after this is done again from the step that is returned."""
         after = self._decision_seq, self._feedback_seq
         touched = {report.decision_seq for report in feedback if (report.decision_seq or after[0] + 1) <= after[0]}
         touched |= {decision.seq for decision in decisions if decision.heard}
@@ -191,33 +190,33 @@ class OnlineLearner:
         self._decision_seq = decisions[-1].seq if decisions else self._decision_seq
         self._feedback_seq = max(through, self._feedback_seq)
         positions = frozenset(seq for seq in touched if seq is not None)
-        told = (decisions, feedback) if self.histories is not None else ((), ())
-        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *told)
+        rows = (decisions, feedback) if self.histories is not None else ((), ())
+        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *rows)
 
     def _finish(self) -> Update | None:
-        """Learn what was taken note of."""
+        """Learn the step that was read."""
         step, update = self._unfinished, None
         assert step is not None, "there is one"
         if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions:
-            whole, faults = whole_decisions(self._store, {*step.touched, *step.silent}, self._not_read)
-            self.aside.add_faults(faults)
-            ids = [decision.decision_id for _, decision in whole]
-            heard, faults = whole_feedback(self._store, self._spec.loop, ids, step.until[1])
-            self.aside.add_faults(faults)
-            changes = self._update_histories(step, heard)
+            decisions, faults = whole_decisions(self._store, {*step.touched, *step.silent}, self._unread)
+            self.set_aside.add_faults(faults)
+            ids = [decision.decision_id for _, decision in decisions]
+            feedback, faults = whole_feedback(self._store, self._spec.loop, ids, step.until[1])
+            self.set_aside.add_faults(faults)
+            changes = self._update_histories(step, feedback)
             if step.touched or step.closed or step.until[1] > step.after[1] or changes:
-                judged = judge(step, whole, heard, self._windows, self._spec.reward, self.aside)
-                update = self._learn(judged, changes)
+                due = find_due(step, decisions, feedback, self._windows, self._spec.reward, self.set_aside)
+                update = self._learn(due, changes)
         self._unfinished = None
         return update
 
     def _update_histories(
-        self, step: Step, heard: Mapping[str, Sequence[tuple[int, Feedback]]]
+        self, step: Step, feedback: Mapping[str, Sequence[tuple[int, Feedback]]]
     ) -> tuple[HistoryStep, ...]:
         if self.histories is None:
             return ()
         closed = decision_ids(self._store, step.closed)
-        return update_histories(self.histories, step, heard, closed, self.aside)
+        return update_histories(self.histories, step, feedback, closed, self.set_aside)
 
     def _version(self, now: datetime, begins: bool = False) -> Version:
         digests = {name: artefact.digest for name, artefact in self._artefacts.items()}
@@ -239,22 +238,22 @@ class OnlineLearner:
             self._store.insert(self._unrecorded)
             self._unrecorded = []
 
-    def _learn(self, judged: Sequence[Judged], changes: tuple[HistoryStep, ...]) -> Update:
+    def _learn(self, due: Sequence[OutcomeChange], changes: tuple[HistoryStep, ...]) -> Update:
         self._number += 1
         impressions = {}
-        positions = {one.outcome.decision.decision_id: one.seq for one in judged}
+        positions = {one.outcome.decision.decision_id: one.seq for one in due}
         for name, guard in self._guards.items():
             outcomes: list[Learnable] = [
-                (one.outcome, one.before)
-                for one in judged
+                (one.outcome, one.previous)
+                for one in due
                 # What was not learned cannot be corrected.
-                if self._learns(name, one.outcome) and not self.aside.has("decisions", one.seq, name)
+                if self._learns(name, one.outcome) and not self.set_aside.has("decisions", one.seq, name)
             ]
             if not outcomes:
                 continue
             learned, failed = guard.learn(outcomes)
             for (outcome, _), error in failed:
-                self.aside.add("decisions", positions[outcome.decision.decision_id], error, name)
+                self.set_aside.add("decisions", positions[outcome.decision.decision_id], error, name)
             if learned is not None:
                 impressions[name] = learned
         return Update(self._number, self._feedback_seq, impressions, changes)

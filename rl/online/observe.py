@@ -13,22 +13,23 @@ import numpy as np
 from data.attribution import Outcome
 from data.log.database import StoreError
 from data.schema import Decision
-from rl.encoders.base import Visit, VisitEncoder
-from rl.encoders.json_features import for_slot
+from rl.encoders.base import VisitEncoder
+from rl.encoders.json_features import add_slot_features
+from rl.encoders.visit import Visit
 from rl.policy.arrays import LARGEST, FloatArray, bound
 from rl.policy.errors import PolicyError
 from rl.policy.queries import WEIGHTED, Impressions, Slates
 
-PASSING = (StoreError, MemoryError)
-"""Not a record's fault: the same may succeed the next time."""
+TRANSIENT = (StoreError, MemoryError)
+"""No row is at fault: the same may succeed the next time."""
 
 Learnable: TypeAlias = tuple[Outcome, tuple[float, ...] | None]
-"""An outcome, and the rewards of it that were learned before; None: it is new."""
+"""An outcome, and its rewards as they were learned before; None: it is new."""
 T = TypeVar("T")
 
 
 class UnlearnableError(PolicyError):
-    """What a policy was given to learn would not leave it whole."""
+    """An update has values that a policy cannot learn, or would leave such values in it."""
 
 
 def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Impressions:
@@ -48,7 +49,7 @@ def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Impressions:
     return impressions
 
 
-def learnable(
+def select_learnable(
     outcomes: Sequence[Outcome], encoder: VisitEncoder
 ) -> tuple[list[Outcome], list[tuple[Outcome, Exception]]]:
     """Return the outcomes that can be learned, in their order, and each of the others with the error."""
@@ -58,21 +59,21 @@ def learnable(
 def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Impressions:
     """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
     decisions = [outcome.decision for outcome in outcomes]
-    rewards = _bounded([reward for outcome in outcomes for reward in outcome.rewards])
-    return _weighted(decisions, _shown(decisions, rewards, encoder))
+    rewards = _to_array([reward for outcome in outcomes for reward in outcome.rewards])
+    return _weigh(decisions, _observe_slots(decisions, rewards, encoder))
 
 
 def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Impressions:
     """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before."""
     decisions = [outcome.decision for outcome, _ in outcomes]
-    now = _bounded([reward for outcome, _ in outcomes for reward in outcome.rewards])
-    before = _bounded([reward for _, rewards in outcomes for reward in rewards])
-    observed = _shown(decisions, now, encoder)
+    now = _to_array([reward for outcome, _ in outcomes for reward in outcome.rewards])
+    before = _to_array([reward for _, rewards in outcomes for reward in rewards])
+    observed = _observe_slots(decisions, now, encoder)
     corrections = replace(observed, rewards=now - before, counts=np.zeros(len(now)), squares=now**2 - before**2)
-    return _weighted(decisions, corrections)
+    return _weigh(decisions, corrections)
 
 
-def _weighted(decisions: Sequence[Decision], observed: Impressions) -> Impressions:
+def _weigh(decisions: Sequence[Decision], observed: Impressions) -> Impressions:
     """Return impressions of every slot of decisions, each as what a decision stands for would have given together."""
     if all(decision.weight == 1.0 for decision in decisions):
         return observed
@@ -80,47 +81,47 @@ def _weighted(decisions: Sequence[Decision], observed: Impressions) -> Impressio
     return replace(observed, **{name: getattr(observed, name) * weights for name in WEIGHTED})
 
 
-def _bounded(rewards: Sequence[float]) -> FloatArray:
-    """Return rewards as an array [N]; a log written before rewards had a bound may hold any."""
+def _to_array(rewards: Sequence[float]) -> FloatArray:
+    """Return rewards as an array [N], bounded: a log from before rewards had a bound may hold any."""
     return bound(np.array(rewards, dtype=np.float64))
 
 
-def _shown(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEncoder) -> Impressions:
+def _observe_slots(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEncoder) -> Impressions:
     """Observe every slot of every decision, in order."""
     lengths = {len(decision.slate) for decision in decisions}
     if len(lengths) == 1 and not any(decision.slots for decision in decisions):  # most often: one visit for each slate
-        visits, k = [_visit(decision) for decision in decisions], lengths.pop()
+        visits, k = [_shown_visit(decision) for decision in decisions], lengths.pop()
     else:
-        visits, k = [visit for decision in decisions for visit in _slots(decision)], 1
+        visits, k = [visit for decision in decisions for visit in _slot_visits(decision)], 1
     query = encoder.query(visits)
     positions = np.broadcast_to(np.arange(k), (len(visits), k))
     unused = np.ones(positions.shape)
     return Impressions.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
 
 
-def _visit(decision: Decision) -> Visit:
+def _shown_visit(decision: Decision) -> Visit:
     """Return a decision as a visit whose candidates are what was shown."""
     features = decision.features or None
     if features and features.items:
-        shown = tuple(features.items[decision.candidates.index(item)] for item in decision.slate)
-        features = features.model_copy(update={"items": shown})
-    return Visit(decision.user_id, decision.visit_time, decision.slate, decision.context, features)
+        items = tuple(features.items[decision.candidates.index(item)] for item in decision.slate)
+        features = features.model_copy(update={"items": items})
+    return Visit(decision.user_id, decision.time, decision.slate, decision.context, features)
 
 
-def _slots(decision: Decision) -> Iterator[Visit]:
+def _slot_visits(decision: Decision) -> Iterator[Visit]:
     """Return each slot of a decision as a visit whose one candidate is the item that was shown there."""
-    whole = _visit(decision)
+    whole = _shown_visit(decision)
     for slot, item in enumerate(decision.slate):
         features = whole.features
         if features and features.items:
             features = features.model_copy(update={"items": (features.items[slot],)})
         if decision.slots:
-            features = for_slot(features, decision.slots[slot])
+            features = add_slot_features(features, decision.slots[slot])
         yield replace(whole, candidates=(item,), features=features)
 
 
 def partition(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tuple[list[T], list[tuple[T, Exception]]]:
-    """Divide items, by halves, into those with which work can be done and those with which it fails.
+    """Divide items, by halves, into those with which work succeeds and those with which it fails.
 
     Returns:
         The first in their order, and each of the others with the error.
@@ -129,20 +130,20 @@ def partition(items: Sequence[T], work: Callable[[Sequence[T]], object]) -> tupl
         return [], []
     try:
         work(items)
-    except PASSING:
+    except TRANSIENT:
         raise
-    except Exception as error:  # any of them is told with the item
+    except Exception as error:  # whatever it is: it is returned with its item
         if len(items) == 1:
             return [], [(items[0], error)]
         half = len(items) // 2
         good, failed = partition(items[:half], work)
-        better, worse = partition(items[half:], work)
-        return good + better, failed + worse
+        more, more_failed = partition(items[half:], work)
+        return good + more, failed + more_failed
     return list(items), []
 
 
 def largest_value(impressions: Impressions) -> float:
-    """Return the largest absolute value of features and rewards; not a number if one is none."""
+    """Return the largest absolute value of features and rewards; NaN if one is NaN."""
     arrays = [impressions.features, impressions.rewards]
     if impressions.sparse is not None:
         arrays += [impressions.sparse.context_values, impressions.sparse.item_values]

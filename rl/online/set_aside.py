@@ -1,16 +1,16 @@
-"""What a fold has set aside: rows of the log that it could not learn, and why."""
+"""The rows of the log that a fold could not learn, and why."""
 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from data.log.unreadable import Fault, reason_of
+from data.log.unreadable import Fault, describe_error
 from rl.online.state import SetAside, Table
 
-LISTED = 100
+MAX_LISTED = 100
 """Rows that are listed, the last ones; all are counted."""
-_REMEMBERED = 10_000  # rows that are known to be counted already
+_MAX_REMEMBERED = 10_000  # rows that are not counted a second time
 
 _log = logging.getLogger("ray.serve")
 
@@ -24,11 +24,11 @@ class SetAsideRows:
         self.count = 0
 
     def add(self, table: Table, seq: int, error: BaseException, policy: str | None) -> None:
-        """Set a row aside; one that is known to be changes nothing."""
-        self._add(table, seq, reason_of(error), policy)
+        """Set a row aside; one that has been changes nothing."""
+        self._add(table, seq, describe_error(error), policy)
 
     def has(self, table: Table, seq: int, policy: str) -> bool:
-        """Return whether a row was set aside for a policy, lately."""
+        """Return whether a row was set aside for a policy, among the last 10,000."""
         return (table, seq, policy) in self._rows
 
     def add_faults(self, faults: Sequence[Fault]) -> None:
@@ -42,11 +42,11 @@ class SetAsideRows:
         self.count += 1
         row = SetAside(table=table, position=seq, policy=policy, reason=reason, time=self._clock())
         self._rows[table, seq, policy] = row
-        if len(self._rows) > _REMEMBERED:
+        if len(self._rows) > _MAX_REMEMBERED:
             self._rows.popitem(last=False)
         who = f"not learned by {policy}" if policy else "not learned"
         _log.error("%s: row %d of %s is set aside, %s: %s", self._place, seq, table, who, reason)
 
-    def listed(self) -> tuple[SetAside, ...]:
+    def list_last(self) -> tuple[SetAside, ...]:
         """Return the last rows, newest first."""
-        return tuple(row for row, _ in zip(reversed(list(self._rows.values())), range(LISTED), strict=False))
+        return tuple(row for row, _ in zip(reversed(list(self._rows.values())), range(MAX_LISTED), strict=False))

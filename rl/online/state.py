@@ -1,4 +1,4 @@
-"""How a fold is, for those who look after the service: how far it has come, and what it has set aside."""
+"""The state of a fold, for operators: how far it has read the log, and what it has set aside."""
 
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 Table: TypeAlias = Literal["decisions", "feedback"]
-"""Of the log, that a row is of."""
+"""A table of the log."""
 
 
 class SetAside(BaseModel):
@@ -17,14 +17,14 @@ class SetAside(BaseModel):
     position: int
     """In the log of its kind."""
     policy: str | None = None
-    """Which could not learn it; None: nobody could read it."""
+    """Which could not learn it; None: it could not be read."""
     reason: str
     time: datetime
     """When it was set aside."""
 
 
 class FoldState(BaseModel):
-    """How a fold is, as its learner says."""
+    """The state of a fold, as its learner reports it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     loop: str
@@ -32,11 +32,11 @@ class FoldState(BaseModel):
     fold_id: str | None = None
     """None: none could be begun."""
     state: Literal["following", "set_aside", "failed"] = "following"
-    """It follows the log; it does, and has set rows aside; it does not follow the log any more."""
+    """following and set_aside: it follows the log, without or with rows set aside; failed: it does not any more."""
     reason: str | None = None
     """Why it failed, or what it lacks."""
     policies: tuple[str, ...] = ()
-    """Which it teaches or serves."""
+    """Those that learn or answer."""
     not_served: dict[str, str] = {}
     """Policies that are configured and cannot be loaded, with the reason."""
     decisions_through: int = 0
@@ -49,4 +49,4 @@ class FoldState(BaseModel):
     set_aside: tuple[SetAside, ...] = ()
     """The last of them, newest first."""
     as_of: datetime
-    """When the learner said so."""
+    """When the learner reported it."""

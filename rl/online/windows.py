@@ -1,4 +1,4 @@
-"""Which decisions' wait windows are open: position and deadline of each, 17 bytes."""
+"""The open wait windows of decisions: position and deadline of each, 17 bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,17 +55,17 @@ class Windows:
             part = slice(start, start + _BLOCK)
             self._append(np.array(seqs[part], dtype=np.int64), ends[part])
 
-    def close(self, now_us: int, most: int) -> tuple[IntArray, IntArray]:
-        """Close windows whose deadlines have passed, the first `most` in log order.
+    def close(self, now_us: int, limit: int) -> tuple[IntArray, IntArray]:
+        """Close windows whose deadlines have passed, the first `limit` in log order.
 
         Returns:
-            Positions of those that were closed, and of those of them that `learn` was not told of.
+            Positions of those that were closed, and of those of them that were not marked as learned.
         """
         closed, silent = list[IntArray](), list[IntArray]()
         for block in self._blocks:
-            if block.first < now_us and most > 0:
-                due = np.flatnonzero(block.deadlines < now_us)[:most]
-                most -= len(due)
+            if block.first < now_us and limit > 0:
+                due = np.flatnonzero(block.deadlines < now_us)[:limit]
+                limit -= len(due)
                 closed.append(block.seqs[due])
                 silent.append(block.seqs[due[~block.learned[due]]])
                 self._drop(block, due)
@@ -73,8 +73,8 @@ class Windows:
         none = np.zeros(0, dtype=np.int64)
         return np.concatenate([none, *closed]), np.concatenate([none, *silent])
 
-    def learn(self, seq: int) -> None:
-        """Note that a decision is learned, so that nothing is left to learn when its window closes."""
+    def mark_learned(self, seq: int) -> None:
+        """Mark a decision as learned, so that nothing remains to be learned of it when its window closes."""
         if (found := self._find(seq)) is not None:
             block, at = found
             block.learned[at] = True
@@ -115,8 +115,8 @@ class Windows:
 
     @staticmethod
     def _drop(block: _Block, due: IntArray) -> None:
-        kept = np.ones(len(block.seqs), dtype=np.bool_)
-        kept[due] = False
-        block.seqs, block.deadlines, block.learned = block.seqs[kept], block.deadlines[kept], block.learned[kept]
+        keep = np.ones(len(block.seqs), dtype=np.bool_)
+        keep[due] = False
+        block.seqs, block.deadlines, block.learned = block.seqs[keep], block.deadlines[keep], block.learned[keep]
         if len(block.seqs):
             block.first, block.last = int(block.deadlines.min()), int(block.deadlines.max())

@@ -8,17 +8,17 @@ from itertools import groupby
 from data.log.following import policy_versions, whole_decisions
 from data.log.loops import fold_steps
 from data.log.store import Store
-from data.log.unreadable import Fault, reason_of
+from data.log.unreadable import Fault, describe_error
 from data.schema import Decision, Version
 from data.settings import Settings
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import load_kept
+from rl.artefacts.shelf import load_shelved
 from rl.online.fold import FoldSpec, Snapshot
 from rl.online.learner import OnlineLearner
-from rl.online.observe import PASSING
+from rl.online.observe import TRANSIENT
 from rl.policy.arrays import FloatArray
 from rl.policy.errors import PolicyError
-from serve.decisions.recommender import Recommender, repeat
+from serve.decisions.recommender import Recommender, to_visit
 from serve.decisions.router import Router
 
 _CHUNK = 1_000
@@ -78,10 +78,10 @@ def _repeat_fold(
         try:
             while not failed and learner.number < number and (step := next(steps, None)):
                 learner.replay(step)
-        except PASSING:
+        except TRANSIENT:
             raise
         except Exception as error:  # as in service: the fold fails alone
-            failed = f"the fold cannot be repeated beyond step {learner.number}: {reason_of(error)}"
+            failed = f"the fold cannot be repeated beyond step {learner.number}: {describe_error(error)}"
         recommender.number = number
         lacking = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
         if lacking or failed:
@@ -102,7 +102,7 @@ def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLear
     assert first.begins is not None, "checked"
     spec, digests = FoldSpec.model_validate(first.begins["spec"]), first.begins["policies"]
     assert isinstance(digests, dict), "as the learner wrote it"
-    artefacts = {name: load_kept(str(digest), settings) for name, digest in digests.items()}
+    artefacts = {name: load_shelved(str(digest), settings) for name, digest in digests.items()}
     learner = OnlineLearner(store, artefacts, spec, fold_id=first.fold_id)
     recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), spec.loop, spec.objective)
     # The learner's own policies and histories: they learn as it does.
@@ -112,11 +112,11 @@ def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLear
 
 def _repeat(decision: Decision, begun: datetime, recommender: Recommender) -> Repeated:
     try:
-        again, distribution = recommender.decide_openly(repeat(decision))
-    except PASSING:
+        again, distribution = recommender.decide_and_explain(to_visit(decision))
+    except TRANSIENT:
         raise
     except Exception as error:  # a damaged row, or a policy that cannot answer it: the others are made again
-        return Repeated(decision, begun, f"it cannot be made again: {reason_of(error)}")
+        return Repeated(decision, begun, f"it cannot be made again: {describe_error(error)}")
     found = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
     if found is None:
         return Repeated(decision, begun, None, distribution)

@@ -1,4 +1,4 @@
-"""How a replica says how it is: healthy, ready, and how learning goes."""
+"""The health of a replica: what does not work, whether it is ready, and the state of learning."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,10 +14,10 @@ from serve.contracts.learning import Fold, LearningResponse
 from serve.decisions.served import Served
 
 AskLearner: TypeAlias = Callable[[], Awaitable[Sequence[FoldState]]]
-"""Asks the learner how its folds are; raises whatever it raises where it does not answer."""
+"""Asks the learner for the states of its folds; may raise anything where it does not answer."""
 
 SILENT_S = 20.0
-"""The learner is heard every few seconds; after so many it is said to be silent."""
+"""The learner is heard every few seconds; after so long it is reported as silent."""
 _ASK_S = 2.0
 _STORE_S = 2.0
 
@@ -26,13 +26,13 @@ class Learning:
     """What is known of the learner, and whether what is configured is served."""
 
     def __init__(self, served: Served, store: Store, replica: str, ask: AskLearner | None = None) -> None:
-        """Take whom to ask; None: what was heard of the learner with its news is all there is."""
+        """Keep how to ask the learner; None: only what it sent with its news is reported."""
         self._served, self._store, self._replica, self.ask = served, store, replica, ask
 
     def reasons(self) -> list[str]:
-        """Say in short what does not work, without anything that a client has sent."""
+        """Return in short what does not work, without anything that a client has sent."""
         served, reasons = self._served, list[str]()
-        reasons += [f"{_name(*place)}: no policy" for place in served.lacking()]
+        reasons += [f"{_name(*place)}: no policy" for place in served.list_missing()]
         for state in served.states:
             name = _name(state.loop, state.objective)
             if state.state == "failed":
@@ -51,9 +51,9 @@ class Learning:
         Raises:
             Refused: not_ready, a configured place has no policy; store_unavailable, the log does not answer.
         """
-        if lacking := self._served.lacking():
+        if missing := self._served.list_missing():
             raise ERRORS.refuse(
-                "not_ready", f"no policy yet, or none that can be loaded: {', '.join(_name(*p) for p in lacking)}"
+                "not_ready", f"no policy yet, or none that can be loaded: {', '.join(_name(*p) for p in missing)}"
             )
         try:
             await asyncio.wait_for(asyncio.to_thread(self._store.last_decision), _STORE_S)
@@ -61,26 +61,26 @@ class Learning:
             raise ERRORS.refuse("store_unavailable", "the log does not answer now") from None
 
     async def report(self) -> LearningResponse:
-        """Say how each fold is, as the learner says now, or as it said last."""
+        """Return the state of each fold, as the learner reports it now, or reported it last."""
         answers = False
         if self.ask is not None:
             try:
                 self._served.hear(await asyncio.wait_for(self.ask(), _ASK_S))
                 answers = True
-            except Exception:  # whatever it is: the learner does not answer, which is said
+            except Exception:  # whatever it is: the learner does not answer, which is reported
                 answers = False
-        known = {(state.loop, state.objective): state for state in self._served.states}
+        states = {(state.loop, state.objective): state for state in self._served.states}
         now = datetime.now(UTC)
-        for loop, objective in self._served.configured - known.keys():
+        for loop, objective in self._served.configured - states.keys():
             reason = "the learner has said nothing of it"
-            known[loop, objective] = FoldState(
+            states[loop, objective] = FoldState(
                 loop=loop, objective=objective, state="failed", reason=reason, as_of=self._served.heard or now
             )
-        folds = await asyncio.to_thread(lambda: [self._behind(state) for _, state in sorted(known.items())])
+        folds = await asyncio.to_thread(lambda: [self._measure_lag(state) for _, state in sorted(states.items())])
         learner = "answers" if answers or (self.ask is None and self._served.heard) else "silent"
         return LearningResponse(replica=self._replica, learner=learner, heard=self._served.heard, folds=folds)
 
-    def _behind(self, state: FoldState) -> Fold:
+    def _measure_lag(self, state: FoldState) -> Fold:
         try:
             behind = lag(self._store, state.loop, state.decisions_through, state.feedback_through)
         except StoreError:

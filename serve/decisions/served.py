@@ -1,4 +1,4 @@
-"""What a replica knows of the learner's folds, and how it keeps up with them."""
+"""The recommenders of a replica: one for each fold of the learner, kept up to date with what it publishes."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -17,12 +17,12 @@ from serve.decisions.router import Router
 log = logging.getLogger("ray.serve")
 
 
-def owned(news: News) -> News:
-    """Return news with policies that can learn on: arrays that came from another process over Ray cannot be written."""
-    return {place: _copied(what) if isinstance(what, Snapshot) else what for place, what in news.items()}
+def make_writable(news: News) -> News:
+    """Return news with copies of the policies, which learn on: arrays that came over Ray cannot be written."""
+    return {place: _copy_policies(what) if isinstance(what, Snapshot) else what for place, what in news.items()}
 
 
-def _copied(snapshot: Snapshot) -> Snapshot:
+def _copy_policies(snapshot: Snapshot) -> Snapshot:
     copies = {name: replace(a, policy=deepcopy(a.policy)) for name, a in snapshot.artefacts.items()}
     return replace(snapshot, artefacts=copies)
 
@@ -49,7 +49,7 @@ class Served:
         )
         """The places that are to be served."""
         self.states: tuple[FoldState, ...] = ()
-        """How the folds were when the learner was last heard."""
+        """The states of the folds when the learner was last heard."""
         self.heard: datetime | None = None
         """When that was."""
         self._lost = set[Place]()  # recommenders that could not take over an update
@@ -62,15 +62,15 @@ class Served:
         """All recommenders."""
         return self._recommenders
 
-    def known(self) -> dict[Place, tuple[str, int]]:
+    def steps(self) -> dict[Place, tuple[str, int]]:
         """Return the fold and the step that each recommender has."""
         return {place: (r.fold_id, r.number) for place, r in self._recommenders.items() if place not in self._lost}
 
     def hear(self, states: Sequence[FoldState]) -> None:
-        """Note how the learner says that its folds are."""
+        """Note the states of the folds, as the learner reports them."""
         self.states, self.heard = tuple(states), datetime.now(UTC)
 
-    def lacking(self) -> list[Place]:
+    def list_missing(self) -> list[Place]:
         """Return the places that are configured and have no recommender."""
         return sorted(self.configured - self._recommenders.keys())
 
@@ -81,20 +81,20 @@ class Served:
             PolicyError: there is no such objective.
             Refused: not_ready, it is configured and has no policy yet.
         """
-        if found := self._recommenders.get((loop, objective)):
-            return found
+        if recommender := self._recommenders.get((loop, objective)):
+            return recommender
         if (loop, objective) in self.configured:
             message = f"loop {loop}, objective {objective} has no policy yet, or none can be loaded"
             raise ERRORS.refuse("not_ready", message)
-        known = ", ".join(sorted(name for of_loop, name in self._recommenders if of_loop == loop)) or "none"
-        raise PolicyError(f"objective {objective!r} is not served; served are {known}")
+        served = ", ".join(sorted(name for of_loop, name in self._recommenders if of_loop == loop)) or "none"
+        raise PolicyError(f"objective {objective!r} is not served; served are {served}")
 
     def take(self, news: News) -> None:
-        """Take over what the learner has published; who cannot take over an update asks for all anew."""
+        """Take over what the learner has published; where an update fails, a snapshot is asked for the next time."""
         for place, what in news.items():
             try:
                 self._take(place, what)
-            except Exception:  # of one place: the others are taken over
+            except Exception:  # the other places are taken over
                 self._lost.add(place)
                 log.exception("loop %s, objective %s: what the learner published cannot be taken over", *place)
 

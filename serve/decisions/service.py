@@ -16,6 +16,7 @@ from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
 from data.schema import CONTEXT_TIME, LOOP_V1, AnyRecord, Decision, Features, RewardSpec
+from rl.encoders.visit import Visit
 from serve.config import ServiceConfig
 from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS
@@ -26,7 +27,7 @@ from serve.decisions.filters import needs_past, select, since
 from serve.decisions.followers import Streams
 from serve.decisions.health import Learning
 from serve.decisions.ids import new_id
-from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.recommender import Recommender
 from serve.decisions.reports import event_result, feedback_result, to_feedback
 from serve.decisions.retries import compare_request, decide_or_repeat, digest_request
 from serve.decisions.served import Served
@@ -124,23 +125,23 @@ class Service:
     ) -> Decision:
         now = datetime.now(UTC)
         decision_id = request.decision_id or new_id(now)
-        policy = recommender.policy_of(request.policy, request.user_id or decision_id)
+        policy = recommender.choose_policy(request.policy, request.user_id or decision_id)
         known = recommender.catalogue(policy)
-        chosen = select(request, known, self.catalogue.current, self.config.rules, now, happened)
-        features = self._features(request, chosen.candidates, user) if recommender.reads_features(policy) else None
+        selection = select(request, known, self.catalogue.current, self.config.rules, now, happened)
+        features = self._features(request, selection.candidates, user) if recommender.reads_features(policy) else None
         return recommender.decide(
-            Ask(
-                decision_id=decision_id,
-                time=now,
-                k=request.k,
+            Visit(
                 user_id=request.user_id,
-                node_id=request.node,
+                time=now,
+                candidates=selection.candidates,
                 context=request.context,
-                candidates=chosen.candidates,
+                features=features,
+                decision_id=decision_id,
+                k=request.k,
                 policy=policy,
                 mode="explore" if request.explore else "exploit",
-                features=features,
-                rules=chosen.rules,
+                rules=selection.rules,
+                node_id=request.node,
                 request=digests,
             )
         )

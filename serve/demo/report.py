@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from rl.policy.arrays import FloatArray
-from serve.demo.traffic import Traffic, Visit
+from serve.demo.traffic import Traffic, VisitResult
 
 _SMOOTH = 400  # visits that a point of the curve is the mean of
 _FIRST = 50  # visits before the first point: fewer say nothing
@@ -25,13 +25,13 @@ def summarise(traffic: Traffic, policies: Sequence[str], window: int, lost: int)
         window: decisions of a policy that make one row; the oracle's are means over all policies' visits.
         lost: acknowledged decisions and reports that the log does not have.
     """
-    by_policy = {name: [visit for visit in traffic.visits if visit.policy == name] for name in policies}
+    by_policy = {name: [result for result in traffic.results if result.policy == name] for name in policies}
     freshness = np.quantile(traffic.freshness_s, [0.5, 0.95]).tolist() if traffic.freshness_s else [None, None]
     return {
         "window": window,
-        "mean_reward": {name: _windows([v.reward for v in visits], window) for name, visits in by_policy.items()},
-        "oracle": _windows([visit.oracle for visit in traffic.visits], window * len(policies)),
-        "share_of_oracle": {name: _shares(visits).tolist() for name, visits in by_policy.items()},
+        "mean_reward": {name: _windows([r.reward for r in results], window) for name, results in by_policy.items()},
+        "oracle": _windows([result.oracle for result in traffic.results], window * len(policies)),
+        "share_of_oracle": {name: _shares(results).tolist() for name, results in by_policy.items()},
         "decisions": len(traffic.decisions),
         "feedback": len(traffic.feedback),
         "retries": traffic.retries,
@@ -82,9 +82,9 @@ def _windows(values: Sequence[float], window: int) -> list[float]:
     return [float(np.mean(values[at : at + window])) for at in starts if len(values) - at >= window / 2]
 
 
-def _shares(visits: Sequence[Visit]) -> FloatArray:
+def _shares(results: Sequence[VisitResult]) -> FloatArray:
     """Return the expected reward of the last visits over the oracle's at the same visits, from the 50th visit on."""
-    sums = np.cumsum([(visit.expected, visit.oracle) for visit in visits], axis=0).reshape(-1, 2)
+    sums = np.cumsum([(result.expected, result.oracle) for result in results], axis=0).reshape(-1, 2)
     lagged = np.concatenate([np.zeros((min(_SMOOTH, len(sums)), 2)), sums[:-_SMOOTH]])
     recent = (sums - lagged)[_FIRST - 1 :]
     shares: FloatArray = recent[:, 0] / recent[:, 1]

@@ -1,4 +1,4 @@
-"""Simulated customers over real HTTP: they ask, look, click, buy and report, from several clients at once."""
+"""Simulated customers over real HTTP, from several clients at once: they ask, look, click, buy and report."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ class TrafficError(RecommenderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """What one customer was shown and did; rewards are sums over the slate."""
+class VisitResult:
+    """What one visit of a customer earned; rewards are sums over the slate."""
 
     policy: str
     reward: float
@@ -41,9 +41,9 @@ class Visit:
 
 @dataclass
 class Traffic:
-    """What was sent and what came back."""
+    """What was sent and what came of it."""
 
-    visits: list[Visit] = field(default_factory=list)
+    results: list[VisitResult] = field(default_factory=list)
     decisions: set[str] = field(default_factory=set)
     """Ids that were acknowledged."""
     feedback: set[str] = field(default_factory=set)
@@ -118,8 +118,8 @@ class Customers:
         self.traffic.newest = max(self.traffic.newest, (position, perf_counter()))
         nothing, click, purchase = reward_levels(self._spec)
         expected = self._market.expected_rewards(visitor, months, self._spec)[0]
-        self.traffic.visits.append(
-            Visit(
+        self.traffic.results.append(
+            VisitResult(
                 policy=policy,
                 reward=float(np.where(bought, purchase, np.where(clicked, click, nothing)).sum()),
                 expected=float(expected[shown[0]].sum()),

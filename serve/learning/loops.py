@@ -1,11 +1,11 @@
-"""The learning loops that one learner runs: which folds there are, how a new one takes over.
+"""The folds that one learner runs, and how a new one takes over from an old one.
 
 A *plan* says what a fold begins with. Sources give plans: the configuration, the registry's champion, the Personalizer
 API's settings. Where a plan changes - another champion, other rewards, a user was forgotten - a new fold is made of the
 whole log beside the old one, which goes on answering; then the new one takes its place. One that cannot be made is
-refused and said, and the old one stays.
+refused and reported, and the old one stays.
 
-What fails does so alone. A policy that cannot be loaded is left out of its fold; a plan of which none can be begun has
+Each failure stays alone. A policy that cannot be loaded is left out of its fold; a plan of which none can be begun has
 no fold; a source that fails gives no plan. A fold that fails is not followed any more: what it has published goes on
 being served, the others go on, and it is begun anew: at once, after a minute, then after twice as long each time. Only
 where no fold at all can be begun does the start fail.
@@ -20,19 +20,19 @@ from typing import TypeAlias
 
 from data.log.database import StoreError
 from data.log.store import Store
-from data.log.unreadable import reason_of
+from data.log.unreadable import describe_error
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import load_kept
-from rl.online.fold import FoldSpec, Known, News, Place, Snapshot, Update
+from rl.artefacts.shelf import load_shelved
+from rl.online.fold import FoldSpec, FoldSteps, News, Place, Snapshot, Update
 from rl.online.learner import OnlineLearner
 from rl.online.state import FoldState
 
-_HISTORY = 200
-"""Updates kept for followers; one that has missed more takes a snapshot."""
-_AGAIN_S = 60.0
-"""After this a fold that has failed again is begun anew, and then after twice as long."""
+_MAX_UPDATES = 200
+"""Updates kept for followers; one that has missed more gets a snapshot."""
+_RETRY_S = 60.0
+"""Wait before a fold that has failed a second time is begun anew; doubles with each failure."""
 
 log = logging.getLogger("ray.serve")
 
@@ -46,12 +46,12 @@ class Plan:
     """Digests of kept artefacts, by the policy's name."""
     erasures: int = 0
     """How many users had been forgotten: another number is another log."""
-    lacking: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Why policies that were asked for are not among them."""
+    missing: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Why configured policies are not among them, by name."""
 
     @property
     def place(self) -> Place:
-        """Which fold it is of."""
+        """The loop and the objective."""
         return self.spec.loop, self.spec.objective
 
 
@@ -66,8 +66,8 @@ class Loop:
     plan: Plan
     learner: OnlineLearner
     updates: list[Update] = field(default_factory=list)
-    lacking: Mapping[str, str] = field(default_factory=dict)
-    """Why policies of the plan could not be loaded."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Why policies of the plan could not be loaded, by name."""
     failed: str | None = None
     """Why it does not follow the log any more."""
 
@@ -89,31 +89,31 @@ class Loop:
         except StoreError:
             raise
         except Exception as error:
-            # What it had half learned nobody sees: followers have what was published, and it is begun anew.
-            self.failed = reason_of(error)
+            # Followers have only what was published, so that half a step is not served; the fold is begun anew.
+            self.failed = describe_error(error)
             log.exception("loop %s, objective %s has failed and is not followed any more", *self.plan.place)
             return False
         if update:
-            self.updates = [*self.updates[-_HISTORY:], update]
+            self.updates = [*self.updates[-_MAX_UPDATES:], update]
         return update is not None
 
     def state(self, now: datetime) -> FoldState:
-        """Say how it is."""
-        aside, (decisions, feedback) = self.learner.aside, self.learner.positions
-        lacks = "; ".join(f"policy {name} is not served: {reason}" for name, reason in self.lacking.items())
+        """Return the state of the fold."""
+        set_aside, (decisions, feedback) = self.learner.set_aside, self.learner.positions
+        missing = "; ".join(f"policy {name} is not served: {reason}" for name, reason in self.missing.items())
         return FoldState(
             loop=self.plan.spec.loop,
             objective=self.plan.spec.objective,
             fold_id=self.learner.fold_id,
-            state="failed" if self.failed is not None else "set_aside" if aside.count else "following",
-            reason=self.failed or lacks or None,
-            policies=tuple(name for name in self.plan.policies if name not in self.lacking),
-            not_served=dict(self.lacking),
+            state="failed" if self.failed is not None else "set_aside" if set_aside.count else "following",
+            reason=self.failed or missing or None,
+            policies=tuple(name for name in self.plan.policies if name not in self.missing),
+            not_served=dict(self.missing),
             decisions_through=decisions,
             feedback_through=feedback,
             waiting=self.learner.waiting,
-            rows_set_aside=aside.count,
-            set_aside=aside.listed(),
+            rows_set_aside=set_aside.count,
+            set_aside=set_aside.list_last(),
             as_of=now,
         )
 
@@ -139,10 +139,12 @@ class Loops:
         self._store, self._settings, self._sources, self._clock = store, settings, sources, clock
         self._refused: dict[Place, Plan] = {}
         self._faults: dict[int, str] = {}
-        self._again: dict[Place, tuple[float, float]] = {}  # when to begin a failed fold anew, and how long was waited
+        self._retries: dict[
+            Place, tuple[float, float]
+        ] = {}  # when to begin a failed fold anew next, and the wait after that
         self.current: dict[Place, Loop] = {}
         self.problems: dict[Place, str] = {}
-        """Why a plan was refused, where one was and nothing better has come since."""
+        """Why the last plan of a place was refused, where it was."""
         self.refresh()
         if not self.current and (problems := [*self.problems.values(), *self._faults.values()]):
             raise ArtefactError("; ".join(dict.fromkeys(problems)))
@@ -173,7 +175,7 @@ class Loops:
             except StoreError:
                 raise
             except Exception as error:
-                self._refused[plan.place], self.problems[plan.place] = plan, reason_of(error)
+                self._refused[plan.place], self.problems[plan.place] = plan, describe_error(error)
                 log.error("loop %s, objective %s goes on with what it has: %s", *plan.place, error)
                 continue
             self._refused.pop(plan.place, None)
@@ -184,40 +186,40 @@ class Loops:
     def _may_begin_anew(self, place: Place) -> bool:
         """Return whether a fold that has failed has waited long enough."""
         now = monotonic()
-        due, wait = self._again.get(place, (now, _AGAIN_S))
+        due, wait = self._retries.get(place, (now, _RETRY_S))
         if now < due:
             return False
-        self._again[place] = (now + wait, 2 * wait)
+        self._retries[place] = (now + wait, 2 * wait)
         return True
 
     def states(self) -> tuple[FoldState, ...]:
-        """Say how each fold is, and each place that has none."""
+        """Return the state of each fold, and of each place that has none."""
         now = self._clock()
         states = {place: loop.state(now) for place, loop in self.current.items()}
         for place, problem in self.problems.items():
-            if known := states.get(place):
+            if state := states.get(place):
                 reason = f"a new plan was refused, it goes on with what it has: {problem}"
-                states[place] = known.model_copy(update={"reason": known.reason or reason})
+                states[place] = state.model_copy(update={"reason": state.reason or reason})
             else:
                 states[place] = FoldState(loop=place[0], objective=place[1], state="failed", reason=problem, as_of=now)
         return tuple(state for _, state in sorted(states.items()))
 
-    def behind(self, known: Known) -> bool:
-        """Return whether a follower lacks something."""
+    def is_behind(self, steps: FoldSteps) -> bool:
+        """Return whether there is news for a follower that has these steps."""
         for place, loop in self.current.items():
-            fold_id, number = known.get(place, ("", 0))
+            fold_id, number = steps.get(place, ("", 0))
             if loop.failed is None and (fold_id != loop.learner.fold_id or number < loop.published):
                 return True
         return False
 
-    def news(self, known: Known) -> News:
-        """Return what a follower does not have yet, by fold; nothing where it has all."""
-        found: News = {}
+    def news(self, steps: FoldSteps) -> News:
+        """Return what a follower that has these steps does not have yet; places where it has all are left out."""
+        news: News = {}
         for place, loop in self.current.items():
-            fold_id, number = known.get(place, ("", 0))
-            if loop.failed is None and (news := loop.news(fold_id, number)):
-                found[place] = news
-        return found
+            fold_id, number = steps.get(place, ("", 0))
+            if loop.failed is None and (of_place := loop.news(fold_id, number)):
+                news[place] = of_place
+        return news
 
     def _plans(self) -> list[Plan]:
         plans = list[Plan]()
@@ -226,23 +228,23 @@ class Loops:
                 plans += source()
             except StoreError:
                 raise
-            except Exception as error:  # what one source cannot give does not stop the others
+            except Exception as error:  # one source does not stop the others
                 if self._faults.get(number) != str(error):
                     log.error("%s gives no plan, what it gave before goes on: %s", type(source).__name__, error)
                 self._faults[number] = str(error)
         return plans
 
     def _begin(self, plan: Plan) -> Loop:
-        artefacts, lacking = dict[str, Artefact](), dict(plan.lacking)
+        artefacts, missing = dict[str, Artefact](), dict(plan.missing)
         for name, digest in plan.policies.items():
             try:
-                artefacts[name] = load_kept(digest, self._settings)
+                artefacts[name] = load_shelved(digest, self._settings)
             except Exception as error:
-                lacking[name] = reason_of(error)
+                missing[name] = describe_error(error)
                 log.error("loop %s, objective %s goes on without policy %s: %s", *plan.place, name, error)
         if not artefacts:
-            why = "; ".join(f"{name}: {reason}" for name, reason in lacking.items())
+            why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
             raise ArtefactError(f"no policy can be served: {why or 'none is asked for'}")
         learner = OnlineLearner(self._store, artefacts, plan.spec, self._clock)
         last = learner.catch_up()
-        return Loop(plan, learner, [last] if last else [], lacking)
+        return Loop(plan, learner, [last] if last else [], missing)

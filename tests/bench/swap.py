@@ -28,10 +28,10 @@ import numpy as np
 
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
-from rl.encoders.base import Visit
 from rl.encoders.customers import CustomerEncoder
+from rl.encoders.visit import Visit
 from rl.policies import RidgeConfig, build
-from rl.registry import point, register
+from rl.registry import register, set_alias
 from tests.bench.common import finish, plot, say
 from tests.bench.service import shop
 from tests.bench.service.processes import running
@@ -131,11 +131,11 @@ def mover(home: Path, every_s: float) -> Iterator[Mover]:
 def move(home: Path, every_s: float, asked: Event, ready: Event) -> None:
     """Move the alias while it is asked for, until this process is ended."""
     settings, number = Settings(home=home, store=None, archive=None), 1
-    point(settings, "champion", number)
+    set_alias(settings, "champion", number)
     ready.set()
     while asked.wait():
         number = number % VERSIONS + 1
-        point(settings, "champion", number)
+        set_alias(settings, "champion", number)
         time.sleep(every_s)
 
 

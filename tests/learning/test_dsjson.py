@@ -12,7 +12,7 @@ from data.attribution import join
 from data.dsjson import default_spec, export, load
 from data.log.store import Store
 from data.schema import Decision, Features, Feedback
-from rl.encoders.base import Visit
+from rl.encoders.visit import Visit
 from rl.online.observe import observe
 from rl.policy.queries import Query
 from rl.simulators.bandits.coffee import preferences

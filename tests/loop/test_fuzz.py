@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from data.log.store import Store
 from data.nodes.node import load_node
 from data.settings import Settings
-from rl.artefacts.shelf import keep
+from rl.artefacts.shelf import shelve
 from rl.online.fold import FoldSpec
 from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
@@ -44,7 +44,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     where = Settings(home=home, store=None, archive=None)
     save_policies(home, small_market()[1])
     store = Store.open(where.store_url)
-    digests = {name: keep(home / "policies" / name, where).digest for name in POLICIES}
+    digests = {name: shelve(home / "policies" / name, where).digest for name in POLICIES}
     sources: list[PlanSource] = [lambda: [Plan(FoldSpec(), digests)], PersonalizerSource(where, store)]
     served = Served({"v1": dict.fromkeys(POLICIES, 1.0), LOOP: {LOOP: 1.0}})
     served.take(Loops(store, where, sources, lambda: datetime.now(UTC)).news({}))

@@ -26,7 +26,7 @@ from serve.decisions.service import Service
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.learning.loops import Loops, PlanSource
-from serve.learning.plans import Configured
+from serve.learning.plans import ConfiguredPlans
 from tests.bench.hostility.kinds import KINDS
 from tests.bench.hostility.usual import POLICIES
 from tests.support.shops import small_market, untrained
@@ -42,7 +42,7 @@ class Shop:
         config = ServiceConfig(policies=dict.fromkeys(POLICIES, 1.0), learn_from="all", home=str(home))
         self.store = Store.open(config.settings.store_url)
         sources: list[PlanSource] = [
-            Configured(config, config.settings, self.store),
+            ConfiguredPlans(config, config.settings, self.store),
             PersonalizerSource(config.settings, self.store),
         ]
         self.loops = Loops(self.store, config.settings, sources, lambda: datetime.now(UTC))
@@ -56,7 +56,7 @@ class Shop:
 
     def learn(self) -> None:
         self.loops.poll()
-        self.served.take(self.loops.news(self.served.known()))
+        self.served.take(self.loops.news(self.served.steps()))
 
 
 @pytest.fixture

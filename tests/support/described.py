@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from data.schema import Features
-from rl.encoders.base import Visit
 from rl.encoders.json_features import FeaturesEncoder
+from rl.encoders.visit import Visit
 from rl.policies import CrossedConfig, build
 from rl.policies.crossed.policy import CrossedBandit
 from rl.policy.arrays import FloatArray

@@ -48,7 +48,7 @@ class Loop:
         """Let the learner do all that there is to do, and the replica take it over."""
         self.loops.refresh()
         self.loops.poll()
-        self.served.take(self.loops.news(self.served.known()))
+        self.served.take(self.loops.news(self.served.steps()))
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def personalizer_loop(home: Path, clock: Callable[[], datetime] = lambda: dateti
     store = Store.open(settings.store_url, clock)
     served = Served({LOOP: {LOOP: 1.0}})
     loops = Loops(store, settings, [PersonalizerSource(settings, store)], clock)
-    served.take(loops.news(served.known()))
+    served.take(loops.news(served.steps()))
     service = Service(served, store, StoreWriter(store), {})
     personalizer = Personalizer(served, store, service.commit, settings)
     keys = KeyRing(store, KEY)
@@ -75,7 +75,7 @@ def personalizer_loop(home: Path, clock: Callable[[], datetime] = lambda: dateti
         while True:
             await asyncio.to_thread(loops.refresh)
             await asyncio.to_thread(loops.poll)
-            served.take(await asyncio.to_thread(loops.news, served.known()))
+            served.take(await asyncio.to_thread(loops.news, served.steps()))
             await asyncio.sleep(0.02)
 
     loop.app = create_api(service, edge, lifespan, personalizer)

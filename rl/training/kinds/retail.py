@@ -19,7 +19,7 @@ from data.errors import DataError
 from data.features.customers import Encoder, EncoderConfig, fit
 from data.fields import PolicyName
 from data.log.store import Store
-from data.log.unreadable import Fault, reason_of
+from data.log.unreadable import Fault, describe_error
 from data.schema import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
@@ -28,7 +28,7 @@ from rl.encoders.base import VisitEncoder
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.json_features import FeaturesEncoder
 from rl.experience.events import generated_events, logged_outcomes, purchase_events
-from rl.online.observe import learnable, observe
+from rl.online.observe import observe, select_learnable
 from rl.policies import (
     CrossedConfig,
     LinearThompsonConfig,
@@ -168,9 +168,9 @@ def _from_log(
     """Fold every decision whose window has closed, whichever policy made it; returns until when that is."""
     until = datetime.now(UTC) - timedelta(seconds=spec.wait_s) - GRACE  # the service learns what is later
     faults = list[Fault]()
-    outcomes, failed = learnable(logged_outcomes(Store.open(settings.store_url), spec, until, faults), encoder)
+    outcomes, failed = select_learnable(logged_outcomes(Store.open(settings.store_url), spec, until, faults), encoder)
     for outcome, error in failed:
-        log.warning("decision %s is set aside: %s", outcome.decision.decision_id, reason_of(error))
+        log.warning("decision %s is set aside: %s", outcome.decision.decision_id, describe_error(error))
     set_aside = len(faults) + len(failed)
     if not outcomes:
         raise DataError(f"none of the log's decisions can be learned: all {set_aside} are set aside, see the warnings")

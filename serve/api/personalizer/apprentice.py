@@ -16,7 +16,7 @@ from data.attribution import (
 )
 from data.fields import EPOCH, MICROSECOND
 from data.log.store import Store
-from data.log.unreadable import reason_of, say
+from data.log.unreadable import describe_error, log_unreadable
 from data.schema import RewardSpec
 from serve.api.personalizer.configuration.values import LOOP, Configuration
 
@@ -89,7 +89,7 @@ class ApprenticeMetrics:
                 try:
                     outcome = attribute(decision, feedback.get(decision.decision_id, ()), self._spec, now)
                 except Exception as error:  # this row's fault: it is not counted, the others are
-                    say("decisions", seq, reason_of(error))
+                    log_unreadable("decisions", seq, describe_error(error))
                     continue
                 if outcome.active:
                     self._add(outcome)

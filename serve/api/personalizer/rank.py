@@ -1,4 +1,4 @@
-"""Rank: what a request may ask, the ask that the recommender is given, and the response that a decision makes.
+"""Rank: the bodies of requests and responses, the visit that a request is, and the response that a decision makes.
 
 A rank is a decision of the loop "personalizer". Actions are its candidates, in their order, without the excluded ones;
 these stand in the context, as a repeated request is answered from the log with all that it was answered with first.
@@ -22,9 +22,9 @@ from data.schema import (
     Mode,
     Slot,
 )
+from rl.encoders.visit import Visit
 from serve.api.personalizer.configuration.values import LOOP, LearningMode
 from serve.api.personalizer.errors import ERRORS
-from serve.decisions.recommender import Ask
 
 MAX_ACTIONS: Final = 1_000
 MAX_ID: Final = 256
@@ -108,13 +108,13 @@ class MultiSlotRankResponse(_Body):
     event_id: str
 
 
-def decision_id(event_id: str) -> str:
+def to_decision_id(event_id: str) -> str:
     """Return the id of an event's decision."""
     return f"{LOOP}:{event_id}"
 
 
-def ask_for(request: RankRequest, mode: LearningMode, now: datetime) -> Ask:
-    """Return the ask of a request.
+def to_visit(request: RankRequest, mode: LearningMode, now: datetime) -> Visit:
+    """Return the visit that a request is for.
 
     Raises:
         Refused: the request is not valid.
@@ -122,26 +122,26 @@ def ask_for(request: RankRequest, mode: LearningMode, now: datetime) -> Ask:
     _check_actions(request.actions)
     event_id = _event_id(request.event_id)
     excluded = set(request.excluded_actions or ())
-    kept = [action for action in request.actions if action.id not in excluded]
-    if not kept:
+    actions = [action for action in request.actions if action.id not in excluded]
+    if not actions:
         message = f"All of the {len(request.actions)} actions are excluded: leave at least one."
         raise ERRORS.refuse("InvalidRankRequest", message, "excludedActions")
     out = {str(place): action.id for place, action in enumerate(request.actions) if action.id in excluded}
-    return Ask(
-        decision_id=decision_id(event_id),
+    return Visit(
+        user_id=None,
         time=now,
-        k=1,
+        candidates=[action.id for action in actions],
         context={_EXCLUDED: to_json(out).decode()} if out else {},
-        candidates=[action.id for action in kept],
+        features=_features(request.context_features, actions),
+        decision_id=to_decision_id(event_id),
         mode=_MODES[mode],
-        features=_features(request.context_features, kept),
         deferred=bool(request.defer_activation),
-        tell=True,
+        log_probabilities=True,
     )
 
 
-def ask_for_slots(request: MultiSlotRankRequest, mode: LearningMode, now: datetime) -> Ask:
-    """Return the ask of a request with slots.
+def to_slots_visit(request: MultiSlotRankRequest, mode: LearningMode, now: datetime) -> Visit:
+    """Return the visit that a request with slots is for.
 
     Raises:
         Refused: the request is not valid.
@@ -151,54 +151,55 @@ def ask_for_slots(request: MultiSlotRankRequest, mode: LearningMode, now: dateti
     slots = tuple(
         Slot.model_construct(
             slot_id=slot.id,
-            features=_described(slot.features),
+            features=_without_empty(slot.features),
             exclude=tuple(slot.excluded_actions or ()),
             baseline=slot.baseline_action,
         )
         for slot in request.slots
     )
-    return Ask(
-        decision_id=decision_id(_event_id(request.event_id)),
+    return Visit(
+        user_id=None,
         time=now,
-        k=len(slots),
         candidates=[action.id for action in request.actions],
-        mode=_MODES[mode],
         features=_features(request.context_features, request.actions),
+        decision_id=to_decision_id(_event_id(request.event_id)),
+        k=len(slots),
+        mode=_MODES[mode],
         slots=slots,
         deferred=bool(request.defer_activation),
-        tell=True,
+        log_probabilities=True,
     )
 
 
 def respond(decision: Decision) -> RankResponse:
-    """Return what a decision is answered as."""
+    """Return the response to a rank."""
     chosen, p = decision.candidates.index(decision.slate[0]), decision.probabilities
     order = sorted(range(len(p)), key=lambda place: -p[place])
     at = order.index(chosen)
     order[0], order[at] = chosen, order[0]
     ranking = [RankedAction.model_construct(id=decision.candidates[i], probability=p[i]) for i in order]
     # In their order, so that each comes to stand at its own place.
-    for place, action in excluded_of(decision.context).items():
+    for place, action in list_excluded(decision.context).items():
         ranking.insert(int(place), RankedAction.model_construct(id=action, probability=0.0))
     return RankResponse.model_construct(
-        ranking=ranking, event_id=event_id_of(decision), reward_action_id=decision.slate[0]
+        ranking=ranking, event_id=to_event_id(decision), reward_action_id=decision.slate[0]
     )
 
 
-def respond_for_slots(decision: Decision) -> MultiSlotRankResponse:
-    """Return what a decision with slots is answered as."""
+def respond_with_slots(decision: Decision) -> MultiSlotRankResponse:
+    """Return the response to a rank of slots."""
     shown = zip(decision.slots, decision.slate, decision.propensities, strict=True)
     slots = [SlotResponse.model_construct(id=s.slot_id, reward_action_id=i, probability=p) for s, i, p in shown]
-    return MultiSlotRankResponse.model_construct(slots=slots, event_id=event_id_of(decision))
+    return MultiSlotRankResponse.model_construct(slots=slots, event_id=to_event_id(decision))
 
 
-def excluded_of(context: Mapping[str, Scalar]) -> dict[str, str]:
+def list_excluded(context: Mapping[str, Scalar]) -> dict[str, str]:
     """Return the excluded actions that a decision's context names, by their places in ascending order."""
     out: dict[str, str] = from_json(str(context.get(_EXCLUDED, "{}")))
     return out
 
 
-def event_id_of(decision: Decision) -> str:
+def to_event_id(decision: Decision) -> str:
     """Return the event's id."""
     return decision.decision_id.removeprefix(f"{LOOP}:")
 
@@ -266,9 +267,9 @@ def _check_unique(ids: Iterable[str], message: str, where: str) -> None:
 
 
 def _features(context: FeatureObjectList | None, actions: Sequence[RankableAction]) -> Features:
-    items = tuple(_described(action.features) for action in actions)
-    return Features.model_construct(context=_described(context), items=items)
+    items = tuple(_without_empty(action.features) for action in actions)
+    return Features.model_construct(context=_without_empty(context), items=items)
 
 
-def _described(given: FeatureObjectList | None) -> FeatureObjects:
-    return tuple(part for part in given or () if part)
+def _without_empty(objects: FeatureObjectList | None) -> FeatureObjects:
+    return tuple(part for part in objects or () if part)

@@ -11,37 +11,41 @@ from data.schema import (
     Features,
     Slot,
 )
+from rl.encoders.visit import Visit
 from serve.api.personalizer.errors import ERRORS
-from serve.api.personalizer.rank import excluded_of
-from serve.decisions.recommender import Ask
+from serve.api.personalizer.rank import list_excluded
 
 
-def differing(ask: Ask, decision: Decision) -> list[str]:
-    """Return the fields of a rank in which an ask differs from the one that a decision was the answer to.
+def find_differences(visit: Visit, decision: Decision) -> list[str]:
+    """Return the fields of a rank in which a visit differs from the one that a decision was made for.
 
     What was said of an action that is excluded has no bearing on the decision, is not kept and does not count.
     """
-    candidates, features = tuple(ask.candidates or ()), ask.features or Features()
+    candidates, features = tuple(visit.candidates), visit.features or Features()
     held = decision.features or Features()
-    out, held_out = excluded_of(ask.context), excluded_of(decision.context)
-    one, other = _in_order(candidates, out), _in_order(decision.candidates, held_out)
+    excluded, held_excluded = list_excluded(visit.context), list_excluded(decision.context)
+    one, other = _in_order(candidates, excluded), _in_order(decision.candidates, held_excluded)
     equal = {
         "contextFeatures": same(features.context, held.context),
         "actions": one == other and _agree(candidates, features.items, decision.candidates, held.items),
-        "excludedActions": out.keys() == held_out.keys() if one == other else {*out.values()} == {*held_out.values()},
-        "slots": same(_told(ask.slots), _told(decision.slots)),
-        "deferActivation": ask.deferred == decision.deferred,
+        "excludedActions": (
+            excluded.keys() == held_excluded.keys()
+            if one == other
+            else {*excluded.values()} == {*held_excluded.values()}
+        ),
+        "slots": same(_to_json(visit.slots), _to_json(decision.slots)),
+        "deferActivation": visit.deferred == decision.deferred,
     }
     return [name for name, is_so in equal.items() if not is_so]
 
 
-def check(ask: Ask, decision: Decision) -> None:
-    """Check that a decision was made for an ask that has its name.
+def check_retry(visit: Visit, decision: Decision) -> None:
+    """Check that a decision was made for a visit that has its name.
 
     Raises:
         Refused: it was made for another.
     """
-    if fields := differing(ask, decision):
+    if fields := find_differences(visit, decision):
         message = f"EventId names another rank already, which differs in {', '.join(fields)}."
         raise ERRORS.refuse("EventIdConflict", message, "eventId")
 
@@ -57,10 +61,10 @@ def _in_order(candidates: Sequence[str], excluded: dict[str, str]) -> list[str]:
 def _agree(
     candidates: Sequence[str], items: Sequence[FeatureObjects], others: Sequence[str], held: Sequence[FeatureObjects]
 ) -> bool:
-    """Say whether the same is said of each action that neither of two ranks excludes."""
-    told, said = dict(zip(candidates, items, strict=False)), dict(zip(others, held, strict=False))
-    return all(same(told[action], said[action]) for action in told.keys() & said.keys())
+    """Return whether the features of each action that neither of two ranks excludes are the same."""
+    ours, theirs = dict(zip(candidates, items, strict=False)), dict(zip(others, held, strict=False))
+    return all(same(ours[action], theirs[action]) for action in ours.keys() & theirs.keys())
 
 
-def _told(slots: Sequence[Slot]) -> JsonValue:
+def _to_json(slots: Sequence[Slot]) -> JsonValue:
     return [slot.model_dump(mode="json") for slot in slots]

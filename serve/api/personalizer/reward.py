@@ -15,7 +15,7 @@ from data.fields import Amount, Id, is_id
 from data.schema import ACTIVATE, Feedback
 from serve.api.personalizer.configuration.values import LOOP, REWARD
 from serve.api.personalizer.errors import ERRORS, Code
-from serve.api.personalizer.rank import MAX_ID, NO_CONTROLS, decision_id
+from serve.api.personalizer.rank import MAX_ID, NO_CONTROLS, to_decision_id
 
 _Value = Annotated[Amount, Field(strict=True)]
 
@@ -72,7 +72,7 @@ def _feedback(event_id: str, kind: str, slot: str | None, value: float) -> Feedb
     digest = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return Feedback.model_construct(
         feedback_id=f"{LOOP}:{digest}",
-        decision_id=decision_id(event_id),
+        decision_id=to_decision_id(event_id),
         loop=LOOP,
         item_id=slot,
         kind=kind,

@@ -13,7 +13,8 @@ from data.log.store import Store, Stored
 from data.schema import AnyRecord, Decision, Feedback, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
-from rl.artefacts.shelf import keep_new
+from rl.artefacts.shelf import shelve_new
+from rl.encoders.visit import Visit
 from rl.policies import build
 from rl.policy.errors import PolicyError
 from serve.api.personalizer import model_file as model
@@ -40,14 +41,14 @@ from serve.api.personalizer.rank import (
     MultiSlotRankResponse,
     RankRequest,
     RankResponse,
-    ask_for,
-    ask_for_slots,
     respond,
-    respond_for_slots,
+    respond_with_slots,
+    to_slots_visit,
+    to_visit,
 )
-from serve.api.personalizer.retries import check
+from serve.api.personalizer.retries import check_retry
 from serve.contracts.errors import Refused
-from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.recommender import Recommender
 from serve.decisions.retries import decide_or_repeat
 from serve.decisions.served import Served
 
@@ -88,21 +89,21 @@ class Personalizer:
 
     async def rank(self, request: RankRequest) -> RankResponse:
         """Choose an action; the same rank is answered as it was the first time."""
-        return respond(await self._decide(ask_for(request, self.configuration.current.mode, self._store.now())))
+        return respond(await self._decide(to_visit(request, self.configuration.current.mode, self._store.now())))
 
     async def rank_slots(self, request: MultiSlotRankRequest) -> MultiSlotRankResponse:
         """Choose an action for each slot; the same rank is answered as it was the first time."""
-        return respond_for_slots(
-            await self._decide(ask_for_slots(request, self.configuration.current.mode, self._store.now()))
+        return respond_with_slots(
+            await self._decide(to_slots_visit(request, self.configuration.current.mode, self._store.now()))
         )
 
     async def report(self, feedback: Sequence[Feedback]) -> None:
         """Log rewards or an activation; what is known already changes nothing."""
         await self._commit(feedback)
 
-    async def _decide(self, ask: Ask) -> Decision:
+    async def _decide(self, visit: Visit) -> Decision:
         try:
-            made = await decide_or_repeat(lambda: [self._recommender().decide(ask)], [ask.decision_id], self._store)
+            made = await decide_or_repeat(lambda: [self._recommender().decide(visit)], [visit.decision_id], self._store)
         except (PolicyError, FeatureError) as error:
             raise _refuse(error) from error
         [stored] = await self._commit(made)
@@ -111,7 +112,7 @@ class Personalizer:
         if decision.loop != LOOP:
             raise ERRORS.refuse("EventIdConflict", "EventId is that of a decision of another interface.", "eventId")
         if not stored.inserted:
-            check(ask, decision)
+            check_retry(visit, decision)
         return decision
 
     def _recommender(self) -> Recommender:
@@ -236,7 +237,7 @@ class Personalizer:
         self._begin_with(replace(artefact, learned_until=self._store.now()))
 
     def _begin_with(self, artefact: Artefact) -> None:
-        kept = keep_new(artefact, self._settings)
+        kept = shelve_new(artefact, self._settings)
         self._write(
             lambda now: [
                 (MODEL, now.origin.model_copy(update={"imported": kept.digest}).model_dump(mode="json")),

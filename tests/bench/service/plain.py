@@ -16,11 +16,12 @@ from data.log.store import Store
 from data.schema import Decision
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served
+from rl.encoders.visit import Visit
 from rl.online.fold import Snapshot
 from rl.online.histories import Histories
 from rl.policies import TransformerConfig
 from serve.contracts.decisions import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
-from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router
 from tests.bench.service.group_commit import GroupCommit
 
@@ -38,7 +39,7 @@ def app() -> FastAPI:
     histories = Histories(artefact.history) if artefact.history else None
     if histories:
         for _, shown in store.decisions():
-            histories.show(shown.user_id or "", shown.decision_id, shown.slate)
+            histories.add_slate(shown.user_id or "", shown.decision_id, shown.slate)
     recommender = Recommender(Router({name: 1.0}))
     recommender.restore(Snapshot("plain", 0, 0, {name: artefact}, histories))
     writer = GroupCommit(store)
@@ -48,13 +49,13 @@ def app() -> FastAPI:
     @api.post("/v1/recommend")
     async def recommend(request: RecommendRequest) -> RecommendResponse:
         decision = recommender.decide(
-            Ask(
-                decision_id=request.decision_id or uuid4().hex,
-                time=datetime.now(UTC),
-                k=request.k,
+            Visit(
                 user_id=request.user_id,
+                time=datetime.now(UTC),
+                candidates=artefact.encoder.items if request.candidates is None else request.candidates,
                 context=request.context,
-                candidates=request.candidates,
+                decision_id=request.decision_id or uuid4().hex,
+                k=request.k,
             )
         )
         if commit:
@@ -62,7 +63,7 @@ def app() -> FastAPI:
             assert isinstance(stored.record, Decision)
             decision = stored.record
         if histories and decision.user_id:
-            histories.show(decision.user_id, decision.decision_id, decision.slate)
+            histories.add_slate(decision.user_id, decision.decision_id, decision.slate)
         slots = zip(decision.slate, decision.scores, decision.propensities, strict=True)
         return RecommendResponse(
             decision_id=decision.decision_id,

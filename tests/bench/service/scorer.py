@@ -9,7 +9,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from threadpoolctl import threadpool_limits
 
 from rl.artefacts.artefact import load_served
-from rl.encoders.base import Visit
+from rl.encoders.visit import Visit
 
 K = 10
 

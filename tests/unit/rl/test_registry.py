@@ -15,7 +15,7 @@ from rl import registry, train
 from rl.artefacts.artefact import Artefact, load_served, save
 from rl.artefacts.description import TrainedIn
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import folder_of, shelf_at
+from rl.artefacts.shelf import fetch_folder, open_shelf
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.simulated import SimulatedEncoder
 from rl.policies import (
@@ -26,12 +26,12 @@ from rl.policies import (
 )
 from rl.policies.transformer.config import QNetworkConfig
 from rl.registry import (
-    Found,
+    RegisteredPolicy,
     RegistryError,
-    champion,
     fetch,
-    point,
     register,
+    resolve_alias,
+    set_alias,
     show,
 )
 
@@ -61,10 +61,10 @@ def saved(folder: Path, items: str = "abc") -> Path:
     return folder
 
 
-def files(settings: Settings, found: Found) -> Path:
+def files(settings: Settings, version: RegisteredPolicy) -> Path:
     """Return where MLflow keeps the files of a version."""
-    version = client(settings).get_model_version(found.model, str(found.version))
-    return Path(version.source.removeprefix("file://"))
+    registered = client(settings).get_model_version(version.model, str(version.version))
+    return Path(registered.source.removeprefix("file://"))
 
 
 def client(settings: Settings) -> Any:
@@ -74,12 +74,12 @@ def client(settings: Settings) -> Any:
 
 
 def test_the_champion_is_fetched_as_it_was_registered(settings: Settings, model: str, tmp_path: Path) -> None:
-    assert champion(settings, model) is None
+    assert resolve_alias(settings, model) is None
     registered = register(settings, saved(tmp_path / "net"), "champion", model)
-    assert registered == champion(settings, model)
+    assert registered == resolve_alias(settings, model)
     assert (registered.version, registered.name) == (1, "net")
     folder = fetch(settings, registered)
-    assert folder == folder_of(registered.digest, settings)
+    assert folder == fetch_folder(registered.digest, settings)
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.safetensors", "policy.json"]
     original, fetched = load_served(tmp_path / "net"), load_served(folder)
     assert (fetched.digest, fetched.encoder) == (registered.digest, original.encoder)
@@ -89,19 +89,19 @@ def test_the_champion_is_fetched_as_it_was_registered(settings: Settings, model:
 
 
 def test_what_is_there_is_not_fetched_again(settings: Settings, model: str, tmp_path: Path) -> None:
-    found = register(settings, saved(tmp_path / "net"), model=model)
-    folder = fetch(settings, found)
-    (files(settings, found) / "policy.json").unlink()
-    assert fetch(settings, found) == folder
+    version = register(settings, saved(tmp_path / "net"), model=model)
+    folder = fetch(settings, version)
+    (files(settings, version) / "policy.json").unlink()
+    assert fetch(settings, version) == folder
 
 
 def test_what_was_changed_where_it_is_served_is_fetched_again(settings: Settings, model: str, tmp_path: Path) -> None:
-    found = register(settings, saved(tmp_path / "net"), model=model)
-    folder = fetch(settings, found)
-    (served,) = (settings.home / "archive/served").glob(f"{found.digest}.*")
+    version = register(settings, saved(tmp_path / "net"), model=model)
+    folder = fetch(settings, version)
+    (served,) = (settings.home / "archive/served").glob(f"{version.digest}.*")
     served.write_bytes(b"")
     (folder / "arrays.safetensors").write_bytes(b"")
-    assert load_served(fetch(settings, found)).digest == found.digest
+    assert load_served(fetch(settings, version)).digest == version.digest
 
 
 def test_the_same_artefact_is_one_version(settings: Settings, model: str, tmp_path: Path) -> None:
@@ -122,41 +122,41 @@ def test_the_same_artefact_is_one_version(settings: Settings, model: str, tmp_pa
 def test_a_promotion_is_taken_back(settings: Settings, model: str, tmp_path: Path) -> None:
     first = register(settings, saved(tmp_path / "net"), "champion", model)
     second = register(settings, saved(tmp_path / "other", "abcd"), "champion", model)
-    assert champion(settings, model) == second
-    assert point(settings, "champion", 1, model) == first
-    assert champion(settings, model) == first
+    assert resolve_alias(settings, model) == second
+    assert set_alias(settings, "champion", 1, model) == first
+    assert resolve_alias(settings, model) == first
     with pytest.raises(RegistryError, match="version=9"):
-        point(settings, "champion", 9, model)
-    assert champion(settings, model) == first
+        set_alias(settings, "champion", 9, model)
+    assert resolve_alias(settings, model) == first
 
 
 @pytest.mark.parametrize("name", ["policy.json", "arrays.safetensors"])
 def test_other_files_than_were_registered_are_refused(settings: Settings, name: str, tmp_path: Path) -> None:
     model = f"changed_{name}"
-    found = register(settings, saved(tmp_path / "net"), "champion", model)
+    version = register(settings, saved(tmp_path / "net"), "champion", model)
     saved(tmp_path / "other", "xyz")
-    (files(settings, found) / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    (files(settings, version) / name).write_bytes((tmp_path / "other" / name).read_bytes())
     with pytest.raises(ArtefactError, match=f"version 1 of {model} is refused: .*sha256"):
-        fetch(settings, found)
-    assert not shelf_at(settings).has(found.digest)
+        fetch(settings, version)
+    assert not open_shelf(settings).has(version.digest)
 
 
 def test_an_artefact_of_the_right_hash_that_is_no_policy_is_refused(
     settings: Settings, model: str, tmp_path: Path
 ) -> None:
-    found = register(settings, saved(tmp_path / "net"), model=model)
-    (files(settings, found) / "policy.json").write_text("{}")
-    lying = replace(found, sha256="44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a")
+    version = register(settings, saved(tmp_path / "net"), model=model)
+    (files(settings, version) / "policy.json").write_text("{}")
+    lying = replace(version, sha256="44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a")
     with pytest.raises(ArtefactError, match="does not describe a policy"):
         fetch(settings, lying)
-    assert not shelf_at(settings).has(found.digest)
+    assert not open_shelf(settings).has(version.digest)
 
 
 def test_files_that_are_gone_are_the_registrys_failure(settings: Settings, model: str, tmp_path: Path) -> None:
-    found = register(settings, saved(tmp_path / "net"), model=model)
-    (files(settings, found) / "arrays.safetensors").unlink()
+    version = register(settings, saved(tmp_path / "net"), model=model)
+    (files(settings, version) / "arrays.safetensors").unlink()
     with pytest.raises(RegistryError, match="the registry at sqlite"):
-        fetch(settings, found)
+        fetch(settings, version)
 
 
 def test_what_cannot_be_served_is_not_registered(settings: Settings, model: str, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_what_cannot_be_served_is_not_registered(settings: Settings, model: str,
     for folder, message in ((tmp_path / "wheel", "which no request has"), (tmp_path, "no policy in")):
         with pytest.raises(ArtefactError, match=message):
             register(settings, folder, "champion", model)
-    assert champion(settings, model) is None
+    assert resolve_alias(settings, model) is None
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_versions_that_others_made_are_refused(
     mlflow.create_model_version(model, tmp_path.as_uri(), tags=tags)
     mlflow.set_registered_model_alias(model, "champion", "1")
     with pytest.raises(RegistryError, match=message):
-        champion(settings, model)
+        resolve_alias(settings, model)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_versions_that_others_made_are_refused(
 )
 def test_a_registry_that_does_not_answer_is_named_without_its_password(uri: str, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"the registry at .*://(127.0.0.1:9|host)/") as error:
-        champion(Settings(home=tmp_path, tracking=uri))
+        resolve_alias(Settings(home=tmp_path, tracking=uri))
     assert "secret" not in str(error.value)
 
 
@@ -225,6 +225,6 @@ def test_a_training_registers_what_it_has_trained(settings: Settings, capsys: py
     given = ["--name", "tiny", "--market", market, "--encoder.rank", "3", "--decisions", "40", "--no-track"]
     assert train.main([*given, "--policy", RandomConfig().model_dump_json(), "--register_as", "challenger"]) == 0
     report = json.loads(capsys.readouterr().out)
-    found = champion(settings, alias="challenger")
-    assert found is not None
-    assert (report["registered"], report["digest"], found.name) == (found.version, found.digest, "tiny")
+    version = resolve_alias(settings, alias="challenger")
+    assert version is not None
+    assert (report["registered"], report["digest"], version.name) == (version.version, version.digest, "tiny")

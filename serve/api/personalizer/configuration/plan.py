@@ -11,7 +11,7 @@ from data.log.store import Store
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import keep_new, load_kept
+from rl.artefacts.shelf import load_shelved, shelve_new
 from rl.online.fold import FoldSpec
 from rl.policies import build
 from rl.policy.errors import PolicyError
@@ -46,7 +46,7 @@ class PersonalizerSource:
     def _digest(self, now: Configuration) -> str:
         """Return which kept artefact the configuration begins with."""
         if self._made is None or not _same_policy(self._made[0], now):
-            self._made = now, keep_new(self._begin(now), self._settings).digest
+            self._made = now, shelve_new(self._begin(now), self._settings).digest
         return self._made[1]
 
     def _begin(self, now: Configuration) -> Artefact:
@@ -54,7 +54,7 @@ class PersonalizerSource:
         if now.origin.imported is None:
             return made
         try:
-            imported = load_kept(now.origin.imported, self._settings)
+            imported = load_shelved(now.origin.imported, self._settings)
         except (ArtefactError, PolicyError) as error:
             log.error("the imported model cannot be had, going on with what the log teaches: %s", error)
             return made

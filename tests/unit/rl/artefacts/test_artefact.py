@@ -13,10 +13,10 @@ from data.schema import RewardSpec
 from rl.artefacts.artefact import Artefact, load, load_served, save
 from rl.artefacts.description import TrainedIn
 from rl.artefacts.errors import ArtefactError
-from rl.encoders.base import Visit
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.simulated import SimulatedEncoder
+from rl.encoders.visit import Visit
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from data.settings import Settings
 from rl.artefacts.artefact import load_served, save
 from rl.artefacts.erasure import erase_from_artefacts, without_customer
-from rl.artefacts.shelf import keep, load_kept
-from rl.encoders.base import Visit
+from rl.artefacts.shelf import load_shelved, shelve
 from rl.encoders.customers import CustomerEncoder
+from rl.encoders.visit import Visit
 from tests.support.clocks import NOON
 from tests.support.shops import POLICIES, save_policies, small_market, untrained
 
@@ -53,11 +53,11 @@ def test_all_may_be_forgotten() -> None:
 def test_artefacts_forget_him_and_what_was_served_keeps_its_digest(tmp_path: Path) -> None:
     settings = at(tmp_path)
     save_policies(tmp_path, ENCODER)
-    kept = keep(tmp_path / "policies" / "rfm_bandit", settings)
+    kept = shelve(tmp_path / "policies" / "rfm_bandit", settings)
     assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": len(POLICIES) + 1, "transitions": 0}
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or f'"{FORGOTTEN}"'.encode() not in path.read_bytes()
-    after = load_kept(kept.digest, settings)
+    after = load_shelved(kept.digest, settings)
     assert after.digest == kept.digest
     np.testing.assert_array_equal(
         after.encoder.query([Visit(OTHER, NOON, after.encoder.items)]).features, asked(ENCODER, OTHER)[0]
@@ -65,7 +65,7 @@ def test_artefacts_forget_him_and_what_was_served_keeps_its_digest(tmp_path: Pat
     assert load_served(tmp_path / "policies" / "rfm_bandit").digest != kept.digest
     assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": 0, "transitions": 0}
     assert erase_from_artefacts(at(tmp_path), OTHER)["artefacts"] == len(POLICIES) + 1
-    assert load_kept(kept.digest, settings).digest == kept.digest
+    assert load_shelved(kept.digest, settings).digest == kept.digest
 
 
 def test_a_replacement_that_was_killed_is_completed(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_replacement_that_was_killed_is_completed(tmp_path: Path) -> None:
 
 def test_a_killed_replacement_of_what_was_served_is_completed(tmp_path: Path) -> None:
     save_policies(tmp_path, ENCODER)
-    kept = keep(tmp_path / "policies" / "random", at(tmp_path))
+    kept = shelve(tmp_path / "policies" / "random", at(tmp_path))
     (served,) = (tmp_path / "archive/served").iterdir()
     before = served.read_bytes()
     erase_from_artefacts(at(tmp_path), FORGOTTEN)
@@ -89,7 +89,7 @@ def test_a_killed_replacement_of_what_was_served_is_completed(tmp_path: Path) ->
     os.utime(served, (0, 0))
     assert erase_from_artefacts(at(tmp_path), FORGOTTEN) == {"artefacts": 0, "transitions": 0}
     assert not served.exists()
-    assert FORGOTTEN not in load_kept(kept.digest, at(tmp_path)).encoder.users  # type: ignore[attr-defined]
+    assert FORGOTTEN not in load_shelved(kept.digest, at(tmp_path)).encoder.users  # type: ignore[attr-defined]
 
 
 def test_an_old_folder_beside_the_new_one_goes(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ import pytest
 
 from data.feature_objects import FeatureError
 from data.schema import Decision, Features, Slot
-from rl.encoders.base import Visit
 from rl.encoders.description import describe, restore
 from rl.encoders.json_features import (
     FeaturesEncoder,
+    add_slot_features,
     categorical,
     feature_id,
     flatten,
-    for_slot,
     letters,
 )
+from rl.encoders.visit import Visit
 from rl.policy.queries import Impressions, Query, Slates
 from rl.policy.sparse import Sparse
 
@@ -154,10 +154,10 @@ def test_features_are_of_every_candidate() -> None:
 
 def test_a_slot_adds_its_id_and_its_features_to_the_context() -> None:
     slot = Slot(slot_id="hero", features=({"size": "large"},))
-    found = for_slot(Features(context=({"user": "Ann"},), items=(({"x": 1},),)), slot)
+    found = add_slot_features(Features(context=({"user": "Ann"},), items=(({"x": 1},),)), slot)
     assert found.context == ({"user": "Ann"}, {"slot": {"id": "hero"}}, {"size": "large"})
     assert found.items == (({"x": 1},),)
-    assert for_slot(None, slot).context == ({"slot": {"id": "hero"}}, {"size": "large"})
+    assert add_slot_features(None, slot).context == ({"slot": {"id": "hero"}}, {"size": "large"})
 
 
 def test_an_artefact_can_have_the_encoder() -> None:

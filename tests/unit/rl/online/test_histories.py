@@ -9,9 +9,10 @@ import pytest
 
 from rl.artefacts.artefact import Artefact, load_served, save
 from rl.artefacts.description import TrainedIn
-from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.base import VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
-from rl.online.histories import Histories, outcome_of
+from rl.encoders.visit import Visit
+from rl.online.histories import Histories, to_outcome
 from rl.policies import TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.arrays import IntArray
@@ -28,7 +29,7 @@ ABC = CatalogueEncoder(("a", "b", "c"))
 
 def entries(histories: Histories, user: str | None = "ann", encoder: VisitEncoder = ABC) -> list[list[int]]:
     """Return the entries that are no padding."""
-    history = histories.of(user, encoder)
+    history = histories.encode(user, encoder)
     assert history.shape == (histories.length, 3)
     padding = (history == 0).all(axis=1)
     assert padding[: padding.sum()].all()  # on the left alone
@@ -52,11 +53,11 @@ def test_they_are_what_the_simulator_shows(env: BatchedEnv, report: Callable[...
         actions = rng.integers(10, size=8)
         observation, rewards, _, _, info = env.step(actions)
         for row, (kind, value) in enumerate(report(observation["history"], info, rewards)):
-            histories.show(f"u{row}", f"{row}.{step}", [str(actions[row] + 1)])
-            outcome = outcome_of(kind, value)
+            histories.add_slate(f"u{row}", f"{row}.{step}", [str(actions[row] + 1)])
+            outcome = to_outcome(kind, value)
             assert outcome is not None
-            assert histories.happened(f"{row}.{step}", None, outcome)
-        shown = np.stack([histories.of(f"u{row}", encoder) for row in range(8)])
+            assert histories.add_outcome(f"{row}.{step}", None, outcome)
+        shown = np.stack([histories.encode(f"u{row}", encoder) for row in range(8)])
         np.testing.assert_array_equal(shown, observation["history"])
 
 
@@ -75,7 +76,7 @@ def test_a_served_policy_decides_what_it_decides_in_the_simulator(tmp_path: Path
     earned = np.zeros((2, 32))
     for step in range(2 * STEPS):  # two episodes, each of a user of its own
         users = [f"{row}.{step // STEPS}" for row in range(32)]
-        shown = [histories.of(user, served.encoder) for user in users]
+        shown = [histories.encode(user, served.encoder) for user in users]
         visits = [Visit(user, NOON, served.encoder.items, history=h) for user, h in zip(users, shown, strict=True)]
         seed = int(rng.integers(2**31))
         wanted = policy.decide(Query.of(observation), 1, np.random.default_rng(seed)).positions[:, 0]
@@ -85,17 +86,17 @@ def test_a_served_policy_decides_what_it_decides_in_the_simulator(tmp_path: Path
         rewards = twin.step(actions)[1]
         earned += simulated, rewards
         for row, user in enumerate(users):
-            histories.show(user, f"{user}.{step}", [served.encoder.items[actions[row]]])
-            histories.happened(f"{user}.{step}", None, CLICK if rewards[row] else IGNORED)
+            histories.add_slate(user, f"{user}.{step}", [served.encoder.items[actions[row]]])
+            histories.add_outcome(f"{user}.{step}", None, CLICK if rewards[row] else IGNORED)
     np.testing.assert_array_equal(earned[0], earned[1])
     assert earned.mean() > 2 * 2.0  # it does play: over two episodes a random policy earns 6.4
 
 
 def test_a_slates_slots_are_entries_of_one_age() -> None:
     histories = Histories(5)
-    histories.show("ann", "1", ["b"])
-    histories.show("ann", "2", ["a", "c"])
-    histories.show("bob", "3", ["c"])
+    histories.add_slate("ann", "1", ["b"])
+    histories.add_slate("ann", "2", ["a", "c"])
+    histories.add_slate("bob", "3", ["c"])
     assert entries(histories) == [[2, SHOWN, 2], [1, SHOWN, 1], [3, SHOWN, 1]]
     assert entries(histories, "bob") == [[3, SHOWN, 1]]
     assert entries(histories, None) == entries(histories, "zoe") == []
@@ -103,46 +104,46 @@ def test_a_slates_slots_are_entries_of_one_age() -> None:
 
 def test_of_a_decision_that_does_not_fit_the_first_slots_are_kept() -> None:
     histories = Histories(3)
-    histories.show("ann", "1", ["b", "c"])
-    histories.show("ann", "2", ["a", "b"])
+    histories.add_slate("ann", "1", ["b", "c"])
+    histories.add_slate("ann", "2", ["a", "b"])
     assert entries(histories) == [[2, SHOWN, 2], [1, SHOWN, 1], [2, SHOWN, 1]]
-    histories.show("ann", "3", ["a", "b", "c", "a"])
+    histories.add_slate("ann", "3", ["a", "b", "c", "a"])
     assert entries(histories) == [[1, SHOWN, 1], [2, SHOWN, 1], [3, SHOWN, 1]]
-    assert not histories.happened("2", "a", CLICK)  # no entry of it is left
+    assert not histories.add_outcome("2", "a", CLICK)  # no entry of it is left
 
 
 def test_the_strongest_outcome_is_kept_in_any_order() -> None:
     for order in ([CLICK, PURCHASE, VIEW], [PURCHASE, VIEW, CLICK]):
         histories = Histories()
-        histories.show("ann", "1", ["a", "b"])
-        assert all(histories.happened("1", "b", outcome) for outcome in order)
+        histories.add_slate("ann", "1", ["a", "b"])
+        assert all(histories.add_outcome("1", "b", outcome) for outcome in order)
         assert entries(histories) == [[1, IGNORED, 1], [2, PURCHASE, 1]]
 
 
 def test_once_he_has_answered_the_other_slots_are_ignored() -> None:
     histories = Histories()
     for decision in ("1", "2"):
-        histories.show("ann", decision, ["a", "b"])
-    assert histories.happened("1", None, VIEW)
+        histories.add_slate("ann", decision, ["a", "b"])
+    assert histories.add_outcome("1", None, VIEW)
     assert [entry[OUTCOME] for entry in entries(histories)] == [VIEW, IGNORED, SHOWN, SHOWN]
-    assert histories.closed("2")
+    assert histories.close("2")
     assert [entry[OUTCOME] for entry in entries(histories)] == [VIEW, IGNORED, IGNORED, IGNORED]
 
 
 def test_feedback_that_belongs_to_nothing_changes_nothing() -> None:
     histories = Histories()
-    histories.show("ann", "1", ["a"])
-    assert not histories.happened("9", "a", CLICK)
-    assert not histories.happened("1", "b", CLICK)
-    assert not histories.closed("9")
-    histories.show("ann", "1", ["a"])  # again, by a retry
+    histories.add_slate("ann", "1", ["a"])
+    assert not histories.add_outcome("9", "a", CLICK)
+    assert not histories.add_outcome("1", "b", CLICK)
+    assert not histories.close("9")
+    histories.add_slate("ann", "1", ["a"])  # again, by a retry
     assert entries(histories) == [[1, SHOWN, 1]]
 
 
 def test_an_unknown_item_is_an_entry_all_the_same() -> None:
     histories = Histories()
-    histories.show("ann", "1", ["new"])
-    histories.happened("1", "new", CLICK)
+    histories.add_slate("ann", "1", ["new"])
+    histories.add_outcome("1", "new", CLICK)
     assert entries(histories) == [[0, CLICK, 1]]
 
 
@@ -163,48 +164,48 @@ def test_an_unknown_item_is_an_entry_all_the_same() -> None:
     ],
 )
 def test_what_a_kind_of_feedback_says(kind: str, value: float, outcome: int | None) -> None:
-    assert outcome_of(kind, value) == outcome
+    assert to_outcome(kind, value) == outcome
 
 
 def test_who_was_shown_something_longest_ago_is_forgotten_first() -> None:
-    histories = Histories(most_users=2)
-    histories.show("ann", "1", ["a"])
-    histories.show("bob", "2", ["a"])
-    histories.happened("2", "a", CLICK)
-    histories.show("ann", "3", ["b"])
-    histories.happened("2", "a", PURCHASE)  # not a decision: bob is still the one
-    histories.show("cat", "4", ["a"])
+    histories = Histories(max_users=2)
+    histories.add_slate("ann", "1", ["a"])
+    histories.add_slate("bob", "2", ["a"])
+    histories.add_outcome("2", "a", CLICK)
+    histories.add_slate("ann", "3", ["b"])
+    histories.add_outcome("2", "a", PURCHASE)  # not a decision: bob is still the one
+    histories.add_slate("cat", "4", ["a"])
     assert [bool(entries(histories, user)) for user in ("ann", "bob", "cat")] == [True, False, True]
     assert len(histories) == 2
-    assert not histories.happened("2", "a", CLICK)
+    assert not histories.add_outcome("2", "a", CLICK)
 
 
 def test_memory_is_bounded() -> None:
-    histories = Histories(4, most_users=3)
+    histories = Histories(4, max_users=3)
     for number in range(1_000):
-        histories.show(f"u{number % 7}", str(number), ["a"] * (1 + number % 6))
+        histories.add_slate(f"u{number % 7}", str(number), ["a"] * (1 + number % 6))
     assert len(histories) == 3
-    assert len(histories._user) == sum(len(shown) for shown in histories._shown.values()) <= 12
+    assert len(histories._users) == sum(len(shown) for shown in histories._slates.values()) <= 12
 
 
 def test_a_forgotten_user_has_no_past() -> None:
     histories = Histories()
-    histories.show("ann", "1", ["a"])
+    histories.add_slate("ann", "1", ["a"])
     histories.forget("ann")
     histories.forget("ann")
     assert entries(histories) == []
-    assert not histories.happened("1", "a", CLICK)
-    histories.show("ann", "1", ["b"])
+    assert not histories.add_outcome("1", "a", CLICK)
+    histories.add_slate("ann", "1", ["b"])
     assert entries(histories) == [[2, SHOWN, 1]]
 
 
 @pytest.mark.parametrize("copied", [Histories.copy, lambda h: pickle.loads(pickle.dumps(h))], ids=["copy", "pickle"])
 def test_a_copy_goes_its_own_way(copied: Callable[[Histories], Histories]) -> None:
     histories = Histories()
-    histories.show("ann", "1", ["a"])
+    histories.add_slate("ann", "1", ["a"])
     copy = copied(histories)
-    copy.happened("1", "a", CLICK)
-    copy.show("ann", "2", ["b"])
+    copy.add_outcome("1", "a", CLICK)
+    copy.add_slate("ann", "2", ["b"])
     assert entries(histories) == [[1, SHOWN, 1]]
     assert entries(copy) == [[1, CLICK, 2], [2, SHOWN, 1]]
     histories.forget("ann")

@@ -20,16 +20,18 @@ from data.schema import (
 )
 from rl.artefacts.artefact import Artefact
 from rl.encoders.customers import CustomerEncoder
+from rl.encoders.visit import Visit
 from rl.experience.events import logged_outcomes
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from rl.online.observe import observe
 from rl.policies import build
-from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router
 from tests.support.clocks import NOON, Clock
 from tests.support.shops import POLICIES, untrained
 from tests.support.shops import recommender as make
+from tests.support.visits import visit
 
 SPEC = RewardSpec(wait_s=60.0, default=-0.1, aggregation="max")
 LEARNING = ("linear_thompson", "rfm_bandit")
@@ -54,7 +56,7 @@ class Log:
         recommender = make(self.artefacts(), dict.fromkeys(LEARNING, 1.0))
         users = np.random.default_rng(seed).choice(self.encoder.users, size=count)
         decisions = [
-            recommender.decide(Ask(f"{seed}-{i}", self.clock.now, k=4, user_id=user, policy=LEARNING[i % 2]))
+            recommender.decide(visit(recommender, f"{seed}-{i}", self.clock.now, 4, user, policy=LEARNING[i % 2]))
             for i, user in enumerate(users.tolist())
         ]
         self.store.insert(decisions)
@@ -234,12 +236,12 @@ def test_a_follower_takes_over_a_snapshot_that_then_stays_as_it_is(log: Log) -> 
     live(log, learner)
     recommender = Recommender(Router(dict.fromkeys(LEARNING, 1.0)))
     recommender.restore(learner.snapshot())
-    ask = Ask("d", log.clock.now, k=3, user_id=log.encoder.users[0], policy="rfm_bandit")
-    before = recommender.decide(ask)
+    one = visit(recommender, "d", log.clock.now, 3, log.encoder.users[0], policy="rfm_bandit")
+    before = recommender.decide(one)
     for decision in log.decide(20, seed=99):
         log.report(decision, "purchase")
     learner.poll()
-    assert recommender.decide(ask) == before
+    assert recommender.decide(one) == before
     assert before.policy_version == f"00000000.{learner.fold_id}.{recommender.number}"
 
 
@@ -317,10 +319,9 @@ def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_slate_on_which_the_rules_left_nothing_stops_nothing(log: Log) -> None:
-    learner, ask = log.learner(), Ask("empty", log.clock.now, k=4, candidates=["20001"], policy=LEARNING[0])
-    left = make(log.artefacts(), {LEARNING[0]: 1.0}).decide(
-        replace(ask, rules=Rules(caps={"red": 0}, categories={"20001": ("red",)}))
-    )
+    learner, rules = log.learner(), Rules(caps={"red": 0}, categories={"20001": ("red",)})
+    one = Visit(None, log.clock.now, ["20001"], decision_id="empty", k=4, policy=LEARNING[0], rules=rules)
+    left = make(log.artefacts(), {LEARNING[0]: 1.0}).decide(one)
     assert left.slate == ()
     log.store.insert([left])
     log.clock.advance(61)

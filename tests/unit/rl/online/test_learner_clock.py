@@ -83,13 +83,13 @@ def test_a_fold_that_lived_through_jumps_is_a_fresh_one(log: Written, encoder: C
     log.clock.advance(3 * 60)  # two waits and some: nothing is open, though stamps of a day ahead are in the log
     following.poll()
     assert following.waiting == 0
-    assert following.aside.count == 0
+    assert following.set_aside.count == 0
     fresh = learner(log, encoder)
     fresh.catch_up()
     assert fresh.waiting == 0
     assert following.histories is not None
     assert fresh.histories is not None
-    assert following.histories._shown == fresh.histories._shown
+    assert following.histories._slates == fresh.histories._slates
     for name in ("described", "linear_thompson", "rfm_bandit"):
         for one, other in zip(beliefs(following, name), beliefs(fresh, name), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)

@@ -11,8 +11,9 @@ from data.attribution import Outcome
 from data.features.rfm import N_STATES
 from data.fields import Scalar
 from data.schema import Decision
-from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.base import VisitEncoder
 from rl.encoders.json_features import FeaturesEncoder
+from rl.encoders.visit import Visit
 from rl.online.observe import correct, observe
 from rl.policies import (
     CrossedConfig,

@@ -19,7 +19,7 @@ from data.schema import Features, RewardSpec, Version
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import keep
+from rl.artefacts.shelf import shelve
 from rl.encoders.customers import CustomerEncoder
 from rl.online.fold import FoldSpec
 from rl.online.guard import Guard
@@ -28,7 +28,6 @@ from rl.policies.rfm.policy import RFMBandit
 from rl.policy.queries import Impressions
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.audit.run import audit
-from serve.decisions.recommender import Ask
 from serve.decisions.served import Served
 from serve.learning import loops as loops_module
 from serve.learning.loops import Loops, Plan
@@ -36,6 +35,7 @@ from tests.support.clocks import Clock
 from tests.support.logs import Written, described
 from tests.support.rows import feedback_rows
 from tests.support.shops import untrained
+from tests.support.visits import visit
 
 SPEC = RewardSpec(wait_s=60.0)
 FAULTS = Path(__file__).parents[3] / "faults"
@@ -70,7 +70,7 @@ def learned(following: OnlineLearner, name: str = "rfm_bandit") -> float:
 
 
 def listed(following: OnlineLearner) -> set[tuple[str, int, str | None]]:
-    return {(row.table, row.position, row.policy) for row in following.aside.listed()}
+    return {(row.table, row.position, row.policy) for row in following.set_aside.list_last()}
 
 
 DAMAGE = {
@@ -110,7 +110,7 @@ def test_a_bad_decision_is_set_aside_and_all_others_are_learned(
     following.catch_up()
     assert {row[:2] for row in listed(following)} == {("decisions", 3)}
     assert policies is None or {row[2] for row in listed(following)} == policies
-    assert all(row.reason for row in following.aside.listed())
+    assert all(row.reason for row in following.set_aside.list_last())
     unread = bool({None, "rfm_bandit"} & {row[2] for row in listed(following)})
     assert learned(following) == (10 if unread else 12)
     assert learned(following, "described") == 10
@@ -118,7 +118,7 @@ def test_a_bad_decision_is_set_aside_and_all_others_are_learned(
     log.damage("DELETE FROM decisions WHERE seq = 3")
     without = learner(log, encoder)
     without.catch_up()
-    assert without.aside.count == 0
+    assert without.set_aside.count == 0
     for name in ("described", *(["rfm_bandit"] if unread else [])):
         for one, other in zip(state(following, name).values(), state(without, name).values(), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -157,7 +157,7 @@ def test_what_arrives_while_following_is_set_aside_as_well_and_once(log: Written
             following.poll()
     log.clock.advance(200)
     following.poll()
-    assert (following.aside.count, learned(following)) == (1, 4)
+    assert (following.set_aside.count, learned(following)) == (1, 4)
     assert following.positions == (3, 6)
 
 
@@ -175,7 +175,7 @@ def test_what_was_set_aside_is_set_aside_again_and_states_repeat_bit_by_bit(
         log.clock.advance(7)
         if update := following.poll():
             states[update.number] = {name: state(following, name) for name in ("described", "rfm_bandit")}
-    assert following.aside.count > 5
+    assert following.set_aside.count > 5
     versions: list[Version] = fold_steps(log.store, following.fold_id)
     again = learner(log, encoder, following.fold_id)
     for version in versions[1:]:
@@ -186,7 +186,7 @@ def test_what_was_set_aside_is_set_aside_again_and_states_repeat_bit_by_bit(
     assert listed(again) == listed(following)
     fresh = learner(log, encoder)
     fresh.catch_up()
-    assert fresh.aside.count == following.aside.count
+    assert fresh.set_aside.count == following.set_aside.count
 
 
 class Refusing(RFMBandit):
@@ -212,7 +212,7 @@ class Spoiling(RFMBandit):
 def test_an_update_that_fails_takes_nothing_down(
     log: Written, encoder: CustomerEncoder, kind: type[RFMBandit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rl.online.guard._KEPT", 1)  # look at each state
+    monkeypatch.setattr("rl.online.guard._CHECKPOINT_ROWS", 1)  # look at each state
     broken = untrained(encoder, "rfm_bandit")
     broken.policy.__class__ = kind
     following = learner(log, encoder, broken=broken)
@@ -254,18 +254,18 @@ def test_what_can_be_learned_alone_only_is_left_out_together(log: Written, encod
     assert state(following, "choking")["counts"].sum() == 2
 
 
-@pytest.mark.parametrize("kept", [1, 7, 20_000])
+@pytest.mark.parametrize("rows", [1, 7, 20_000])
 def test_a_policy_comes_back_to_what_it_was_bit_by_bit(
-    log: Written, kept: int, monkeypatch: pytest.MonkeyPatch
+    log: Written, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rl.online.guard._KEPT", kept)
+    monkeypatch.setattr("rl.online.guard._CHECKPOINT_ROWS", rows)
     one, other = described(), described()
     guard, plain = Guard(one), Guard(other)
     for number in range(12):
         outcome = attribute(log.decide(), [], RewardSpec(default=0.1 * number), log.clock())
         for tried in (guard, plain):
             assert tried.learn([(outcome, None)])[1] == []
-        guard._try([(outcome, None)])
+        guard._dry_run([(outcome, None)])
         guard._restore()
     for name, array in one.policy.state_dict().items():
         np.testing.assert_array_equal(array, other.policy.state_dict()[name])
@@ -281,7 +281,7 @@ def test_a_user_who_is_forgotten_while_his_decision_waits(log: Written, encoder:
     following.poll()
     log.clock.advance(200)
     following.poll()
-    assert (learned(following), following.aside.count, following.waiting) == (2, 0, 0)
+    assert (learned(following), following.set_aside.count, following.waiting) == (2, 0, 0)
 
 
 # Plans, policies and folds
@@ -293,7 +293,7 @@ def loops(log: Written, settings: Settings, *plans: Plan) -> Loops:
 
 def kept(settings: Settings, encoder: CustomerEncoder, name: str) -> str:
     save(untrained(encoder, name), settings.home / "policies" / name)
-    return keep(settings.home / "policies" / name, settings).digest
+    return shelve(settings.home / "policies" / name, settings).digest
 
 
 def plan(policies: dict[str, str], objective: str = "default") -> Plan:
@@ -308,14 +308,16 @@ def test_a_policy_that_cannot_be_loaded_is_left_out_and_its_customers_go_to_the_
         log, settings, plan({"rfm_bandit": digest, "gone": "1234abcd"}), plan({"gone": "1234abcd"}, "other")
     )
     served = Served({"v1": {"gone": 3.0, "rfm_bandit": 1.0}}, ["other"])
-    served.take(running.news(served.known()))
-    asks = [served.at("v1").decide(Ask(f"d{n}", log.clock(), 1, user_id=f"u{n}")) for n in range(20)]
-    assert {decision.policy for decision in asks} == {"rfm_bandit"}
+    served.take(running.news(served.steps()))
+    decisions = [
+        served.at("v1").decide(visit(served.at("v1"), f"d{n}", log.clock(), 1, user_id=f"u{n}")) for n in range(20)
+    ]
+    assert {decision.policy for decision in decisions} == {"rfm_bandit"}
     default, other = running.states()
     assert (default.state, default.policies, list(default.not_served)) == ("following", ("rfm_bandit",), ["gone"])
     assert (other.state, other.fold_id) == ("failed", None)
     assert "1234abcd" in str(other.reason)
-    assert served.lacking() == [("v1", "other")]
+    assert served.list_missing() == [("v1", "other")]
 
 
 def test_where_nothing_can_be_served_the_start_fails_and_says_why(log: Written, settings: Settings) -> None:
@@ -329,7 +331,7 @@ def test_a_fold_that_fails_is_said_and_begun_anew_and_the_others_go_on(
     digest = kept(settings, encoder, "rfm_bandit")
     running = loops(log, settings, plan({"rfm_bandit": digest}), plan({"rfm_bandit": digest}, "other"))
     served = Served({"v1": {"rfm_bandit": 1.0}}, ["other"])
-    served.take(running.news(served.known()))
+    served.take(running.news(served.steps()))
     log.report(log.decide())
 
     def fail() -> None:
@@ -341,7 +343,7 @@ def test_a_fold_that_fails_is_said_and_begun_anew_and_the_others_go_on(
     default, other = running.states()
     assert (default.state, default.reason) == ("failed", "RuntimeError: a fault of ours")
     assert (other.state, other.feedback_through) == ("following", 1)
-    served.take(running.news(served.known()))
+    served.take(running.news(served.steps()))
     assert (served.at("v1").fold_id, served.at("v1").number) == (first, 0)  # what was published goes on
     assert served.at("v1", "other").number == 1
 
@@ -352,7 +354,7 @@ def test_a_fold_that_fails_is_said_and_begun_anew_and_the_others_go_on(
     monkeypatch.undo()
     monkeypatch.setattr(loops_module, "monotonic", lambda: 1e12)
     assert running.refresh()
-    served.take(running.news(served.known()))
+    served.take(running.news(served.steps()))
     assert served.at("v1").fold_id != first
     assert (running.states()[0].state, running.states()[0].feedback_through) == ("following", 1)
 
@@ -362,7 +364,7 @@ def test_a_follower_that_cannot_take_over_an_update_asks_for_all_anew(
 ) -> None:
     running = loops(log, settings, plan({"rfm_bandit": kept(settings, encoder, "rfm_bandit")}))
     served = Served({"v1": {"rfm_bandit": 1.0}})
-    served.take(running.news(served.known()))
+    served.take(running.news(served.steps()))
     log.report(log.decide())
     running.poll()
 
@@ -370,10 +372,10 @@ def test_a_follower_that_cannot_take_over_an_update_asks_for_all_anew(
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(served.at("v1"), "apply", fail)
-    served.take(running.news(served.known()))
-    assert served.known() == {}
-    served.take(running.news(served.known()))
-    assert served.known() == {("v1", "default"): (running.current["v1", "default"].learner.fold_id, 1)}
+    served.take(running.news(served.steps()))
+    assert served.steps() == {}
+    served.take(running.news(served.steps()))
+    assert served.steps() == {("v1", "default"): (running.current["v1", "default"].learner.fold_id, 1)}
 
 
 @pytest.mark.parametrize("name", ["02-string-list.dsjson", "02-no-slots.dsjson"])
@@ -394,8 +396,8 @@ def test_the_audit_makes_all_others_again(log: Written, settings: Settings, enco
     running = loops(log, settings, plan({"rfm_bandit": kept(settings, encoder, "rfm_bandit")}))
     served = Served({"v1": {"rfm_bandit": 1.0}})
     for number in range(12):
-        served.take(running.news(served.known()))
-        decision = served.at("v1").decide(Ask(f"d{number}", log.clock(), 2, user_id=f"u{number}"))
+        served.take(running.news(served.steps()))
+        decision = served.at("v1").decide(visit(served.at("v1"), f"d{number}", log.clock(), 2, user_id=f"u{number}"))
         log.store.insert([decision])
         if number == 5:
             log.damage("UPDATE decisions SET slate = '{' WHERE decision_id = 'd5'")

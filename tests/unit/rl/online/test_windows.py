@@ -56,7 +56,7 @@ def test_only_what_was_not_learned_is_silent() -> None:
     windows = Windows(WAIT)
     windows.add(range(1, 5), [0, 0, 0, 0])
     for seq in (2, 3, 99):
-        windows.learn(seq)
+        windows.mark_learned(seq)
     both = windows.close(101, 3)
     assert [part.tolist() for part in both] == [[1, 2, 3], [1]]
     assert closed(windows, 101) == [4]

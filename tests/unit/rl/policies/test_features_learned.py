@@ -20,9 +20,10 @@ from data.feature_objects import (
     check_object,
 )
 from data.schema import Decision, Features, Slot
-from rl.encoders.base import Visit, VisitEncoder
+from rl.encoders.base import VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
-from rl.encoders.json_features import FeaturesEncoder, flatten, for_slot
+from rl.encoders.json_features import FeaturesEncoder, add_slot_features, flatten
+from rl.encoders.visit import Visit
 from rl.online.observe import correct, observe
 from rl.policies import (
     CrossedConfig,
@@ -100,7 +101,7 @@ kept = cache(untrained)
 
 def learn(policy: Policy, encoder: VisitEncoder, features: Features, slots: tuple[Slot, ...] = ()) -> None:
     """Decide, learn what was decided with a reward and a correction, decide again; everything must be finite."""
-    asked = [for_slot(features, slot) for slot in slots] or [features]
+    asked = [add_slot_features(features, slot) for slot in slots] or [features]
     for _ in range(2):
         for one in asked:
             query = encoder.query([Visit("u", TIME, ITEMS, {}, one)])

@@ -10,7 +10,7 @@ import pytest
 
 from data.features.rfm import N_STATES
 from data.schema import Features
-from rl.encoders.base import Visit
+from rl.encoders.visit import Visit
 from rl.policies import CrossedConfig, PolicyConfig, RidgeConfig, SlateTransformerConfig, TransformerConfig
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.arrays import BoolArray, FloatArray, IntArray, check_array

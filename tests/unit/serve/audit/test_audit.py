@@ -14,7 +14,7 @@ from data.log.store import Store
 from data.log.tables import ERASURES
 from data.schema import Feedback, RewardSpec, Rules
 from data.settings import Settings
-from rl.artefacts.shelf import keep
+from rl.artefacts.shelf import shelve
 from rl.online.fold import FoldSpec
 from serve.audit.run import (
     Audit,
@@ -22,10 +22,10 @@ from serve.audit.run import (
     audit,
     main,
 )
-from serve.decisions.recommender import Ask
 from serve.decisions.served import Served
 from serve.learning.loops import Loops, Plan
 from tests.support.shops import POLICIES, save_policies, small_market
+from tests.support.visits import visit
 
 SPEC = RewardSpec(wait_s=0.05)
 DAY = timedelta(days=1)
@@ -39,17 +39,18 @@ def settings(tmp_path: Path) -> Settings:
 
 def live(store: Store, settings: Settings, decisions: int, seed: int) -> None:
     """Serve a loop with all policies and let it learn; the learner is new, as after a restart."""
-    digests = {name: keep(settings.home / "policies" / name, settings).digest for name in POLICIES}
+    digests = {name: shelve(settings.home / "policies" / name, settings).digest for name in POLICIES}
     plan = Plan(FoldSpec(reward=SPEC, learn_from="all"), digests)
     loops = Loops(store, settings, [lambda: [plan]], lambda: datetime.now(UTC))
     served = Served({"v1": dict.fromkeys(POLICIES, 1.0)})
     rng = np.random.default_rng(seed)
     for n in range(decisions):
-        served.take(loops.news(served.known()))
+        served.take(loops.news(served.steps()))
         rules = Rules(boosts={"20003": 0.5}, pins={"20005": 1}) if n % 7 == 0 else None
         mode = "exploit" if n % 5 == 0 else "explore"
-        ask = Ask(f"{seed}/{n}", datetime.now(UTC), 3, user_id=f"1200{n % 9}", rules=rules, mode=mode)  # type: ignore[arg-type]
-        decision = served.at("v1").decide(ask)
+        recommender, user = served.at("v1"), f"1200{n % 9}"
+        one = visit(recommender, f"{seed}/{n}", datetime.now(UTC), 3, user, rules=rules, mode=mode)
+        decision = recommender.decide(one)
         report = Feedback(
             feedback_id=f"{seed}/{n}", decision_id=decision.decision_id, kind="click", item_id=decision.slate[0]
         )

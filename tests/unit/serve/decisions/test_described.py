@@ -21,7 +21,7 @@ from serve.config import ServiceConfig
 from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.learning.loops import Loops
-from serve.learning.plans import Configured
+from serve.learning.plans import ConfiguredPlans
 from tests.support.writers import StoreWriter
 
 MAKE = ["--policy.kind", "described", "--source", "nothing", "--name", "described", "--no-track"]
@@ -41,7 +41,7 @@ class Shop:
     def __init__(self, home: Path, store: Store) -> None:
         config = ServiceConfig(policies={"described": 1.0}, home=str(home))
         self.loops = Loops(
-            store, config.settings, [Configured(config, config.settings, store)], lambda: datetime.now(UTC)
+            store, config.settings, [ConfiguredPlans(config, config.settings, store)], lambda: datetime.now(UTC)
         )
         self.served = Served({"v1": config.shares})
         self.client = TestClient(create_api(Service(self.served, store, StoreWriter(store), {}, config)))
@@ -49,7 +49,7 @@ class Shop:
 
     def learn(self) -> None:
         self.loops.poll()
-        self.served.take(self.loops.news(self.served.known()))
+        self.served.take(self.loops.news(self.served.steps()))
 
     def scores(self, user: str, items: list[str]) -> list[float]:
         ask = {"user_id": user, "candidates": items, "k": len(items), "explore": False}

@@ -13,6 +13,7 @@ from data.log.items import Item, delete, upsert
 from data.log.store import Store
 from data.log.users import Past
 from data.schema import Rules
+from rl.encoders.visit import Visit
 from rl.policy.errors import PolicyError
 from rl.policy.rules import rules_constraint
 from serve.config import ServiceConfig
@@ -25,7 +26,6 @@ from serve.decisions.filters import (
     select,
     since,
 )
-from serve.decisions.recommender import Ask
 from tests.support.clocks import NOON
 from tests.support.shops import recommender, small_market, untrained
 
@@ -179,7 +179,7 @@ def test_a_decision_keeps_what_was_selected(catalogue: Catalogue) -> None:
     slates = set()
     for number in range(200):
         decision = policies.decide(
-            Ask(f"{number}", NOON, k=10, user_id="cold", candidates=selection.candidates, rules=selection.rules)
+            Visit("cold", NOON, selection.candidates, decision_id=f"{number}", k=10, rules=selection.rules)
         )
         slates.add(decision.slate)
         assert decision.propensities == (1 / 3, 1.0, 0.5, 1.0)

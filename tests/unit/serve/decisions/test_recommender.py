@@ -3,18 +3,21 @@
 from collections import Counter
 from datetime import timedelta
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import pytest
 
 from rl.encoders.customers import CustomerEncoder
+from rl.encoders.visit import Visit
 from rl.policy.errors import PolicyError
 from serve.decisions.draws import generator
-from serve.decisions.recommender import Ask, Recommender
+from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router, unit_interval
 from tests.support.clocks import NOON
 from tests.support.shops import POLICIES, untrained
 from tests.support.shops import recommender as make
+from tests.support.visits import visit
 
 
 @pytest.fixture
@@ -23,26 +26,28 @@ def recommender(encoder: CustomerEncoder) -> Recommender:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_same_ask_is_the_same_decision(recommender: Recommender, policy: str) -> None:
-    ask = Ask("d1", NOON, k=5, user_id="12000", policy=policy)
-    assert recommender.decide(ask) == recommender.decide(ask)
+def test_the_same_visit_is_the_same_decision(recommender: Recommender, policy: str) -> None:
+    one = visit(recommender, "d1", NOON, k=5, user_id="12000", policy=policy)
+    assert recommender.decide(one) == recommender.decide(one)
 
 
 def test_another_decision_id_is_another_draw(recommender: Recommender) -> None:
-    slates = {recommender.decide(Ask(f"d{i}", NOON, k=5, user_id="12000", policy="random")).slate for i in range(20)}
+    slates = {
+        recommender.decide(visit(recommender, f"d{i}", NOON, k=5, user_id="12000", policy="random")).slate
+        for i in range(20)
+    }
     assert len(slates) > 15
 
 
 def test_fewer_candidates_than_slots(recommender: Recommender) -> None:
-    ask = Ask("d1", NOON, k=10, candidates=["20001", "new"], policy="random")
-    decision = recommender.decide(ask)
+    decision = recommender.decide(Visit(None, NOON, ["20001", "new"], decision_id="d1", k=10, policy="random"))
     assert decision.candidates == ("20001", "new")
     assert sorted(decision.slate) == ["20001", "new"]
     assert decision.propensities == (0.5, 1.0)
 
 
-def test_without_candidates_the_catalogue_is_asked(recommender: Recommender, encoder: CustomerEncoder) -> None:
-    decision = recommender.decide(Ask("d1", NOON, k=3, policy="popularity"))
+def test_of_a_catalogue_the_most_popular_items_are_shown(recommender: Recommender, encoder: CustomerEncoder) -> None:
+    decision = recommender.decide(visit(recommender, "d1", NOON, k=3, policy="popularity"))
     assert decision.candidates == encoder.items
     popularity = dict(zip(encoder.items, encoder.popularity[1:], strict=True))
     best = sorted((popularity[item] for item in decision.candidates), reverse=True)[:3]
@@ -52,30 +57,34 @@ def test_without_candidates_the_catalogue_is_asked(recommender: Recommender, enc
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_unknown_customers_and_items_are_served(recommender: Recommender, policy: str) -> None:
-    decision = recommender.decide(Ask("d1", NOON, k=2, user_id="nobody", candidates=["a", "b"], policy=policy))
+    decision = recommender.decide(
+        visit(recommender, "d1", NOON, k=2, user_id="nobody", candidates=["a", "b"], policy=policy)
+    )
     assert sorted(decision.slate) == ["a", "b"]
 
 
 def test_the_logged_context_says_when_the_visit_was(recommender: Recommender) -> None:
-    now = recommender.decide(Ask("d1", NOON, k=1))
-    given = recommender.decide(Ask("d2", NOON, k=1, context={"time": "2011-08-01T09:00:00+02:00", "page": "home"}))
+    now = recommender.decide(visit(recommender, "d1", NOON, k=1))
+    given = recommender.decide(
+        visit(recommender, "d2", NOON, k=1, context={"time": "2011-08-01T09:00:00+02:00", "page": "home"})
+    )
     assert now.context == {"time": "2026-01-05T12:00:00+00:00"}
     assert given.context == {"time": "2011-08-01T09:00:00+02:00", "page": "home"}
 
 
 @pytest.mark.parametrize(
-    ("ask", "message"),
+    ("fields", "message"),
     [
-        (Ask("d", NOON, k=1, candidates=[]), "no candidate is left"),
-        (Ask("d", NOON, k=1, policy="champion"), "'champion' is not served; served are random, popularity"),
-        (Ask("d", NOON, k=1, context={"time": "yesterday"}), "ISO 8601 with an offset.*'yesterday'"),
-        (Ask("d", NOON, k=1, context={"time": "2011-08-01T09:00:00"}), "with an offset"),
-        (Ask("d", NOON, k=1, context={"time": 5}), "got 5"),
+        ({"candidates": []}, "no candidate is left"),
+        ({"policy": "champion"}, "'champion' is not served; served are random, popularity"),
+        ({"context": {"time": "yesterday"}}, "ISO 8601 with an offset.*'yesterday'"),
+        ({"context": {"time": "2011-08-01T09:00:00"}}, "with an offset"),
+        ({"context": {"time": 5}}, "got 5"),
     ],
 )
-def test_what_cannot_be_answered_says_why(recommender: Recommender, ask: Ask, message: str) -> None:
+def test_what_cannot_be_answered_says_why(recommender: Recommender, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyError, match=message):
-        recommender.decide(ask)
+        recommender.decide(Visit(None, NOON, **{"candidates": ["a"]} | fields))
 
 
 def test_routing_keeps_customers_and_follows_the_shares() -> None:
@@ -119,4 +128,6 @@ def test_draws_of_many_decisions_are_spread_evenly() -> None:
 
 
 def test_a_decision_names_its_version(recommender: Recommender) -> None:
-    assert recommender.decide(Ask("d", NOON + timedelta(days=1), k=1)).policy_version == "00000000.fold.0"
+    assert (
+        recommender.decide(visit(recommender, "d", NOON + timedelta(days=1), k=1)).policy_version == "00000000.fold.0"
+    )

@@ -12,20 +12,20 @@ from data.schema import Feedback, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import shelf_at
+from rl.artefacts.shelf import open_shelf
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import RandomConfig, TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.queries import CLICK, IGNORED
-from rl.registry import Found, point, register
+from rl.registry import RegisteredPolicy, register, set_alias
 from serve.audit.run import audit
 from serve.config import Champion, ServiceConfig
-from serve.decisions.recommender import Ask
 from serve.decisions.served import Served
 from serve.learning.loops import Loops, Plan
-from serve.learning.plans import Configured
+from serve.learning.plans import ConfiguredPlans
 from tests.support.shops import DAY, small_market, untrained
+from tests.support.visits import visit
 
 NETWORK = TransformerConfig(network=QNetworkConfig(width=8), explorer=EpsilonGreedy(epsilon=0.2))
 ITEMS = ("red", "green", "blue", "grey")
@@ -55,38 +55,39 @@ def bandit(folder: Path) -> Path:
 
 def loops(settings: Settings, store: Store) -> Loops:
     config = ServiceConfig(policies={}, champion=Champion(), reward=RewardSpec(wait_s=60))
-    return Loops(store, settings, [Configured(config, settings, store)], lambda: datetime.now(UTC))
+    return Loops(store, settings, [ConfiguredPlans(config, settings, store)], lambda: datetime.now(UTC))
 
 
-def spoil(settings: Settings, found: Found) -> None:
+def spoil(settings: Settings, version: RegisteredPolicy) -> None:
     """Change what the registry holds of a version that was not fetched yet."""
     for path in (settings.home / "mlartifacts").rglob("policy.json"):
-        if found.name in path.read_text():
-            path.write_text(path.read_text().replace(found.name, "evil"))
+        if version.name in path.read_text():
+            path.write_text(path.read_text().replace(version.name, "evil"))
 
 
 def test_the_alias_decides_and_what_is_bad_is_refused(settings: Settings, store: Store, tmp_path: Path) -> None:
     first = register(settings, transformer(tmp_path / "a", 1), "champion")
     running = loops(settings, store)
     served = Served({"v1": {"champion": 1.0}})
-    served.take(running.news(served.known()))
-    before = served.at("v1").decide(Ask("d0", datetime.now(UTC), 2, user_id="ann"))
+    served.take(running.news(served.steps()))
+    before = served.at("v1").decide(visit(served.at("v1"), "d0", datetime.now(UTC), 2, user_id="ann"))
     assert before.policy_version.startswith(first.digest)
     assert not running.refresh()
 
     second = register(settings, bandit(tmp_path / "b"), "champion")
     assert running.refresh()
-    served.take(running.news(served.known()))
-    after = served.at("v1").decide(Ask("d1", datetime.now(UTC), 2, user_id="ann"))
+    served.take(running.news(served.steps()))
+    after = served.at("v1").decide(visit(served.at("v1"), "d1", datetime.now(UTC), 2, user_id="ann"))
     assert after.policy_version.startswith(second.digest)
     assert not set(after.candidates) & set(ITEMS)
 
     bad = register(settings, transformer(tmp_path / "c", 2))
     spoil(settings, bad)
-    point(settings, "champion", bad.version)
+    set_alias(settings, "champion", bad.version)
     assert not running.refresh()
-    assert served.at("v1").decide(Ask("d2", datetime.now(UTC), 2)).policy_version.startswith(second.digest)
-    assert not shelf_at(settings).has(bad.digest)
+    unchanged = served.at("v1").decide(visit(served.at("v1"), "d2", datetime.now(UTC), 2))
+    assert unchanged.policy_version.startswith(second.digest)
+    assert not open_shelf(settings).has(bad.digest)
 
     store.insert([before, after])
     again = loops(settings, store)  # restarted while the champion is bad: the last good one is served
@@ -94,7 +95,7 @@ def test_the_alias_decides_and_what_is_bad_is_refused(settings: Settings, store:
     news.take(again.news({}))
     assert news.at("v1").digest("champion") == second.digest
 
-    point(settings, "champion", first.version)
+    set_alias(settings, "champion", first.version)
     assert again.refresh()
 
 
@@ -109,31 +110,33 @@ def test_a_transformer_reads_the_history_that_the_log_has(settings: Settings, st
     running = loops(settings, store)
     served = Served({"v1": {"champion": 1.0}})
     for n in range(40):
-        served.take(running.news(served.known()))
-        decision = served.at("v1").decide(Ask(f"d{n}", datetime.now(UTC), 2, user_id=f"u{n % 3}"))
+        served.take(running.news(served.steps()))
+        decision = served.at("v1").decide(visit(served.at("v1"), f"d{n}", datetime.now(UTC), 2, user_id=f"u{n % 3}"))
         store.insert([decision])
         running.poll()
         if n % 2:
             store.insert([Feedback(feedback_id=f"f{n}", decision_id=decision.decision_id, kind="click")])
         running.poll()
-    served.take(running.news(served.known()))
+    served.take(running.news(served.steps()))
     recommender = served.at("v1")
-    history = recommender._history("u0", recommender._artefacts["champion"])  # its last decision, d39, has a click
-    assert history is not None
+    assert recommender._histories is not None
+    history = recommender._histories.encode(
+        "u0", recommender.artefact("champion").encoder
+    )  # the last, d39, has a click
     assert history.shape == (6, 3)
     shown = [served.at("v1").catalogue("champion").index(item) + 1 for item in store.decision("d39").slate]  # type: ignore[union-attr]
     assert history[-2:].tolist() == [[shown[0], CLICK, 1], [shown[1], IGNORED, 1]]
     assert history[:, 2].tolist() == [3, 3, 2, 2, 1, 1]
 
-    cold = served.at("v1").decide(Ask("x", datetime.now(UTC), 2, user_id="nobody", mode="exploit"))
+    cold = served.at("v1").decide(visit(served.at("v1"), "x", datetime.now(UTC), 2, user_id="nobody", mode="exploit"))
     scores = {
-        n: served.at("v1").decide(Ask("x", datetime.now(UTC), 2, user_id=n, mode="exploit")).scores
+        n: served.at("v1").decide(visit(served.at("v1"), "x", datetime.now(UTC), 2, user_id=n, mode="exploit")).scores
         for n in ("u0", "u1")
     }
     assert len({cold.scores, *scores.values()}) == 3  # what a user did changes what they are shown
     now = datetime.now(UTC)
-    found = audit(store, settings, now - DAY, now + DAY)
-    assert (found.decisions, found.mismatches) == (40, [])
+    version = audit(store, settings, now - DAY, now + DAY)
+    assert (version.decisions, version.mismatches) == (40, [])
 
 
 def test_random_policies_need_no_training(settings: Settings, store: Store, tmp_path: Path) -> None:
@@ -143,7 +146,7 @@ def test_random_policies_need_no_training(settings: Settings, store: Store, tmp_
     register(settings, tmp_path / "random", "champion")
     served = Served({"v1": {"champion": 1.0}})
     served.take(loops(settings, store).news({}))
-    assert served.at("v1").decide(Ask("d", datetime.now(UTC), 1)).propensities == (0.25,)
+    assert served.at("v1").decide(visit(served.at("v1"), "d", datetime.now(UTC), 1)).propensities == (0.25,)
 
 
 def test_a_source_that_fails_does_not_stop_the_others(settings: Settings, store: Store, tmp_path: Path) -> None:
@@ -156,7 +159,7 @@ def test_a_source_that_fails_does_not_stop_the_others(settings: Settings, store:
             raise ArtefactError("something else")
         return []
 
-    running = Loops(store, settings, [other, Configured(config, settings, store)], lambda: datetime.now(UTC))
+    running = Loops(store, settings, [other, ConfiguredPlans(config, settings, store)], lambda: datetime.now(UTC))
     broken = True
     second = register(settings, bandit(tmp_path / "b"), "champion")
     assert running.refresh()

@@ -14,7 +14,7 @@ import torch
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import keep
+from rl.artefacts.shelf import shelve
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.policies import TransformerConfig
 from rl.policies.transformer.config import QNetworkConfig
@@ -146,7 +146,7 @@ def test_the_service_answers_by_it_without_torch(tmp_path: Path) -> None:
     encoder = CatalogueEncoder(tuple("abcdefghi"))
     artefact = Artefact(name="net", config=config, policy=trained(), encoder=encoder, history=5)
     save(artefact.with_graph(), tmp_path / "net")
-    kept = keep(tmp_path / "net", Settings(home=tmp_path))
+    kept = shelve(tmp_path / "net", Settings(home=tmp_path))
     assert isinstance(kept.policy, GraphPolicy)
     query = asked(2, 5, 3)
     np.testing.assert_allclose(kept.policy.expected(query), trained().expected(query), rtol=0, atol=1e-5)
@@ -157,14 +157,14 @@ def test_the_service_answers_by_it_without_torch(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "net")], check=False).returncode == 0
     (tmp_path / "net" / "model.onnx").write_bytes(b"another")
     with pytest.raises(ArtefactError, match=r"model\.onnx has sha256"):
-        keep(tmp_path / "net", Settings(home=tmp_path))
+        shelve(tmp_path / "net", Settings(home=tmp_path))
 
 
 def test_without_a_graph_the_service_answers_by_torch(tmp_path: Path) -> None:
     config = TransformerConfig(network=QNetworkConfig(width=8))
     encoder = CatalogueEncoder(tuple("abcdefghi"))
     save(Artefact(name="net", config=config, policy=trained(), encoder=encoder, history=5), tmp_path / "net")
-    kept = keep(tmp_path / "net", Settings(home=tmp_path))
+    kept = shelve(tmp_path / "net", Settings(home=tmp_path))
     assert isinstance(kept.policy, TransformerPolicy)
     query = asked(2, 5, 3)
     np.testing.assert_array_equal(kept.policy.expected(query), trained().expected(query))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from data.settings import Settings
-from rl.registry import RegistryError, champion
+from rl.registry import RegistryError, resolve_alias
 from rl.training.run import tracking_client
 from rl.training.run.curve import draw
 from rl.training.run.progress import format_progress
@@ -147,7 +147,7 @@ def test_who_is_waited_for_is_said_and_given_up(
     silent: str, impatient: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(RegistryError, match=r"nobody answers there within 0.3 s \(no answer in time\)") as error:
-        champion(Settings(home=tmp_path, tracking=silent))
+        resolve_alias(Settings(home=tmp_path, tracking=silent))
     assert caplog.messages == [f"waiting for MLflow at {silent.replace('me:secret@', '')}"]
     assert "secret" not in str(error.value)
 

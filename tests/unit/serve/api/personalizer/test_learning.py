@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from data.schema import Decision
 from data.settings import Settings
 from serve.audit.run import Audit, audit
-from serve.decisions.served import Served, owned
+from serve.decisions.served import Served, make_writable
 from tests.support.clocks import Clock
 from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
 from tests.support.rows import count_rows
@@ -103,11 +103,11 @@ def test_it_learns_on_from_what_came_from_another_process(shop: Shop) -> None:
     blob = pickle.dumps(shop.loop.loops.news({}), protocol=5, buffer_callback=buffers.append)
     news = pickle.loads(blob, buffers=[bytes(buffer) for buffer in buffers])  # arrays that cannot be written, as Ray's
     other = Served({"personalizer": {"personalizer": 1.0}})
-    other.take(owned(news))
+    other.take(make_writable(news))
     for number in range(3):
         shop.reward(shop.rank("a", context=str(number)), 1)
         shop.loop.loops.poll()
-    other.take(shop.loop.loops.news(other.known()))
+    other.take(shop.loop.loops.news(other.steps()))
     shop.loop.learn()
     policies = [
         one.at("personalizer").artefact("personalizer").policy.state_dict() for one in (other, shop.loop.served)

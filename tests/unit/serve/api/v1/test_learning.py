@@ -21,7 +21,7 @@ from serve.decisions.service import Service
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
 from serve.learning.loops import Loops
-from serve.learning.plans import Configured
+from serve.learning.plans import ConfiguredPlans
 from tests.support.clocks import Clock
 from tests.support.logs import Written
 from tests.support.shops import small_market, untrained
@@ -55,12 +55,14 @@ class Shop:
         self.loops: Loops | None = None
 
     def start(self) -> None:
-        self.loops = Loops(self.store, self.settings, [Configured(self.config, self.settings, self.store)], self.clock)
+        self.loops = Loops(
+            self.store, self.settings, [ConfiguredPlans(self.config, self.settings, self.store)], self.clock
+        )
         self.hear()
 
     def hear(self) -> None:
         assert self.loops is not None
-        self.served.take(self.loops.news(self.served.known()))
+        self.served.take(self.loops.news(self.served.steps()))
         self.served.hear(self.loops.states())
 
     def learn(self) -> None:
