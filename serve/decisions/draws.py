@@ -17,8 +17,9 @@ def generator(key: str) -> np.random.Generator:
 class _Digest(ISeedSequence):
     """The bits that a generator begins with: a key's hash as it is.
 
-    Gains 5 % or more of a request over `numpy.random.PCG64(int)`, which is the plain way (numpy 2.4.6). No switch turns
-    it off: which numbers are drawn is part of what an audit makes again.
+    Gains 8 % of the processor time of `POST /v1/recommend`, in-process, 50 candidates, linear policy (median of 500
+    interleaved bursts; alone 3 us instead of 36), over `numpy.random.PCG64(int)`, which is the plain way (numpy 2.4.6).
+    No switch turns it off: which numbers are drawn is part of what an audit makes again.
     """
 
     def __init__(self, key: str) -> None:

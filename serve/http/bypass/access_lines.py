@@ -1,8 +1,8 @@
 """Lines of the access log that are written as text, those of one turn of the event loop together.
 
-Gains 2 to 7 % of the processor time of `POST /v1/recommend`, in-process, one request at a time, and more where several
-end in one turn of the loop (Python 3.11). The plain way is a record with fields for each
-request, which `serve.http.access_log.JsonFormatter` writes: the same line.
+Gains 5 % of the processor time of `POST /v1/recommend`, in-process, 50 candidates, linear policy, one request at a time
+and 16 at once (medians of 500 interleaved bursts; alone 20 to 30 us of a line's 45, Python 3.11). The plain way is a
+record with fields for each request, which `serve.http.access_log.JsonFormatter` writes: the same line.
 """
 
 import logging
