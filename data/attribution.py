@@ -116,7 +116,7 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
             counted.setdefault(slot, []).append(spec.weights[item.kind] * item.value)
     aggregate = AGGREGATE[spec.aggregation]
     rewards = tuple(
-        _bounded(aggregate(counted[slot]), spec) if slot in counted else spec.default
+        _clip(aggregate(counted[slot]), spec) if slot in counted else spec.default
         for slot in range(len(decision.slate))
     )
     closed = (now - decision.time).total_seconds() > spec.wait_s
@@ -140,7 +140,7 @@ def deadlines(times_us: Sequence[int], wait_us: int) -> NDArray[np.int64]:
     return ends
 
 
-def _bounded(reward: float, spec: RewardSpec) -> float:
+def _clip(reward: float, spec: RewardSpec) -> float:
     return max(-spec.limit, min(spec.limit, reward))
 
 

@@ -44,7 +44,7 @@ def default_spec(loop: str) -> RewardSpec:
     return RewardSpec(weights={REWARD: 1.0}, aggregation="first") if loop == PERSONALIZER else RewardSpec()
 
 
-def spec_of(store: Store, loop: str, objective: str) -> RewardSpec:
+def find_reward_spec(store: Store, loop: str, objective: str) -> RewardSpec:
     """Return what feedback is worth under which the loop learns an objective: that of its last fold, if there is one.
 
     Raises:
@@ -57,7 +57,7 @@ def spec_of(store: Store, loop: str, objective: str) -> RewardSpec:
     return default_spec(loop)
 
 
-def export(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str]) -> Iterator[str]:
+def export_lines(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str]) -> Iterator[str]:
     """Yield a line for each decision of a loop that is due to be learned, in log order.
 
     A reward is that of `spec`; None: that of the decision's objective, see `spec_of`.
@@ -65,7 +65,7 @@ def export(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str
     `counts` gets how many were exported, how many are pending (their windows are open and nothing was observed, or they
     wait to be activated), how many are empty, and how many rows are set aside, as they cannot be read back.
     """
-    last, faults, learned = 0, list[Fault](), cache(lambda objective: spec_of(store, loop, objective))
+    last, faults, learned = 0, list[Fault](), cache(lambda objective: find_reward_spec(store, loop, objective))
     while rows := store.decisions(last, _AT_ONCE, loop=loop, faults=faults):
         last, now = rows[-1][0], store.now()
         feedback_of = store.feedback_of([decision.decision_id for _, decision in rows], faults)
@@ -87,7 +87,7 @@ def export(store: Store, loop: str, spec: RewardSpec | None, counts: Counter[str
         counts["set_aside"] = len(faults)
 
 
-def load(
+def import_lines(
     store: Store, lines: Iterable[bytes | DataError], loop: str, time: datetime | None = None
 ) -> tuple[Counter[str], _Rejected]:
     """Put lines into the log; what is in it already, by its id, stays as it is.
@@ -206,7 +206,7 @@ def _export(store: Store, options: argparse.Namespace) -> Counter[str]:
             spec = RewardSpec.model_validate_json(options.reward.read_bytes())
         except ValidationError as error:
             raise DataError(f"{options.reward} is no reward specification: {error}") from error
-    lines = export(store, options.loop, spec, counts)
+    lines = export_lines(store, options.loop, spec, counts)
     if str(options.path) == "-":
         _write(lines, sys.stdout)
     else:
@@ -233,7 +233,7 @@ def _import(store: Store, options: argparse.Namespace) -> Counter[str]:
 
 def _load(store: Store, file: io.BufferedReader, options: argparse.Namespace) -> Counter[str]:
     try:
-        counts, rejected = load(store, read_lines(file), options.loop, options.time)
+        counts, rejected = import_lines(store, read_lines(file), options.loop, options.time)
     except DataError as error:
         raise DataError(f"{options.path}: {error}; the lines before are in the log") from error
     if not any(counts[name] for name in ("decisions", "feedback", "known")):

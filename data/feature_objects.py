@@ -120,7 +120,8 @@ def _room(part: dict[str, JsonValue] | list[JsonValue], depth: int, room: int, b
                     raise FeatureError(f"is deeper than {bounds.depth} objects and lists within each other: flatten it")
                 room = _room(value, depth + 1, room, bounds)
             elif value is not None and not -MAX_NUMBER <= value <= MAX_NUMBER:  # NaN neither
-                raise FeatureError(f"must be a number from -{MAX_NUMBER:.0e} to {MAX_NUMBER:.0e}, got {_shown(value)}")
+                bounds_text = f"-{MAX_NUMBER:.0e} to {MAX_NUMBER:.0e}"
+                raise FeatureError(f"must be a number from {bounds_text}, got {_format_number(value)}")
         except FeatureError as error:
             raise error.within(place) from None
     return room
@@ -140,7 +141,7 @@ def _check_text(text: str) -> None:
         raise FeatureError(f"must be valid Unicode: {error.reason} at {error.start}") from None
 
 
-def _shown(number: float) -> str:
+def _format_number(number: float) -> str:
     try:
         return f"{number:.6g}"
     except OverflowError:

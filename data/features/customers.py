@@ -245,10 +245,10 @@ def _item_basics(popularity: FloatArray, price: FloatArray) -> FloatArray:
 
 def _season(times: Sequence[datetime]) -> FloatArray:
     """Return sine and cosine of the first two harmonics of the year, [B, 4]."""
-    return np.array([_season_of_day(time.timetuple().tm_yday) for time in times])
+    return np.array([_encode_day(time.timetuple().tm_yday) for time in times])
 
 
 @lru_cache(maxsize=366)
-def _season_of_day(day: int) -> tuple[float, ...]:
+def _encode_day(day: int) -> tuple[float, ...]:
     angle = 2 * np.pi * np.array([day / 365.25, 2 * day / 365.25])
     return tuple(np.stack([np.sin(angle), np.cos(angle)], axis=1).ravel().tolist())

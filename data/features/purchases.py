@@ -28,7 +28,7 @@ def purchase_columns(node: NodeSpec) -> dict[str, str]:
         )
     known = [(role, node.with_role(role)) for role in ("session", "price", "amount")]
     own = ("event_id", "user_id", "item_id", "time", "outcome")
-    return dict(zip(own, own, strict=True)) | {role: column.stored for role, column in known if column}
+    return dict(zip(own, own, strict=True)) | {role: column.stored_name for role, column in known if column}
 
 
 def purchase_lines(events: pa.Table) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def read_lines(file: io.BufferedReader) -> Iterator[bytes | DataError]:
     """
     number = 0
     try:
-        opened = _decoded(_decompressed(file))
+        opened = _decode(_decompress(file))
         while line := opened.readline(LONGEST):
             number += 1
             if len(line) == LONGEST and not line.endswith(b"\n"):
@@ -40,7 +40,7 @@ def read_lines(file: io.BufferedReader) -> Iterator[bytes | DataError]:
         raise DataError(f"it cannot be read further than line {number}: {error}") from error
 
 
-def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
+def _decompress(file: io.BufferedReader) -> io.BufferedReader:
     first = file.peek(4)
     for magic, codec in _COMPRESSED.items():
         if first.startswith(magic):
@@ -48,7 +48,7 @@ def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
     return file
 
 
-def _decoded(file: io.BufferedReader) -> BinaryIO:
+def _decode(file: io.BufferedReader) -> BinaryIO:
     first = file.peek(2)
     for start, encoding in _ENCODED.items():
         if first.startswith(start):

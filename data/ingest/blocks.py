@@ -12,7 +12,7 @@ import pyarrow as pa
 
 def pack(**values: Any) -> pa.Table:
     """Return one row: tables and arrays as lists of their rows, not copied unless they have several chunks."""
-    return pa.table({name: _packed(value) for name, value in values.items()})
+    return pa.table({name: _pack_value(value) for name, value in values.items()})
 
 
 def each(batch: pa.Table) -> Iterator[pa.Table]:
@@ -31,7 +31,7 @@ def unpack_array(row: pa.Table, name: str) -> pa.Array:
     return row[name].chunk(0).flatten()
 
 
-def _packed(value: Any) -> pa.Array:
+def _pack_value(value: Any) -> pa.Array:
     if isinstance(value, pa.Table):
         columns = [_one_chunk(column) for column in value.columns]
         value = pa.StructArray.from_arrays(columns, fields=list(value.schema))

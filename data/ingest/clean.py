@@ -11,8 +11,8 @@ from data.nodes.columns import events_schema, rejects_schema
 from data.nodes.convert import (
     TEXT,
     convert,
-    encoded,
-    flat,
+    encode_text,
+    flatten_column,
 )
 from data.nodes.digest import digest_rows, hexadecimal
 from data.nodes.node import (
@@ -72,22 +72,23 @@ def clean(
     """
     count = raw.num_rows
     rows = pa.array(np.arange(count)) if rows is None else rows
-    given = {column.name: flat(raw[column.header]) for column in node.columns}
+    raw_values = {column.name: flatten_column(raw[column.header]) for column in node.columns}
     values: dict[str, pa.Array] = {}
     checks: list[_Check] = []
     if malformed is not None and malformed.null_count < count:
         checks.append(_Check(MALFORMED, None, _mask(pc.is_valid(malformed))))
     for column in node.columns:
-        values[column.name], wrong = convert(given[column.name], column, node.text)
+        values[column.name], wrong = convert(raw_values[column.name], column, node.text)
         failed = _mask(wrong) | _no_id(values[column.name], column)
         checks.append(_Check(f"type of {column.name}", column, failed))
     for column in node.columns:
         if isinstance(column.missing, Fill):
-            values[column.name] = _filled(values[column.name], column.missing)
+            values[column.name] = _fill_missing(values[column.name], column.missing)
         elif column.missing != "keep":
             absent = _mask(pc.is_null(values[column.name]))
             checks.append(_Check(f"{column.name} present", column, absent, drops=column.missing == "drop"))
-    checks += [_Check(rule.name, node.column(rule.column), _broken(values[rule.column], rule)) for rule in node.rules]
+    for rule in node.rules:
+        checks.append(_Check(rule.name, node.column(rule.column), _find_broken(values[rule.column], rule)))
 
     first = _first_failure(checks, count)
     counts = np.bincount(first, minlength=len(checks) + 1)
@@ -97,7 +98,7 @@ def clean(
     return Cleaned(
         events=_events(values, node, accepted),
         accepted=accepted,
-        rejects=_rejects(given, node, checks, first, np.flatnonzero(~drops[first]), source, rows, malformed),
+        rejects=_rejects(raw_values, node, checks, first, np.flatnonzero(~drops[first]), source, rows, malformed),
         read=count,
         dropped={check.column.name: number for check, number in tallies if check.drops and check.column},
         rejected={check.rule: number for check, number in tallies if not check.drops},
@@ -117,10 +118,10 @@ def finish_events(events: pa.Table, node: NodeSpec, scaler: Scaler | None, encod
     digest = columns.pop("digest")
     ids = columns.pop("event_id", None)
     columns["event_id"] = hexadecimal(digest) if ids is None else ids.cast(pa.string())
-    for column in node.scaled:
+    for column in node.scaled_columns:
         if scaler:
-            columns[f"{column.stored}_scaled"] = scaler.apply(column.name, columns[column.stored])
-    if scaler and node.scaled:
+            columns[f"{column.stored_name}_scaled"] = scaler.apply(column.name, columns[column.stored_name])
+    if scaler and node.scaled_columns:
         columns["scaler_version"] = pa.repeat(pa.scalar(scaler.version, pa.int32()), len(digest))
     return _table(columns, events_schema(node), len(digest), encoded_text)
 
@@ -152,10 +153,10 @@ def _first_failure(checks: list[_Check], count: int) -> npt.NDArray[np.int64]:
     return first
 
 
-def _broken(values: pa.Array, rule: Rule) -> npt.NDArray[np.bool_]:
+def _find_broken(values: pa.Array, rule: Rule) -> npt.NDArray[np.bool_]:
     """Return [N] where the rule does not hold; it says nothing about a missing value."""
     if pa.types.is_dictionary(values.type):
-        distinct = _broken(values.dictionary, rule)
+        distinct = _find_broken(values.dictionary, rule)
         if not distinct.any():
             return np.zeros(len(values), dtype=np.bool_)
         return _mask(pa.array(distinct).take(values.indices).fill_null(False))
@@ -179,7 +180,7 @@ def _no_id(values: pa.Array, column: Column) -> npt.NDArray[np.bool_] | np.bool_
     return _mask(wrong.take(values.indices).fill_null(False))
 
 
-def _filled(values: pa.Array, missing: Fill) -> pa.Array:
+def _fill_missing(values: pa.Array, missing: Fill) -> pa.Array:
     if not values.null_count:
         return values
     if not pa.types.is_dictionary(values.type):
@@ -191,17 +192,17 @@ def _filled(values: pa.Array, missing: Fill) -> pa.Array:
 def _events(values: dict[str, pa.Array], node: NodeSpec, accepted: npt.NDArray[np.int64]) -> pa.Table:
     index = pa.array(accepted)
     values = {name: column.take(index) for name, column in values.items()}
-    values |= {c.name: encoded(values[c.name]) for c in node.columns if c.type == "string"}
+    values |= {c.name: encode_text(values[c.name]) for c in node.columns if c.type == "string"}
     key = node.with_role("key")
     columns = {"digest": digest_rows([values[key.name]] if key else list(values.values()))}
     for column in node.columns:
         is_number = column.role in IDENTIFIERS and column.type != "string"
-        columns[column.stored] = encoded(values[column.name]) if is_number else values[column.name]
+        columns[column.stored_name] = encode_text(values[column.name]) if is_number else values[column.name]
     return pa.table(columns)
 
 
 def _rejects(
-    given: dict[str, pa.Array],
+    raw_values: dict[str, pa.Array],
     node: NodeSpec,
     checks: list[_Check],
     first: npt.NDArray[np.int64],
@@ -212,7 +213,7 @@ def _rejects(
 ) -> pa.Table:
     """Build the rejects: the raw row as text, with the first check it failed and the value that failed it."""
     index = pa.array(rejected)
-    record = {column.header: encoded(given[column.name].take(index)) for column in node.columns}
+    record = {column.header: encode_text(raw_values[column.name].take(index)) for column in node.columns}
     failed = first[rejected]
     names = pa.array([check.column.name if check.column else None for check in checks], pa.string())
     value = pa.nulls(len(rejected), pa.string()) if malformed is None else malformed.take(index)
@@ -226,14 +227,14 @@ def _rejects(
         "digest": digest_rows([positions, value, *record.values()], prefix=source.encode()),
         "source": pa.DictionaryArray.from_arrays(np.zeros(len(rejected), np.int32), pa.array([source])),
         "row": positions,
-        "rule": _coded(failed, pa.array([check.rule for check in checks], pa.string())),
-        "column": _coded(failed, names),
+        "rule": _to_dictionary(failed, pa.array([check.rule for check in checks], pa.string())),
+        "column": _to_dictionary(failed, names),
         "value": value,
     } | {RECORD + header: texts for header, texts in record.items()}
     return pa.table(columns)
 
 
-def _coded(codes: npt.NDArray[np.int64], names: pa.Array) -> pa.Array:
+def _to_dictionary(codes: npt.NDArray[np.int64], names: pa.Array) -> pa.Array:
     """Return [N] dictionary strings: the names at the codes."""
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), names).cast(TEXT)
 

@@ -130,12 +130,12 @@ def _names(lexer: Lexer, data: bytes) -> tuple[list[str] | None, int]:
         return _declared_names(lexer, data, start)
     match = lexer.row.match(data, start)
     if not match or lexer.is_stray(data, start):
-        raise UnreadableError(f"the quotes of its first line do not close: {_shown(data[start : start + 200])}")
+        raise UnreadableError(f"the quotes of its first line do not close: {_shorten(data[start : start + 200])}")
     try:
         return _texts(lexer, match[0]), match.end()
     except UnicodeDecodeError as error:
         raise UnreadableError(
-            f"its header is not {lexer.csv.encoding}: {_shown(match[0])}; "
+            f"its header is not {lexer.csv.encoding}: {_shorten(match[0])}; "
             "name its encoding, such as latin-1 or cp1252, as encoding in [csv] of the node"
         ) from error
 
@@ -216,7 +216,7 @@ def _parse(lexer: Lexer, data: bytes, wanted: Sequence[int], width: int) -> _Par
     undecoded = pa.nulls(table.num_rows, pa.string())
     if not is_text:
         invalid = [(number, _readable(line.encode("latin-1"))) for number, line in invalid]
-        table, undecoded = _decoded(table)
+        table, undecoded = _decode(table)
     if lexer.csv.trim:
         columns = [pc.utf8_trim_whitespace(column) for column in table.columns]
         table = pa.Table.from_arrays(columns, names=table.column_names)
@@ -260,7 +260,7 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _decoded(table: pa.Table) -> tuple[pa.Table, pa.Array]:
+def _decode(table: pa.Table) -> tuple[pa.Table, pa.Array]:
     """Turn bytes that were read one by one into text; also return the first value of a row that is not UTF-8."""
     bad = pa.nulls(table.num_rows, pa.string())
     columns = {}
@@ -282,5 +282,5 @@ def _readable(line: bytes) -> str:
     return line.decode(errors="backslashreplace")
 
 
-def _shown(line: bytes) -> str:
+def _shorten(line: bytes) -> str:
     return repr(_readable(line).rstrip("\r\n"))

@@ -43,12 +43,12 @@ class Lexer:
     def row(self) -> re.Pattern[bytes]:
         """A row with its line end; it does not match one whose quotes do not close."""
         value = b"%(q)b%(quoted)b%(q)b%(plain)b|(?!%(q)b)%(plain)b" if self.quote else b"%(plain)b"
-        return self._row_of(value)
+        return self._row_pattern(value)
 
     @cached_property
     def proper_row(self) -> re.Pattern[bytes]:
         """The same, of which no value of several lines goes on after its closing quote."""
-        return self._row_of(_OF_ONE_LINE + b"|%(q)b%(quoted)b%(q)b(?=%(d)b|[\r\n]|\\Z)")
+        return self._row_pattern(_OF_ONE_LINE + b"|%(q)b%(quoted)b%(q)b(?=%(d)b|[\r\n]|\\Z)")
 
     @cached_property
     def lines(self) -> re.Pattern[bytes]:
@@ -67,7 +67,7 @@ class Lexer:
             b"quoted_line": b"[^%b\r\n]*+(?:%b%b[^%b\r\n]*+)*+" % (q, q, q, q),
         }
 
-    def _row_of(self, value: bytes) -> re.Pattern[bytes]:
+    def _row_pattern(self, value: bytes) -> re.Pattern[bytes]:
         value %= self._parts
         return re.compile(b"(?:%b)(?:%b(?:%b))*+(?:\r\n|\n|\r|\\Z)" % (value, self._parts[b"d"], value))
 

@@ -94,7 +94,7 @@ def find_files(paths: Sequence[str], node: NodeSpec, filesystem: FileSystem | No
         try:
             for fs, name, uri in _resolve(path, node, filesystem):
                 if uri not in found:
-                    found[uri] = _checked(fs, name, uri, node)
+                    found[uri] = _inspect(fs, name, uri, node)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"cannot read {path}: {_one_line(error)}") from error
     if not found:
@@ -177,7 +177,7 @@ def _translate(pattern: str) -> re.Pattern[str]:
     )
 
 
-def _checked(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> InputFile:
+def _inspect(fs: FileSystem, path: str, uri: str, node: NodeSpec) -> InputFile:
     """Look into a file: its schema or its first lines."""
     form = file_format(path, node)
     assert form is not None

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 import pyarrow as pa
 
 from data.errors import DataError
-from data.nodes.convert import readable
+from data.nodes.convert import is_readable
 from data.nodes.node import NodeSpec
 
 HEAD_LINES = 100
@@ -21,12 +21,12 @@ def check_columns(names: Sequence[str], node: NodeSpec, uri: str, advice: str = 
     absent = [column.header for column in node.columns if column.header not in names]
     if absent:
         raise DataError(
-            f"{uri} lacks {'columns' if len(absent) > 1 else 'column'} {_quoted(absent)} of node {node.name}; "
-            f"it has {_quoted(names)}{advice}"
+            f"{uri} lacks {'columns' if len(absent) > 1 else 'column'} {_quote(absent)} of node {node.name}; "
+            f"it has {_quote(names)}{advice}"
         )
     twice = [column.header for column in node.columns if names.count(column.header) > 1]
     if twice:
-        raise DataError(f"{uri} has more than one column {_quoted(twice)}; node {node.name} needs exactly one")
+        raise DataError(f"{uri} has more than one column {_quote(twice)}; node {node.name} needs exactly one")
 
 
 def advice(names: Sequence[str], node: NodeSpec) -> str:
@@ -52,7 +52,7 @@ def check_types(schema: pa.Schema, node: NodeSpec, uri: str) -> None:
     """Raise DataError if one of the node's columns is of a type that cannot be read."""
     for column in node.columns:
         kind = schema.field(column.header).type if column.header in schema.names else pa.string()
-        if not readable(kind):
+        if not is_readable(kind):
             raise DataError(f"column {column.header!r} of {uri} is a {kind}; expected text, a number, a bool or a time")
 
 
@@ -66,12 +66,12 @@ def check_keys(keys: Set[str], node: NodeSpec, uri: str) -> None:
     if absent or not any(column.header in keys for column in node.columns):
         absent = absent or [column.header for column in node.columns]
         raise DataError(
-            f"{uri} lacks {'keys' if len(absent) > 1 else 'key'} {_quoted(absent)} of node {node.name} in its first "
-            f"{HEAD_LINES} lines; they have {_quoted(sorted(keys))}"
+            f"{uri} lacks {'keys' if len(absent) > 1 else 'key'} {_quote(absent)} of node {node.name} in its first "
+            f"{HEAD_LINES} lines; they have {_quote(sorted(keys))}"
         )
 
 
-def _quoted(names: Sequence[str]) -> str:
+def _quote(names: Sequence[str]) -> str:
     """Return names as they are, blanks and control characters included; of many, the first."""
     shown = ", ".join(map(repr, names[:MOST_NAMES]))
     return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"

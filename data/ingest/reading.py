@@ -124,10 +124,10 @@ def _read_parquet(piece: Piece, node: NodeSpec) -> Iterator[Block]:
 
 def _read_csv(piece: Piece, node: NodeSpec) -> Iterator[Block]:
     with piece.file.open() as stream:
-        yield from map(_with_malformed, read_rows(stream, node.csv, piece.file.own(node)))
+        yield from map(_append_malformed, read_rows(stream, node.csv, piece.file.own(node)))
 
 
-def _with_malformed(rows: Rows) -> Block:
+def _append_malformed(rows: Rows) -> Block:
     """Append the lines that could not be parsed, as rows without values."""
     if not rows.malformed:
         return Block(rows.table, pa.array(rows.positions), rows.undecoded)

@@ -105,7 +105,7 @@ def ingest(
         stored = archive.scaler(node.name)
         scaler = _fit(job, staged, stored) if refit_scaler or stored is None else stored
         merged = _merge(job, staged.blocks, scaler, progress)
-        if unaccounted := _unaccounted(staged, merged):
+        if unaccounted := _count_unaccounted(staged, merged):
             raise DataError(
                 f"{abs(unaccounted)} of the {staged.totals['read']} rows read became neither an event nor a reject, "
                 "were neither dropped nor known: nothing was added. This is a fault of ours; please report it"
@@ -162,9 +162,9 @@ def _stage(job: Job, files: list[InputFile], rows: int, progress: Progress) -> _
 
 def _fit(job: Job, staged: _Staged, stored: Scaler | None) -> Scaler | None:
     """Fit the next version of the node's scaler; None where there is nothing to fit it on."""
-    if not job.node.scaled or not staged.totals["accepted"]:
+    if not job.node.scaled_columns or not staged.totals["accepted"]:
         return stored
-    moments = merge_moments({c.name: part} for c in job.node.scaled for part in staged.moments(c.name))
+    moments = merge_moments({c.name: part} for c in job.node.scaled_columns for part in staged.moments(c.name))
     return Scaler.fit(job.node, moments, version=stored.version + 1 if stored else 1)
 
 
@@ -203,7 +203,7 @@ def _summary(
         read=read,
         rejected={rule: staged.rejected[rule] for rule in checks if rule in staged.rejected},
         dropped=dict(staged.dropped),
-        unaccounted=_unaccounted(staged, merged),
+        unaccounted=_count_unaccounted(staged, merged),
         duplicates=events["duplicates"],
         known=events["known"],
         events=events["new"],
@@ -227,7 +227,7 @@ def _sums(merged: list[dict[str, Any]], kind: str) -> Counter[str]:
     return sums
 
 
-def _unaccounted(staged: _Staged, merged: list[dict[str, Any]]) -> int:
+def _count_unaccounted(staged: _Staged, merged: list[dict[str, Any]]) -> int:
     return staged.totals["read"] - staged.rejected.total() - staged.dropped.total() - _sums(merged, "events").total()
 
 

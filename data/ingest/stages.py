@@ -86,11 +86,11 @@ def clean_blocks(batch: pa.Table, node: NodeSpec) -> Iterator[pa.Table]:
         raw, positions = unpack(row, "rows"), unpack_array(row, "positions")
         cleaned = clean(raw, node, row["source"][0].as_py(), positions, malformed)
         moments = {
-            f"moments_{column.name}": Moments.of(cleaned.events[column.stored].combine_chunks()).model_dump()
-            for column in node.scaled
+            f"moments_{column.name}": Moments.of(cleaned.events[column.stored_name].combine_chunks()).model_dump()
+            for column in node.scaled_columns
         }
         distinct = {
-            f"distinct_{role}": cleaned.events[column.stored].chunk(0).dictionary
+            f"distinct_{role}": cleaned.events[column.stored_name].chunk(0).dictionary
             for role in ("user", "item", "session")
             if (column := node.with_role(role))
         }
@@ -124,7 +124,7 @@ def stage_blocks(batch: pa.Table, job: Job) -> Iterator[pa.Table]:
 
 def _write_partitions(table: pa.Table, path: str, job: Job) -> None:
     """Write a table as one record batch a partition, in the order of the partitions, rows in their order."""
-    partitions = _partition_of(table["digest"].combine_chunks(), job.bits)
+    partitions = _choose_partitions(table["digest"].combine_chunks(), job.bits)
     order = np.argsort(partitions, kind="stable")
     bounds = np.searchsorted(partitions[order], np.arange((1 << job.bits) + 1))
     sorted_rows = table.take(pa.array(order)).combine_chunks()
@@ -137,7 +137,7 @@ def _write_partitions(table: pa.Table, path: str, job: Job) -> None:
             writer.write_batch(batch.slice(start, end - start))
 
 
-def _partition_of(digests: pa.Array, bits: int) -> npt.NDArray[np.uint16]:
+def _choose_partitions(digests: pa.Array, bits: int) -> npt.NDArray[np.uint16]:
     """Return [N] partitions: the first bits of each digest."""
     raw = raw_bytes(digests)
     first = raw[:, 0].astype(np.uint32) << 8 | raw[:, 1]
@@ -159,7 +159,7 @@ def join_partitions(partitions: Sequence[int], job: Job, staged: Sequence[str]) 
         paths = [f"{job.staging}/{block}.{kind}" for block in staged]
         files = [pa.ipc.open_file(job.archive.filesystem.open_input_file(path)) for path in paths]
         for partition in partitions:
-            rows = _joined([file.get_batch(partition) for file in files])
+            rows = _join_batches([file.get_batch(partition) for file in files])
             first = _is_first(rows["digest"].combine_chunks())
             unique = rows if first.all() else rows.filter(pa.array(first))
             duplicates = rows.num_rows - unique.num_rows
@@ -185,12 +185,12 @@ def finish_partitions(
             table = finish_rejects(rows, job.node, encoded_text=True)
         for own, path in parts[kind]:
             if own.startswith(prefix) or prefix.startswith(own):
-                table = _without_known(table, _identity(kind), path, job)
+                table = _drop_known(table, _identity(kind), path, job)
         known = rows.num_rows - table.num_rows
         yield pack(kind=kind, prefix=prefix, rows=table, duplicates=row["duplicates"][0].as_py(), known=known)
 
 
-def _without_known(table: pa.Table, identity: str, path: str, job: Job) -> pa.Table:
+def _drop_known(table: pa.Table, identity: str, path: str, job: Job) -> pa.Table:
     with job.archive.filesystem.open_input_file(path) as stream:
         known = pq.read_table(stream, columns=[identity], use_threads=False)[identity]
     return table.filter(pc.invert(pc.is_in(table[identity], known)))
@@ -219,16 +219,16 @@ def _identity(kind: Kind) -> str:
     return f"{kind.removesuffix('s')}_id"
 
 
-def _joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+def _join_batches(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     """Return the rows of all batches as one chunk, each text column with one dictionary for all."""
     columns = {}
     for name in batches[0].schema.names:
         parts = [batch[name] for batch in batches]
-        columns[name] = _unified(parts) if pa.types.is_dictionary(parts[0].type) else pa.concat_arrays(parts)
+        columns[name] = _unify(parts) if pa.types.is_dictionary(parts[0].type) else pa.concat_arrays(parts)
     return pa.table(columns)
 
 
-def _unified(parts: Sequence[pa.Array]) -> pa.Array:
+def _unify(parts: Sequence[pa.Array]) -> pa.Array:
     """Join dictionary arrays; the dictionary of the result has each value once and none that no row has.
 
     Arrow's own `unify_dictionaries` keeps the values that no row has: in a partition, those of the whole input.

@@ -17,10 +17,12 @@ def events_schema(node: NodeSpec) -> pa.Schema:
     if node.with_role("session"):
         fields["session"] = pa.string()
     fields |= {
-        c.stored: pa.string() if c.type == "string" else ARROW[c.type] for c in node.columns if c.role not in STORED_AS
+        column.stored_name: pa.string() if column.type == "string" else ARROW[column.type]
+        for column in node.columns
+        if column.role not in STORED_AS
     }
-    fields |= {f"{column.stored}_scaled": pa.float64() for column in node.scaled}
-    if node.scaled:
+    fields |= {f"{column.stored_name}_scaled": pa.float64() for column in node.scaled_columns}
+    if node.scaled_columns:
         fields["scaler_version"] = pa.int32()
     return pa.schema(list(fields.items()))
 

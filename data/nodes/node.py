@@ -98,7 +98,7 @@ class Column(Declaration):
         return self.source or self.name
 
     @property
-    def stored(self) -> str:
+    def stored_name(self) -> str:
         """Its name in the events table."""
         return STORED_AS.get(self.role, self.name) if self.role else self.name
 
@@ -197,7 +197,7 @@ class NodeSpec(Declaration):
         return next((column for column in self.columns if column.role == role), None)
 
     @property
-    def scaled(self) -> tuple[Column, ...]:
+    def scaled_columns(self) -> tuple[Column, ...]:
         """The columns that get a scaled copy."""
         return tuple(column for column in self.columns if column.scale)
 

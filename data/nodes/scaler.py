@@ -79,7 +79,7 @@ class Scaler(BaseModel):
     @classmethod
     def fit(cls, node: NodeSpec, moments: dict[str, Moments], version: int) -> "Scaler":
         """Make a scaler from the moments of the node's scaled columns."""
-        columns = {column.name: _scale(column, moments[column.name]) for column in node.scaled}
+        columns = {column.name: _scale(column, moments[column.name]) for column in node.scaled_columns}
         return cls(node=node.name, version=version, columns=columns)
 
     def apply(self, name: str, values: pa.Array) -> pa.Array:

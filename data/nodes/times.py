@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.nodes.node import EPOCHS
-from data.nodes.numeric import between, only, whole
+from data.nodes.numeric import null_outside, null_unless, to_whole
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 FIRST_S, LAST_S = (int(time.replace(microsecond=0, tzinfo=UTC).timestamp()) for time in (datetime.min, datetime.max))
@@ -24,27 +24,27 @@ FRACTION = re.compile(r"(.*[^%])([.,:])%f", re.DOTALL)
 
 def parse_times(values: pa.Array, form: str | None) -> pa.Array:
     """Convert [N] strings by a strptime format, or by ISO 8601."""
-    return within(_parse_format(values, form) if form else _parse_iso(values))
+    return null_outside_years(_parse_format(values, form) if form else _parse_iso(values))
 
 
 def _parse_iso(values: pa.Array) -> pa.Array:
     try:
         return values.cast(pa.timestamp("us")).cast(TIMESTAMP)
     except pa.ArrowInvalid:  # an offset or a fault somewhere: one by one
-        return pa.array([_moment(value) for value in values.to_pylist()], TIMESTAMP)
+        return pa.array([_parse_time(value) for value in values.to_pylist()], TIMESTAMP)
 
 
 def _parse_format(values: pa.Array, form: str) -> pa.Array:
     if fraction := FRACTION.fullmatch(form):
         return _parse_fraction(values, *fraction.groups())
     if not PLAIN.fullmatch(form):
-        return pa.array([_moment(value, form) for value in values.to_pylist()], TIMESTAMP)
+        return pa.array([_parse_time(value, form) for value in values.to_pylist()], TIMESTAMP)
     moments = pc.strptime(values, format=form, unit="us", error_is_null=True)
     # Arrow turns February 30 into March 2: where the day is 1 to 3, Python's parser has the last word.
     early = pc.less_equal(pc.day(moments), 3).fill_null(False)
-    real = pa.array([_moment(value, form) is not None for value in values.filter(early).to_pylist()], pa.bool_())
+    real = pa.array([_parse_time(value, form) is not None for value in values.filter(early).to_pylist()], pa.bool_())
     checked = pc.replace_with_mask(pa.repeat(pa.scalar(True), len(values)), early, real)
-    return only(checked, moments).cast(TIMESTAMP)
+    return null_unless(checked, moments).cast(TIMESTAMP)
 
 
 def _parse_fraction(values: pa.Array, form: str, sign: str) -> pa.Array:
@@ -55,7 +55,7 @@ def _parse_fraction(values: pa.Array, form: str, sign: str) -> pa.Array:
     return pc.add(seconds, digits.cast(pa.int64()).cast(pa.duration("us")))
 
 
-def _moment(value: str | None, form: str | None = None) -> datetime | None:
+def _parse_time(value: str | None, form: str | None = None) -> datetime | None:
     """Return the time that a text is, in UTC where it has no offset; None where it is none."""
     if value is None:
         return None
@@ -76,15 +76,15 @@ def from_epoch(numbers: pa.Array, form: str | None) -> pa.Array:
         return pa.nulls(len(numbers), TIMESTAMP)
     factor = EPOCHS[form]
     if pa.types.is_integer(numbers.type):
-        numbers = whole(numbers)
+        numbers = to_whole(numbers)
     else:
         numbers, factor = pc.round(pc.multiply(numbers.cast(pa.float64(), safe=False), float(factor))), 1
     per_second = UNITS["us"] // factor
-    known = between(numbers, FIRST_S * per_second, LAST_S * per_second)
+    known = null_outside(numbers, FIRST_S * per_second, LAST_S * per_second)
     return pc.multiply(known.cast(pa.int64()), factor).cast(TIMESTAMP)
 
 
-def within(times: pa.Array) -> pa.Array:
+def null_outside_years(times: pa.Array) -> pa.Array:
     """Return [N] times, null where one is not within the years 1 to 9999."""
     ticks = UNITS[times.type.unit]
-    return between(times, FIRST_S * ticks, (LAST_S + 1) * ticks - 1)
+    return null_outside(times, FIRST_S * ticks, (LAST_S + 1) * ticks - 1)

@@ -105,7 +105,7 @@ def compare_event(sent: Event, held: Event, node: NodeSpec) -> list[str]:
     """
     if node.with_role("key") is None:  # its id is that of its content
         return []
-    columns = [(column.header, column.stored) for column in node.columns if column.role != "key"]
+    columns = [(column.header, column.stored_name) for column in node.columns if column.role != "key"]
     one, other = ({**event.record, **event.model_dump(exclude={"record"})} for event in (sent, held))
     return [header for header, name in columns if name in one and name in other and not _equal(one[name], other[name])]
 

@@ -9,7 +9,7 @@ import numpy as np
 import vowpalwabbit
 
 from data.attribution import join
-from data.dsjson import default_spec, export, load
+from data.dsjson import default_spec, export_lines, import_lines
 from data.log.store import Store
 from data.schema import Decision, Features, Feedback
 from rl.encoders.visit import Visit
@@ -57,7 +57,7 @@ def test_vowpal_wabbit_learns_from_what_is_exported(tmp_path: Path) -> None:
         )
         records += [made, report]
     store.insert(records, received=True)
-    lines = list(export(store, "personalizer", default_spec("personalizer"), Counter()))
+    lines = list(export_lines(store, "personalizer", default_spec("personalizer"), Counter()))
     store.close()
     assert len(lines) == N
     path = tmp_path / "log.dsjson"
@@ -114,7 +114,7 @@ def test_what_vowpal_wabbit_logs_is_learned(tmp_path: Path) -> None:
         }
         lines.append(json.dumps(row).encode())
     store = Store.open(f"sqlite:///{tmp_path / 'log.db'}", lambda: TIME + timedelta(hours=1))
-    counts, rejected = load(store, lines, "personalizer")
+    counts, rejected = import_lines(store, lines, "personalizer")
     assert counts["decisions"] == N
     assert not rejected
     decisions = [found for _, found in store.decisions()]

@@ -69,7 +69,7 @@ def parse_decision(
     made = parse_time(row, "Timestamp", time)
     propensities = tuple(parse_probability(outcome["_p"], "the probability of what was chosen") for outcome in outcomes)
     decision = Decision(
-        decision_id=_decision_id(_event(row, outcomes) or _content(raw, repeats(raw)), loop),
+        decision_id=_decision_id(_find_event_id(row, outcomes) or _digest_line(raw, repeats(raw)), loop),
         time=made,
         loop=loop,
         candidates=tuple(candidates),
@@ -78,7 +78,7 @@ def parse_decision(
         scores=(0.0,) * len(shown),
         policy=_POLICY,
         policy_version=_version(row),
-        deferred=_deferred(row, outcomes),
+        deferred=_is_deferred(row, outcomes),
         weight=_weight(row),
         probabilities=() if "_slots" in c else parse_distribution(row, len(actions), shown[0], propensities[0]),
         features=Features(context=parse_objects(c), items=tuple(parse_objects(action) for action in actions)),
@@ -93,7 +93,7 @@ def parse_observation(row: Json, loop: str, time: datetime | None) -> list[Feedb
     Raises:
         DataError: it has no event id, no reward, or no time.
     """
-    event, received = _event(row, [{"_o": row.get("Observations")}]), parse_time(row, "EnqueuedTimeUtc", time)
+    event, received = _find_event_id(row, [{"_o": row.get("Observations")}]), parse_time(row, "EnqueuedTimeUtc", time)
     if event is None:
         raise DataError("it has a reward and no EventId: of what")
     observations = row.get("Observations") or []
@@ -174,20 +174,20 @@ def _label(row: Json) -> Json:
     return outcome | ({"_o": row["o"]} if "o" in row else {})
 
 
-def _event(row: Json, outcomes: Sequence[Json]) -> str | None:
+def _find_event_id(row: Json, outcomes: Sequence[Json]) -> str | None:
     """Return the id of a line's event: its own, or else the one that all of its observations name."""
     if (own := parse_id(row.get("EventId"))) is not None:
         return own
-    named = {parse_id(part.get("EventId")) for part in _observed(outcomes)}
+    named = {parse_id(part.get("EventId")) for part in _list_observations(outcomes)}
     return named.pop() if len(named) == 1 else None
 
 
-def _observed(outcomes: Sequence[Json]) -> list[Json]:
+def _list_observations(outcomes: Sequence[Json]) -> list[Json]:
     """Return the observations of a line's outcomes."""
     return [part for outcome in outcomes for part in outcome.get("_o") or () if isinstance(part, dict)]
 
 
-def _content(raw: bytes, nth: int) -> str:
+def _digest_line(raw: bytes, nth: int) -> str:
     return digest(raw if nth == 0 else b"%d:%b" % (nth, raw))
 
 
@@ -210,13 +210,13 @@ def _weight(row: Json) -> float:
     return 1.0 / (1.0 - left_out)
 
 
-def _deferred(row: Json, outcomes: Sequence[Json]) -> bool:
+def _is_deferred(row: Json, outcomes: Sequence[Json]) -> bool:
     """Return whether it was not certain to be shown, and is not known to have been."""
     if any(parse_flag(row, name) for name in ("_skipLearn", "_skip_learn")):
         return True
     if not any(parse_flag(row, name) for name in ("DeferredAction", "deferredAction", "_deferredAction")):
         return False
-    return not any(part.get("ActionTaken") is True for part in _observed(outcomes))
+    return not any(part.get("ActionTaken") is True for part in _list_observations(outcomes))
 
 
 def _place(position: Any, n: int) -> int:
@@ -241,14 +241,14 @@ def _slots(row: Json, c: Json, outcomes: Sequence[Json], candidates: Sequence[st
         Slot(
             slot_id=name,
             features=parse_objects(slot),
-            exclude=_excluded(slot, candidates),
+            exclude=_find_exclusions(slot, candidates),
             baseline=_baseline(row.get("_ba"), place, candidates),
         )
         for place, (name, slot) in enumerate(zip(names, slots, strict=True))
     )
 
 
-def _excluded(slot: Json, candidates: Sequence[str]) -> tuple[str, ...]:
+def _find_exclusions(slot: Json, candidates: Sequence[str]) -> tuple[str, ...]:
     """Return what a slot may not show, where the line names all that it may."""
     included = slot.get("_inc")
     if not isinstance(included, list) or not included:

@@ -62,8 +62,8 @@ def to_line(outcome: Outcome, feedback: Sequence[Feedback]) -> str:
     positions = [decision.candidates.index(item) for item in decision.slate]
     observed = [{"v": item.value, "EventId": row["EventId"]} for item in feedback]
     if decision.slots or len(decision.slate) != 1:
-        slots = [_described(slot.features) for slot in decision.slots] or [{} for _ in decision.slate]
-        row["c"] = _described(_context(decision), CONTEXT) | actions | {"_slots": slots}
+        slots = [_to_namespace(slot.features) for slot in decision.slots] or [{} for _ in decision.slate]
+        row["c"] = _to_namespace(_context(decision), CONTEXT) | actions | {"_slots": slots}
         names = [slot.slot_id for slot in decision.slots] or [str(place) for place in range(len(slots))]
         shown = zip(names, outcome.rewards, positions, decision.propensities, strict=True)
         row["_outcomes"] = [
@@ -71,8 +71,8 @@ def to_line(outcome: Outcome, feedback: Sequence[Feedback]) -> str:
             for name, reward, position, p in shown
         ]
     else:
-        row |= _chosen(decision, positions[0], outcome.reward) | {"o": observed}
-        row["c"] = _described(_context(decision), CONTEXT) | actions
+        row |= _label_choice(decision, positions[0], outcome.reward) | {"o": observed}
+        row["c"] = _to_namespace(_context(decision), CONTEXT) | actions
     if decision.weight != 1.0:
         row["pdrop"] = 1.0 - 1.0 / decision.weight
     row["VWState"] = {"m": decision.policy_version}
@@ -96,7 +96,7 @@ def _cost(reward: float) -> float:
     return 0.0 - reward  # never -0
 
 
-def _chosen(decision: Decision, position: int, reward: float) -> Json:
+def _label_choice(decision: Decision, position: int, reward: float) -> Json:
     """Return the label, and actions and probabilities with the chosen one first.
 
     Where the distribution was not kept, what the chosen item leaves is spread evenly: the label has its exact part.
@@ -123,10 +123,10 @@ def _context(decision: Decision) -> Sequence[Mapping[str, JsonValue]]:
 def _action(decision: Decision, place: int) -> Json:
     described = decision.features.items if decision.features is not None else ()
     own = {ITEM: {"id": decision.candidates[place]}}
-    return own | _described(described[place] if described else ())
+    return own | _to_namespace(described[place] if described else ())
 
 
-def _described(described: Sequence[Mapping[str, JsonValue]], namespace: str = FEATURES) -> Json:
+def _to_namespace(described: Sequence[Mapping[str, JsonValue]], namespace: str = FEATURES) -> Json:
     return {namespace: make_readable(described)} if described else {}
 
 
@@ -155,7 +155,7 @@ def from_line(
     except ValueError as error:
         raise DataError(f"not JSON: {error}") from error
     try:
-        line = _read(row, raw, loop, time, repeats)
+        line = _read_line(row, raw, loop, time, repeats)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'decision'}: {reason(fault)}" for fault in error.errors()]
         raise DataError("; ".join(faults)) from error
@@ -170,7 +170,7 @@ def from_line(
     return line
 
 
-def _read(row: Any, raw: bytes, loop: str, time: datetime | None, repeats: Repeats) -> Line | None:
+def _read_line(row: Any, raw: bytes, loop: str, time: datetime | None, repeats: Repeats) -> Line | None:
     if isinstance(row, dict) and not isinstance(row.get("c"), dict):
         if "RewardValue" in row or "Observations" in row:
             return Line(None, tuple(parse_observation(row, loop, time)))
@@ -179,12 +179,12 @@ def _read(row: Any, raw: bytes, loop: str, time: datetime | None, repeats: Repea
     if not isinstance(row, dict) or not isinstance(row.get("c"), dict):
         raise DataError("not DSJSON: a line is an object with the decision's features in an object 'c'")
     own = isinstance(row.get(_OWN), dict)
-    decision, feedback = _own(row) if own else parse_decision(row, raw, loop, time, repeats)
+    decision, feedback = _read_own(row) if own else parse_decision(row, raw, loop, time, repeats)
     check_features(decision)
     return Line(decision, tuple(feedback))
 
 
-def _own(row: Json) -> tuple[Decision, list[Feedback]]:
+def _read_own(row: Json) -> tuple[Decision, list[Feedback]]:
     kept, c = row[_OWN], row["c"]
     features: Json | None = kept.get("features")
     if features is None and kept["described"] is not None:

@@ -20,8 +20,8 @@ from data.attribution import attribute
 from data.dsjson import (
     LISTED,
     default_spec,
-    export,
-    load,
+    export_lines,
+    import_lines,
     main,
 )
 from data.errors import DataError
@@ -114,7 +114,7 @@ def read(row: dict[str, Any], **more: Any) -> tuple[Decision, list[Feedback]]:
 
 def exported(store: Store) -> tuple[list[str], Counter[str]]:
     counts: Counter[str] = Counter()
-    return list(export(store, "personalizer", SPEC, counts)), counts
+    return list(export_lines(store, "personalizer", SPEC, counts)), counts
 
 
 def rewards(store: Store, spec: RewardSpec = SPEC) -> list[tuple[float, ...]]:
@@ -127,14 +127,14 @@ def test_what_is_exported_is_what_is_imported(store: Store, clock: Clock, empty:
     filled(store, clock)
     lines, counts = exported(store)
     assert counts == {"exported": 5, "pending": 1}
-    found, rejected = load(empty, (line.encode() for line in lines), "personalizer")
+    found, rejected = import_lines(empty, (line.encode() for line in lines), "personalizer")
     assert (found, rejected) == (Counter({"decisions": 5, "feedback": 5}), [])
     assert [d for _, d in empty.decisions()] == [d for _, d in store.decisions()][:5]
     assert [f for _, f in feedback_rows(empty)] == sorted(
         (f for _, f in feedback_rows(store)), key=lambda f: f.decision_id
     )
     assert rewards(empty) == [(1.0,), (0.0,), (-0.25,), (0.0, 0.125), (0.0, 0.0)]
-    again, _ = load(empty, (line.encode() for line in lines), "personalizer")
+    again, _ = import_lines(empty, (line.encode() for line in lines), "personalizer")
     assert again == Counter({"known": 10})
 
 
@@ -277,15 +277,15 @@ def test_what_begins_with_an_underscore_is_no_feature_and_of_a_text_its_words_ar
 
 def test_lines_without_an_id_are_as_many_decisions_as_there_are_lines(empty: Store) -> None:
     line = json.dumps(without("EventId", "o")).encode()
-    assert load(empty, [line, line, line], "personalizer")[0] == Counter({"decisions": 3, "feedback": 3})
-    assert load(empty, [line, line, line, line], "personalizer")[0] == Counter(
+    assert import_lines(empty, [line, line, line], "personalizer")[0] == Counter({"decisions": 3, "feedback": 3})
+    assert import_lines(empty, [line, line, line, line], "personalizer")[0] == Counter(
         {"decisions": 1, "feedback": 1, "known": 6}
     )
 
 
 def test_a_line_of_another_content_under_a_known_id_is_rejected_and_the_log_stays_as_it_is(empty: Store) -> None:
     other = VW_LINE | {"_label_probability": 0.5, "p": [0.5, 0.5], "_label_cost": -1}
-    counts, rejected = load(empty, [json.dumps(line).encode() for line in (VW_LINE, other)], "personalizer")
+    counts, rejected = import_lines(empty, [json.dumps(line).encode() for line in (VW_LINE, other)], "personalizer")
     assert counts == Counter({"decisions": 1, "feedback": 1, "known": 1, "rejected": 1})
     assert rejected == [(2, "the log has another decision of this id, which stays as it is")]
     [(_, kept)] = empty.decisions()
@@ -319,18 +319,18 @@ def test_whatever_is_in_a_line_it_is_read_or_refused_and_what_is_read_is_exporte
     given = [VW_LINE | extra, SLOTS | extra, dangling]
     named = [given[n % 3] | {"EventId": f"e-{n}"} for n in range(3_000)]
     lines = [json.dumps(mutated(mutated(row, rng), rng)).encode() for row in named]
-    counts, rejected = load(empty, lines, "personalizer")
+    counts, rejected = import_lines(empty, lines, "personalizer")
     assert counts["rejected"] > 300
     assert counts["decisions"] > 300
     assert counts["feedback"] > 300
     assert all(reason for _, reason in rejected)
     export_counts: Counter[str] = Counter()
-    texts = list(export(empty, "personalizer", None, export_counts))
+    texts = list(export_lines(empty, "personalizer", None, export_counts))
     assert export_counts["exported"] + export_counts["pending"] == counts["decisions"]
     for text in texts:
         json.loads(text, parse_constant=pytest.fail)
     again = Store.open(f"sqlite:///{tmp_path / 'again.db'}")
-    assert load(again, [text.encode() for text in texts], "personalizer")[0]["decisions"] == len(texts)
+    assert import_lines(again, [text.encode() for text in texts], "personalizer")[0]["decisions"] == len(texts)
     again.close()
 
 
@@ -415,7 +415,7 @@ def test_a_line_without_a_time_is_imported_with_one_that_is_given(tmp_path: Path
 
 def test_a_line_stands_for_those_like_it_that_were_left_out(empty: Store, tmp_path: Path) -> None:
     """Vowpal Wabbit gives a line a weight of 1 / (1 - pdrop), and one with a pdrop of 1 none."""
-    counts, rejected = load(empty, (FAULTS / "12-pdrop.dsjson").read_bytes().splitlines(), "personalizer")
+    counts, rejected = import_lines(empty, (FAULTS / "12-pdrop.dsjson").read_bytes().splitlines(), "personalizer")
     assert counts == Counter({"decisions": 1, "feedback": 1, "rejected": 1})
     assert rejected == [(2, "its pdrop is 1: all such lines were left out, so it has no weight")]
     [(_, kept)] = empty.decisions()
@@ -439,10 +439,10 @@ def test_what_is_no_share_of_lines_left_out_is_refused(pdrop: object) -> None:
 
 
 def test_a_reward_without_its_decision_is_an_orphan_until_that_comes(empty: Store) -> None:
-    counts, rejected = load(empty, (FAULTS / "11-dangling.dsjson").read_bytes().splitlines(), "personalizer")
+    counts, rejected = import_lines(empty, (FAULTS / "11-dangling.dsjson").read_bytes().splitlines(), "personalizer")
     assert (counts, rejected) == (Counter({"decisions": 1, "feedback": 2, "orphans": 1, "passed_over": 1}), [])
     late = VW_LINE | {"EventId": "late-1", "Timestamp": "2026-11-20T10:00:00Z", "o": [], "_label_cost": 0}
-    load(empty, [json.dumps(late).encode()], "personalizer")
+    import_lines(empty, [json.dumps(late).encode()], "personalizer")
     assert rewards(empty) == [(1.0,), (1.0,)]
 
 
@@ -465,7 +465,7 @@ TWO = "".join(json.dumps(VW_LINE | {"EventId": f"Jörg-{number}"}, ensure_ascii=
 )
 def test_a_file_is_read_however_it_is_encoded_and_compressed(content: bytes, empty: Store) -> None:
     lines = read_lines(io.BufferedReader(io.BytesIO(content)))
-    counts, rejected = load(empty, lines, "personalizer")
+    counts, rejected = import_lines(empty, lines, "personalizer")
     assert (counts, rejected) == (Counter({"decisions": 2, "feedback": 2}), [])
     assert [decision.decision_id[-6:] for _, decision in empty.decisions()] == ["Jörg-0", "Jörg-1"]
 
@@ -498,7 +498,7 @@ def test_the_rewards_of_an_export_are_those_that_the_loop_learns(store: Store, c
     filled(store, clock)
 
     def costs() -> list[float]:
-        lines = export(store, "personalizer", None, Counter())
+        lines = export_lines(store, "personalizer", None, Counter())
         return [json.loads(line).get("_label_cost") for line in lines][:3]
 
     assert costs() == [-1.0, 0.0, 0.25]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import vowpalwabbit
 
-from data.dsjson import default_spec, export, load
+from data.dsjson import default_spec, export_lines, import_lines
 from data.formats.dsjson.features import make_readable
 from data.log.store import Store
 from data.schema import Decision, Features, Slot
@@ -63,11 +63,11 @@ def decision(number: int, **more: Any) -> Decision:
 
 
 def exported(store: Store) -> list[str]:
-    return list(export(store, "personalizer", default_spec("personalizer"), Counter()))
+    return list(export_lines(store, "personalizer", default_spec("personalizer"), Counter()))
 
 
 def rejected(store: Store, line: Any) -> str:
-    [(_, reason)] = load(store, [json.dumps(line).encode()], "personalizer")[1]
+    [(_, reason)] = import_lines(store, [json.dumps(line).encode()], "personalizer")[1]
     return reason
 
 
@@ -79,7 +79,7 @@ def test_lists_of_anything_come_back_and_vowpal_wabbit_reads_what_they_mean(
         [decision(0, features=said), decision(1, features=said, slots=(Slot(slot_id="s", features=(LISTS,)),))]
     )
     lines = exported(store)
-    assert load(empty, (line.encode() for line in lines), "personalizer")[1] == []
+    assert import_lines(empty, (line.encode() for line in lines), "personalizer")[1] == []
     assert [d for _, d in empty.decisions()] == [d for _, d in store.decisions()]
     for number, options in enumerate(("--cb_explore_adf", "--ccb_explore_adf --all_slots_loss")):
         path = tmp_path / f"{number}.dsjson"
@@ -94,7 +94,7 @@ def test_without_what_is_ours_the_features_are_still_the_same(store: Store, empt
     store.insert([decision(0, features=said)])
     row = json.loads(exported(store)[0])
     del row["raycommend"]
-    assert load(empty, [json.dumps(row).encode()], "personalizer")[1] == []
+    assert import_lines(empty, [json.dumps(row).encode()], "personalizer")[1] == []
     [(_, found)] = empty.decisions()
     assert found.features is not None
     assert set(flatten(found.features.context)) == set(flatten((LISTS,)))
@@ -148,10 +148,10 @@ def test_own_lines_are_checked_too(store: Store, empty: Store) -> None:
 
 
 def test_strings_in_lists_are_imported_and_a_line_without_slots_is_refused(empty: Store) -> None:
-    counts, wrong = load(empty, (FAULTS / "02-string-list.dsjson").read_bytes().splitlines(), "personalizer")
+    counts, wrong = import_lines(empty, (FAULTS / "02-string-list.dsjson").read_bytes().splitlines(), "personalizer")
     assert (counts["decisions"], wrong) == (2, [])
     [(_, first), _] = empty.decisions()
     assert first.features is not None
     assert first.features.context == ({"User": {"age": 30, "likes": ["jazz", "rock"]}},)
-    counts, wrong = load(empty, (FAULTS / "02-no-slots.dsjson").read_bytes().splitlines(), "personalizer")
+    counts, wrong = import_lines(empty, (FAULTS / "02-no-slots.dsjson").read_bytes().splitlines(), "personalizer")
     assert (counts["decisions"], wrong) == (0, [(1, "it has no slots: nothing was chosen")])

@@ -28,7 +28,7 @@ def test_online_retail_has_the_rules_in_their_order() -> None:
         "time": "InvoiceDate",
         "user": "CustomerID",
     }
-    assert [column.stored for column in node.scaled] == ["outcome", "unit_price"]
+    assert [column.stored_name for column in node.scaled_columns] == ["outcome", "unit_price"]
 
 
 def test_a_path_is_a_node_too(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.attribution import attribute
-from data.dsjson import export, load
+from data.dsjson import export_lines, import_lines
 from data.log.erasures import erase_from_store
 from data.log.following import routed_decisions
 from data.log.loops import fold_steps
@@ -381,7 +381,7 @@ def test_a_follower_that_cannot_take_over_an_update_asks_for_all_anew(
 @pytest.mark.parametrize("name", ["02-string-list.dsjson", "02-no-slots.dsjson"])
 def test_the_learner_starts_on_lines_that_could_not_be_learned(log: Written, settings: Settings, name: str) -> None:
     with (FAULTS / name).open("rb") as file:
-        counts, rejected = load(log.store, file, "personalizer")
+        counts, rejected = import_lines(log.store, file, "personalizer")
     log.clock.now += timedelta(days=3_650)
     running = Loops(log.store, settings, [PersonalizerSource(settings, log.store)], log.clock)
     (found,) = running.states()
@@ -430,5 +430,5 @@ def test_every_other_reader_passes_a_bad_row_over(log: Written) -> None:
     seen = past(store, "ann", log.clock() - timedelta(days=1), log.clock() - timedelta(days=1))
     assert seen.bought == {decision.slate[0] for number, decision in enumerate(log.made) if number != 1}
     counts: Any = {"exported": 0, "pending": 0, "empty": 0}
-    lines = list(export(store, "v1", SPEC, counts))
+    lines = list(export_lines(store, "v1", SPEC, counts))
     assert (len(lines), counts["set_aside"]) == (counts["exported"], 2)
