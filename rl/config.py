@@ -60,14 +60,14 @@ class TrainingConfig(Config):
 C = TypeVar("C", bound=Config)
 
 
-def load(model: type[C], arguments: Sequence[str]) -> C:
+def parse_config(model: type[C], arguments: Sequence[str]) -> C:
     """Fill `model` from `[FILE.toml] [--field value ...]`; the command line wins over the file.
 
     Exits with status 2 and one line for each mistake: an unreadable file, an unknown field, a value out of range.
     """
     rest, values = list(arguments), dict[str, Any]()
     if rest and not rest[0].startswith("-"):
-        values = read(Path(rest.pop(0)))
+        values = read_toml(Path(rest.pop(0)))
     try:
         return CliApp.run(model, cli_args=rest, **values)
     except ValidationError as error:
@@ -77,7 +77,7 @@ def load(model: type[C], arguments: Sequence[str]) -> C:
         raise SystemExit(2) from error
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file holds; exits with status 2 and one line if it cannot be read."""
     try:
         return tomllib.loads(path.read_text())

@@ -79,7 +79,7 @@ def _customers(held_out: pa.Table, encoder: VisitEncoder) -> Iterator[tuple[str,
         yield str(user), pd.Timestamp(lines["time"].min()).to_pydatetime(), set(lines["item_id"])
 
 
-def _unseen(artefact: Artefact, since: datetime) -> Artefact:
+def _forget_held_out(artefact: Artefact, since: datetime) -> Artefact:
     """Return an artefact that has not seen the held-out purchases.
 
     Raises:
@@ -131,16 +131,16 @@ def _sizes(encoder: SimulatedEncoder) -> str:
     return f"{encoder.n_items} items, {encoder.n_features} features and {encoder.n_states} states"
 
 
-def _of_service(artefacts: Sequence[Artefact], options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _evaluate_served(artefacts: Sequence[Artefact], options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Return a row for each artefact, and one for popularity."""
-    loaded = [_unseen(artefact, options.since) for artefact in artefacts]
+    loaded = [_forget_held_out(artefact, options.since) for artefact in artefacts]
     held_out = purchase_events(settings, options.node, since=options.since)
     rows = {artefact.name: evaluate(artefact.policy, artefact.encoder, held_out, options.k) for artefact in loaded}
     first = loaded[0].encoder
     return rows | {"popularity": evaluate(Popularity(first.popularity), first, held_out, options.k)}
 
 
-def _of_simulator(artefacts: Sequence[Artefact], options: argparse.Namespace) -> dict[str, Any]:
+def _evaluate_simulated(artefacts: Sequence[Artefact], options: argparse.Namespace) -> dict[str, Any]:
     return {
         artefact.name: in_simulator(artefact, options.environment, options.episodes, options.envs, options.seed)
         for artefact in artefacts
@@ -163,7 +163,7 @@ def _rows(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         raise ArtefactError(f"{simulated[0].name} was trained in a simulator and has no catalogue: leave --since out")
     if served and not options.since:
         raise ArtefactError(f"{served[0].name} ranks purchases: say with --since from when on it has not seen them")
-    return _of_service(served, options, settings) if served else _of_simulator(simulated, options)
+    return _evaluate_served(served, options, settings) if served else _evaluate_simulated(simulated, options)
 
 
 def _track(rows: Mapping[str, Mapping[str, Any]], options: argparse.Namespace, settings: Settings) -> None:

@@ -60,7 +60,7 @@ def export(artefact: Path, out: Path, opset: int | None = None) -> dict[str, Any
             blob, report["difference"] = to_onnx(network, opset=report["opset"])
         report["outputs"] = output_names(network)
     else:
-        report["no_onnx"] = explained(loaded.policy)
+        report["no_onnx"] = explain(loaded.policy)
     out.mkdir(parents=True, exist_ok=True)
     for name in (DESCRIPTION, ARRAYS):
         shutil.copyfile(artefact / name, out / name)
@@ -69,7 +69,7 @@ def export(artefact: Path, out: Path, opset: int | None = None) -> dict[str, Any
     return report | {"files": sorted(str(path) for path in out.iterdir())}
 
 
-def explained(policy: Policy) -> str:
+def explain(policy: Policy) -> str:
     """Return why a policy has no graph, and what computes its scores."""
     formula = next((text for kind, text in _WITHOUT_GRAPH.items() if isinstance(policy, kind)), "a table")
     return (

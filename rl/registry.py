@@ -21,7 +21,7 @@ from data.command import DONE, argument_parser, command
 from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
-from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, load_served, sha256_of
+from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, load_served, read_sha256
 from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import fetch_folder, shelve_in_place
 from rl.policy.errors import PolicyError
@@ -67,7 +67,7 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
     """
     artefact = _load(folder)
     sha256 = _sha256(folder)
-    if sha256 != sha256_of(folder):
+    if sha256 != read_sha256(folder):
         raise ArtefactError(
             f"{folder} is a copy that users were taken out of: train the policy anew, and register that"
         )
@@ -235,7 +235,7 @@ def _find_fault(folder: Path, version: RegisteredPolicy, ours: bool = False) -> 
     In a folder of `ours`, customers may have been taken out of the encoder since: see `rl.artefacts.erasure`.
     """
     try:
-        if (sha256 := sha256_of(folder) if ours else _sha256(folder)) != version.sha256:
+        if (sha256 := read_sha256(folder) if ours else _sha256(folder)) != version.sha256:
             return f"{DESCRIPTION} has sha256 {sha256}, registered was {version.sha256}"
         if (digest := _load(folder).digest) != version.digest:
             return f"its digest is {digest}, registered was {version.digest}"

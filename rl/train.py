@@ -9,7 +9,7 @@ from data.command import DONE, NOT_REGISTERED, command, complain
 from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
-from rl.config import TrainingConfig, load
+from rl.config import TrainingConfig, parse_config
 from rl.registry import register
 from rl.training.kinds.registry import KINDS, RETAIL, find, kind_in
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         print(_help(), end="")
         return DONE
     kind = find(name or RETAIL)
-    experiment, settings = load(kind.experiment, arguments), Settings()
+    experiment, settings = parse_config(kind.experiment, arguments), Settings()
     keep_private(settings.home)
     report = kind.run(experiment, settings)
     status = _register(report, experiment, settings) if experiment.register_as else DONE

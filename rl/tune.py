@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from data.command import DONE, command
 from data.private import keep_private
 from data.settings import Settings
-from rl.config import load
+from rl.config import parse_config
 from rl.training.tuning.search import Tuning
 
 
 @command("rl.tune")
 def main(arguments: Sequence[str]) -> int:
     """Run the command: progress on standard error, the best experiment as TOML on standard output."""
-    tuning = load(Tuning, arguments)
+    tuning = parse_config(Tuning, arguments)
     keep_private(Settings().home)
     tuning.check()
     print(f"{tuning.name}: loading Ray Tune", file=sys.stderr, flush=True)

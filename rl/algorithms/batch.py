@@ -47,7 +47,7 @@ class Transitions:
         return cls(**joined, has_future=parts[0].has_future)
 
 
-def batch_of(transitions: Transitions) -> Columns:
+def to_columns(transitions: Transitions) -> Columns:
     """Return the observation's columns by name, those of the next one after the prefix `NEXT`, and the rest.
 
     Where no transition has a future (every discount is 0) there are no `discounts` and no next observation.
@@ -65,7 +65,7 @@ def batch_of(transitions: Transitions) -> Columns:
     return columns
 
 
-def as_multi_agent(columns: Columns) -> MultiAgentBatch:
+def to_multi_agent(columns: Columns) -> MultiAgentBatch:
     """Return columns in the form that RLlib's learner group hands on."""
     return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, len(columns["rewards"]))
 

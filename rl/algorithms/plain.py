@@ -10,7 +10,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.replay_buffers.prioritized_episode_buffer import PrioritizedEpisodeReplayBuffer
 
-from rl.algorithms.batch import PROPENSITIES, Transitions, batch_of
+from rl.algorithms.batch import PROPENSITIES, Transitions, to_columns
 from rl.algorithms.sampling import make_one
 from rl.experience.checks import Columns
 from rl.policy.arrays import FloatArray
@@ -62,7 +62,7 @@ class PlainReplay:
             include_extra_model_outputs=True,
         )
         weights = np.array([episode.get_extra_model_outputs("weights", 0) for episode in episodes])
-        return None, weights, batch_of(transitions_of(episodes, self._logged, self._gamma))
+        return None, weights, to_columns(to_transitions(episodes, self._logged, self._gamma))
 
     def set_priorities(self, _: None, errors: FloatArray) -> None:
         """Set the priorities of the rows drawn last by their TD errors [n]; without alpha nothing."""
@@ -79,7 +79,7 @@ class PlainReplay:
         self._buffer.set_state(state)
 
 
-def transitions_of(episodes: Sequence[SingleAgentEpisode], logged: Sequence[str], gamma: float) -> Transitions:
+def to_transitions(episodes: Sequence[SingleAgentEpisode], logged: Sequence[str], gamma: float) -> Transitions:
     """Return every step of RLlib's episodes as a transition of one step.
 
     Args:

@@ -7,7 +7,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rl.simulators.batched import BatchedEnv
-from rl.simulators.lookup import Maker, batch, name_of
+from rl.simulators.lookup import Maker, batch, display_name
 from rl.simulators.registry import SIMULATORS, maker
 
 
@@ -43,7 +43,7 @@ def environment_maker(env: Any) -> Maker:
 
 def make_one(config: Any) -> BatchedEnv:
     """Make a batch of one of the environment that a configuration, an `AlgorithmConfig`, names."""
-    return batch(environment_maker(config.env), 1, dict(config.env_config), name_of(config.env))
+    return batch(environment_maker(config.env), 1, dict(config.env_config), display_name(config.env))
 
 
 def validate_sampling(config: Any) -> None:

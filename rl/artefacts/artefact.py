@@ -183,7 +183,7 @@ def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def sha256_of(folder: Path) -> str:
+def read_sha256(folder: Path) -> str:
     """Return the hash that an artefact was saved with, whoever was taken out of it since."""
     text = (folder / DESCRIPTION).read_bytes()
     return Description.parse(text, folder / DESCRIPTION).erased_from or hashlib.sha256(text).hexdigest()

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from data.archive.objects import Objects
 from data.atomic import complete_replacements, is_unfinished, replace_file
 from data.settings import Settings
-from rl.artefacts.artefact import DESCRIPTION, load, save, sha256_of
+from rl.artefacts.artefact import DESCRIPTION, load, read_sha256, save
 from rl.artefacts.shelf import open_shelf
 from rl.encoders.customers import CustomerEncoder
 
@@ -77,7 +77,7 @@ def _erase_from_shelf(shelf: Objects, digest: str, user_id: str) -> bool:
     folder = shelf.get(digest)
     with TemporaryDirectory(dir=folder.parent, prefix="erasure-") as temporary:
         new = Path(temporary) / digest
-        erased = _erase_from_artefact(folder, new, user_id, sha256_of(folder))
+        erased = _erase_from_artefact(folder, new, user_id, read_sha256(folder))
         shelf.replace(digest, new if erased else folder)  # in any case without what a killed replacement has left
         return erased
 

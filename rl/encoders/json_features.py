@@ -178,8 +178,8 @@ def sparse(visits: Sequence[Visit]) -> Sparse:
     """Return the features of B visits with A candidates each, see `FeaturesEncoder`."""
     contexts = [flatten(_context(visit)) for visit in visits]
     items = [pairs for visit in visits for pairs in _items(visit)]
-    context, context_values = _padded(contexts)
-    ids, values = _padded(items)
+    context, context_values = _pad(contexts)
+    ids, values = _pad(items)
     shape = (len(visits), -1, ids.shape[1])
     return Sparse(context, context_values, ids.reshape(shape), values.reshape(shape))
 
@@ -202,7 +202,7 @@ def _items(visit: Visit) -> Iterable[list[Pair]]:
         yield [own, *flatten(described[place])] if described else [own]
 
 
-def _padded(rows: Sequence[list[Pair]]) -> tuple[IntArray, FloatArray]:
+def _pad(rows: Sequence[list[Pair]]) -> tuple[IntArray, FloatArray]:
     """Return ids and values of rows as arrays [N, longest]."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     there = np.arange(lengths.max(initial=0)) < lengths[:, None]

@@ -30,7 +30,7 @@ def check_names(names: Iterable[str], path: str) -> None:
         raise DataError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
 
 
-def needed(names: Iterable[str]) -> list[str]:
+def list_needed(names: Iterable[str]) -> list[str]:
     """Return which of a table's columns learning reads."""
     known = {*_NEEDED, *SEEN, "discounts", *(NEXT + name for name in SEEN)}
     return [name for name in names if name in known]

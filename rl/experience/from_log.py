@@ -23,7 +23,7 @@ from rl.policy.arrays import FloatArray, IntArray
 _log = logging.getLogger("raycommend.train")
 
 
-def of_log(table: pa.Table, encoder: Encoder, candidates: int | None = None) -> Columns:
+def convert_log(table: pa.Table, encoder: Encoder, candidates: int | None = None) -> Columns:
     """Return the columns of `rl.experience.transitions`, a row for each slot of each slate, [N, ...].
 
     A slot's item was drawn given the slots before it, so those are off in its mask, and its propensity and reward are

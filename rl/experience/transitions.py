@@ -4,7 +4,7 @@ Columns: `items` [A], `mask` [A], and where there are any `history` [T, 3] and `
 saw (see `rl.policy.queries.Query`); `actions` [K], positions on the candidate axis; `propensities` [K], in (0, 1];
 `rewards`. Where rewards have a future also `discounts` in [0, 1], and the next observation as `next_items` and so on.
 Arrays are (nested) fixed-size lists, so the table's own schema has every shape, and anything that reads Parquet reads
-it. `rl.algorithms.batch.batch_of` makes such columns of what a runner has sampled.
+it. `rl.algorithms.batch.to_columns` makes such columns of what a runner has sampled.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from rl.experience.checks import (
     check,
     check_names,
     check_shapes,
-    needed,
+    list_needed,
 )
 from rl.policy.queries import ITEM
 
@@ -76,7 +76,7 @@ def write(path: str, columns: Columns, n_items: int | None = None) -> None:
         DataError: a column is missing, of another shape, or holds what no transition can have.
     """
     check_names(columns.keys(), path)
-    check_shapes({name: columns[name].shape[1:] for name in needed(columns)}, path)
+    check_shapes({name: columns[name].shape[1:] for name in list_needed(columns)}, path)
     check([columns], path)
     schema = pa.schema([(name, _type(column)) for name, column in columns.items()])
     schema = schema.with_metadata({_N_ITEMS: str(n_items or _largest(columns))})
@@ -110,7 +110,7 @@ def describe(path: str, rows_at_once: int = 20_000) -> Table:
     return Table(path, rows, max(largest), shapes)
 
 
-def read(table: Table, materialize: bool = False) -> ray.data.Dataset:
+def read_dataset(table: Table, materialize: bool = False) -> ray.data.Dataset:
     """Return the columns that learning needs as a Ray dataset.
 
     Args:
@@ -191,7 +191,7 @@ def _shapes(schemas: Sequence[pa.Schema], path: str) -> dict[str, tuple[int, ...
     if (other := next((s for s in schemas if not s.equals(schema)), None)) is not None:
         raise DataError(f"the files of {path} differ: one has the columns {_text(schema)}, another {_text(other)}")
     shapes = {}
-    for name in needed(schema.names):
+    for name in list_needed(schema.names):
         shape, of = [], schema.field(name).type
         while pa.types.is_fixed_size_list(of):
             shape.append(of.list_size)

@@ -4,13 +4,13 @@ Needs matplotlib, pandas, pyarrow, safetensors, scipy and torch; `export_onnx` i
 onnx and onnxruntime as well.
 """
 
-from rl.networks.description.description import NetworkDescription, parse, read
+from rl.networks.description.description import NetworkDescription, parse, read_description
 from rl.networks.description.inputs import NetworkError
-from rl.networks.drawing.picture import draw
+from rl.networks.drawing.picture import draw_network
 from rl.networks.encoding.encode import Records, encode_inputs, encode_targets
 from rl.networks.measuring import Losses, Score, evaluate
 from rl.networks.module.network import Network, build
-from rl.networks.storage import load, save
+from rl.networks.storage import load_network, save_network
 from rl.networks.training import Epoch, Training, fit
 
 __all__ = [
@@ -23,13 +23,13 @@ __all__ = [
     "Score",
     "Training",
     "build",
-    "draw",
+    "draw_network",
     "encode_inputs",
     "encode_targets",
     "evaluate",
     "fit",
-    "load",
+    "load_network",
     "parse",
-    "read",
-    "save",
+    "read_description",
+    "save_network",
 ]

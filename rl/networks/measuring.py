@@ -9,7 +9,7 @@ from torch import Tensor
 from rl.networks.description.inputs import NetworkError
 from rl.networks.description.nodes import Output
 from rl.networks.module.losses import (
-    action_of,
+    action_name,
     has_target,
     row_losses,
     weighted_sum,
@@ -68,7 +68,7 @@ def _score(name: str, output: Output, given: Tensor, targets: Tensors, losses: T
         case "binary":
             hit = (given > 0) == (target > 0.5)
         case "q":
-            error = given.gather(1, targets[action_of(name)][has][:, None]).squeeze(1) - target
+            error = given.gather(1, targets[action_name(name)][has][:, None]).squeeze(1) - target
         case "regression":
             error = given - target
     return Score(
@@ -79,7 +79,7 @@ def _score(name: str, output: Output, given: Tensor, targets: Tensors, losses: T
     )
 
 
-def losses_of(network: Network, inputs: Tensors, targets: Tensors) -> Losses:
+def compute_losses(network: Network, inputs: Tensors, targets: Tensors) -> Losses:
     """Return the mean losses without dropout.
 
     Raises:

@@ -22,7 +22,7 @@ _DESCRIPTION, _WEIGHTS = "network.json", "weights.safetensors"
 _FORMAT = 1
 
 
-def save(network: Network, folder: Path | str) -> str:
+def save_network(network: Network, folder: Path | str) -> str:
     """Write a network, replacing what the folder held, and return the hash of its content.
 
     Weights and the statistics of numeric inputs are saved; the optimiser's state is not.
@@ -38,7 +38,7 @@ def save(network: Network, folder: Path | str) -> str:
     return sha256
 
 
-def load(folder: Path | str) -> Network:
+def load_network(folder: Path | str) -> Network:
     """Read a network; it is in evaluation mode.
 
     Raises:
@@ -50,7 +50,7 @@ def load(folder: Path | str) -> Network:
         text, blob = (folder / _DESCRIPTION).read_text(), (folder / _WEIGHTS).read_bytes()
     except (OSError, UnicodeDecodeError) as error:
         raise NetworkError(f"no network in {folder}: {error}") from error
-    stored = _stored(text, folder / _DESCRIPTION)
+    stored = _parse(text, folder / _DESCRIPTION)
     if (found := _sha256(stored["description"], blob)) != stored["sha256"]:
         raise NetworkError(f"{folder} has sha256 {found}, {_DESCRIPTION} says {stored['sha256']}: a file was changed")
     network = build(parse(stored["description"]))
@@ -67,7 +67,7 @@ def load(folder: Path | str) -> Network:
     return network.eval()
 
 
-def _stored(text: str, path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path) -> dict[str, Any]:
     """Return what a description file says, after checking its form."""
     try:
         stored = json.loads(text)

@@ -13,7 +13,7 @@ from rl.networks.description.inputs import Described, NetworkError
 from rl.networks.measuring import (
     Losses,
     Tensors,
-    losses_of,
+    compute_losses,
     mean_losses,
     same_rows,
     take,
@@ -83,7 +83,7 @@ def fit(
             losses = _learn(network, optimiser, inputs, targets, torch.split(order, training.batch_size))
             if not math.isfinite(losses.total):
                 raise NetworkError(f"the loss became {losses.total} in epoch {number}; try a lower learning_rate")
-            unseen = losses_of(network, take(inputs, held_out), take(targets, held_out)) if len(held_out) else None
+            unseen = compute_losses(network, take(inputs, held_out), take(targets, held_out)) if len(held_out) else None
             history.append(Epoch(number, losses, unseen))
             if progress:
                 progress(history[-1])

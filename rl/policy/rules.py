@@ -111,7 +111,7 @@ def rules_constraint(
         members=members,
         room=np.maximum(caps - members[pins != _FREE].sum(axis=0), 0),
     )
-    return constraint if exclusions is None else replace(constraint, forbidden=_forbidden(exclusions, at, rules.pins))
+    return constraint if exclusions is None else replace(constraint, forbidden=_exclude(exclusions, at, rules.pins))
 
 
 def _pins(given: Mapping[str, int], at: Mapping[str, int]) -> IntArray:
@@ -129,7 +129,7 @@ def _pins(given: Mapping[str, int], at: Mapping[str, int]) -> IntArray:
     return pins
 
 
-def _forbidden(exclusions: Sequence[Collection[str]], at: Mapping[str, int], pins: Mapping[str, int]) -> BoolArray:
+def _exclude(exclusions: Sequence[Collection[str]], at: Mapping[str, int], pins: Mapping[str, int]) -> BoolArray:
     """Return which candidates each slot excludes, [K, A]."""
     forbidden = np.zeros((len(exclusions), len(at)), dtype=np.bool_)
     for slot, items in enumerate(exclusions):

@@ -50,7 +50,7 @@ class Sparse:
     @classmethod
     def concatenate(cls, parts: "list[Sparse]") -> "Sparse":
         """Join several in order; all have as many candidates."""
-        return cls(*(_joined([getattr(part, name) for part in parts]) for name in cls.__slots__))
+        return cls(*(_concatenate_padded([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
 
 def widths(ids: IntArray) -> IntArray:
@@ -59,7 +59,7 @@ def widths(ids: IntArray) -> IntArray:
     return widths
 
 
-def _joined(arrays: list[Any]) -> Any:
+def _concatenate_padded(arrays: list[Any]) -> Any:
     """Concatenate arrays after padding their last axis with zeros to one length."""
     width = max(array.shape[-1] for array in arrays)
     padded = [np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, width - a.shape[-1])]) for a in arrays]

@@ -72,7 +72,7 @@ def batch(maker: Maker, num_envs: int, options: dict[str, Any], name: str) -> Ba
         raise EnvironmentContractError(f"environment {name}: {error}") from error
 
 
-def name_of(wanted: str | Maker) -> str:
+def display_name(wanted: str | Maker) -> str:
     """Return what errors call an environment that is wanted by its name, or itself."""
     return wanted if isinstance(wanted, str) else str(getattr(wanted, "__name__", wanted))
 

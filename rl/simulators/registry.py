@@ -19,8 +19,8 @@ from rl.simulators.interest_evolution import InterestEvolution
 from rl.simulators.lookup import (
     Maker,
     batch,
+    display_name,
     find,
-    name_of,
 )
 from rl.simulators.market.retail import retail
 from rl.simulators.shop.plus import ShopPlus
@@ -61,7 +61,7 @@ def make(wanted: str | Maker, num_envs: int, **options: Any) -> BatchedEnv:
         ValueError: there is no environment of that name, or it is none that policies can act in.
         TypeError: it has no such option.
     """
-    return batch(maker(wanted), num_envs, options, name_of(wanted))
+    return batch(maker(wanted), num_envs, options, display_name(wanted))
 
 
 def maker(wanted: str | Maker) -> Maker:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.errors import RecommenderError
 from data.schema import RewardSpec
-from rl.simulators.market.market import Market, months_of, reward_levels
+from rl.simulators.market.market import Market, reward_levels, to_months
 
 _ATTEMPTS = 5
 """Of one request; each repeats the same ids, so that a retry counts once."""
@@ -105,7 +105,7 @@ class Customers:
         answer = await self._request(session, "POST", "/v1/recommend", body)
         self.traffic.decisions.add(decision_id)
         shown = np.array([[self._index[item["item_id"]] for item in answer["items"]]])
-        visitor, months = np.array([user]), months_of([time])
+        visitor, months = np.array([user]), to_months([time])
         clicked, bought = self._market.respond(visitor, months, shown, self._rng)
         reports = [{"decision_id": decision_id, "kind": "view"}]
         for item, was_clicked, was_bought in zip(answer["items"], clicked[0], bought[0], strict=True):

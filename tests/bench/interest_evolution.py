@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import rl
 from rl.algorithms.slate_q.algorithm import SlateQ
-from rl.config import load
+from rl.config import parse_config
 from rl.evaluation.returns import play
 from rl.policies.baselines import Random
 from rl.policy.interface import Policy
@@ -51,7 +51,7 @@ def experiment(seed: int, steps: int | None) -> SlateQExperiment:
     """Return what the experiment file describes, with a seed, and maybe a length, of its own."""
     file = Path(rl.__file__).parent / "experiments" / "interest_evolution.toml"
     length = [] if steps is None else ["--env_steps", str(steps)]
-    return load(SlateQExperiment, [str(file), "--seed", str(seed), *length])
+    return parse_config(SlateQExperiment, [str(file), "--seed", str(seed), *length])
 
 
 def learn(experiment: SlateQExperiment) -> tuple[list[float], list[float]]:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import rl
 from rl.algorithms.dqn.algorithm import DQN
-from rl.config import load
+from rl.config import parse_config
 from rl.evaluation.returns import play
 from rl.simulators.registry import make
 from rl.training.kinds.dqn import DQNExperiment
@@ -72,7 +72,7 @@ def main() -> None:
 def train(name: str, seed: int) -> Trained:
     """Train by an experiment file with a seed of its own."""
     file = Path(rl.__file__).parent / "experiments" / f"{name}.toml"
-    experiment = load(DQNExperiment, [str(file), "--seed", str(seed)])
+    experiment = parse_config(DQNExperiment, [str(file), "--seed", str(seed)])
     algorithm: DQN = experiment.algorithm().build_algo()
     environment = experiment.environment
     steps, returns, seconds, good = [0], [evaluate(algorithm, environment.name, SHORT, seed)[0]], 0.0, float("inf")

@@ -15,7 +15,7 @@ import pytest
 from rl.algorithms.offline.algorithm import OfflineQConfig
 from rl.evaluation.returns import Returns, play
 from rl.experience.checks import Columns
-from rl.experience.recording import record
+from rl.experience.collection import collect_transitions
 from rl.experience.transitions import write
 from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy
@@ -63,7 +63,7 @@ class Log:
 def log(seed: int) -> Log:
     beliefs = 0.1 + 0.02 * np.random.default_rng(seed).permutation(PRODUCTS) / PRODUCTS
     keeper = Keeper(beliefs, EPSILON)
-    columns = record(keeper, Shop(100), INTERACTIONS, seed, np.random.default_rng(seed))
+    columns = collect_transitions(keeper, Shop(100), INTERACTIONS, seed, np.random.default_rng(seed))
     return Log(columns, judged(keeper), judged(Keeper(beliefs, 0.0)))
 
 

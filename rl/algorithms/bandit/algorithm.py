@@ -33,7 +33,7 @@ from rl.algorithms.bandit.module import POLICY, BanditModule
 from rl.algorithms.batch import Transitions
 from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.configuration import HyperparameterConfig
-from rl.algorithms.plain import PlainEnvRunner, transitions_of
+from rl.algorithms.plain import PlainEnvRunner, to_transitions
 from rl.algorithms.sampling import make_one, validate_sampling
 from rl.policy.queries import Impressions, Query, Slates
 
@@ -101,7 +101,7 @@ class Bandit(Algorithm):
         sampled.sort(key=lambda of_runner: of_runner[0])  # sums of floats are the same only in the same order
         self.metrics.aggregate([metrics for _, _, metrics in sampled], key=ENV_RUNNER_RESULTS)
         parts = [self._transitions(part) for _, part, _ in sampled]
-        batch = as_batch(Impressions.concatenate([observed(part) for part in parts]), sum(map(len, parts)))
+        batch = as_batch(Impressions.concatenate([to_impressions(part) for part in parts]), sum(map(len, parts)))
         steps = int(self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
         if self.env_runner is not None:  # checkpoints and new runners take its state: see BatchedEnvRunner._reset
             self.env_runner.num_env_steps_sampled_lifetime = steps
@@ -116,10 +116,10 @@ class Bandit(Algorithm):
         if not self.config.plain:
             transitions: Transitions = sampled
             return transitions
-        return transitions_of(sampled, make_one(self.config).logged, 0.0)
+        return to_transitions(sampled, make_one(self.config).logged, 0.0)
 
 
-def observed(transitions: Transitions) -> Impressions:
+def to_impressions(transitions: Transitions) -> Impressions:
     """Return what was shown and what it earned: every slot's reward where it was logged, else that of the action."""
     query = Query.of(transitions.observation)
     slates = Slates(transitions.actions, transitions.propensities, np.zeros(transitions.actions.shape))

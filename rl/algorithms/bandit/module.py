@@ -60,7 +60,7 @@ class BanditModule(TorchRLModule):
             # a new tensor: whoever was given the old one, a checkpoint say, keeps what it was given
             self.learned.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)))
 
-    def _loaded(self, incompatible: Any) -> None:
+    def _take_buffers(self, incompatible: Any) -> None:
         """Take the buffers over into the policy after torch has loaded them."""
         self._policy.load_state_dict(
             {name: array.detach().cpu().numpy() for name, array in self.learned.named_buffers()}

@@ -28,7 +28,7 @@ from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.interface import Policy
 from rl.policy.queries import Query
 from rl.simulators.batched import BatchedEnv, Observation
-from rl.simulators.lookup import batch, name_of
+from rl.simulators.lookup import batch, display_name
 
 
 class Acting(Protocol):
@@ -74,7 +74,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def _make(self, rows: int) -> BatchedEnv:
         wanted = self.config.env
-        return batch(environment_maker(wanted), rows, dict(self.config.env_config), name_of(wanted))
+        return batch(environment_maker(wanted), rows, dict(self.config.env_config), display_name(wanted))
 
     @overload
     def sample(self, *, num_timesteps: int | None = None, explore: bool | None = None) -> Transitions: ...

@@ -21,7 +21,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rl.algorithms.batch import Transitions, as_multi_agent, batch_of
+from rl.algorithms.batch import Transitions, to_columns, to_multi_agent
 from rl.algorithms.bypass.replay import Replay
 from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.bypass.share import share_module
@@ -167,7 +167,7 @@ class DQN(Algorithm):
             self.replay.add(episodes)
             return sum(map(len, episodes))
         transitions = Transitions.concatenate([part for part, _ in sampled])  # none till n steps are taken
-        self.replay.add(batch_of(transitions))
+        self.replay.add(to_columns(transitions))
         return len(transitions)
 
     def _update(self) -> list[dict[str, np.ndarray]]:
@@ -180,7 +180,7 @@ class DQN(Algorithm):
             self._due -= 1
             at, weights, columns = self.replay.sample(self.config.train_batch_size_per_learner, self._rng)
             columns["weights"] = weights.astype(np.float32)
-            result = self.learner_group.update(batch=as_multi_agent(columns), timesteps=steps)[0]
+            result = self.learner_group.update(batch=to_multi_agent(columns), timesteps=steps)[0]
             self.replay.set_priorities(at, result.pop("td_errors"))
             results.append(result)
         return results

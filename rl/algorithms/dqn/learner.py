@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rl.algorithms.bypass.flat import flatten
 from rl.algorithms.bypass.update import update
 from rl.algorithms.dqn.module import QModule
-from rl.algorithms.dqn.td import greedy_values, loss_of, targets
+from rl.algorithms.dqn.td import compute_loss, greedy_values, targets
 from rl.experience.checks import NEXT
 
 Batch = dict[str, Tensor]
@@ -98,11 +98,11 @@ class QLearner(TorchLearner):
 
     def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch, and what it is made of."""
-        _, taken = self._valued(batch)
+        _, taken = self._compute_values(batch)
         errors = taken - self._targets(self.q_module, batch)
-        return loss_of(config.loss, errors, batch["weights"]), {"td_errors": errors, "q_mean": taken.mean()}
+        return compute_loss(config.loss, errors, batch["weights"]), {"td_errors": errors, "q_mean": taken.mean()}
 
-    def _valued(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _compute_values(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the network's values of all candidates [B, A], and of the actions taken [B]."""
         q = self.q_module.q_values(self.q_module.net, batch)
         return q, q.gather(1, batch["actions"]).squeeze(1)

@@ -29,7 +29,7 @@ def targets(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor:
     return rewards + torch.where(discounts > 0, discounts * next_values, torch.zeros_like(rewards))
 
 
-def loss_of(kind: Loss, errors: Tensor, weights: Tensor) -> Tensor:
+def compute_loss(kind: Loss, errors: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted mean of half the squared errors [B], or of their Huber form with threshold 1."""
     if kind == "mse":
         return (weights * 0.5 * errors.square()).mean()

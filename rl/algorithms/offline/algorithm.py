@@ -27,7 +27,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rl.algorithms.batch import as_multi_agent
+from rl.algorithms.batch import to_multi_agent
 from rl.algorithms.dqn.learner import QLearner
 from rl.algorithms.dqn.module import QModule
 from rl.algorithms.dqn.q_learning import QLearningConfig
@@ -39,7 +39,7 @@ from rl.experience.transitions import (
     Table,
     batches,
     describe,
-    read,
+    read_dataset,
 )
 from rl.policies.transformer.policy import TransformerPolicy
 
@@ -58,7 +58,7 @@ class TransitionsData(OfflineData):
     @cached_property
     def data(self) -> Dataset:
         """The table, opened when the first pass begins."""
-        return read(self.config.table, self.config.materialize_data)
+        return read_dataset(self.config.table, self.config.materialize_data)
 
     def batches(self, number: int) -> Iterator[Columns]:
         """Go through the table for the given time, [B, ...]; each time in another order, the same whenever it is."""
@@ -126,7 +126,7 @@ class OfflineQ(Algorithm):
             for columns in self.offline_data.batches(before // self.config.table.rows):
                 rows += len(columns["rewards"])
                 steps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: rows}
-                results += self.learner_group.update(batch=as_multi_agent(columns), timesteps=steps)
+                results += self.learner_group.update(batch=to_multi_agent(columns), timesteps=steps)
         self.metrics.log_value(NUM_ENV_STEPS_TRAINED_LIFETIME, rows - before, reduce="lifetime_sum")
         for name in results[0]:
             value = float(np.mean([np.abs(result[name]).mean() for result in results]))

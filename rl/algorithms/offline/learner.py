@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rl.algorithms.dqn.learner import Batch, QLearner
 from rl.algorithms.dqn.module import QModule
-from rl.algorithms.dqn.td import loss_of
+from rl.algorithms.dqn.td import compute_loss
 
 
 class ConservativeQLearner(QLearner):
@@ -25,8 +25,8 @@ class ConservativeQLearner(QLearner):
         q, taken = self._valued(batch)
         errors = taken - self._targets(self.q_module, batch)
         weights = self._weights(self.q_module, batch)
-        surprise = surprise_of(q, taken, batch["mask"]).mean()
-        loss = loss_of(config.loss, errors, weights) + config.conservatism * surprise
+        surprise = compute_surprise(q, taken, batch["mask"]).mean()
+        loss = compute_loss(config.loss, errors, weights) + config.conservatism * surprise
         of_batch = {"q_mean": taken.mean(), "surprise": surprise, "evenness": evenness(weights)}
         return loss, {"td_errors": errors, **of_batch}
 
@@ -60,11 +60,11 @@ class CloningLearner(QLearner):
     def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """See `QLearner`; `surprise` is the loss, and the TD errors are 0 as nothing is estimated."""
         logits, taken = self._valued(batch)
-        surprise = surprise_of(logits, taken, batch["mask"])
+        surprise = compute_surprise(logits, taken, batch["mask"])
         weights = torch.ones_like(surprise)
         if config.earned:
             gains = (batch["rewards"] - batch["rewards"].mean()).clamp(min=0)
-            weights = normalised(gains * (1 / batch["propensities"].squeeze(1)).clamp(max=config.weight_clip))
+            weights = normalise(gains * (1 / batch["propensities"].squeeze(1)).clamp(max=config.weight_clip))
         of_batch = {"q_mean": taken.mean(), "surprise": surprise.mean(), "evenness": evenness(weights)}
         return (weights * surprise).mean(), {"td_errors": torch.zeros_like(surprise), **of_batch}
 
@@ -82,10 +82,10 @@ def importance_weights(target: Tensor, propensities: Tensor, clip: float) -> Ten
         propensities: [B] p(a|x) that they were drawn with, in (0, 1].
         clip: largest ratio.
     """
-    return normalised((target / propensities).clamp(max=clip))
+    return normalise((target / propensities).clamp(max=clip))
 
 
-def normalised(weights: Tensor) -> Tensor:
+def normalise(weights: Tensor) -> Tensor:
     """Return weights [B] over their mean; all 0 stay so."""
     return weights / weights.mean().clamp(min=torch.finfo(weights.dtype).tiny)
 
@@ -96,6 +96,6 @@ def evenness(weights: Tensor) -> Tensor:
     return weights.sum().square() / squares.clamp(min=torch.finfo(weights.dtype).tiny)
 
 
-def surprise_of(q: Tensor, taken: Tensor, mask: Tensor) -> Tensor:
+def compute_surprise(q: Tensor, taken: Tensor, mask: Tensor) -> Tensor:
     """Return log Σ_a exp q_a - q_taken over the allowed actions, [B]; q and mask are [B, A], taken is [B]."""
     return q.masked_fill(~mask.bool(), -torch.inf).logsumexp(1) - taken

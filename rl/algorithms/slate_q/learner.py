@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from rl.algorithms.dqn.learner import Batch, QLearner
 from rl.algorithms.dqn.module import inputs
-from rl.algorithms.dqn.td import loss_of, targets
+from rl.algorithms.dqn.td import compute_loss, targets
 from rl.algorithms.slate_q.module import SlateQModule
 from rl.experience.checks import NEXT
 from rl.policies.slates.choice import best_slates, choice_logits, slate_values
@@ -34,11 +34,11 @@ class SlateQLearner(QLearner):
         """Return the loss of a batch of columns of `Transitions`, with `chosen`: of values and of the choice."""
         module = self.q_module
         judged, slates = self._judge_slates(module, batch)
-        values = value_of_choice(judged, slates, batch[CHOSEN])
+        values = compute_choice_value(judged, slates, batch[CHOSEN])
         errors = (values - self._targets(module, batch)) / module.net.added_scale
         logits = choice_logits(judged.logits, slates)
         surprise = functional.cross_entropy(logits, batch[CHOSEN] + 1, reduction="none")  # [B]
-        weights, of_values = batch["weights"], loss_of(config.loss, errors, batch["weights"])
+        weights, of_values = batch["weights"], compute_loss(config.loss, errors, batch["weights"])
         loss = of_values + config.choice_weight * (weights * surprise).mean()
         return loss, {"td_errors": errors, "q_mean": values.mean(), "choice_loss": surprise.mean()}
 
@@ -70,7 +70,7 @@ class SlateQLearner(QLearner):
         return targets(batch["rewards"], batch["discounts"], values)
 
 
-def value_of_choice(judged: Judged, slates: Tensor, chosen: Tensor) -> Tensor:
+def compute_choice_value(judged: Judged, slates: Tensor, chosen: Tensor) -> Tensor:
     """Return Q̄ of what was chosen, [B], for slates of positions [B, K] and slots chosen [B], -1 for nothing."""
     position = slates.gather(1, chosen.clamp(min=0).unsqueeze(1))
     return judged.nothing + torch.where(chosen >= 0, judged.added.gather(1, position).squeeze(1), 0.0)

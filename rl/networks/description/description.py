@@ -9,11 +9,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from data.errors import reason
 from rl.networks.description.graph import (
-    all_used,
+    check_all_used,
+    check_known,
     distinct,
-    known,
+    list_networks,
     network_order,
-    networks_used,
 )
 from rl.networks.description.inputs import (
     Described,
@@ -51,14 +51,14 @@ class NetworkDescription(Described):
         distinct({**sections, "outputs": self.outputs})
         for name in network_order(self.networks):
             subnetwork_shapes(self.networks[name], self.networks, f"networks.{name}.")
-        used = networks_used(self.nodes, self.networks)  # also refuses unknown names, before shapes need them
+        used = list_networks(self.nodes, self.networks)  # also refuses unknown names, before shapes need them
         given = self.shapes()
         for name, output in self.outputs.items():
-            known(output.input, given, f"outputs.{name}.input", "input or node")
+            check_known(output.input, given, f"outputs.{name}.input", "input or node")
             if given[output.input].length is not None:
                 got = f"{output.input} {given[output.input]}"
                 raise NetworkError(f"outputs.{name}.input: needs a vector, got {got}; a node of kind pool makes one")
-        all_used(sections, self.nodes, [output.input for output in self.outputs.values()])
+        check_all_used(sections, self.nodes, [output.input for output in self.outputs.values()])
         if unused := [name for name in self.networks if name not in used]:
             raise NetworkError(f"networks.{unused[0]}: no node uses it; use it or leave it out")
         if unused := [name for name in self.embeddings if not self.readers(name)]:
@@ -95,7 +95,7 @@ def _line(place: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(str(part) for part in place)}: {message}" if place else message
 
 
-def read(path: Path | str) -> NetworkDescription:
+def read_description(path: Path | str) -> NetworkDescription:
     """Read a description from a TOML file.
 
     Raises:

@@ -15,7 +15,7 @@ from rl.networks.description.nodes import (
 )
 
 
-def known(name: str, among: Collection[str], at: str, what: str) -> None:
+def check_known(name: str, among: Collection[str], at: str, what: str) -> None:
     """Refuse a name that nothing has."""
     if name not in among:
         raise NetworkError(f"{at}: no {what} is named {name!r}; there are: {', '.join(among) or 'none'}")
@@ -29,8 +29,8 @@ def order(nodes: Mapping[str, Node], given: Collection[str], at: str = "") -> tu
     """
     for name, node in nodes.items():
         for source in sources(node):
-            known(source, [*given, *nodes], f"{at}nodes.{name}", "input or node")
-    return _sorted(nodes, lambda name: [source for source in sources(nodes[name]) if source in nodes], f"{at}nodes")
+            check_known(source, [*given, *nodes], f"{at}nodes.{name}", "input or node")
+    return _sort(nodes, lambda name: [source for source in sources(nodes[name]) if source in nodes], f"{at}nodes")
 
 
 def network_order(networks: Mapping[str, SubNetwork]) -> tuple[str, ...]:
@@ -39,30 +39,32 @@ def network_order(networks: Mapping[str, SubNetwork]) -> tuple[str, ...]:
     Raises:
         NetworkError: a network names one that does not exist, or contains itself.
     """
-    return _sorted(networks, lambda name: list(_named(networks[name].nodes, networks, f"networks.{name}.")), "networks")
+    return _sort(
+        networks, lambda name: list(_list_names(networks[name].nodes, networks, f"networks.{name}.")), "networks"
+    )
 
 
-def _named(nodes: Mapping[str, Node], networks: Collection[str], at: str) -> Iterable[str]:
+def _list_names(nodes: Mapping[str, Node], networks: Collection[str], at: str) -> Iterable[str]:
     """Yield the names of the networks that nodes use, also those inside networks written in place."""
     for name, node in nodes.items():
         if isinstance(node, NetworkNode):
             if isinstance(node.network, SubNetwork):
-                yield from _named(node.network.nodes, networks, f"{at}nodes.{name}.network.")
+                yield from _list_names(node.network.nodes, networks, f"{at}nodes.{name}.network.")
             else:
-                known(node.network, networks, f"{at}nodes.{name}.network", "network")
+                check_known(node.network, networks, f"{at}nodes.{name}.network", "network")
                 yield node.network
 
 
-def networks_used(nodes: Mapping[str, Node], networks: Mapping[str, SubNetwork]) -> set[str]:
+def list_networks(nodes: Mapping[str, Node], networks: Mapping[str, SubNetwork]) -> set[str]:
     """Return the names of the networks that nodes use, directly or by way of other networks."""
-    used = set(_named(nodes, networks, ""))
+    used = set(_list_names(nodes, networks, ""))
     for name in reversed(network_order(networks)):
         if name in used:
-            used |= set(_named(networks[name].nodes, networks, f"networks.{name}."))
+            used |= set(_list_names(networks[name].nodes, networks, f"networks.{name}."))
     return used
 
 
-def _sorted(names: Iterable[str], before: Callable[[str], list[str]], at: str) -> tuple[str, ...]:
+def _sort(names: Iterable[str], before: Callable[[str], list[str]], at: str) -> tuple[str, ...]:
     try:
         return tuple(TopologicalSorter({name: before(name) for name in names}).static_order())
     except CycleError as error:
@@ -81,7 +83,7 @@ def distinct(sections: Mapping[str, Collection[str]], at: str = "") -> None:
             seen[name] = section
 
 
-def all_used(
+def check_all_used(
     sections: Mapping[str, Collection[str]], nodes: Mapping[str, Node], ends: Iterable[str], at: str = ""
 ) -> None:
     """Refuse an input or a node from which no way leads to one of the ends."""

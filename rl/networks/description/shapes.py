@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rl.networks.description.graph import (
-    all_used,
+    check_all_used,
+    check_known,
     distinct,
-    known,
     order,
 )
 from rl.networks.description.inputs import (
@@ -44,7 +44,7 @@ def input_shape(name: str, node: Input, embeddings: Mapping[str, Embedding]) -> 
     """Return the shape of what an input gives."""
     if isinstance(node, NumericInput):
         return Shape(node.width)
-    known(node.embedding, embeddings, f"inputs.{name}.embedding", "embedding")
+    check_known(node.embedding, embeddings, f"inputs.{name}.embedding", "embedding")
     width = embeddings[node.embedding].width
     return Shape(width, node.length) if node.kind in ("text", "sequence") and node.pool == "none" else Shape(width)
 
@@ -75,16 +75,18 @@ def _shape(node: Node, read: Mapping[str, Shape], networks: Mapping[str, SubNetw
         case ConcatenateNode():
             if len({shape.length for shape in read.values()}) > 1:
                 raise NetworkError(
-                    f"{at}: cannot lay {_told(read)} side by side; all vectors or sequences of one length"
+                    f"{at}: cannot lay {_format_shapes(read)} side by side; all vectors or sequences of one length"
                 )
             return Shape(sum(read[source].width for source in node.inputs), first.length)
         case AddNode():
             if len(set(read.values())) > 1:
-                raise NetworkError(f"{at}: cannot add {_told(read)}; they must have one shape")
+                raise NetworkError(f"{at}: cannot add {_format_shapes(read)}; they must have one shape")
             return first
         case AttentionNode() | PoolNode():
             if first.length is None:
-                raise NetworkError(f'{at}: needs a sequence, got {_told(read)}; an input with pool = "none" gives one')
+                raise NetworkError(
+                    f'{at}: needs a sequence, got {_format_shapes(read)}; an input with pool = "none" gives one'
+                )
             if isinstance(node, PoolNode):
                 return Shape(first.width)
             if first.width % node.heads:
@@ -100,7 +102,9 @@ def _network_shape(node: NetworkNode, read: Mapping[str, Shape], networks: Mappi
         raise NetworkError(f"{at}.inputs: the network takes {_list(network.inputs)}, got {_list(node.inputs)}")
     for port, source in node.inputs.items():
         if read[source] != (wanted := Shape(network.inputs[port])):
-            raise NetworkError(f"{at}.inputs.{port}: the network takes {wanted}, got {_told({source: read[source]})}")
+            raise NetworkError(
+                f"{at}.inputs.{port}: the network takes {wanted}, got {_format_shapes({source: read[source]})}"
+            )
     inside = at + ".network." if isinstance(node.network, SubNetwork) else f"networks.{node.network}."
     return subnetwork_shapes(network, networks, inside)[network.returns]
 
@@ -113,12 +117,12 @@ def subnetwork_shapes(network: SubNetwork, networks: Mapping[str, SubNetwork], a
     """
     distinct({"inputs": network.inputs, "nodes": network.nodes}, at)
     inside = shapes(network.nodes, {port: Shape(wide) for port, wide in network.inputs.items()}, networks, at)
-    known(network.returns, network.nodes, f"{at}returns", "node")
-    all_used({"inputs": network.inputs, "nodes": network.nodes}, network.nodes, [network.returns], at)
+    check_known(network.returns, network.nodes, f"{at}returns", "node")
+    check_all_used({"inputs": network.inputs, "nodes": network.nodes}, network.nodes, [network.returns], at)
     return inside
 
 
-def _told(shapes: Mapping[str, Shape]) -> str:
+def _format_shapes(shapes: Mapping[str, Shape]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 

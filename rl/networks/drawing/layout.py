@@ -55,8 +55,8 @@ def arrange(columns: Mapping[str, int], edges: Sequence[Edge], heights: Mapping[
         way = [source, *passed, target]
         links += pairwise(way)
     layers = [[name for name in where if where[name] == i] for i in range(max(where.values()) + 1)]
-    layers = _uncrossed(layers, links)
-    y = _settled(layers, links, height, gap)
+    layers = _reduce_crossings(layers, links)
+    y = _settle(layers, links, height, gap)
     top = min(y[name] - height[name] / 2 for name in y)
     return Layout(
         columns=dict(columns),
@@ -65,7 +65,7 @@ def arrange(columns: Mapping[str, int], edges: Sequence[Edge], heights: Mapping[
     )
 
 
-def _uncrossed(layers: list[list[str]], links: Sequence[Edge]) -> list[list[str]]:
+def _reduce_crossings(layers: list[list[str]], links: Sequence[Edge]) -> list[list[str]]:
     """Order every column by the mean place of what its nodes are linked with, and keep the best of all tries."""
     best, fewest = layers, crossings(layers, links)
     for sweep in range(_ORDER_SWEEPS):
@@ -73,7 +73,7 @@ def _uncrossed(layers: list[list[str]], links: Sequence[Edge]) -> list[list[str]
         forward = sweep % 2 == 0
         for i in range(1, len(layers)) if forward else range(len(layers) - 2, -1, -1):
             place = {name: at for at, name in enumerate(layers[i - 1 if forward else i + 1])}
-            linked = _linked(layers[i], links, place)
+            linked = _list_linked(layers[i], links, place)
             wished = {name: float(np.mean(linked[name] or [at])) for at, name in enumerate(layers[i])}
             layers[i].sort(key=wished.__getitem__)
         if (count := crossings(layers, links)) < fewest:
@@ -92,7 +92,7 @@ def crossings(layers: Sequence[Sequence[str]], links: Sequence[Edge]) -> int:
     )
 
 
-def _settled(
+def _settle(
     layers: Sequence[Sequence[str]], links: Sequence[Edge], height: Mapping[str, float], gap: float
 ) -> dict[str, float]:
     """Move every node towards the mean of what it is linked with, in the order of its column and without overlaps."""
@@ -103,7 +103,7 @@ def _settled(
         y |= dict(zip(layer, (offsets[-1] - offsets[-1][-1] / 2).tolist(), strict=True))
     for sweep in range(_PLACE_SWEEPS):
         for i in range(len(layers)) if sweep % 2 else reversed(range(len(layers))):
-            linked = _linked(layers[i], links, y)
+            linked = _list_linked(layers[i], links, y)
             wished = np.array([np.mean(linked[name] or [y[name]]) for name in layers[i]])
             # the nearest places, in least squares, with the order kept and neighbours an offset apart
             placed = isotonic_regression(wished - offsets[i]).x + offsets[i]
@@ -111,7 +111,7 @@ def _settled(
     return y
 
 
-def _linked(layer: Iterable[str], links: Sequence[Edge], value: Mapping[str, float]) -> dict[str, list[float]]:
+def _list_linked(layer: Iterable[str], links: Sequence[Edge], value: Mapping[str, float]) -> dict[str, list[float]]:
     """Return the values of what every node is linked with, of those that have one."""
     found: dict[str, list[float]] = {name: [] for name in layer}
     for a, b in links:

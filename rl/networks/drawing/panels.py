@@ -54,7 +54,9 @@ def panels(description: NetworkDescription) -> list[Panel]:
     """Return the network's panel, then one for every network within it."""
     shapes = description.shapes()
     first = _inside(description.inputs, description.nodes, shapes)
-    boxes = {name: Box("input", (name, _told_input(node), str(shapes[name]))) for name, node in _listed(description)}
+    boxes = {
+        name: Box("input", (name, _told_input(node), str(shapes[name]))) for name, node in _list_inputs(description)
+    }
     boxes |= first.boxes
     columns, edges = {name: at + 1 for name, at in first.columns.items()}, list(first.edges)
     last = max(columns.values()) + 1
@@ -72,7 +74,7 @@ def panels(description: NetworkDescription) -> list[Panel]:
     return [Panel("network", boxes, columns, edges), *_within(description)]
 
 
-def _listed(description: NetworkDescription) -> list[tuple[str, Input]]:
+def _list_inputs(description: NetworkDescription) -> list[tuple[str, Input]]:
     """Return the inputs in the order of their tables, so that lines from one table run side by side."""
     tables = list(description.embeddings)
     return sorted(

@@ -38,7 +38,7 @@ _COLOURS: dict[Role, tuple[str, str]] = {  # of a box and of its border
 }
 
 
-def draw(description: NetworkDescription, path: Path) -> None:
+def draw_network(description: NetworkDescription, path: Path) -> None:
     """Save the graph of a network as a picture; the ending of the path says as which kind, such as .png or .svg."""
     placed = [_Placed(panel) for panel in panels(description)]
     wide = max(panel.wide for panel in placed) + 2 * _MARGIN

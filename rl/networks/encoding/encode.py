@@ -22,7 +22,7 @@ from rl.networks.encoding.values import (
     target_reader,
     value_reader,
 )
-from rl.networks.module.losses import action_of
+from rl.networks.module.losses import action_name
 from rl.networks.module.readers import tensor_form
 
 Records: TypeAlias = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any] | NDArray[Any]] | pd.DataFrame | pa.Table
@@ -40,7 +40,7 @@ def encode_inputs(description: NetworkDescription, records: Records) -> dict[str
     """
     tensors = dict[str, Tensor]()
     for name, node in description.inputs.items():
-        rows = _encoded(records, name, value_reader(node, description.embeddings))
+        rows = _encode_column(records, name, value_reader(node, description.embeddings))
         shape, dtype = tensor_form(node)
         tensors[name] = torch.tensor(rows, dtype=dtype).reshape(len(rows), *shape)
     return tensors
@@ -57,14 +57,14 @@ def encode_targets(description: NetworkDescription, records: Records) -> dict[st
     targets = dict[str, Tensor]()
     for name, output in description.outputs.items():
         dtype = torch.int64 if isinstance(output, ClassOutput) else torch.float32
-        targets[name] = torch.tensor(_encoded(records, name, target_reader(output)), dtype=dtype)
+        targets[name] = torch.tensor(_encode_column(records, name, target_reader(output)), dtype=dtype)
         if isinstance(output, QOutput):
-            taken = _encoded(records, action_of(name), action_reader(output))
-            targets[action_of(name)] = torch.tensor(taken, dtype=torch.int64)
+            taken = _encode_column(records, action_name(name), action_reader(output))
+            targets[action_name(name)] = torch.tensor(taken, dtype=torch.int64)
     return targets
 
 
-def _encoded(records: Records, name: str, encode: Callable[[Any], Any]) -> list[Any]:
+def _encode_column(records: Records, name: str, encode: Callable[[Any], Any]) -> list[Any]:
     """Encode the values of one column."""
     encoded = []
     for row, value in enumerate(_column(records, name)):

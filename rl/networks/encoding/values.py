@@ -43,7 +43,7 @@ def value_reader(node: Input, embeddings: Mapping[str, Embedding]) -> Callable[[
     table = embeddings[node.embedding]
     known = {} if isinstance(table.values, int) else {value: 1 + i for i, value in enumerate(table.values)}
 
-    def id_of(value: Any) -> int:
+    def to_id(value: Any) -> int:
         if _missing(value):
             return 0
         if known:
@@ -53,13 +53,13 @@ def value_reader(node: Input, embeddings: Mapping[str, Embedding]) -> Callable[[
 
     match node:
         case CategoricalInput():
-            return id_of
+            return to_id
         case TextInput():
-            return lambda text: _padded(map(id_of, words(text, known)[: node.length]), node.length)
+            return lambda text: _pad(map(to_id, words(text, known)[: node.length]), node.length)
         case TagsInput():
-            return lambda tags: _padded(sorted({id_of(tag) for tag in _list(tags)} - {0})[: node.length], node.length)
+            return lambda tags: _pad(sorted({to_id(tag) for tag in _list(tags)} - {0})[: node.length], node.length)
         case SequenceInput():
-            return lambda items: _padded(map(id_of, _list(items)[-node.length :]), node.length)
+            return lambda items: _pad(map(to_id, _list(items)[-node.length :]), node.length)
 
 
 def target_reader(output: Output) -> Callable[[Any], float]:
@@ -110,7 +110,7 @@ def _list(value: Any) -> list[Any]:
     return list(value)
 
 
-def _padded(ids: Iterable[int], length: int) -> list[int]:
+def _pad(ids: Iterable[int], length: int) -> list[int]:
     given = list(ids)
     return given + [0] * (length - len(given))
 

@@ -35,7 +35,7 @@ def row_losses(
         x, target = given[name][has], targets[name][has]
         match output.kind:
             case "q":
-                taken = x.gather(1, targets[action_of(name)][has][:, None]).squeeze(1)  # [N]
+                taken = x.gather(1, targets[action_name(name)][has][:, None]).squeeze(1)  # [N]
                 losses[name] = _DISTANCES[output.loss](taken, target, reduction="none")
             case "binary":
                 losses[name] = binary_cross_entropy_with_logits(x, target, reduction="none")
@@ -54,19 +54,19 @@ def has_target(name: str, output: Output, targets: Mapping[str, Tensor]) -> Tens
     Raises:
         NetworkError: the targets of the output are not there.
     """
-    for needed in [name, action_of(name)] if output.kind == "q" else [name]:
+    for needed in [name, action_name(name)] if output.kind == "q" else [name]:
         if needed not in targets:
             raise NetworkError(f"targets.{needed} is missing; there are: {', '.join(targets) or 'none'}")
     match output.kind:
         case "q":
-            return ~targets[name].isnan() & (targets[action_of(name)] >= 0)
+            return ~targets[name].isnan() & (targets[action_name(name)] >= 0)
         case "regression":
             return ~targets[name].isnan()
         case _:
             return targets[name] >= 0  # false for NaN too
 
 
-def action_of(output: str) -> str:
+def action_name(output: str) -> str:
     """Return under which name the actions taken of a Q output are, among records and among targets."""
     return f"{output}.action"
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rl.networks.description.description import NetworkDescription
-from rl.networks.description.graph import known
+from rl.networks.description.graph import check_known
 from rl.networks.description.inputs import (
     CategoricalInput,
     Input,
@@ -99,7 +99,7 @@ class Network(nn.Module):
             NetworkError: no node has this name; or as `forward`.
         """
         values = self._activations(inputs)
-        known(node, values, "features", "node")
+        check_known(node, values, "features", "node")
         return values[node].x
 
     def standardise(self, inputs: Mapping[str, Tensor]) -> None:

@@ -35,7 +35,7 @@ _CONTEXT = np.uint64(0)
 _ITEM = np.uint64(0x94D049BB133111EB)  # tells an item's feature from the same one of the context
 
 
-def mixed(ids: IntArray, salt: np.uint64 = _CONTEXT) -> Mixed:
+def mix_ids(ids: IntArray, salt: np.uint64 = _CONTEXT) -> Mixed:
     """Spread the ids over 64 bits; 0 stays 0, so that sums over a padded row are those over the row."""
     x = ids.astype(np.uint64)
     spread = (x ^ (x >> np.uint64(23)) ^ salt) * _MIX
@@ -43,7 +43,7 @@ def mixed(ids: IntArray, salt: np.uint64 = _CONTEXT) -> Mixed:
     return np.where(ids == 0, np.uint64(0), spread ^ (spread >> np.uint64(27)))
 
 
-def codes_of(sums: Mixed, size: int = CODES) -> IntArray:
+def to_codes(sums: Mixed, size: int = CODES) -> IntArray:
     """Return codes below `size`, a power of 2, of sums of mixed ids."""
     codes = sums * _ODD
     codes >>= np.uint64(65 - size.bit_length())
@@ -52,7 +52,7 @@ def codes_of(sums: Mixed, size: int = CODES) -> IntArray:
 
 def mixed_items(items: IntArray) -> Mixed:
     """See `mixed`, for features of items."""
-    return mixed(items, _ITEM)
+    return mix_ids(items, _ITEM)
 
 
 def left_out(ignore: str, keep: str) -> NDArray[np.bool_] | None:
@@ -85,7 +85,7 @@ def weighted_context(sparse: Sparse) -> FloatArray:
     """
     there = sparse.context != 0
     share = 1.0 / np.sqrt(np.maximum(there.sum(axis=1, keepdims=True), 1))
-    weighted: FloatArray = _squashed(sparse.context, sparse.context_values) * there * share
+    weighted: FloatArray = _squash(sparse.context, sparse.context_values) * there * share
     return weighted
 
 
@@ -96,16 +96,16 @@ def weighted_items(sparse: Sparse) -> FloatArray:
     others = there.sum(axis=2, keepdims=True) - named
     weights = np.broadcast_to(np.sqrt(np.where(named, 0.5, 1.0) / np.maximum(others, 1)), there.shape).copy()
     weights[..., :1] = np.where(others > 0, sqrt(0.5), 1.0)
-    weighted: FloatArray = _squashed(sparse.items, sparse.item_values) * there * weights
+    weighted: FloatArray = _squash(sparse.items, sparse.item_values) * there * weights
     return weighted
 
 
-def _squashed(ids: IntArray, values: FloatArray) -> FloatArray:
+def _squash(ids: IntArray, values: FloatArray) -> FloatArray:
     values = bound(values)
     return np.where(categorical(ids), values, np.arcsinh(values))
 
 
-def _flattened(products: FloatArray) -> FloatArray:
+def _flatten(products: FloatArray) -> FloatArray:
     """Return products with what is above 1 in them as 1 + its logarithm.
 
     Products of large numbers stay small beside those of categories, which are at most 1: three times in milliseconds,
@@ -122,7 +122,7 @@ def products(term: Term, ids: IntArray, mix: Mixed, values: FloatArray) -> tuple
     """
     if not term:
         return np.zeros((*ids.shape[:-1], 1), dtype=np.uint64), np.ones((*ids.shape[:-1], 1))
-    at = _combined(term, ids.shape[-1])  # [n, degree]
+    at = _combine(term, ids.shape[-1])  # [n, degree]
     sums = np.zeros((*ids.shape[:-1], len(at)), dtype=np.uint64)
     product = np.full(sums.shape, sqrt(factorial(len(term))))
     letter = letters(ids)
@@ -142,7 +142,7 @@ def _count(term: Term, n: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _combined(term: Term, n: int) -> IntArray:
+def _combine(term: Term, n: int) -> IntArray:
     """Return the places of the features that are multiplied, [.., degree]; places of one letter ascend."""
     at = np.zeros((1, 0), dtype=np.int64)
     for name in dict.fromkeys(term):
@@ -217,14 +217,14 @@ class Crossing:
     def factors(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> Iterator[Factors]:
         """Yield blocks for weighted values of the context [B, C] and of the items [B, A, F]; raises as `check` does."""
         self.check(sparse.context.shape[1], sparse.items.shape[2], sparse.items.shape[1])
-        mixed_context, mixed_item = mixed(sparse.context), mixed_items(sparse.items)
+        mixed_context, mixed_item = mix_ids(sparse.context), mixed_items(sparse.items)
         for of_context, of_item in self._blocks:
             single = len(of_context) + len(of_item) == 1
             left, right = (self._single(sparse, context, items)) if single else (context, items)
             context_sums, of_contexts = products(of_context, sparse.context, mixed_context, left)
             item_sums, of_items = products(of_item, sparse.items, mixed_item, right)
             if self._flat:
-                of_contexts, of_items = _flattened(of_contexts), _flattened(of_items)
+                of_contexts, of_items = _flatten(of_contexts), _flatten(of_items)
             yield Factors(context_sums, of_contexts, item_sums, of_items)
 
     def __call__(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -232,7 +232,7 @@ class Crossing:
         codes, values = [], []
         for f in self.factors(sparse, context, items):
             shape = (*f.items.shape[:2], -1)
-            codes.append(codes_of(f.context_sums[:, None, :, None] + f.item_sums[:, :, None, :]).reshape(shape))
+            codes.append(to_codes(f.context_sums[:, None, :, None] + f.item_sums[:, :, None, :]).reshape(shape))
             values.append((f.context[:, None, :, None] * f.items[:, :, None, :]).reshape(shape))
         return np.concatenate(codes, axis=2), np.concatenate(values, axis=2)
 

@@ -30,10 +30,10 @@ from rl.policies.crossed.crossing import (
     Crossing,
     Factors,
     Mixed,
-    codes_of,
     left_out,
-    mixed,
+    mix_ids,
     mixed_items,
+    to_codes,
     weighted_context,
     weighted_items,
     without,
@@ -121,22 +121,22 @@ class CrossedBandit(Policy):
                 offset[row, column] += share * (cell.b - scale.centre * cell.n)
                 own[row, column] = share * scale.noise**2
         # A cell is worth exploring if it comes again: the context has as often as there are items, the item at all.
-        worth = np.minimum(self._contexts.of(codes_of(contexts, _SEEN)) / phi.shape[1], 1.0)  # [B]
-        item_seen = self._seen(sparse.items)
+        worth = np.minimum(self._contexts.of(to_codes(contexts, _SEEN)) / phi.shape[1], 1.0)  # [B]
+        item_seen = self._find_seen(sparse.items)
         return phi, offset, np.sqrt(variance + own * worth[:, None] * (item_seen & (keys >= 0)))
 
-    def _seen(self, items: IntArray) -> BoolArray:
+    def _find_seen(self, items: IntArray) -> BoolArray:
         """Return which items were seen before, [B, A]; without ids, those of which nothing is new."""
         named = bool(items[..., 0].all())
         ids = items[..., :1] if named else items
-        seen: BoolArray = ((self._item_features.of(codes_of(mixed_items(ids), _SEEN)) > 0) | (ids == 0)).all(axis=2)
+        seen: BoolArray = ((self._item_features.of(to_codes(mixed_items(ids), _SEEN)) > 0) | (ids == 0)).all(axis=2)
         return seen
 
     def _features(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
         """Return φ [B, A, D], and the variance of what features add that nothing is known of, [B, A]."""
         context, items = weighted_context(sparse), weighted_items(sparse)
-        new_context = self._context_features.of(codes_of(mixed(sparse.context), _SEEN)) == 0
-        new_items = self._item_features.of(codes_of(mixed_items(sparse.items), _SEEN)) == 0
+        new_context = self._context_features.of(to_codes(mix_ids(sparse.context), _SEEN)) == 0
+        new_items = self._item_features.of(to_codes(mixed_items(sparse.items), _SEEN)) == 0
         # What was never seen may never come again: then there is nothing to be gained from trying it.
         recurrence = np.sqrt(self._recurrences())
         context_worth = np.where(new_context, recurrence[0] * context, context)
@@ -150,12 +150,12 @@ class CrossedBandit(Policy):
         ):
             variance += (every.context**2).sum(axis=1)[:, None] * (every.items**2).sum(axis=2)
             for row in range(len(phi)):
-                known, sure = self._known(block.row(row))
+                known, sure = self._cross_block(block.row(row))
                 phi[row] += known
                 variance[row] -= sure
         return self.config.prior_sd * phi, self.config.prior_sd**2 * np.maximum(variance, 0.0)
 
-    def _known(self, block: Factors) -> tuple[FloatArray, FloatArray]:
+    def _cross_block(self, block: Factors) -> tuple[FloatArray, FloatArray]:
         """Return φ of one query in one block of features, [A, D], and the squares of what it is made of, [A].
 
         Items share features: each of these is looked up once.
@@ -170,7 +170,7 @@ class CrossedBandit(Policy):
         known, squares = np.empty((len(shared), size)), np.empty(len(shared))
         step = max(1, _LOOKED_UP // max(1, len(block.context_sums)))
         for part in (slice(start, start + step) for start in range(0, len(shared), step)):
-            places, signs = self._dictionary.find(codes_of(block.context_sums + shared[part, None]))
+            places, signs = self._dictionary.find(to_codes(block.context_sums + shared[part, None]))
             values = block.context * signs  # [U, the context's features]
             known[part], squares[part] = _dense(places, values, size), (values**2).sum(axis=1)
         return weights @ known, (block.items**2 * squares[at]).sum(axis=1)
@@ -215,9 +215,9 @@ class CrossedBandit(Policy):
         contexts, keys = _keys(sparse)
         if np.isfinite(self._model.own):
             self._add_to_cells(phi, o, keys[:, 0], new)
-        self._contexts.add(codes_of(contexts[new & (keys[:, 0] >= 0)], _SEEN))
-        self._context_features.add(_codes_seen(mixed(sparse.context[new]), sparse.context[new]))
-        self._item_features.add(_codes_seen(mixed_items(sparse.items[new]), sparse.items[new]))
+        self._contexts.add(to_codes(contexts[new & (keys[:, 0] >= 0)], _SEEN))
+        self._context_features.add(_list_codes(mix_ids(sparse.context[new]), sparse.context[new]))
+        self._item_features.add(_list_codes(mixed_items(sparse.items[new]), sparse.items[new]))
         self._recurrence = None
 
     def _add_to_cells(self, phi: FloatArray, o: Impressions, keys: IntArray, new: BoolArray) -> None:
@@ -274,8 +274,8 @@ def _dense(places: IntArray, values: FloatArray, size: int) -> FloatArray:
 def _keys(sparse: Sparse) -> tuple[Mixed, IntArray]:
     """Return sums of the contexts' categories [B], and keys of cells [B, A]; -1 where a context has no category."""
     category: BoolArray = categorical(sparse.context)
-    contexts = np.where(category, mixed(sparse.context), np.uint64(0)).sum(axis=1, dtype=np.uint64)
-    keys = codes_of((contexts[:, None] << np.uint64(1)) + _identities(sparse.items), 1 << 52)
+    contexts = np.where(category, mix_ids(sparse.context), np.uint64(0)).sum(axis=1, dtype=np.uint64)
+    keys = to_codes((contexts[:, None] << np.uint64(1)) + _identities(sparse.items), 1 << 52)
     return contexts, np.where(np.logical_or.reduce(category, axis=1)[:, None], keys, -1)
 
 
@@ -288,5 +288,5 @@ def _identities(items: IntArray) -> Mixed:
     return categories
 
 
-def _codes_seen(features: Mixed, ids: IntArray) -> IntArray:
-    return codes_of(features[ids != 0], _SEEN)
+def _list_codes(features: Mixed, ids: IntArray) -> IntArray:
+    return to_codes(features[ids != 0], _SEEN)

@@ -110,10 +110,10 @@ class Evidence:
     def prior(self, models: Sequence[Sums]) -> Prior:
         """Return what the models, whose sums have no prior, are to be solved with; computed once after each change."""
         if self._prior is None:
-            self._prior = self._learned(models)
+            self._prior = self._fit_prior(models)
         return self._prior
 
-    def _learned(self, models: Sequence[Sums]) -> Prior:
+    def _fit_prior(self, models: Sequence[Sums]) -> Prior:
         n, total, squares = self.rewards.sum(axis=0)
         scales = self._scales()
         if n <= 0 or not len(scales):
@@ -123,7 +123,7 @@ class Evidence:
         likely = float(np.log2(size))
         if not spread:
             return Prior(centre, precision=_GRID[np.abs(_EXPONENTS - likely).argmin()] * scales**2)
-        some = self._asked(len(scales))
+        some = self._choose_models(len(scales))
         n, total, squares = self.rewards[some].sum(axis=0)
         # Of rewards less their mean: Σ |r|² - bᵀA⁻¹b, U and V + w, [K]
         left, u = squares - 2 * centre * total + centre**2 * n, np.full(len(_GRID), total - centre * n)
@@ -146,7 +146,7 @@ class Evidence:
         scales: FloatArray = np.exp2(np.round(np.log2(sizes(*self.powers))))
         return scales
 
-    def _asked(self, size: int) -> IntArray:
+    def _choose_models(self, size: int) -> IntArray:
         """Return the models whose evidence is asked for: all, or as many as time allows of those that saw most."""
         shown = np.flatnonzero(self.rewards[:, 0] > 0)
         most = min(_MOST, max(1, _COST // max(size, 1) ** 3))

@@ -170,7 +170,7 @@ def factor(A: FloatArray) -> FloatArray:
     else:
         if (lower.diagonal() ** 2 > _ROUNDED * A.diagonal()).all():
             return lower
-    scaled, size = _of_correlations(A)
+    scaled, size = _to_correlations(A)
     at = np.diag_indices_from(A)
     for exponent in range(-12, 12):  # with more than G added to its diagonal any matrix of numbers below 1 will do
         scaled[at] = 1.0 + 10.0**exponent
@@ -182,7 +182,7 @@ def factor(A: FloatArray) -> FloatArray:
     return np.diag(size)
 
 
-def _of_correlations(A: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _to_correlations(A: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return A [G, G] divided by the roots of its diagonal on both sides, and these [G]; 1 where it is not above 0."""
     diagonal = A.diagonal()
     size = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
@@ -195,7 +195,7 @@ def check_precision(A: FloatArray, which: str = "") -> None:
     Raises:
         PolicyError: it cannot; `which` says which it is.
     """
-    scaled, _ = _of_correlations(A)
+    scaled, _ = _to_correlations(A)
     scaled[np.diag_indices_from(A)] += _ALLOWED
     try:
         cholesky(scaled, lower=True, check_finite=False)

@@ -99,7 +99,7 @@ class QNetwork(nn.Module):
         """Return the state [B, W], the candidates as vectors [B, A, W], and what each takes from the history."""
         (batch, among), rows = items.shape, history.shape[0]
         sharing = 1 if owner is None else batch // rows  # M
-        entries, candidates = self._known(history[:, :, ITEM]), self._known(items)  # [R, T], [B, A]
+        entries, candidates = self._mask_unknown(history[:, :, ITEM]), self._mask_unknown(items)  # [R, T], [B, A]
         shown_entries, shown_candidates = self._hide(entries, candidates, owner)
         mine, far, apart = self._near(history, owner, sharing)
         (vectors, worth), kinds = tables or self.tables(), self._kinds(history)
@@ -132,7 +132,7 @@ class QNetwork(nn.Module):
         mine = (whose.unsqueeze(1) == beginnings.unsqueeze(2)).to(dtype)
         return mine, (1 - mine) * _FAR, (whose.unsqueeze(2) != whose.unsqueeze(1)).to(dtype) * _FAR
 
-    def _known(self, items: Tensor) -> Tensor:
+    def _mask_unknown(self, items: Tensor) -> Tensor:
         """Return ids with those beyond N as 0."""
         return items * (items <= self.n_items)
 

@@ -16,7 +16,7 @@ from data.features.customers import Encoder
 from data.features.purchases import purchase_lines
 from data.features.rfm import SEGMENTS
 from rl.policy.arrays import FloatArray, IntArray
-from rl.simulators.market.market import MONTHS, Market, shifted
+from rl.simulators.market.market import MONTHS, Market, shift_appeal
 
 
 class FittedMarketConfig(BaseModel):
@@ -62,7 +62,7 @@ def fit_market(events: pa.Table, encoder: Encoder, config: FittedMarketConfig) -
         items=encoder.items,
         users=encoder.users,
         activity=visits / visits.sum(),
-        appeal=config.appeal * _standardised(np.log(popularity)),
+        appeal=config.appeal * _standardise(np.log(popularity)),
         taste=_taste(counts, config) + config.habit * np.log2(1.0 + counts.toarray()),
         season=config.season * _log_ratios(months, items, (MONTHS, n_items), config.pseudo_counts),
         segment=segments,
@@ -71,13 +71,13 @@ def fit_market(events: pa.Table, encoder: Encoder, config: FittedMarketConfig) -
         buy_given_click=np.full(n_items, config.buy_given_click),
         prices=prices,
     )
-    return shifted(market, config.click_rate)
+    return shift_appeal(market, config.click_rate)
 
 
 def _taste(counts: csr_array, config: FittedMarketConfig) -> FloatArray:
     """Return [U, N]: the low-rank part of the log counts, scaled to the configured standard deviation."""
     u, s, vt = svds(counts.log1p(), k=min(config.rank, min(counts.shape) - 1), v0=np.ones(min(counts.shape)))
-    return config.taste * _standardised((u * s) @ vt)
+    return config.taste * _standardise((u * s) @ vt)
 
 
 def _log_ratios(groups: IntArray, items: IntArray, shape: tuple[int, int], pseudo_counts: float) -> FloatArray:
@@ -89,6 +89,6 @@ def _log_ratios(groups: IntArray, items: IntArray, shape: tuple[int, int], pseud
     return ratios
 
 
-def _standardised(values: FloatArray) -> FloatArray:
+def _standardise(values: FloatArray) -> FloatArray:
     standardised: FloatArray = (values - values.mean()) / max(float(values.std()), 1e-12)
     return standardised

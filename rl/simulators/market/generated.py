@@ -10,8 +10,8 @@ from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.market.market import (
     MONTHS,
     Market,
-    months_of,
-    shifted,
+    shift_appeal,
+    to_months,
 )
 
 _GROUPS = 4  # as many as RFM segments: how much a customer spends goes with what they like
@@ -59,7 +59,7 @@ def generate_market(config: GeneratedMarketConfig, rng: np.random.Generator) -> 
         buy_given_click=np.full(config.items, config.buy_given_click),
         prices=rng.lognormal(1.0, 0.6, config.items).round(2),
     )
-    return shifted(market, config.click_rate)
+    return shift_appeal(market, config.click_rate)
 
 
 def generate_transactions(market: Market, invoices: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -69,7 +69,7 @@ def generate_transactions(market: Market, invoices: int, rng: np.random.Generato
     proportions: no customer, a service line, a return, a price of zero; about one in a hundred is a duplicate.
     """
     users, times = market.sample_visits(invoices, rng)
-    p = market.click_probabilities(users, months_of(times))
+    p = market.click_probabilities(users, to_months(times))
     lines = rng.integers(1, 9, size=invoices)
     chosen = [_without_repeats(weights, n, rng) for weights, n in zip(p, lines, strict=True)]
     owner = np.repeat(np.arange(invoices), lines)
@@ -86,14 +86,14 @@ def generate_transactions(market: Market, invoices: int, rng: np.random.Generato
             "Country": "United Kingdom",
         }
     )
-    return _flawed(frame, rng).sort_values("InvoiceDate", kind="stable", ignore_index=True)
+    return _break_rows(frame, rng).sort_values("InvoiceDate", kind="stable", ignore_index=True)
 
 
 def _without_repeats(weights: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
     return rng.choice(len(weights), size=n, replace=False, p=weights / weights.sum())
 
 
-def _flawed(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+def _break_rows(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Break rows as they are broken in the real data."""
     flaw = rng.choice(5, size=len(frame), p=[0.73, 0.249, 0.004, 0.016, 0.001])
     frame.loc[flaw == 1, "CustomerID"] = pd.NA

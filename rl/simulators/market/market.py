@@ -117,12 +117,12 @@ def reward_levels(spec: RewardSpec) -> tuple[float, float, float]:
     return spec.default, aggregate(click) if click else spec.default, aggregate(both) if both else spec.default
 
 
-def months_of(times: Sequence[datetime]) -> IntArray:
+def to_months(times: Sequence[datetime]) -> IntArray:
     """Return month indices, 0 for January."""
     return np.array([time.month - 1 for time in times], dtype=np.int64)
 
 
-def shifted(market: Market, click_rate: float) -> Market:
+def shift_appeal(market: Market, click_rate: float) -> Market:
     """Return the market with all appeals shifted so that a random item is clicked with the given mean probability.
 
     The mean is over customers by their activity, over months and over items; click_rate is in (0, 1).

@@ -18,7 +18,7 @@ from data.schema import RewardSpec
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
-from rl.simulators.market.market import Market, months_of, reward_levels
+from rl.simulators.market.market import Market, reward_levels, to_months
 from rl.simulators.spaces import SlateSpace
 
 
@@ -66,7 +66,7 @@ class RetailEnv(BatchedEnv):
         """See `BatchedEnv.start`; all visits start together, because all end at every step."""
         assert len(rows) == self.num_envs
         self._users, times = self.market.sample_visits(self.num_envs, self.rng)
-        self._months = months_of(times)
+        self._months = to_months(times)
         users = self._customers[self._users]
         items = np.broadcast_to(self._positions, (self.num_envs, len(self._positions)))
         self._visits: Observation = {

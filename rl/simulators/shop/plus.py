@@ -83,13 +83,13 @@ class ShopPlus(BatchedEnv):
         self._affinity[rows] = self.rng.integers(AFFINITIES, size=n)
         self._step[rows] = 0
         self._history[rows] = 0
-        location = np.where(self.rng.random(n) < AT_HOME, favourite, self._other(favourite))
+        location = np.where(self.rng.random(n) < AT_HOME, favourite, self._draw_other(favourite))
         age = (self.rng.random((n, 1)) >= np.cumsum(AGE_GIVEN_PROPENSITY, axis=1)[propensity, :-1]).sum(axis=1)
         gender = self.rng.integers(GENDERS, size=n)
         parts = [np.eye(AGE_BANDS)[age], np.eye(GENDERS)[gender], np.eye(LOCATIONS)[location]]
         self._user[rows] = np.concatenate(parts, axis=1)
 
-    def _other(self, favourite: IntArray) -> IntArray:
+    def _draw_other(self, favourite: IntArray) -> IntArray:
         """Draw one of the first five products that is not the favourite."""
         return (favourite + self.rng.integers(1, FAVOURITES, size=len(favourite))) % FAVOURITES
 
@@ -113,7 +113,7 @@ class ShopPlus(BatchedEnv):
         outcome = IGNORED + drawn
         self._affinity = np.minimum(self._affinity + (outcome >= CLICK), AFFINITIES - 1)
         shifted = self.rng.random(self.num_envs) < SHIFT
-        self._favourite = np.where(shifted, self._other(self._favourite), self._favourite)
+        self._favourite = np.where(shifted, self._draw_other(self._favourite), self._favourite)
         self._step += 1
         remember(self._history, actions + 1, outcome)
         info = {

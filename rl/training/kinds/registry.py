@@ -75,7 +75,7 @@ def find(kind: str) -> Kind:
 def kind_in(arguments: Sequence[str]) -> str | None:
     """Return the kind that a command line names, by `--kind` or else in its file; None if neither does.
 
-    A file that cannot be read names none; `rl.config.load` says what is wrong with it.
+    A file that cannot be read names none; `rl.config.parse_config` says what is wrong with it.
     """
     for at, argument in enumerate(arguments):
         if argument == "--kind" and at + 1 < len(arguments):

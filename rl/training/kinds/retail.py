@@ -100,7 +100,7 @@ def train(config: RetailExperiment, settings: Settings, progress: Progress) -> t
     if config.source == "log":
         until, report = _from_log(policy, encoder, config.reward, settings)
     elif config.source == "simulator":
-        report = _from_simulator(policy, encoder, market or _fitted(config, events, encoder), config, rng, progress)
+        report = _from_simulator(policy, encoder, market or _fit_market(config, events, encoder), config, rng, progress)
     trained_on = {
         "source": config.source,
         "seed": config.seed,
@@ -157,7 +157,7 @@ def _experience(
     return None, purchase_events(settings, config.node, before=config.before)
 
 
-def _fitted(config: RetailExperiment, events: pa.Table, encoder: Encoder) -> Market:
+def _fit_market(config: RetailExperiment, events: pa.Table, encoder: Encoder) -> Market:
     assert isinstance(config.market, FittedMarketConfig)
     return fit_market(events, encoder, config.market)
 

@@ -7,7 +7,7 @@ Point = dict[str, float]
 """One point of a learning curve: `env_steps`, and the metrics that are known there by name."""
 
 
-def draw(path: Path, title: str, curve: Sequence[Point], ceilings: Mapping[str, float]) -> None:
+def draw_curve(path: Path, title: str, curve: Sequence[Point], ceilings: Mapping[str, float]) -> None:
     """Write a PNG of the returns against environment steps.
 
     Args:

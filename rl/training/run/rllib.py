@@ -26,7 +26,7 @@ from rl.artefacts.description import TrainedIn
 from rl.evaluation.returns import play
 from rl.policies.greedy import Greedy
 from rl.simulators.batched import BatchedEnv
-from rl.training.run.curve import Point, draw
+from rl.training.run.curve import Point, draw_curve
 from rl.training.run.environments import ceilings, describe_observations, environment
 from rl.training.run.errors import TrainingError
 from rl.training.run.experiment import SimulatorExperiment
@@ -84,7 +84,7 @@ def train(
         trainer.train(tracker)
         out = experiment.folder(settings)
         artefact = save(trainer.artefact().with_graph(), out)
-        draw(folder.path / "curve.png", experiment.name, trainer.progress.curve, ceilings(env))
+        draw_curve(folder.path / "curve.png", experiment.name, trainer.progress.curve, ceilings(env))
         tracker.files(folder.path / "curve.png")
         tracker.files(out, "policy")
         folder.finish(resolved)

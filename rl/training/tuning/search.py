@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from data.errors import reason
 from data.fields import PolicyName
-from rl.config import Config, read
+from rl.config import Config, read_toml
 from rl.training.kinds.registry import RETAIL, UnknownKindError, find
 from rl.training.run.errors import TrainingError
 from rl.training.run.experiment import Section, SimulatorExperiment
@@ -66,7 +66,7 @@ class Tuning(Config):
         Raises:
             TrainingError: the experiment cannot be read, is of another kind, or does not allow a value.
         """
-        values = read(self.experiment)
+        values = read_toml(self.experiment)
         for path, value in (self.fixed | sampled).items():
             _set(values, path.split("."), value)
         try:

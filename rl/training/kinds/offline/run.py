@@ -18,7 +18,7 @@ from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.description import TrainedIn
 from rl.encoders.simulated import SimulatedEncoder
 from rl.evaluation.returns import Returns, play
-from rl.experience.recording import record
+from rl.experience.collection import collect_transitions
 from rl.experience.transitions import write
 from rl.policies import TransformerConfig
 from rl.policies.transformer.policy import TransformerPolicy
@@ -105,7 +105,7 @@ def _log(experiment: OfflineExperiment, env: BatchedEnv, path: str) -> Returns:
     of_env, of_policy = np.random.SeedSequence([experiment.seed, 3]).spawn(2)
     seed, rng = int(of_env.generate_state(1)[0]), np.random.default_rng(of_policy)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    columns = record(policy, env, experiment.log.interactions, seed, rng)
+    columns = collect_transitions(policy, env, experiment.log.interactions, seed, rng)
     write(path, columns, n_items=SimulatedEncoder.of(env.single_observation_space).n_items)
     return _judge(experiment, policy, env)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.batch import as_multi_agent, batch_of
+from rl.algorithms.batch import to_columns, to_multi_agent
 from rl.algorithms.bypass.rollout import BatchedEnvRunner
 from rl.algorithms.dqn.algorithm import DQN, DQNConfig
 from rl.algorithms.learners import learner_module
-from rl.algorithms.plain import PlainEnvRunner, PlainReplay, transitions_of
+from rl.algorithms.plain import PlainEnvRunner, PlainReplay, to_transitions
 from tests.support.own import Corridor
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -57,7 +57,7 @@ def test_an_update_is_the_same_both_ways() -> None:
         for algorithm in (ours, plain):
             torch.manual_seed(number)
             timesteps = {"num_env_steps_sampled_lifetime": 100}
-            results += algorithm.learner_group.update(batch=as_multi_agent(columns), timesteps=timesteps)
+            results += algorithm.learner_group.update(batch=to_multi_agent(columns), timesteps=timesteps)
         for name, value in results[0].items():
             np.testing.assert_allclose(results[1][name], value, rtol=1e-4, atol=1e-6)
     for name, value in modules[0].state_dict().items():
@@ -67,13 +67,13 @@ def test_an_update_is_the_same_both_ways() -> None:
 def test_rllibs_episodes_are_the_same_transitions() -> None:
     """The corridor's steps cost .1, its end pays 1; where it ends nothing follows."""
     runner = PlainEnvRunner(config=config(plain=True, gamma=0.9))
-    steps = transitions_of(runner.sample(num_timesteps=40), (), 0.9)
+    steps = to_transitions(runner.sample(num_timesteps=40), (), 0.9)
     assert len(steps) >= 40
     assert set(np.round(steps.rewards, 6)) <= {-0.1, 1.0}
     np.testing.assert_allclose(steps.discounts, np.where(steps.rewards == 1.0, 0.0, 0.9))
     assert ((steps.propensities > 0) & (steps.propensities <= 1)).all()
     taken = BatchedEnvRunner(config=config(plain=False, gamma=0.9)).sample(num_timesteps=40)
-    ours, plain = batch_of(taken), batch_of(steps)
+    ours, plain = to_columns(taken), to_columns(steps)
     assert {name: (c.dtype, c.shape[1:]) for name, c in plain.items()} == {
         name: (c.dtype, c.shape[1:]) for name, c in ours.items()
     }

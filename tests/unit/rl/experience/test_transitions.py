@@ -13,12 +13,12 @@ import pytest
 from data.errors import DataError
 from data.transitions import TRANSITION_SCHEMA
 from rl.experience.checks import Columns
-from rl.experience.from_log import of_log
-from rl.experience.recording import record
+from rl.experience.collection import collect_transitions
+from rl.experience.from_log import convert_log
 from rl.experience.transitions import (
     batches,
     describe,
-    read,
+    read_dataset,
     to_numpy,
     write,
 )
@@ -106,7 +106,7 @@ def test_a_pass_has_every_row_once_and_whole(tmp_path: Path, materialize: bool) 
     parts = [some(50, seed) | {"rewards": np.arange(50 * seed, 50 * seed + 50, dtype=np.float32)} for seed in (0, 1)]
     for number, part in enumerate(parts):
         write(str(tmp_path / f"{number}.parquet"), part)
-    dataset = read(describe(str(tmp_path)), materialize)
+    dataset = read_dataset(describe(str(tmp_path)), materialize)
     seeds = (1, 1, 2) if materialize else (1, 1)
     passes = [list(batches(dataset, 32, shuffled=100, seed=seed)) for seed in seeds]
     assert [len(batch["rewards"]) for batch in passes[0]] == [32, 32, 32, 4]
@@ -124,7 +124,7 @@ def test_columns_that_learning_does_not_need_stay_on_disk(tmp_path: Path) -> Non
     write(path, some() | {"clicks": np.zeros(7)})
     table = describe(path)
     assert "clicks" not in table.shapes
-    assert set(next(batches(read(table), 7, 7, 0))) == set(some())
+    assert set(next(batches(read_dataset(table), 7, 7, 0))) == set(some())
 
 
 @pytest.mark.parametrize("name", ["items", "mask", "actions", "propensities", "rewards", "next_items", "next_history"])
@@ -228,7 +228,7 @@ def test_files_that_differ_are_no_table(tmp_path: Path) -> None:
 def test_a_record_has_the_probabilities_that_were_drawn_with() -> None:
     policy = Popularity(np.arange(11.0))  # always product 10, at position 9
     policy.explorer = EpsilonGreedy(epsilon=0.2)
-    columns = record(policy, make("raycommend/Shop-v0", 50), 2_000, 3, np.random.default_rng(0))
+    columns = collect_transitions(policy, make("raycommend/Shop-v0", 50), 2_000, 3, np.random.default_rng(0))
     assert {len(column) for column in columns.values()} == {2_000}
     assert "discounts" not in columns
     best = columns["actions"] == 9
@@ -246,7 +246,7 @@ def test_a_record_of_a_simulator_with_a_future_has_what_comes_after() -> None:
     catalogue = int(env.single_observation_space["items"].high.max())  # type: ignore[attr-defined]
     policy = Popularity(np.arange(catalogue + 1.0))
     policy.explorer = EpsilonGreedy(epsilon=1.0)
-    columns = record(policy, env, 400, 0, np.random.default_rng(0))
+    columns = collect_transitions(policy, env, 400, 0, np.random.default_rng(0))
     going = columns["discounts"][:-4] == env.discount
     assert going.any()
     for name in env.single_observation_space:
@@ -270,7 +270,7 @@ def test_the_logs_transitions_become_a_row_for_each_slot() -> None:
         of_three | {"user_id": encoder.users[4], "context": json.dumps({"time": later.isoformat()})},
         of_two | {"user_id": None},
     ]
-    columns = of_log(logged(rows), encoder)
+    columns = convert_log(logged(rows), encoder)
     np.testing.assert_array_equal(columns["items"], [[1, 2, 3], [1, 2, 3], [2, 0, 0]])
     np.testing.assert_array_equal(columns["mask"], [[1, 1, 1], [1, 1, 0], [1, 1, 0]])
     np.testing.assert_array_equal(columns["actions"], [[2], [0], [1]])
@@ -286,19 +286,21 @@ def test_the_logs_next_decisions_are_kept(tmp_path: Path) -> None:
     a, b = encoder.items[:2]
     one = {"candidates": [a, b], "slate": [a], "rewards": [1.0], "propensities": [0.5], "user_id": encoder.users[0]}
     after = {"discount": 0.9, "next_decision_id": "e", "next_context": "{}", "next_candidates": [b]}
-    columns = of_log(logged([one | after, one]), encoder, candidates=3)
+    columns = convert_log(logged([one | after, one]), encoder, candidates=3)
     np.testing.assert_array_equal(columns["discounts"], np.array([0.9, 0.0], np.float32))
     np.testing.assert_array_equal(columns["next_items"], [[2, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(columns["next_mask"], [[1, 0, 0], [0, 0, 0]])
     write(str(tmp_path / "log.parquet"), columns, n_items=len(encoder.items))
     assert describe(str(tmp_path / "log.parquet")).shapes["features"] == (3, encoder.n_features)
     with pytest.raises(DataError, match="a decision has 2 candidates, the table has room for 1"):
-        of_log(logged([one]), encoder, candidates=1)
+        convert_log(logged([one]), encoder, candidates=1)
     with pytest.raises(DataError, match=r"1 slates of several items have a next decision \(first: d\)"):
-        of_log(logged([one | after | {"slate": [a, b], "propensities": [0.5, 1.0], "rewards": [0.0, 0.0]}]), encoder)
+        convert_log(
+            logged([one | after | {"slate": [a, b], "propensities": [0.5, 1.0], "rewards": [0.0, 0.0]}]), encoder
+        )
 
 
 def test_a_log_without_a_column_is_refused() -> None:
     _, encoder = small_market()
     with pytest.raises(DataError, match="no column propensities"):
-        of_log(logged([]).drop_columns(["propensities"]), encoder)
+        convert_log(logged([]).drop_columns(["propensities"]), encoder)

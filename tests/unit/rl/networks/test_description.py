@@ -11,7 +11,7 @@ from rl.networks import (
     NetworkDescription,
     NetworkError,
     parse,
-    read,
+    read_description,
 )
 from rl.networks.description.graph import order
 from rl.networks.description.nodes import AddNode, DenseNode, Node
@@ -69,7 +69,7 @@ def changed(path: str, value: Any = None) -> dict[str, Any]:
 
 def test_a_file_is_read_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "network.toml").write_text(TOML)
-    description = read(tmp_path / "network.toml")
+    description = read_description(tmp_path / "network.toml")
     assert description == parse(tomllib.loads(TOML)) == parse(description.model_dump(mode="json"))
     assert description.embeddings["words"].size == 100
     assert description.embeddings["items"].size == 3
@@ -221,9 +221,9 @@ def test_a_description_does_not_change() -> None:
 def test_a_file_that_is_no_description_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "network.toml").write_text(text)
     with pytest.raises(NetworkError, match=message):
-        read(tmp_path / "network.toml")
+        read_description(tmp_path / "network.toml")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match=r"nowhere\.toml.*No such file"):
-        read(tmp_path / "nowhere.toml")
+        read_description(tmp_path / "nowhere.toml")

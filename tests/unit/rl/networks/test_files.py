@@ -12,8 +12,8 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 from matplotlib.image import imread
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.torch import load_network as load_tensors
+from safetensors.torch import save_network as save_tensors
 
 from rl.networks import (
     Network,
@@ -21,12 +21,12 @@ from rl.networks import (
     NetworkError,
     Training,
     build,
-    draw,
+    draw_network,
     fit,
-    load,
+    load_network,
     parse,
-    read,
-    save,
+    read_description,
+    save_network,
     storage,
 )
 from rl.networks.drawing.layout import arrange, crossings, depths
@@ -92,7 +92,7 @@ def trained() -> Network:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A saved network."""
-    save(trained(), tmp_path / "net")
+    save_network(trained(), tmp_path / "net")
     return tmp_path / "net"
 
 
@@ -101,19 +101,19 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_round_trip_is_exact(tmp_path: Path) -> None:
     for name, network in {"small": trained(), "everything": build(parse(EVERYTHING), seed=1).eval()}.items():
-        digest = save(network, tmp_path / "deep" / name)
-        loaded = load(tmp_path / "deep" / name)
+        digest = save_network(network, tmp_path / "deep" / name)
+        loaded = load_network(tmp_path / "deep" / name)
         assert loaded.description == network.description
         assert not loaded.training
         inputs = random_inputs(network.description, 20, np.random.default_rng(1))
         for output, given in network(inputs).items():
             assert torch.equal(loaded(inputs)[output], given)
-        assert save(loaded, tmp_path / "again") == digest
+        assert save_network(loaded, tmp_path / "again") == digest
         assert loaded.state_dict().keys() == network.state_dict().keys()
 
 
 def test_statistics_are_stored_so_that_learning_goes_on(folder: Path) -> None:
-    original, loaded = trained(), load(folder)
+    original, loaded = trained(), load_network(folder)
     inputs = random_inputs(original.description, 50, np.random.default_rng(5))
     for network in (original, loaded):
         fit(network, inputs, {"topic": inputs["last"] % 2}, Training(epochs=1))
@@ -123,7 +123,7 @@ def test_statistics_are_stored_so_that_learning_goes_on(folder: Path) -> None:
 def test_nothing_is_stored_twice_and_nothing_is_left_over(folder: Path) -> None:
     (folder / "leftover").write_text("of another time")
     (folder.parent / "net.new").mkdir()
-    save(build(parse(EVERYTHING)), folder)
+    save_network(build(parse(EVERYTHING)), folder)
     assert sorted(path.name for path in folder.iterdir()) == ["network.json", "weights.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["net"]
     stored = load_tensors((folder / "weights.safetensors").read_bytes())
@@ -137,14 +137,14 @@ def test_a_flipped_byte_of_the_weights_is_refused(folder: Path, at: int) -> None
     blob[at] ^= 1
     (folder / "weights.safetensors").write_bytes(blob)
     with pytest.raises(NetworkError, match=r"has sha256 .*, network\.json says .*: a file was changed"):
-        load(folder)
+        load_network(folder)
 
 
 def test_a_changed_description_is_refused(folder: Path) -> None:
     path = folder / "network.json"
     path.write_text(path.read_text().replace('"tea"', '"mug"'))
     with pytest.raises(NetworkError, match="a file was changed"):
-        load(folder)
+        load_network(folder)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_a_changed_description_is_refused(folder: Path) -> None:
 def test_another_description_file_is_refused(folder: Path, text: str, message: str) -> None:
     (folder / "network.json").write_text(text)
     with pytest.raises(NetworkError, match=message):
-        load(folder)
+        load_network(folder)
 
 
 @pytest.mark.parametrize("missing", ["network.json", "weights.safetensors"])
 def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(NetworkError, match=rf"no network in .*net: .*{missing}"):
-        load(folder)
+        load_network(folder)
 
 
 def rehashed(folder: Path, description: dict[str, Any], blob: bytes) -> None:
@@ -182,18 +182,18 @@ def test_weights_that_do_not_fit_are_refused_even_with_their_hash(folder: Path) 
     wider = description | {"embeddings": {"items": {"values": ["tea", "cup", "pot"], "width": 3}}}
     rehashed(folder, wider, blob)
     with pytest.raises(NetworkError, match=r"does not fit its description: (.|\n)*size mismatch"):
-        load(folder)
+        load_network(folder)
     rehashed(folder, description | {"outputs": {}}, blob)
     with pytest.raises(NetworkError, match="outputs: Dictionary should have at least 1 item"):
-        load(folder)
+        load_network(folder)
     rehashed(folder, description, b"\x80\x04K\x01.")  # a pickle
     with pytest.raises(NetworkError, match=r"weights\.safetensors holds no tensors"):
-        load(folder)
+        load_network(folder)
     weights = load_tensors(blob)
     weights["heads.node_topic.bias"][0] = float("nan")
     rehashed(folder, description, save_tensors(weights))
     with pytest.raises(NetworkError, match=r"heads\.node_topic\.bias holds values that are not finite"):
-        load(folder)
+        load_network(folder)
 
 
 # Exported
@@ -251,10 +251,10 @@ def test_operators_that_cannot_be_had_are_refused(opset: int, tmp_path: Path) ->
 
 def test_paths_may_be_strings(tmp_path: Path) -> None:
     network = build(parse(SMALL))
-    assert save(network, str(tmp_path / "net")) == save(network, tmp_path / "other")
-    assert load(str(tmp_path / "net")).description == network.description
+    assert save_network(network, str(tmp_path / "net")) == save_network(network, tmp_path / "other")
+    assert load_network(str(tmp_path / "net")).description == network.description
     (tmp_path / "small.toml").write_text("[inputs.x]\nkind = 'numeric'\n[outputs.y]\nkind = 'binary'\ninput = 'x'\n")
-    assert read(str(tmp_path / "small.toml")).inputs["x"].kind == "numeric"
+    assert read_description(str(tmp_path / "small.toml")).inputs["x"].kind == "numeric"
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def overlaps(description: NetworkDescription) -> int:
 
 def test_the_picture_is_there_and_of_a_readable_size(tmp_path: Path) -> None:
     for name, description, least in (("small", SMALL, (150, 500)), ("everything", EVERYTHING, (1000, 1500))):
-        draw(parse(description), tmp_path / f"{name}.png")
+        draw_network(parse(description), tmp_path / f"{name}.png")
         picture = imread(tmp_path / f"{name}.png")
         assert least[0] < picture.shape[0] < 4000
         assert least[1] < picture.shape[1] < 4000
@@ -309,7 +309,7 @@ def test_the_picture_is_there_and_of_a_readable_size(tmp_path: Path) -> None:
 
 
 def test_the_picture_says_all_there_is(tmp_path: Path) -> None:
-    draw(parse(EVERYTHING), tmp_path / "net.svg")
+    draw_network(parse(EVERYTHING), tmp_path / "net.svg")
     assert (tmp_path / "net.svg").stat().st_size > 10_000
     main, tower, own = panels(parse(EVERYTHING))
     assert main.boxes["embedding words"].lines == ("words", "embedding 40 × 6", "shared by 2 inputs")
@@ -344,6 +344,6 @@ def test_lines_are_uncrossed_where_they_can_be() -> None:
 
 
 def test_drawing_twice_gives_the_same_picture(tmp_path: Path) -> None:
-    draw(parse(SMALL), tmp_path / "a.png")
-    draw(parse(SMALL), tmp_path / "b.png")
+    draw_network(parse(SMALL), tmp_path / "a.png")
+    draw_network(parse(SMALL), tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -15,7 +15,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rl.algorithms.bandit.algorithm import Bandit, BanditConfig, observed
+from rl.algorithms.bandit.algorithm import Bandit, BanditConfig, to_impressions
 from rl.algorithms.bandit.learner import as_batch
 from rl.algorithms.bandit.module import BanditModule, build_policy
 from rl.algorithms.batch import Transitions
@@ -127,7 +127,7 @@ def no_repeats(observations: Impressions) -> bool:
 
 def test_the_same_transitions_give_the_same_posterior_however_many_learned_parts_of_them() -> None:
     runner = config(RandomConfig()).build_algo()
-    parts = [observed(runner.env_runner.sample(num_timesteps=40)) for _ in range(4)]
+    parts = [to_impressions(runner.env_runner.sample(num_timesteps=40)) for _ in range(4)]
     runner.stop()
     algorithm = config().build_algo()
     states = []
@@ -153,7 +153,7 @@ def test_a_checkpoint_restores_every_bit_and_goes_on_alike(policy: PolicyConfig,
     for one in restored:
         same(saved, learned(one))
         assert learned(one)["A"].dtype == np.float64
-    more = observed(algorithm.env_runner.sample(num_timesteps=80))
+    more = to_impressions(algorithm.env_runner.sample(num_timesteps=80))
     for one in (algorithm, *restored):  # the same observations lead to the same state,
         one.learner_group.update(batch=as_batch(more, len(more)))
     for one in restored:
@@ -307,16 +307,16 @@ def transitions(slots: int, logged: dict[str, np.ndarray]) -> Transitions:
 
 
 def test_observations_of_transitions() -> None:
-    observations = observed(transitions(1, {}))
+    observations = to_impressions(transitions(1, {}))
     assert observations.items.tolist() == [1, 3]
     assert observations.rewards.tolist() == [7.0, 8.0]
     assert observations.features.tolist() == np.arange(12.0).reshape(2, 6).tolist()
 
 
 def test_every_slot_of_a_slate_is_observed() -> None:
-    observations = observed(transitions(2, {"rewards": np.array([[1.0, 0.0], [0.0, 5.0]])}))
+    observations = to_impressions(transitions(2, {"rewards": np.array([[1.0, 0.0], [0.0, 5.0]])}))
     assert observations.items.tolist() == [1, 2, 3, 1]
     assert observations.rewards.tolist() == [1.0, 0.0, 0.0, 5.0]
     assert observations.features[:, 0].tolist() == [0.0, 0.0, 6.0, 6.0]
     with pytest.raises(ValueError, match="logs no 'rewards'"):
-        observed(transitions(2, {}))
+        to_impressions(transitions(2, {}))

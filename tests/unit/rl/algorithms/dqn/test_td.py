@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rl.algorithms.dqn.td import greedy_values, loss_of, targets
+from rl.algorithms.dqn.td import compute_loss, greedy_values, targets
 
 
 def test_double_q_values_what_the_other_network_chooses() -> None:
@@ -31,5 +31,5 @@ def test_a_value_that_does_not_count_may_be_anything() -> None:
 def test_losses_by_hand() -> None:
     """Errors 2, -1/2 and 0 with weights 1, 2 and 5: half squares 2, 1/8, 0; Huber 3/2, 1/8, 0."""
     errors, weights = torch.tensor([2.0, -0.5, 0.0]), torch.tensor([1.0, 2.0, 5.0])
-    assert float(loss_of("mse", errors, weights)) == pytest.approx((2 + 2 / 8) / 3)
-    assert float(loss_of("huber", errors, weights)) == pytest.approx((1.5 + 2 / 8) / 3)
+    assert float(compute_loss("mse", errors, weights)) == pytest.approx((2 + 2 / 8) / 3)
+    assert float(compute_loss("huber", errors, weights)) == pytest.approx((1.5 + 2 / 8) / 3)

@@ -11,18 +11,18 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from data.errors import DataError
 from data.settings import Settings
-from rl.algorithms.batch import as_multi_agent
+from rl.algorithms.batch import to_multi_agent
 from rl.algorithms.offline.algorithm import OfflineQ, OfflineQConfig
 from rl.algorithms.offline.config import OfflineQHyperparameters
 from rl.algorithms.offline.learner import (
+    compute_surprise,
     evenness,
     importance_weights,
-    normalised,
-    surprise_of,
+    normalise,
 )
 from rl.artefacts.artefact import load
 from rl.experience.checks import Columns
-from rl.experience.recording import record
+from rl.experience.collection import collect_transitions
 from rl.experience.transitions import write
 from rl.policies import TransformerConfig
 from rl.policies.baselines import Random
@@ -98,14 +98,16 @@ def test_importance_weights_by_hand() -> None:
 
 
 def test_weights_that_are_all_nothing_stay_so() -> None:
-    assert normalised(torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+    assert normalise(torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
     assert float(evenness(torch.zeros(3))) == 0.0
 
 
 def test_surprise_by_hand() -> None:
     q = torch.tensor([[0.0, np.log(3.0), 50.0], [1.0, 2.0, 3.0]])
     mask = torch.tensor([[1, 1, 0], [0, 0, 1]])
-    np.testing.assert_allclose(surprise_of(q, q.gather(1, torch.tensor([[0], [2]]))[:, 0], mask), [np.log(4.0), 0.0])
+    np.testing.assert_allclose(
+        compute_surprise(q, q.gather(1, torch.tensor([[0], [2]]))[:, 0], mask), [np.log(4.0), 0.0]
+    )
 
 
 @pytest.mark.parametrize("towards", ["behaviour", "uniform", "learned"])
@@ -226,7 +228,7 @@ def test_the_policy_is_the_averaged_network_and_greedy(tmp_path: Path) -> None:
 def test_a_learner_updates_from_columns_that_it_may_not_write_to(tmp_path: Path) -> None:
     columns = some()
     algorithm = build(tmp_path, columns)
-    result = algorithm.learner_group.update(batch=as_multi_agent(columns), timesteps={})[0]
+    result = algorithm.learner_group.update(batch=to_multi_agent(columns), timesteps={})[0]
     assert result["td_errors"].shape == (100,)
     assert np.isfinite(result["loss"])
 
@@ -273,7 +275,7 @@ def test_a_table_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
 
 def test_an_experiment_learns_from_a_given_table_and_saves_what_it_learned(tmp_path: Path) -> None:
     env = make("raycommend/Shop-v0", 20)
-    write(str(tmp_path / "shop.parquet"), record(Random(), env, 400, 0, np.random.default_rng(0)))
+    write(str(tmp_path / "shop.parquet"), collect_transitions(Random(), env, 400, 0, np.random.default_rng(0)))
     experiment = OfflineExperiment(
         table=str(tmp_path / "shop.parquet"),
         offline=OfflineQHyperparameters(network=QNetworkConfig(width=4, heads=1, layers=0), passes=1),

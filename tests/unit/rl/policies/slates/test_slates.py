@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl.algorithms.slate_q.learner import value_of_choice
+from rl.algorithms.slate_q.learner import compute_choice_value
 from rl.policies.greedy import greedy
 from rl.policies.slates.choice import best_slates, choice_logits, slate_values
 from rl.policies.slates.config import SlateNetworkConfig, SlateTransformerConfig
@@ -38,8 +38,8 @@ def test_slate_values_by_hand() -> None:
 
 def test_values_of_choices_by_hand() -> None:
     judged = Judged(NOTHING, ADDED, LOGITS)
-    torch.testing.assert_close(value_of_choice(judged, SLATES, torch.tensor([1, 0])), torch.tensor([11.0, 3.0]))
-    torch.testing.assert_close(value_of_choice(judged, SLATES, torch.tensor([-1, -1])), NOTHING)
+    torch.testing.assert_close(compute_choice_value(judged, SLATES, torch.tensor([1, 0])), torch.tensor([11.0, 3.0]))
+    torch.testing.assert_close(compute_choice_value(judged, SLATES, torch.tensor([-1, -1])), NOTHING)
 
 
 def drawn(seed: int, batch: int = 400, candidates: int = 10) -> tuple[Tensor, Tensor]:

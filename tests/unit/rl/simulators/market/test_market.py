@@ -23,9 +23,9 @@ from rl.simulators.market.fitted import FittedMarketConfig, fit_market
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
 from rl.simulators.market.market import (
     Market,
-    months_of,
     reward_levels,
-    shifted,
+    shift_appeal,
+    to_months,
 )
 from rl.simulators.market.retail import RetailEnv
 from rl.simulators.play import interact
@@ -124,7 +124,7 @@ def test_ceilings_equal_those_of_all_slates(spec: RewardSpec, k: int) -> None:
 
 @pytest.mark.parametrize("click_rate", [0.001, 0.0743, 0.9])
 def test_a_shifted_market_has_the_click_rate(click_rate: float) -> None:
-    market = shifted(MARKET, click_rate)
+    market = shift_appeal(MARKET, click_rate)
     rates = [
         share * market.click_probabilities(np.array([user]), np.array([month])).mean() / 12
         for user, share in enumerate(market.activity)
@@ -138,14 +138,14 @@ def test_visits_are_by_activity_and_all_over_the_year() -> None:
     users, times = MARKET.sample_visits(20_000, np.random.default_rng(3))
     shares, days = np.bincount(users) / 20_000, np.array(DAYS) / 365
     assert (np.abs(shares - MARKET.activity) <= four_errors(MARKET.activity, 20_000)).all()
-    assert (np.abs(np.bincount(months_of(times)) / 20_000 - days) <= four_errors(days, 20_000)).all()
+    assert (np.abs(np.bincount(to_months(times)) / 20_000 - days) <= four_errors(days, 20_000)).all()
     assert {time.year for time in times} == {2011}
     assert len({time.hour for time in times}) == 24
 
 
 def test_months_of_the_days_of_a_year() -> None:
     start = datetime(2011, 1, 1, tzinfo=UTC)
-    assert np.bincount(months_of([start + timedelta(days=day) for day in range(365)])).tolist() == DAYS
+    assert np.bincount(to_months([start + timedelta(days=day) for day in range(365)])).tolist() == DAYS
 
 
 # Generated shops

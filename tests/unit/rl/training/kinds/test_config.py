@@ -10,7 +10,7 @@ import pytest
 from data.features.customers import EncoderConfig
 from rl import train
 from rl.artefacts.artefact import load_served as load_artefact
-from rl.config import load
+from rl.config import parse_config
 from rl.policies import (
     LinearThompsonConfig,
     LinUCBConfig,
@@ -48,7 +48,7 @@ def file(tmp_path: Path) -> str:
 
 
 def test_a_file_fills_the_fields(file: str) -> None:
-    config = load(RetailExperiment, [file])
+    config = parse_config(RetailExperiment, [file])
     assert (config.name, config.decisions) == ("trial", 500)
     assert config.policy == LinUCBConfig(alpha=0.5, regularisation=2.0)
     assert config.market == GeneratedMarketConfig(users=40)
@@ -57,7 +57,7 @@ def test_a_file_fills_the_fields(file: str) -> None:
 
 
 def test_the_command_line_wins(file: str) -> None:
-    config = load(RetailExperiment, [file, "--decisions", "70", "--policy.alpha", "2", "--market.items", "20"])
+    config = parse_config(RetailExperiment, [file, "--decisions", "70", "--policy.alpha", "2", "--market.items", "20"])
     assert (config.name, config.decisions) == ("trial", 70)
     assert config.policy == LinUCBConfig(alpha=2.0, regularisation=2.0)
     assert config.market == GeneratedMarketConfig(users=40, items=20)
@@ -67,25 +67,27 @@ def test_the_rewards_are_those_of_the_file(tmp_path: Path) -> None:
     """What a shop does not name earns nothing: a purchase must not be worth 5 where the file rewards clicks alone."""
     path = tmp_path / "clicks.toml"
     path.write_text("reward.weights = { click = 1.0 }")
-    assert load(RetailExperiment, [str(path)]).reward.weights == {"click": 1.0}
+    assert parse_config(RetailExperiment, [str(path)]).reward.weights == {"click": 1.0}
 
 
 def test_without_a_file() -> None:
-    assert load(RetailExperiment, []) == RetailExperiment()
-    config = load(RetailExperiment, ["--policy.kind", "ridge", "--policy.explorer.kind", "votes", "--slate_size", "3"])
+    assert parse_config(RetailExperiment, []) == RetailExperiment()
+    config = parse_config(
+        RetailExperiment, ["--policy.kind", "ridge", "--policy.explorer.kind", "votes", "--slate_size", "3"]
+    )
     assert config.policy == RidgeConfig(explorer=Votes())
     assert (config.slate_size, config.market) == (3, FittedMarketConfig())
 
 
 def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = load(RetailExperiment, [])
+    without = parse_config(RetailExperiment, [])
     for name in ("SEED", "DECISIONS"):
         monkeypatch.setenv(name, "77")
-    assert load(RetailExperiment, []) == without
+    assert parse_config(RetailExperiment, []) == without
 
 
 def test_another_kind_on_the_command_line() -> None:
-    config = load(
+    config = parse_config(
         RetailExperiment,
         [str(EXPERIMENTS / "generated_shop.toml"), "--policy.kind", "rfm_bandit", "--policy.shrinkage", "9"],
     )
@@ -94,7 +96,7 @@ def test_another_kind_on_the_command_line() -> None:
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as exit_:
-        load(RetailExperiment, arguments)
+        parse_config(RetailExperiment, arguments)
     assert exit_.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""

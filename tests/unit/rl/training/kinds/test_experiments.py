@@ -7,7 +7,7 @@ import pytest
 from pydantic_settings import CliApp
 
 from rl import train
-from rl.config import Config, load
+from rl.config import Config, parse_config
 from rl.policies import SlateTransformerConfig
 from rl.training.kinds.dqn import DQNExperiment
 from rl.training.kinds.registry import (
@@ -25,7 +25,7 @@ EXPERIMENTS = Path(train.__file__).parent / "experiments"
 
 
 def loaded(*arguments: str) -> Config:
-    return load(find(kind_in(arguments) or "retail").experiment, arguments)
+    return parse_config(find(kind_in(arguments) or "retail").experiment, arguments)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
@@ -37,7 +37,7 @@ def test_every_experiment_loads(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("search/*.toml")), ids=lambda path: path.stem)
 def test_every_search_loads_and_all_its_edges_are_allowed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXPERIMENTS.parents[1])
-    load(Tuning, [str(path)]).check()
+    parse_config(Tuning, [str(path)]).check()
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
@@ -105,7 +105,7 @@ def test_mistakes_on_the_command_line_are_kind_in(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        load(DQNExperiment, arguments)
+        parse_config(DQNExperiment, arguments)
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -140,7 +140,9 @@ def test_a_hyper_parameter_reaches_the_algorithm() -> None:
 
 
 def test_slates_reach_the_algorithm_and_the_policy() -> None:
-    experiment = load(SlateQExperiment, [str(EXPERIMENTS / "interest_evolution.toml"), "--slate_q.network.width", "8"])
+    experiment = parse_config(
+        SlateQExperiment, [str(EXPERIMENTS / "interest_evolution.toml"), "--slate_q.network.width", "8"]
+    )
     config, policy = experiment.algorithm(), experiment.policy_config()
     assert (config.choice_weight, config.n_step, config.network.added_scale) == (4.0, 160, 4.0)
     assert policy == SlateTransformerConfig(network=experiment.slate_q.network, slate=3)
@@ -155,7 +157,7 @@ def test_slates_reach_the_algorithm_and_the_policy() -> None:
     ],
 )
 def test_slates_need_a_simulator_of_slates(environment: str, message: str) -> None:
-    experiment = load(SlateQExperiment, ["--environment.name", environment])
+    experiment = parse_config(SlateQExperiment, ["--environment.name", environment])
     with pytest.raises(TrainingError, match=message):
         experiment.algorithm()
 

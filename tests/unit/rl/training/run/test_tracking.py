@@ -13,7 +13,7 @@ import pytest
 from data.settings import Settings
 from rl.registry import RegistryError, resolve_alias
 from rl.training.run import tracking_client
-from rl.training.run.curve import draw
+from rl.training.run.curve import draw_curve
 from rl.training.run.progress import format_progress
 from rl.training.run.tracking import Tracker
 
@@ -116,8 +116,8 @@ def test_the_curve_is_a_picture(tmp_path: Path) -> None:
         {"env_steps": 10, "return": 1.0},
         {"env_steps": 20, "return": 2.0, "evaluation_return": 3.0, "evaluation_standard_error": 0.1},
     ]
-    draw(tmp_path / "curve.png", "shop", curve, {"random": 1.0, "oracle": 4.0})
-    draw(tmp_path / "empty.png", "shop", [], {})
+    draw_curve(tmp_path / "curve.png", "shop", curve, {"random": 1.0, "oracle": 4.0})
+    draw_curve(tmp_path / "empty.png", "shop", [], {})
     for name in ("curve.png", "empty.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 

@@ -11,7 +11,7 @@ import pytest
 
 from data.settings import Settings
 from rl import tune
-from rl.config import load
+from rl.config import parse_config
 from rl.training.kinds.dqn import DQNExperiment
 from rl.training.tuning.search import Choice, Range
 
@@ -81,7 +81,7 @@ def test_a_search_finds_the_best_trial_and_tracks_all(
     assert found["env_steps"] == 384
 
     (tmp_path / "best.toml").write_text(printed)
-    assert isinstance(load(DQNExperiment, [str(tmp_path / "best.toml")]), DQNExperiment)
+    assert isinstance(parse_config(DQNExperiment, [str(tmp_path / "best.toml")]), DQNExperiment)
     folder = tmp_path / "home/tunings/tiny"
     assert (folder / "best.toml").read_text() == printed
     assert (folder / "trials.png").read_bytes().startswith(b"\x89PNG")

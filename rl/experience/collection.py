@@ -1,4 +1,4 @@
-"""A policy acts in a simulator, and what happened is kept as columns of a transitions table."""
+"""Transitions collected by a policy that acts in a simulator, as columns of a transitions table."""
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from rl.policy.queries import Query
 from rl.simulators.batched import BatchedEnv, Observation
 
 
-def record(policy: Policy, env: BatchedEnv, interactions: int, seed: int, rng: np.random.Generator) -> Columns:
+def collect_transitions(
+    policy: Policy, env: BatchedEnv, interactions: int, seed: int, rng: np.random.Generator
+) -> Columns:
     """Return transitions of one step as `rl.experience.transitions` describes them, in the order of time, [N, ...].
 
     Args:
