@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from data.fields import PolicyName
 from data.schema import RewardSpec
 from data.settings import Settings
-from serve.contracts.rules import BusinessRules, Memory
+from serve.contracts.rules import BusinessRules, Lookback
 
 CHAMPION = "champion"
 """The name under which the registry's champion is served."""
@@ -66,7 +66,7 @@ class ServiceConfig(BaseModel):
     rules: BusinessRules = Field(
         default=BusinessRules(), description="of every slate for which a request gives no others"
     )
-    memory: Memory = Memory()
+    memory: Lookback = Lookback()
     nodes: tuple[str, ...] = Field(
         default=("online_retail",),
         description="nodes whose events are taken over HTTP: shipped ones, or paths of TOML files",

@@ -42,7 +42,7 @@ class StoreError(RecommenderError):
 class StoreUnavailable(StoreError):  # noqa: N818 - a state that passes, not a mistake
     """The database cannot answer now. Nothing was written; the same records may be sent again."""
 
-    told: ClassVar[str] = "the log cannot commit now; nothing was stored, try again"
+    client_message: ClassVar[str] = "the log cannot commit now; nothing was stored, try again"
     """What a client may hear of it: no paths, no names."""
 
 
@@ -52,7 +52,7 @@ class StoreLost(StoreUnavailable):
     The same file put back is gone on with. Another one is another log: who has learned from the first must begin anew.
     """
 
-    told = (
+    client_message = (
         "the log's file was deleted or replaced while the service ran; nothing was stored, and nothing will be "
         "until an operator puts it back"
     )
@@ -61,13 +61,17 @@ class StoreLost(StoreUnavailable):
 class StoreDamaged(StoreUnavailable):
     """The file is damaged. Nothing is written to it: what is written next to damage is lost with it."""
 
-    told = "the log's file is damaged; nothing was stored, and nothing will be until an operator has restored it"
+    client_message = (
+        "the log's file is damaged; nothing was stored, and nothing will be until an operator has restored it"
+    )
 
 
 class StoreUnconfirmed(StoreUnavailable):
     """It is not known whether the records were written. They may be sent again: none counts twice."""
 
-    told = "the log did not confirm in time; what was sent is stored or not: send it again, nothing counts twice"
+    client_message = (
+        "the log did not confirm in time; what was sent is stored or not: send it again, nothing counts twice"
+    )
 
 
 _REMEDY = "stop what uses it and put a copy from before the damage in its place; what can be read can be exported first"

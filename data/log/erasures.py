@@ -21,7 +21,7 @@ from data.nodes.naming import names_user, user_headers
 class NotScrubbed(StoreUnavailable):
     """The rows are deleted, and their bytes may still be in the file."""
 
-    told = (
+    client_message = (
         "the rows are deleted, but copies of their bytes may still be in the log's file, which was in use all the "
         "time: ask for it again, it then goes on from there"
     )

@@ -127,7 +127,7 @@ def batches(dataset: ray.data.Dataset, size: int, shuffled: int, seed: int) -> I
     """Pass over a dataset once; the last batch may be smaller.
 
     Args:
-        dataset: see `read`.
+        dataset: see `read_dataset`.
         size: rows of a batch.
         shuffled: rows of the buffer that batches are drawn from at random.
         seed: of the draws.

@@ -36,7 +36,7 @@ class BaseExplorer(BaseModel, ABC):
         """Return the explorer for rewards in which a difference of `unit` is what 1 is to this one."""
         return self
 
-    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+    def slot_distribution(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """Return what gives the probabilities [A] of one query with scores [S, A] for a mask [A].
 
         To the last bit they are those of `probabilities`.
@@ -48,7 +48,7 @@ class BaseExplorer(BaseModel, ABC):
         self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
     ) -> tuple[IntArray, FloatArray, FloatArray]:
         """See `rl.policy.interface.Explorer`."""
-        return sample_one(self.of_one(scores), mask, k, rng)
+        return sample_one(self.slot_distribution(scores), mask, k, rng)
 
 
 class Uniform(BaseExplorer):
@@ -71,7 +71,7 @@ class EpsilonGreedy(BaseExplorer):
         """See `rl.policy.interface.Explorer`."""
         return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(_points(scores), mask)
 
-    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+    def slot_distribution(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """See `BaseExplorer.of_one`."""
         points = _points(scores[None])[0]
 
@@ -155,7 +155,7 @@ class SquareCB(BaseExplorer):
         p[rows, best] = 1.0 - p.sum(axis=1)
         return p
 
-    def of_one(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
+    def slot_distribution(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """See `BaseExplorer.of_one`."""
         points = _points(scores[None])[0]
 
@@ -205,7 +205,7 @@ class WithUniform:
         self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
     ) -> tuple[IntArray, FloatArray, FloatArray]:
         """See `rl.policy.interface.Explorer`."""
-        inner = self.explorer.of_one(scores)
+        inner = self.explorer.slot_distribution(scores)
 
         def probabilities(mask: BoolArray) -> FloatArray:
             p = self.epsilon * (mask / _count_one(mask)) + (1 - self.epsilon) * inner(mask)

@@ -26,7 +26,7 @@ _COMPARED = ("candidates", "slate", "propensities", "scores", "probabilities", "
 
 
 @dataclass(frozen=True)
-class Repeated:
+class Comparison:
     """A logged decision beside the same one made again."""
 
     logged: Decision
@@ -40,7 +40,7 @@ class Repeated:
 
 def repeat_all(
     store: Store, settings: Settings, since: datetime, until: datetime, faults: list[Fault] | None = None
-) -> Iterator[Repeated]:
+) -> Iterator[Comparison]:
     """Make every decision of a time again, fold by fold and step by step.
 
     What a fold has set aside it sets aside again, as that follows from the log. `faults` gets the decisions that cannot
@@ -60,18 +60,18 @@ def _place(policy_version: str) -> tuple[str, int]:
 
 def _repeat_fold(
     store: Store, settings: Settings, fold_id: str, places: list[tuple[int, int]], faults: list[Fault]
-) -> Iterator[Repeated]:
+) -> Iterator[Comparison]:
     """Make the decisions at (step, log position) again, which are in order."""
     seqs = [seq for _, seq in places]
     versions = fold_steps(store, fold_id)
     if not versions or versions[0].begins is None:
-        yield from _unrepeated(store, seqs, None, "the log does not know the fold that it was made with", faults)
+        yield from _fail(store, seqs, None, "the log does not know the fold that it was made with", faults)
         return
     begun = versions[0].as_of
     try:
         learner, recommender = _begin(store, settings, versions[0])
     except (ArtefactError, PolicyError, ValueError, OSError) as error:
-        yield from _unrepeated(store, seqs, begun, str(error), faults)
+        yield from _fail(store, seqs, begun, str(error), faults)
         return
     steps, failed = iter(versions[1:]), ""
     for number, of_step in groupby(places, key=lambda row: row[0]):
@@ -83,19 +83,19 @@ def _repeat_fold(
         except Exception as error:  # as in service: the fold fails alone
             failed = f"the fold cannot be repeated beyond step {learner.number}: {describe_error(error)}"
         recommender.number = number
-        lacking = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
-        if lacking or failed:
-            yield from _unrepeated(store, [seq for _, seq in of_step], begun, failed or lacking or "", faults)
+        missing = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
+        if missing or failed:
+            yield from _fail(store, [seq for _, seq in of_step], begun, failed or missing or "", faults)
         else:
             for decision in _read(store, [seq for _, seq in of_step], faults):
                 yield _repeat(decision, begun, recommender)
 
 
-def _unrepeated(
+def _fail(
     store: Store, seqs: Sequence[int], begun: datetime | None, why: str, faults: list[Fault]
-) -> Iterator[Repeated]:
+) -> Iterator[Comparison]:
     for decision in _read(store, seqs, faults):
-        yield Repeated(decision, begun, why)
+        yield Comparison(decision, begun, why)
 
 
 def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLearner, Recommender]:
@@ -110,18 +110,18 @@ def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLear
     return learner, recommender
 
 
-def _repeat(decision: Decision, begun: datetime, recommender: Recommender) -> Repeated:
+def _repeat(decision: Decision, begun: datetime, recommender: Recommender) -> Comparison:
     try:
         again, distribution = recommender.decide_and_explain(to_visit(decision))
     except TRANSIENT:
         raise
     except Exception as error:  # a damaged row, or a policy that cannot answer it: the others are made again
-        return Repeated(decision, begun, f"it cannot be made again: {describe_error(error)}")
-    found = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
-    if found is None:
-        return Repeated(decision, begun, None, distribution)
-    told = f"{found} is {_short(getattr(decision, found))} in the log, {_short(getattr(again, found))} made again"
-    return Repeated(decision, begun, told, distribution)
+        return Comparison(decision, begun, f"it cannot be made again: {describe_error(error)}")
+    name = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
+    if name is None:
+        return Comparison(decision, begun, None, distribution)
+    difference = f"{name} is {_short(getattr(decision, name))} in the log, {_short(getattr(again, name))} made again"
+    return Comparison(decision, begun, difference, distribution)
 
 
 def _short(value: object) -> str:

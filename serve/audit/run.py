@@ -22,7 +22,7 @@ from data.log.unreadable import Fault
 from data.private import keep_private
 from data.settings import Settings
 from rl.policy.arrays import FloatArray
-from serve.audit.replay import Repeated, repeat_all
+from serve.audit.replay import Comparison, repeat_all
 
 BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 0.9, 1.0)
 _SHOWN = 20  # mismatches that are listed
@@ -86,7 +86,7 @@ class Audit:
     """Sum of the numbers of candidates that could have been drawn there."""
     drawn: int = 0
 
-    def add(self, repeated: Repeated, last_erasure: datetime | None) -> None:
+    def add(self, repeated: Comparison, last_erasure: datetime | None) -> None:
         """Count a decision."""
         self.decisions += 1
         decision, distribution = repeated.logged, repeated.distribution
@@ -129,7 +129,7 @@ def audit(store: Store, settings: Settings, since: datetime, until: datetime) ->
     return found
 
 
-def draw(rows: Iterable[dict[str, float]], path: Path) -> None:
+def draw_calibration(rows: Iterable[dict[str, float]], path: Path) -> None:
     """Save a picture of the calibration: what was chosen against what was to be expected."""
     figure = Figure(figsize=(6, 6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -160,6 +160,6 @@ def main(arguments: Sequence[str]) -> int:
     found = audit(Store.open(settings.store_url), settings, since, since + timedelta(days=1))
     report = found.report()
     picture = options.picture or settings.home / "audit" / f"{day}.png"
-    draw(found.calibration.rows(), picture)
+    draw_calibration(found.calibration.rows(), picture)
     print(json.dumps({"day": str(day), **report, "picture": str(picture)}))
     return AMISS if found.mismatches or found.unreadable else DONE

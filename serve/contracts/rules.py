@@ -16,11 +16,11 @@ _MAX_NAMED = 1_000
 Category = Id
 
 
-class _Wish(BaseModel):
+class _RulesModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Filter(_Wish):
+class Filter(_RulesModel):
     """Which of the items may be shown."""
 
     categories: Annotated[tuple[Category, ...], Field(max_length=_MAX_NAMED)] | None = Field(
@@ -36,7 +36,7 @@ class Filter(_Wish):
     )
 
 
-class BusinessRules(_Wish):
+class BusinessRules(_RulesModel):
     """Pins, boosts and caps; what is not given here is as configured, what is given is in its place as a whole."""
 
     pins: Annotated[dict[Id, Annotated[int, Field(ge=0, lt=MAX_SLATE)]], Field(max_length=MAX_SLATE)] | None = Field(
@@ -58,7 +58,7 @@ class BusinessRules(_Wish):
         return pins
 
 
-class Memory(_Wish):
+class Lookback(_RulesModel):
     """How far back the filters look for what a user has seen and bought."""
 
     seen_s: float = Field(default=30 * 86_400.0, gt=0, le=1e9, description="seconds")

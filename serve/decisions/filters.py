@@ -23,7 +23,7 @@ from data.log.users import NOTHING, Past
 from data.schema import Rules
 from rl.policy.errors import PolicyError
 from serve.contracts.decisions import RecommendRequest
-from serve.contracts.rules import BusinessRules, Memory
+from serve.contracts.rules import BusinessRules, Lookback
 
 MAX_CATALOGUE = 10_000
 """Candidates of a request that names none, at most: they are all scored, and logged."""
@@ -47,9 +47,9 @@ def needs_past(request: RecommendRequest) -> bool:
     return request.user_id is not None and (request.filter.exclude_seen or request.filter.exclude_bought)
 
 
-def since(memory: Memory, now: datetime) -> tuple[datetime, datetime]:
+def lookback_starts(lookback: Lookback, now: datetime) -> tuple[datetime, datetime]:
     """Return since when what was seen and what was bought counts; see `data.log.users.past`."""
-    return now - timedelta(seconds=memory.seen_s), now - timedelta(seconds=memory.bought_s)
+    return now - timedelta(seconds=lookback.seen_s), now - timedelta(seconds=lookback.bought_s)
 
 
 def select(
@@ -81,10 +81,10 @@ def select(
     filters = _filters(request, catalogue, now, past, pins)
     candidates, removed = base, dict[str, int]()
     for name, passes in filters.items():
-        kept = tuple(item for item in candidates if passes(item))
-        if len(kept) < len(candidates):
-            removed[name] = len(candidates) - len(kept)
-        candidates = kept
+        passing = tuple(item for item in candidates if passes(item))
+        if len(passing) < len(candidates):
+            removed[name] = len(candidates) - len(passing)
+        candidates = passing
     if not candidates:
         raise PolicyError(_why_none(removed, request))
     if len(candidates) > MAX_CATALOGUE:
@@ -156,19 +156,21 @@ def _rules(
     caps = (configured.caps or {}) if given.caps is None else given.caps
     if not (pins or boosts or caps):
         return None
-    left = set(candidates)
-    categories = {item: found for item in candidates if caps and (found := _of(catalogue.categories_of(item), caps))}
+    remaining = set(candidates)
+    categories = {
+        item: found for item in candidates if caps and (found := _keep_capped(catalogue.categories_of(item), caps))
+    }
     capped = {category for found in categories.values() for category in found}
     rules = Rules.model_construct(
-        pins={item: slot for item, slot in pins.items() if item in left},
-        boosts={item: boost for item, boost in boosts.items() if item in left},
+        pins={item: slot for item, slot in pins.items() if item in remaining},
+        boosts={item: boost for item, boost in boosts.items() if item in remaining},
         caps={category: cap for category, cap in caps.items() if category in capped},
         categories=categories,
     )
     return rules if rules.pins or rules.boosts or rules.caps else None
 
 
-def _of(categories: Sequence[str], caps: Mapping[str, int]) -> tuple[str, ...]:
+def _keep_capped(categories: Sequence[str], caps: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(category for category in categories if category in caps)
 
 

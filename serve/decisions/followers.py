@@ -1,4 +1,4 @@
-"""Following along: what output nodes and dashboards are told as it happens.
+"""Followers of a replica: output nodes and dashboards that are sent decisions and policies as they come.
 
 One task of a replica reads the log for all who follow, whichever replica decided. Slow consumers are
 disconnected; they come again and say what they have seen last.
@@ -23,7 +23,7 @@ KEEP_ALIVE_S = 15.0
 
 @dataclass(frozen=True)
 class Message:
-    """Something that happened. Neither a decision nor policies: only a sign of life."""
+    """A decision or changed policies. Neither: only a sign of life."""
 
     seq: int | None = None
     """Log position of the decision."""
@@ -37,7 +37,7 @@ class _Follower:
     queue: asyncio.Queue[Message] = field(default_factory=lambda: asyncio.Queue(_QUEUE))
     lost: bool = False
 
-    def tell(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         try:
             self.queue.put_nowait(message)
         except asyncio.QueueFull:
@@ -87,13 +87,13 @@ class Streams:
             self._followers.remove(follower)
 
     async def _watch(self) -> None:
-        told = self._policies()
+        published = self._policies()
         while self._followers:
             await asyncio.sleep(_POLL_S)
-            if (policies := self._policies()) != told:
-                told = policies
+            if (policies := self._policies()) != published:
+                published = policies
                 for follower in self._followers:
-                    follower.tell(Message(policies=policies))
+                    follower.send(Message(policies=policies))
             if not any(follower.node for follower in self._followers):
                 continue
             with suppress(StoreError):  # it is asked again, from the same place
@@ -101,4 +101,4 @@ class Streams:
                     self._seq = seq
                     for follower in self._followers:
                         if follower.node == decision.node_id:
-                            follower.tell(Message(seq, decision))
+                            follower.send(Message(seq, decision))

@@ -1,4 +1,4 @@
-"""The right to be forgotten, in every place that a service writes to."""
+"""Erasure of a user from every place that a service writes to."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -23,10 +23,10 @@ class Incomplete(RecommenderError):  # noqa: N818 - a state that asking again en
         super().__init__("; ".join(f"{place}: {error}" for place, error in failures.items()))
 
     @property
-    def told(self) -> str:
+    def client_message(self) -> str:
         """What is forgotten and what is not, for a client."""
         done = f"forgotten in {' and '.join(self.done)}" if self.done else "forgotten nowhere yet"
-        missing = "; ".join(f"not finished in {place}: {_told(error)}" for place, error in self.failures.items())
+        missing = "; ".join(f"not finished in {place}: {_describe(error)}" for place, error in self.failures.items())
         return f"{done}; {missing}"
 
 
@@ -59,9 +59,9 @@ def forget(store: Store, settings: Settings, user_id: str) -> dict[str, int]:
     return counts
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, StoreUnavailable):
-        return error.told
+        return error.client_message
     if isinstance(error, DataError):
         return "a node is being ingested, ask again when that has ended"
     return "it is damaged, the log says which"

@@ -137,7 +137,7 @@ class Recommender:
     def restore(self, snapshot: Snapshot) -> None:
         """Take over the learner's policies and histories."""
         self._artefacts, self._histories = dict(snapshot.artefacts), snapshot.histories
-        self._routed = self._router.among(self._artefacts) if self._artefacts else self._router
+        self._routed = self._router.restrict_to(self._artefacts) if self._artefacts else self._router
         self.fold_id, self.number, self.learned_through = snapshot.fold_id, snapshot.number, snapshot.learned_through
 
 

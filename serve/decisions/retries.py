@@ -1,7 +1,7 @@
 """Whether what has a known name is a retry, which is answered as the first time, or something else by that name.
 
 Each function returns the fields in which the two differ, by the names that the client gave them; none: a retry. What
-is in the log is never told, only that it is not the same.
+is in the log is never answered, only that it is not the same.
 """
 
 import asyncio
@@ -58,8 +58,8 @@ def digest_request(request: RecommendRequest, length: int | None = None) -> str:
         request: what was asked.
         length: of the list that it is part of, where the list has one name.
     """
-    given = request.model_dump(mode="json", include=_DIGESTED, exclude_defaults=True)
-    return digests(given if length is None else given | {_LENGTH: length})
+    fields = request.model_dump(mode="json", include=_DIGESTED, exclude_defaults=True)
+    return digests(fields if length is None else fields | {_LENGTH: length})
 
 
 def compare_request(request: RecommendRequest, decision: Decision, length: int | None = None) -> list[str]:
@@ -76,12 +76,12 @@ def compare_request(request: RecommendRequest, decision: Decision, length: int |
     }
     fields = [name for name, equal in shown.items() if not equal]
     if decision.request is None:  # of an older version of the log, or imported
-        return fields + _contradicted(request, decision)
+        return fields + _find_contradictions(request, decision)
     return fields + differing(digest_request(request, length), decision.request)
 
 
-def _contradicted(request: RecommendRequest, decision: Decision) -> list[str]:
-    """Return what cannot have been asked as it is now, as far as the decision shows it."""
+def _find_contradictions(request: RecommendRequest, decision: Decision) -> list[str]:
+    """Return the fields that cannot have been the same, as far as the decision shows it."""
     pinned = (request.rules.pins if request.rules else None) or {}
     given = None if request.candidates is None else {*request.candidates, *pinned}
     broken = {

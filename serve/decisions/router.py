@@ -24,7 +24,7 @@ class Router:
         self._only = self._names[0] if len(shares) == 1 else None
         self._bounds = np.cumsum(list(shares.values())) / total
 
-    def among(self, names: Collection[str]) -> "Router":
+    def restrict_to(self, names: Collection[str]) -> "Router":
         """Return one for those of its policies that are there: the customers of the others are split among them."""
         if set(self._names) <= set(names):
             return self

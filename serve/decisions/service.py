@@ -23,7 +23,7 @@ from serve.contracts.errors import ERRORS
 from serve.contracts.learning import Health, ServedPolicy
 from serve.contracts.reports import EventsRequest, EventsResponse, FeedbackRequest, FeedbackResponse
 from serve.decisions.answer import respond
-from serve.decisions.filters import needs_past, select, since
+from serve.decisions.filters import lookback_starts, needs_past, select
 from serve.decisions.followers import Streams
 from serve.decisions.health import Learning
 from serve.decisions.ids import new_id
@@ -111,7 +111,7 @@ class Service:
         if request.user_id is None:
             return _NO_PAST
         now = datetime.now(UTC)
-        happened = past(self.store, request.user_id, *since(self.config.memory, now)) if needs else NOTHING
+        happened = past(self.store, request.user_id, *lookback_starts(self.config.memory, now)) if needs else NOTHING
         user = get_user(self.store, request.user_id) if features else None
         return happened, user.features if user else {}
 

@@ -56,7 +56,7 @@ def table(summary: dict[str, Any]) -> Table:
     return shown
 
 
-def draw(summary: dict[str, Any], folder: Path) -> Path:
+def draw_curves(summary: dict[str, Any], folder: Path) -> Path:
     """Save the learning curves as `rewards.png` and the numbers as `rewards.json`; return the picture's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rewards.json").write_text(json.dumps(summary, indent=1))

@@ -45,7 +45,7 @@ from rl.simulators.market.market import Market
 from rl.training.kinds.retail import RetailExperiment, train
 from serve.app import ray_environment, running
 from serve.config import ServiceConfig
-from serve.demo.report import draw, summarise, table
+from serve.demo.report import draw_curves, summarise, table
 from serve.demo.traffic import Customers
 
 NODE = "online_retail"
@@ -121,7 +121,7 @@ def show(customers: Customers, settings: Settings) -> bool:
     lost = len(traffic.decisions - store.decisions_by_id(traffic.decisions).keys()) + len(traffic.feedback - kept)
     store.close()
     summary = summarise(traffic, list(POLICIES), 1_000, lost)
-    picture = draw(summary, settings.home)
+    picture = draw_curves(summary, settings.home)
     console.print(table(summary))
     fresh = summary["feedback_to_served_s"]
     console.print(f"events lost: {lost} of {summary['decisions'] + summary['feedback']:,} acknowledged")

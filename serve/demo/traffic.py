@@ -79,7 +79,7 @@ class Customers:
 
             async def client() -> None:
                 for user, time, policy in plan:  # one iterator: the clients share the visits out among them
-                    await self._one(session, user, time, policy)
+                    await self._make_visit(session, user, time, policy)
                     on_visit()
 
             try:
@@ -92,7 +92,7 @@ class Customers:
                     raise
                 raise failures.exceptions[0] from failed
 
-    async def _one(self, session: aiohttp.ClientSession, user: int, time: datetime, policy: str) -> None:
+    async def _make_visit(self, session: aiohttp.ClientSession, user: int, time: datetime, policy: str) -> None:
         decision_id = UUID(bytes=self._rng.bytes(16)).hex
         body = {
             "decision_id": decision_id,

@@ -13,7 +13,7 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http import exchange
-from serve.http.answers import Answers, failure_of
+from serve.http.answers import Answers, to_failure
 from serve.http.bypass.access_lines import AccessLines
 from serve.http.exchange import REQUEST_ID, Exchange
 from serve.http.front import is_request_id
@@ -176,7 +176,7 @@ class Recorder:
         except Exception as error:  # whatever it is, the client learns that it was our fault, and no more
             self._errors.exception("the request failed")
             if status == CLIENT_LEFT:
-                await self._answers(scope, failure_of(error))(scope, receive, observed)
+                await self._answers(scope, to_failure(error))(scope, receive, observed)
         finally:
             if self._access_log:
                 self._log(scope, current, status, perf_counter() - began)

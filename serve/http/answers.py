@@ -24,7 +24,7 @@ from serve.contracts.body import FORMS
 from serve.contracts.errors import ERRORS, Code, Failure, Refused, describe
 from serve.http import exchange
 from serve.http.exchange import Exchange
-from serve.http.head import methods_of
+from serve.http.head import list_methods
 
 _log = logging.getLogger("raycommend.errors")
 _BY_STATUS: Mapping[int, Code] = {
@@ -80,7 +80,7 @@ class Answers:
         return response
 
 
-def failure_of(error: Exception) -> Failure:
+def to_failure(error: Exception) -> Failure:
     """Return what is answered to an exception; one that has no answer of its own is `internal`."""
     match error:
         case Refused():
@@ -94,9 +94,9 @@ def failure_of(error: Exception) -> Failure:
         case FeatureError():
             return ERRORS.fail("invalid_request", str(error), error.where or None)
         case StoreUnavailable():
-            return ERRORS.fail("store_unavailable", error.told)
+            return ERRORS.fail("store_unavailable", error.client_message)
         case StoreBusy():
-            return ERRORS.fail("store_unavailable", StoreUnavailable.told)
+            return ERRORS.fail("store_unavailable", StoreUnavailable.client_message)
         case HTTPException() if error.status_code in _BY_STATUS:
             return ERRORS.fail(_BY_STATUS[error.status_code], str(error.detail), headers=error.headers)
     return ERRORS.fail("internal", "the request failed on our side; the log says why")
@@ -115,9 +115,9 @@ def handler(answers: Answers) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, StoreError):  # its text may name hosts and paths: that is for the log alone
             _log.warning("the log did not commit: %s", error)
-        failure = failure_of(error)
+        failure = to_failure(error)
         if failure.code == "method_not_allowed":
-            failure = replace(failure, headers={**failure.headers, "Allow": ", ".join(methods_of(request))})
+            failure = replace(failure, headers={**failure.headers, "Allow": ", ".join(list_methods(request))})
         return answers(request.scope, failure)
 
     return handle

@@ -65,8 +65,8 @@ class RateLimiter:
         return 0.0
 
     @property
-    def remembered(self) -> int:
-        """Of how many clients it remembers something."""
+    def n_clients(self) -> int:
+        """Number of clients whose last requests it remembers."""
         return len(self._full_at)
 
 
@@ -109,14 +109,19 @@ class Gate:
             return await self._app(scope, receive, send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         length = _length(headers)
-        failure = self._known(scope, current, headers) or self._room(current) or self._fits(length) or _spelled(scope)
+        failure = (
+            self._identify(scope, current, headers)
+            or self._check_room(current)
+            or self._check_length(length)
+            or _check_encoding(scope)
+        )
         if failure is not None:
             return await self._refuse(scope, receive, send, failure, length)
         if length != 0 or scope["method"] not in _BODILESS:
             return await self._with_body(scope, receive, send, current, _text(headers, b"content-encoding"))
-        await self._counted(scope, receive, send, current)
+        await self._count_and_pass(scope, receive, send, current)
 
-    def _known(self, scope: Scope, current: Exchange, headers: dict[bytes, bytes]) -> Failure | None:
+    def _identify(self, scope: Scope, current: Exchange, headers: dict[bytes, bytes]) -> Failure | None:
         """Find out who asks; fail if nobody known does, or too often."""
         current.principal = principal = self._keys.authenticate(
             _text(headers, b"authorization"),
@@ -133,7 +138,7 @@ class Gate:
             return ERRORS.fail("unauthorized", "this service needs an API key: send it as Authorization: Bearer KEY")
         return None
 
-    def _room(self, current: Exchange) -> Failure | None:
+    def _check_room(self, current: Exchange) -> Failure | None:
         """Fail if as much is under way as may be."""
         streams = current.path in STREAMS
         taken, most = (
@@ -146,7 +151,7 @@ class Gate:
             what = "too many bodies are arriving"
         return ERRORS.fail("busy", f"{what}: try again a little later")
 
-    def _fits(self, length: int | None) -> Failure | None:
+    def _check_length(self, length: int | None) -> Failure | None:
         most = self._limits.max_body_bytes
         return ERRORS.fail("body_too_large", f"the body may have {most} bytes") if length and length > most else None
 
@@ -162,7 +167,7 @@ class Gate:
                 plain = decode(bytes(body), coding, self._limits.max_body_bytes)
                 self._buffered += len(plain) - len(body)
                 body[:] = plain
-            if failure := self._room(current):
+            if failure := self._check_room(current):
                 return await self._refuse(scope, receive, send, failure, 0)
             current.body = bytes(body)
             whole: Message | None = {"type": "http.request", "body": current.body, "more_body": False}
@@ -174,7 +179,7 @@ class Gate:
                 message, whole = whole, None
                 return message
 
-            await self._counted(scope, replay, send, current)
+            await self._count_and_pass(scope, replay, send, current)
         except ClientDisconnect:
             return  # nobody is left to answer
         except Refused as error:  # by `decode`: those of the application it answers itself
@@ -201,7 +206,7 @@ class Gate:
         except TimeoutError:
             return ERRORS.fail("body_timeout", f"the body did not arrive within {timeout_s:g} s: {len(body)} bytes did")
 
-    async def _counted(self, scope: Scope, receive: Receive, send: Send, current: Exchange) -> None:
+    async def _count_and_pass(self, scope: Scope, receive: Receive, send: Send, current: Exchange) -> None:
         if current.path in STREAMS:
             self._streaming += 1
             try:
@@ -236,7 +241,7 @@ class Gate:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _spelled(scope: Scope) -> Failure | None:
+def _check_encoding(scope: Scope) -> Failure | None:
     """Fail if path or query are not UTF-8: read with replacements, many texts would become one."""
     for what, raw in (("path", scope["raw_path"]), ("query", scope["query_string"])):
         if b"%" in raw or not raw.isascii():

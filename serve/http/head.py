@@ -10,7 +10,7 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE")
 """All that the routes of the service take."""
 
 
-def methods_of(request: Request) -> list[str]:
+def list_methods(request: Request) -> list[str]:
     """Return the methods that some route takes at a request's path: Starlette's own `Allow` has the first route's."""
     as_routed = {name: {**request.scope, "method": "GET" if name == "HEAD" else name} for name in METHODS}
     routes = request.app.routes

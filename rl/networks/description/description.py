@@ -35,8 +35,8 @@ from rl.networks.description.shapes import (
 class NetworkDescription(Described):
     """Inputs, inner nodes and outputs, which refer to each other by name.
 
-    Creating one checks it; like every pydantic model it then raises a `ValidationError`. `parse` and `read` raise
-    `NetworkError`.
+    Creating one checks it; like every pydantic model it then raises a `ValidationError`. `parse` and
+    `read_description` raise `NetworkError`.
     """
 
     embeddings: dict[Name, Embedding] = Field(default_factory=dict, description="tables that inputs share by name")

@@ -37,7 +37,7 @@ class BanditExperiment(SimulatorExperiment):
         """See `SimulatorExperiment.policy_config`."""
         return self.bandit.policy
 
-    def policy_of(self, module: Any) -> Policy:
+    def get_policy(self, module: Any) -> Policy:
         """Return the policy itself."""
         policy: Policy = module.acting_policy()
         return policy

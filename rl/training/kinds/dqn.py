@@ -11,7 +11,7 @@ from rl.training.run.experiment import SimulatorExperiment
 class QLearningExperiment(SimulatorExperiment):
     """Base of the experiments of deep Q learning."""
 
-    def policy_of(self, module: Any) -> Policy:
+    def get_policy(self, module: Any) -> Policy:
         """Return the policy of the averaged network."""
         policy: Policy = module.averaged_policy()
         return policy

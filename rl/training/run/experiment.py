@@ -61,7 +61,7 @@ class SimulatorExperiment(TrainingConfig):
         """Return the description of the policy that is learned, as an artefact keeps it."""
 
     @abstractmethod
-    def policy_of(self, module: Any) -> Policy:
+    def get_policy(self, module: Any) -> Policy:
         """Return the policy that an `RLModule` of the algorithm has learned, which goes on changing with it."""
 
     def schedules(self, config: Any, env_steps: int) -> dict[str, float]:

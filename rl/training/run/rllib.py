@@ -179,7 +179,7 @@ class Trainer:
     def _evaluate(self) -> Point:
         """Play the same episodes every time, so that two evaluations differ by the policy."""
         seed = int(np.random.SeedSequence([self._experiment.seed, 2]).generate_state(1)[0])
-        policy = Greedy(self._experiment.policy_of(self.module))
+        policy = Greedy(self._experiment.get_policy(self.module))
         returns = play(policy, self._env, self._experiment.evaluation.episodes, seed, np.random.default_rng(seed))
         return {"evaluation_return": returns.mean, "evaluation_standard_error": returns.standard_error}
 
@@ -189,7 +189,7 @@ class Trainer:
         return Artefact(
             name=experiment.name,
             config=experiment.policy_config(),
-            policy=experiment.policy_of(self.module),
+            policy=experiment.get_policy(self.module),
             environment=TrainedIn(name=experiment.environment.name, options=experiment.environment.options),
             trained_on={
                 "kind": str(experiment.resolved()["kind"]),

@@ -20,7 +20,7 @@ from rl.policy.errors import PolicyError
 from serve.api.personalizer import model_file as model
 from serve.api.personalizer.apprentice import ApprenticeMetrics
 from serve.api.personalizer.configuration.plan import Untrained, same_model
-from serve.api.personalizer.configuration.policy import exploration_of, shown_policy, untrained
+from serve.api.personalizer.configuration.policy import make_untrained, read_exploration, shown_policy
 from serve.api.personalizer.configuration.replica import copy_configuration
 from serve.api.personalizer.configuration.values import (
     LOOP,
@@ -31,9 +31,9 @@ from serve.api.personalizer.configuration.values import (
     ModelOrigin,
     PolicySettings,
     ServiceConfiguration,
-    changed,
-    read,
-    shown,
+    apply_changes,
+    read_configuration,
+    to_response,
 )
 from serve.api.personalizer.errors import ERRORS, Code
 from serve.api.personalizer.rank import (
@@ -69,7 +69,7 @@ class Personalizer:
     """Everything is answered after its commit. Its methods raise `Refused`, and StoreError as the store does."""
 
     def __init__(
-        self, served: Served, store: Store, commit: Commit, settings: Settings, make: Untrained = untrained
+        self, served: Served, store: Store, commit: Commit, settings: Settings, make: Untrained = make_untrained
     ) -> None:
         """Read the configuration.
 
@@ -127,15 +127,15 @@ class Personalizer:
             StoreError: it cannot be read.
         """
         with reading(self._store) as settings:
-            return read(settings).service.reward_spec
+            return read_configuration(settings).service.reward_spec
 
     async def service_configuration(self, *, time_spans: bool, metrics: bool) -> dict[str, Any]:
         """Return how the service is configured, with what is known of the apprentice mode if it is on and asked for."""
-        return await asyncio.to_thread(self._shown, time_spans, metrics)
+        return await asyncio.to_thread(self._show_configuration, time_spans, metrics)
 
     async def configure(self, given: ServiceConfiguration, *, time_spans: bool, metrics: bool) -> dict[str, Any]:
         """Configure the service; see `service_configuration`."""
-        await self._set(lambda now: [(SERVICE, changed(now, given).model_dump(mode="json", by_alias=True))])
+        await self._set(lambda now: [(SERVICE, apply_changes(now, given).model_dump(mode="json", by_alias=True))])
         return await self.service_configuration(time_spans=time_spans, metrics=metrics)
 
     async def policy(self) -> PolicySettings:
@@ -145,7 +145,7 @@ class Personalizer:
 
     async def set_policy(self, given: PolicySettings) -> PolicySettings:
         """Set the learning policy. How much it explores counts for the service too: there is one such number."""
-        explored = exploration_of(given)
+        explored = read_exploration(given)
 
         def settings(now: Configuration) -> list[tuple[str, Any]]:
             if explored is None or explored == now.service.exploration_percentage:
@@ -186,25 +186,25 @@ class Personalizer:
         found = await asyncio.to_thread(loops.date_range, self._store, LOOP)
         if found is None:
             raise ERRORS.refuse("LogsPropertiesNotFound")
-        return {"dateRange": {"from": _written(found[0]), "to": _written(found[1])}}
+        return {"dateRange": {"from": _format_time(found[0]), "to": _format_time(found[1])}}
 
     async def delete_logs(self) -> None:
         """Delete the log as it is now. The model keeps what it has learned from it."""
         artefact = self._snapshot()
         await asyncio.to_thread(self._delete_logs, artefact)
 
-    def _shown(self, time_spans: bool, metrics: bool) -> dict[str, Any]:
+    def _show_configuration(self, time_spans: bool, metrics: bool) -> dict[str, Any]:
         self.configuration.refresh()  # another replica may have changed it a moment ago
         now = self.configuration.current
         found = self._apprentice.read(now) if metrics else None
-        return shown(now, time_spans) | ({"latestApprenticeModeMetrics": found} if found else {})
+        return to_response(now, time_spans) | ({"latestApprenticeModeMetrics": found} if found else {})
 
     async def _set(self, settings: Set) -> None:
         await asyncio.to_thread(self._write, settings)
 
     def _write(self, settings: Set) -> None:
         with writing(self._store) as table:
-            now = read(table)
+            now = read_configuration(table)
             have = {
                 SERVICE: now.service.model_dump(mode="json", by_alias=True),
                 POLICY: now.policy and now.policy.model_dump(),
@@ -255,7 +255,7 @@ class Personalizer:
         now, range_ = self.configuration.current, loops.date_range(self._store, LOOP)
         begun = now.origin_at or now.edited_at or (range_ and range_[0]) or self._store.now()
         learned = loops.last_received(self._store, LOOP, learned_through)
-        return {"creationTime": _written(begun), "lastModifiedTime": _written(max(begun, learned or begun))}
+        return {"creationTime": _format_time(begun), "lastModifiedTime": _format_time(max(begun, learned or begun))}
 
 
 def _refuse(error: PolicyError | FeatureError) -> Refused:
@@ -263,5 +263,5 @@ def _refuse(error: PolicyError | FeatureError) -> Refused:
     return ERRORS.refuse(code, str(error))
 
 
-def _written(time: datetime) -> str:
+def _format_time(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")

@@ -24,7 +24,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/decisions/{decision_id:rest}")
     async def decision(decision_id: Annotated[str, Path(max_length=320)]) -> LoggedDecision:
         """Return a decision with its feedback and what it has earned so far."""
-        return await asyncio.to_thread(_logged, service, decision_id)
+        return await asyncio.to_thread(_describe_logged, service, decision_id)
 
     @routes.get("/policy", response_model=PoliciesResponse)
     async def policy(request: Request) -> PoliciesResponse | Response:
@@ -37,7 +37,7 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _logged(service: Service, decision_id: str) -> LoggedDecision:
+def _describe_logged(service: Service, decision_id: str) -> LoggedDecision:
     decision = service.store.decision(decision_id)
     if decision is None:
         raise ERRORS.refuse("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")

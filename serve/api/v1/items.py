@@ -35,7 +35,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/items", dependencies=writes)
     async def upsert(request: ItemsRequest) -> ItemsResult:
         """Put items into the catalogue, in place of what it had under their ids; sent again, it changes nothing."""
-        items = [_item(item, store.now()) for item in request.items]
+        items = [_to_item(item, store.now()) for item in request.items]
         changes = await asyncio.to_thread(catalogue.upsert, store, items)
         await asyncio.to_thread(service.catalogue.refresh)
         pairs = zip(items, changes, strict=True)
@@ -50,7 +50,7 @@ def router(service: Service) -> APIRouter:
     ) -> ItemsResponse:
         """List the catalogue, or what has changed in it, in the order of the changes."""
         found = await asyncio.to_thread(catalogue.page, store, after, limit + 1, category=category, available=available)
-        items = [_shown(item, store.now()) for item in found[:limit]]
+        items = [_to_catalogue_item(item, store.now()) for item in found[:limit]]
         last = items[-1].revision if items else after
         return ItemsResponse(items=items, next=last, more=len(found) > limit)
 
@@ -59,24 +59,24 @@ def router(service: Service) -> APIRouter:
         """Return an item."""
         item = await asyncio.to_thread(catalogue.get, store, item_id)
         if item is None:
-            raise _unknown(item_id)
-        return _shown(item, store.now())
+            raise _refuse_unknown(item_id)
+        return _to_catalogue_item(item, store.now())
 
     @routes.delete("/items/{item_id:rest}", dependencies=writes, status_code=204)
     async def delete(item_id: KnownId) -> None:
         """Take an item out of the catalogue: it is shown no more, also by policies that were trained on it."""
         if not await asyncio.to_thread(catalogue.delete, store, item_id):
-            raise _unknown(item_id)
+            raise _refuse_unknown(item_id)
         await asyncio.to_thread(service.catalogue.refresh)
 
     return routes
 
 
-def _unknown(item_id: str) -> Refused:
+def _refuse_unknown(item_id: str) -> Refused:
     return ERRORS.refuse("unknown_item", f"the catalogue has no item {item_id!r}", "item_id")
 
 
-def _item(request: ItemRequest, now: datetime) -> Item:
+def _to_item(request: ItemRequest, now: datetime) -> Item:
     expires_at = request.expires_at if request.ttl_s is None else now + timedelta(seconds=request.ttl_s)
     return Item.model_construct(
         item_id=request.item_id,
@@ -87,6 +87,6 @@ def _item(request: ItemRequest, now: datetime) -> Item:
     )
 
 
-def _shown(item: StoredItem, now: datetime) -> CatalogueItem:
+def _to_catalogue_item(item: StoredItem, now: datetime) -> CatalogueItem:
     available = item.available and (item.expires_at is None or item.expires_at > now)
     return CatalogueItem(**item.model_dump() | {"available": available, "categories": list(item.categories)})

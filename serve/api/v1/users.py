@@ -63,9 +63,9 @@ def router(service: Service) -> APIRouter:
             causes = incomplete.failures.values()
             log.warning("a user is not forgotten everywhere yet: %s", incomplete)
             if any(isinstance(cause, StoreUnavailable) for cause in causes):
-                raise ERRORS.refuse("store_unavailable", incomplete.told) from None
+                raise ERRORS.refuse("store_unavailable", incomplete.client_message) from None
             if any(isinstance(cause, DataError) for cause in causes):
-                raise ERRORS.refuse("conflict", incomplete.told) from None
+                raise ERRORS.refuse("conflict", incomplete.client_message) from None
             raise  # a damaged policy is a fault of ours
         return Forgotten(removed=removed)
 

@@ -15,8 +15,8 @@ from rl.artefacts.shelf import load_shelved, shelve_new
 from rl.online.fold import FoldSpec
 from rl.policies import build
 from rl.policy.errors import PolicyError
-from serve.api.personalizer.configuration.policy import untrained
-from serve.api.personalizer.configuration.values import LOOP, Configuration, read
+from serve.api.personalizer.configuration.policy import make_untrained
+from serve.api.personalizer.configuration.values import LOOP, Configuration, read_configuration
 from serve.learning.loops import Plan
 
 log = logging.getLogger("raycommend.personalizer")
@@ -28,7 +28,7 @@ Untrained: TypeAlias = Callable[[Configuration], Artefact]
 class PersonalizerSource:
     """One policy, as the settings describe it; see `serve.learning.loops.PlanSource`."""
 
-    def __init__(self, settings: Settings, store: Store, make: Untrained = untrained) -> None:
+    def __init__(self, settings: Settings, store: Store, make: Untrained = make_untrained) -> None:
         self._settings, self._store, self._make = settings, store, make
         self._made: tuple[Configuration, str] | None = None
 
@@ -39,7 +39,7 @@ class PersonalizerSource:
             StoreError: the settings cannot be read.
         """
         with reading(self._store) as settings:
-            now = read(settings)
+            now = read_configuration(settings)
         spec = FoldSpec(loop=LOOP, reward=now.service.reward_spec, learn_from="all")
         return [Plan(spec, {LOOP: self._digest(now)}, count_erasures(self._store))]
 

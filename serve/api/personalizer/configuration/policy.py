@@ -13,7 +13,7 @@ from serve.api.personalizer.configuration.values import (
     Configuration,
     PolicySettings,
 )
-from serve.api.personalizer.configuration.vw_arguments import ArgumentsError, config_of
+from serve.api.personalizer.configuration.vw_arguments import ArgumentsError, to_config
 from serve.api.personalizer.errors import ERRORS
 
 DEFAULT_POLICY = PolicySettings(name="default", arguments="--cb_explore_adf --bag 4 --epsilon 0.2 -q ::")
@@ -24,24 +24,24 @@ log = logging.getLogger("raycommend.personalizer")
 _EPSILON = re.compile(r"(?<!\S)--epsilon[=\s]\s*(\S+)")
 
 
-def untrained(now: Configuration) -> Artefact:
+def make_untrained(now: Configuration) -> Artefact:
     """Return the policy that a configuration asks for, without anything learned.
 
     If it is one that only another version of this service took, the default one answers: the service starts.
     """
     wanted = now.policy or DEFAULT_POLICY
     try:
-        config = config_of(wanted.arguments)
+        config = to_config(wanted.arguments)
     except ArgumentsError as error:
         log.error("the learning policy %r cannot be followed, so the default one answers: %s", wanted.name, error)
-        config = config_of(DEFAULT_POLICY.arguments)
+        config = to_config(DEFAULT_POLICY.arguments)
     config = config.model_copy(update={"epsilon": now.service.exploration_percentage})
     encoder = FeaturesEncoder(())
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
     return Artefact(name=LOOP, config=config, policy=policy, encoder=encoder, reward=RewardSpec(weights={REWARD: 1.0}))
 
 
-def exploration_of(given: PolicySettings) -> float | None:
+def read_exploration(given: PolicySettings) -> float | None:
     """Return how much a learning policy explores; None if it leaves that to the exploration percentage.
 
     Raises:
@@ -69,7 +69,7 @@ def _same(written: str, number: float) -> bool:
 
 def _config(given: PolicySettings) -> CrossedConfig:
     try:
-        return config_of(given.arguments)
+        return to_config(given.arguments)
     except ArgumentsError as error:
         message = f"The learning policy {error}." if str(error).startswith("must ") else f"{error}"
         raise ERRORS.refuse("InvalidPolicyConfiguration", message, "arguments") from error

@@ -3,7 +3,7 @@
 from data.log.replica_copy import ReplicaCopy
 from data.log.settings_table import reading
 from data.log.store import Store
-from serve.api.personalizer.configuration.values import Configuration, read
+from serve.api.personalizer.configuration.values import Configuration, read_configuration
 
 
 def copy_configuration(store: Store) -> ReplicaCopy[Configuration]:
@@ -15,7 +15,7 @@ def copy_configuration(store: Store) -> ReplicaCopy[Configuration]:
 
     def read_changes(known: Configuration) -> Configuration:
         with reading(store) as settings:
-            return known if settings.last_change() == known.seq else read(settings)
+            return known if settings.last_change() == known.seq else read_configuration(settings)
 
     copy = ReplicaCopy(read_changes, Configuration(seq=-1))
     copy.refresh()

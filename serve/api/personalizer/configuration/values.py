@@ -137,7 +137,7 @@ class Configuration:
         return self.service.learning_mode or "Online"
 
 
-def read(settings: SettingsTable) -> Configuration:
+def read_configuration(settings: SettingsTable) -> Configuration:
     """Return what counts now."""
     seq = settings.last_change()
     service, policy, origin = DEFAULT_SERVICE, None, ModelOrigin()
@@ -154,7 +154,7 @@ def read(settings: SettingsTable) -> Configuration:
     return Configuration(service, policy, origin, seq, edited_at, mode_since, origin_at)
 
 
-def changed(now: Configuration, given: ServiceConfiguration) -> ServiceConfiguration:
+def apply_changes(now: Configuration, given: ServiceConfiguration) -> ServiceConfiguration:
     """Return the service configuration that a request makes of the one that counts now.
 
     Raises:
@@ -179,7 +179,7 @@ def changed(now: Configuration, given: ServiceConfiguration) -> ServiceConfigura
     return given
 
 
-def shown(now: Configuration, time_spans: bool) -> dict[str, Any]:
+def to_response(now: Configuration, time_spans: bool) -> dict[str, Any]:
     """Return the service configuration as it is answered; what is not done here is shown as off.
 
     Args:

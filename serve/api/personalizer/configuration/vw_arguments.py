@@ -98,7 +98,7 @@ class ArgumentsError(RecommenderError):
     """Arguments are no learning settings that can be followed; says which."""
 
 
-def config_of(arguments: str) -> CrossedConfig:
+def to_config(arguments: str) -> CrossedConfig:
     """Return the policy that arguments describe.
 
     Raises:
@@ -114,7 +114,7 @@ def config_of(arguments: str) -> CrossedConfig:
         "explorer": explorer,
         "epsilon": _number(given, "--epsilon", epsilon),
         "interactions": tuple(dict.fromkeys(value for name, value in options if name in _INTERACTIONS)),
-        **{letters.removeprefix("--"): _joined(options, letters) for letters in _LETTERS},
+        **{letters.removeprefix("--"): _join(options, letters) for letters in _LETTERS},
         "constant": "--noconstant" not in given,
         **more,
         **{name.removeprefix("--"): given[name] for name in _OURS if name in given},
@@ -130,7 +130,7 @@ def config_of(arguments: str) -> CrossedConfig:
         raise ArgumentsError("; ".join(faults)) from error
 
 
-def _joined(options: Sequence[tuple[str, str]], name: str) -> str:
+def _join(options: Sequence[tuple[str, str]], name: str) -> str:
     return "".join(dict.fromkeys("".join(value for option, value in options if option == name)))
 
 

@@ -40,7 +40,7 @@ class Dialect(Enum):
         return code
 
 
-def of_path(path: str) -> Dialect:
+def find_dialect(path: str) -> Dialect:
     """Return the dialect of a path below the prefix."""
     found = _PATH.match(path)
     if found is None:
@@ -54,7 +54,7 @@ def _dialect(request: Request) -> Dialect:
     Raises:
         Refused: there is no such version.
     """
-    dialect = of_path(exchange.of(request.scope).path)
+    dialect = find_dialect(exchange.of(request.scope).path)
     if "version" in request.path_params:
         if dialect is Dialect.LATEST:
             raise ERRORS.refuse("ResourceNotFound", "There is no such version: v1.0 and v1.1-preview.3 are served.")

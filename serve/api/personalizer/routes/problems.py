@@ -14,7 +14,7 @@ from serve.api.personalizer.errors import (
     PersonalizerError,
     PersonalizerErrorResponse,
 )
-from serve.api.personalizer.routes.dialects import PREFIX, of_path
+from serve.api.personalizer.routes.dialects import PREFIX, find_dialect
 from serve.contracts.errors import Failure
 from serve.http.answers import Shape
 from serve.http.body import JsonRoute
@@ -43,7 +43,7 @@ def problem(failure: Failure, asked: Exchange) -> Response:
     """Return the shape of the Personalizer API; failures of the edge get the codes that Personalizer's gateway had."""
     status = failure.kind.status
     if failure.code in ERRORS:
-        return _respond(of_path(asked.path).code(failure.code, status), failure.message, failure.where, status)
+        return _respond(find_dialect(asked.path).code(failure.code, status), failure.message, failure.where, status)
     if failure.code == "body_too_large":
         return _respond("PayloadSizeExceeded", failure.message, None, 400)
     code = _OF_EDGE.get(status, "BadRequest")

@@ -26,7 +26,7 @@ def add(routes: APIRouter, personalizer: Personalizer) -> None:
     @routes.post("/rank", status_code=201, response_model=RankResponse)
     async def rank(body: RankRequest, _: AnyDialect) -> Response:
         """Choose an action to show; what is answered is in the log before."""
-        return _created(await personalizer.rank(body))
+        return _respond_created(await personalizer.rank(body))
 
     @routes.post("/events/{event_id:rest}/reward", status_code=204)
     async def reward(event_id: str, body: RewardRequest, _: AnyDialect) -> None:
@@ -41,7 +41,7 @@ def add(routes: APIRouter, personalizer: Personalizer) -> None:
     @routes.post("/multislot/rank", status_code=201, response_model=MultiSlotRankResponse)
     async def rank_slots(body: MultiSlotRankRequest, _: WithSlots) -> Response:
         """Choose an action for each slot, none twice; what is answered is in the log before."""
-        return _created(await personalizer.rank_slots(body))
+        return _respond_created(await personalizer.rank_slots(body))
 
     @routes.post("/multislot/events/{event_id:rest}/reward", status_code=204)
     async def reward_slots(event_id: str, body: MultiSlotRewardRequest, _: WithSlots) -> None:
@@ -54,6 +54,6 @@ def add(routes: APIRouter, personalizer: Personalizer) -> None:
         await personalizer.report([activation(event_id)])
 
 
-def _created(answer: RankResponse | MultiSlotRankResponse) -> Response:
+def _respond_created(answer: RankResponse | MultiSlotRankResponse) -> Response:
     # Not validated: it is made of a decision.
     return Response(to_json(answer, by_alias=True), 201, media_type="application/json")

@@ -12,8 +12,8 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 from matplotlib.image import imread
-from safetensors.torch import load_network as load_tensors
-from safetensors.torch import save_network as save_tensors
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from rl.networks import (
     Network,

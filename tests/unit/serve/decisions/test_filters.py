@@ -18,13 +18,13 @@ from rl.policy.errors import PolicyError
 from rl.policy.rules import rules_constraint
 from serve.config import ServiceConfig
 from serve.contracts.decisions import RecommendRequest
-from serve.contracts.rules import BusinessRules, Memory
+from serve.contracts.rules import BusinessRules, Lookback
 from serve.decisions.filters import (
     MAX_CATALOGUE,
     Selection,
+    lookback_starts,
     needs_past,
     select,
-    since,
 )
 from tests.support.clocks import NOON
 from tests.support.shops import recommender, small_market, untrained
@@ -205,7 +205,7 @@ def test_the_past_is_asked_for_only_where_it_matters() -> None:
     assert needs_past(ask(user_id="u", filter={"exclude_bought": True}))
     assert not needs_past(ask(user_id="u"))
     assert not needs_past(ask(filter={"exclude_seen": True}))  # nobody has seen anything
-    assert since(Memory(seen_s=60, bought_s=3600), NOON) == (NOON - timedelta(minutes=1), NOON - HOUR)
+    assert lookback_starts(Lookback(seen_s=60, bought_s=3600), NOON) == (NOON - timedelta(minutes=1), NOON - HOUR)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_each_code_has_a_row_and_no_status_by_chance() -> None:
 
 
 def test_features_that_cannot_be_encoded_are_the_clients() -> None:
-    failure = errors.failure_of(FeatureError("must be a number", "a.b[0]"))
+    failure = errors.to_failure(FeatureError("must be a number", "a.b[0]"))
     assert (failure.code, failure.kind.status, failure.where) == ("invalid_request", 422, "a.b[0]")
     assert failure.message == "a.b[0] must be a number"
     assert FeatureError in errors.HANDLED

@@ -15,7 +15,7 @@ from data.log.keys import Role, create
 from data.log.settings_table import writing
 from serve.api.personalizer.configuration import durations
 from serve.api.personalizer.configuration.replica import copy_configuration
-from serve.api.personalizer.configuration.vw_arguments import config_of
+from serve.api.personalizer.configuration.vw_arguments import to_config
 from tests.support.personalizers import HEADERS, Loop, actions, personalizer_loop
 
 LATEST = "?api-version=2022-09-01-preview"
@@ -204,7 +204,7 @@ def test_the_learning_policy_and_the_exploration_percentage_are_one(client: Test
     assert client.get(SERVICE).json()["explorationPercentage"] == 0.3
     loop.learn()
     config = loop.served.at("personalizer").artefact("personalizer").config
-    assert config == config_of("--cb_explore_adf --squarecb --epsilon 0.3 -q wa")
+    assert config == to_config("--cb_explore_adf --squarecb --epsilon 0.3 -q wa")
     client.put(SERVICE, json={**GIVEN, "explorationPercentage": 0.25})
     assert client.get(POLICY).json()["arguments"] == "--cb_explore_adf --squarecb --epsilon 0.25 -q wa"
     less = {"name": "less", "arguments": "--cb_explore_adf"}
@@ -241,7 +241,7 @@ def test_the_policies_of_azures_clients_are_taken_and_answered_as_put(
     assert client.get(POLICY).json() == policy
     loop.learn()
     assert loop.loops.problems == {}
-    assert loop.served.at("personalizer").artefact("personalizer").config == config_of(arguments)
+    assert loop.served.at("personalizer").artefact("personalizer").config == to_config(arguments)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_policy_that_an_earlier_version_took_does_not_stop_the_service(
         settings.append("personalizer.policy", kept, loop.store.now())
     with personalizer_loop(tmp_path) as again:
         config = again.served.at("personalizer").artefact("personalizer").config
-        assert config == config_of(DEFAULT.format(0.2))
+        assert config == to_config(DEFAULT.format(0.2))
         assert "'old' cannot be followed" in caplog.text
         restarted = TestClient(again.app, headers=HEADERS)
         assert restarted.post("/personalizer/v1.0/rank", json={"actions": actions("a", "b")}).status_code == 201

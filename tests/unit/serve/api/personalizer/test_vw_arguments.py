@@ -13,13 +13,13 @@ from serve.api.personalizer.configuration.policy import DEFAULT_POLICY
 from serve.api.personalizer.configuration.vw_arguments import (
     NO_EFFECT,
     ArgumentsError,
-    config_of,
+    to_config,
 )
 
 
 def test_the_services_default_policy() -> None:
     default = "--cb_explore_adf --epsilon 0.2 --power_t 0 -l 0.001 --cb_type mtr -q ::"
-    assert config_of(default) == CrossedConfig(explorer=EpsilonGreedy(epsilon=0.0), epsilon=0.2)
+    assert to_config(default) == CrossedConfig(explorer=EpsilonGreedy(epsilon=0.0), epsilon=0.2)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_services_default_policy() -> None:
     ],
 )
 def test_what_arguments_mean(arguments: str, settings: dict[str, object]) -> None:
-    assert config_of(f"--cb_explore_adf {arguments}") == CrossedConfig.model_validate(settings)
+    assert to_config(f"--cb_explore_adf {arguments}") == CrossedConfig.model_validate(settings)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_what_arguments_mean(arguments: str, settings: dict[str, object]) -> Non
 )
 def test_what_cannot_be_followed_is_refused_by_name(arguments: str, message: str) -> None:
     with pytest.raises(ArgumentsError, match=message):
-        config_of(arguments)
+        to_config(arguments)
 
 
 def test_vw_takes_the_arguments_of_our_default() -> None:
-    assert config_of(DEFAULT_POLICY.arguments) == CrossedConfig(samples=64, epsilon=0.2)
+    assert to_config(DEFAULT_POLICY.arguments) == CrossedConfig(samples=64, epsilon=0.2)
     vw = vowpalwabbit.Workspace(f"{DEFAULT_POLICY.arguments} --quiet")
     assert "cb_explore_adf_bag" in vw.get_enabled_reductions()
     vw.finish()
