@@ -49,6 +49,8 @@ _POLL_S = 0.1
 _REFRESH_S = 0.5
 """How often it looks whether something else is to be served."""
 _CHECKPOINT_S = 1.0
+_SAVE_S = 1.0
+"""How often it looks whether a snapshot is due."""
 _LONG_POLL_S = 5.0
 _COURTESY = 10
 """Niceness of the learner's process, so that replicas get the processor first."""
@@ -69,7 +71,7 @@ class Learner:
         keep_private(settings.home)
         store = self._store = Store.open(settings.store_url)
         sources: list[PlanSource] = [ConfiguredPlans(config, settings, store), PersonalizerSource(settings, store)]
-        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC))
+        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC), config.snapshots)
         self._node = ray.get_runtime_context().get_node_id()
         self._followers: dict[str, float] = {}
         self._changed = asyncio.Condition()
@@ -77,6 +79,7 @@ class Learner:
         self._tasks = [
             loop.create_task(_again(self._loops.poll, _POLL_S, self._tell)),
             loop.create_task(_again(self._loops.refresh, _REFRESH_S, self._tell)),
+            loop.create_task(_again(self._loops.save, _SAVE_S)),
             loop.create_task(_again(store.checkpoint, _CHECKPOINT_S)),
         ]
 

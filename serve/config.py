@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from data.fields import PolicyName
 from data.schema import RewardSpec
 from data.settings import Settings
+from rl.online.snapshots import SnapshotSettings
 from serve.contracts.rules import BusinessRules, Lookback
 
 CHAMPION = "champion"
@@ -75,6 +76,7 @@ class ServiceConfig(BaseModel):
     origins: tuple[Origin, ...] = Field(
         default=(), description="whose pages may ask from a browser (CORS): https://shop.example, or * for all"
     )
+    snapshots: SnapshotSettings = SnapshotSettings()
     access_log: bool = Field(default=True, description="log a line for each request")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
 

@@ -45,6 +45,12 @@ def fold_steps(store: Store, fold_id: str) -> list[Version]:
     return _versions(store, VERSIONS.table.c.fold_id == fold_id)
 
 
+def fold_step(store: Store, fold_id: str, number: int) -> Version | None:
+    """Return a step of a fold, None if the log has none of this number."""
+    columns = VERSIONS.table.c
+    return next(iter(_versions(store, columns.fold_id == fold_id, columns.number == number)), None)
+
+
 def begun_folds(store: Store, loop: str, objective: str) -> list[Version]:
     """Return the first step of every fold of a loop and an objective, newest first."""
     columns = VERSIONS.table.c

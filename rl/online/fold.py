@@ -41,7 +41,7 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Publication:
     """Everything that a follower needs to answer: it loads nothing itself, so all replicas serve the same."""
 
     fold_id: str
@@ -56,5 +56,5 @@ Place: TypeAlias = tuple[str, str]
 """A loop and an objective."""
 FoldSteps: TypeAlias = Mapping[Place, tuple[str, int]]
 """The fold and the step that a follower has, of each place."""
-News: TypeAlias = dict[Place, Snapshot | list[Update]]
+News: TypeAlias = dict[Place, Publication | list[Update]]
 """What a follower does not have yet, by place."""

@@ -38,9 +38,15 @@ class _Checkpoint:
 class Guard:
     """Updates a policy, and restores its state if an update fails or leaves values that are not finite."""
 
-    def __init__(self, artefact: Artefact) -> None:
+    def __init__(self, artefact: Artefact, rows: int = 0) -> None:
+        """Guard a policy that has learned so many impressions since its state was last looked at."""
         self._encoder, self._policy = artefact.encoder, artefact.policy
-        self._checkpoint = _Checkpoint(self._policy.state_dict(), [])
+        self._checkpoint = _Checkpoint(self._policy.state_dict(), [], rows)
+
+    @property
+    def rows(self) -> int:
+        """Impressions learned since the policy's state was last looked at."""
+        return self._checkpoint.rows
 
     def learn(self, outcomes: Sequence[Learnable]) -> tuple[Impressions | None, list[Failure]]:
         """Learn what can be learned, in the order given: what is new first, then corrections.

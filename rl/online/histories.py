@@ -3,7 +3,7 @@
 Age counts a user's own decisions, as in the simulators: the slots of the last one have age 1, those before it age 2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -58,6 +58,10 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self._slates)
+
+    def __contains__(self, user_id: str) -> bool:
+        """Return whether a user is remembered."""
+        return user_id in self._slates
 
     def add_slate(self, user_id: str, decision_id: str, items: Sequence[str]) -> None:
         """Add what a user was shown, best slot first; a decision that has been added already changes nothing."""
@@ -127,6 +131,21 @@ class Histories:
         copy = type(self)(self.length, self.max_users)
         copy._slates, copy._users = dict(self._slates), dict(self._users)  # their values are never changed in place
         return copy
+
+    def to_json(self) -> list[tuple[str, list[tuple[str, tuple[str, ...], tuple[int, ...]]]]]:
+        """Return all that is kept, in its order, for `load_json`."""
+        return [
+            (user_id, [(slate.decision_id, slate.items, slate.outcomes) for slate in slates])
+            for user_id, slates in self._slates.items()
+        ]
+
+    def load_json(self, users: Iterable[tuple[str, Iterable[tuple[str, Sequence[str], Sequence[int]]]]]) -> None:
+        """Replace what is kept by what `to_json` gave."""
+        self._slates, self._users = {}, {}
+        for user_id, slates in users:
+            of_user = tuple(_Slate(name, tuple(items), tuple(outcomes)) for name, items, outcomes in slates)
+            self._slates[user_id] = of_user
+            self._users |= {slate.decision_id: user_id for slate in of_user}
 
     def _find(self, decision_id: str) -> _Slate | None:
         user_id = self._users.get(decision_id)

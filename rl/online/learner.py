@@ -20,6 +20,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from pydantic import JsonValue
+
 from data.attribution import Outcome
 from data.fields import EPOCH, MICROSECOND
 from data.log.following import (
@@ -37,10 +39,11 @@ from data.log.store import Store
 from data.schema import Feedback, Version
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
+from rl.online.errors import SnapshotError
 from rl.online.fold import (
     FoldSpec,
     HistoryStep,
-    Snapshot,
+    Publication,
     Update,
 )
 from rl.online.guard import Guard
@@ -48,8 +51,10 @@ from rl.online.histories import Histories
 from rl.online.history_steps import update_histories
 from rl.online.observe import Learnable
 from rl.online.set_aside import SetAsideRows
+from rl.online.snapshot import Cursor, Snapshot
 from rl.online.steps import OutcomeChange, Step, find_due
 from rl.online.windows import MAX_WAIT_S, Windows
+from rl.policy.errors import PolicyError
 
 _ROWS = 5_000
 """Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
@@ -60,7 +65,7 @@ _FEATURES = ("candidates", "features", "slots")
 
 
 class OnlineLearner:
-    """Follows one log. `poll` and `snapshot` may be called from different threads."""
+    """Follows one log. `poll`, `publication` and `snapshot` may be called from different threads."""
 
     def __init__(
         self,
@@ -69,11 +74,23 @@ class OnlineLearner:
         spec: FoldSpec,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fold_id: str | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
-        """Start before the first row of the log; the artefacts' policies are changed in place.
+        """Start before the first row of the log, or where a snapshot was taken; the policies are changed in place.
 
         What an artefact was trained on already, it does not learn again. Steps are recorded only in a fold of its own:
         one that is given an id is a recorded one, to be replayed.
+
+        Args:
+            store: the log.
+            artefacts: what learns, or is served as it is, by name.
+            spec: what is learned from, and what for.
+            clock: gives the time, timezone-aware.
+            fold_id: of the fold that is to be replayed.
+            snapshot: what to begin from, of a fold of the same artefacts and specification.
+
+        Raises:
+            SnapshotError: a policy cannot go on from the snapshot.
         """
         self._store, self._artefacts, self._spec, self._clock = store, artefacts, spec, clock
         self._lock = threading.Lock()
@@ -82,7 +99,6 @@ class OnlineLearner:
         self._unfinished: Step | None = None
         self.set_aside = SetAsideRows(f"loop {spec.loop}, objective {spec.objective}", clock)
         """The rows that were not learned."""
-        self._guards = {name: Guard(a) for name, a in artefacts.items() if a.policy.learns}
         plain = not any(isinstance(artefact.encoder, FeaturesEncoder) for artefact in artefacts.values())
         self._unread = (*_UNREAD, *_FEATURES) if plain else _UNREAD
         length = max((artefact.history for artefact in artefacts.values()), default=0)
@@ -91,8 +107,31 @@ class OnlineLearner:
         self.fold_id = fold_id or uuid4().hex[:8]
         self.caught_up = False
         """Whether the last poll came to the end of the log."""
-        self._unrecorded = [] if fold_id else [self._version(clock(), begins=True)]
+        self._as_of, self._origin = clock(), snapshot.cursor if snapshot else None
+        rows = self._restore(snapshot) if snapshot else {}
+        self.begun_at = self._decision_seq, self._number
+        """Log position of the last decision, and the step, that it has begun after."""
+        self._guards = {name: Guard(a, rows.get(name, 0)) for name, a in artefacts.items() if a.policy.learns}
+        self._unrecorded = [] if fold_id else [self._version(self._as_of, begins=True)]
         self._unpublished: Update | None = None
+
+    def _restore(self, snapshot: Snapshot) -> Mapping[str, int]:
+        """Go on from a snapshot; returns how many impressions each policy has learned since it was looked at."""
+        cursor = snapshot.cursor
+        try:
+            for name, state in snapshot.policies.items():
+                self._artefacts[name].policy.load_state_dict(dict(state))
+            self._windows.load_state_dict(snapshot.windows)
+        except (PolicyError, KeyError, ValueError) as error:
+            raise SnapshotError(f"no policy can go on from {cursor.fold_id}.{cursor.number}: {error}") from error
+        if (self.histories is None) != (snapshot.histories is None):
+            raise SnapshotError(f"{cursor.fold_id}.{cursor.number} has other histories than the policies read")
+        self.histories = snapshot.histories
+        self._decision_seq, self._feedback_seq = cursor.decision_seq, cursor.feedback_seq
+        if cursor.fold_id == self.fold_id:
+            self._number, self._as_of = cursor.number, cursor.as_of
+        self.set_aside.restore(cursor.set_aside, cursor.rows)
+        return cursor.checked
 
     def poll(self) -> Update | None:
         """Read what the log has gained, learn it and record the step; None if nothing has changed.
@@ -107,15 +146,16 @@ class OnlineLearner:
             update, self._unpublished = self._unpublished, None
             return update
 
-    def catch_up(self) -> Update | None:
+    def catch_up(self, after_poll: Callable[[], object] = lambda: None) -> Update | None:
         """Poll until the end of the log; returns the last update."""
         last, self.caught_up = None, False
         while not self.caught_up:
             last = self.poll() or last
+            after_poll()
         return last
 
-    def snapshot(self) -> Snapshot:
-        """Return the state after the last step.
+    def publication(self) -> Publication:
+        """Return what a follower needs to answer, as of the last step.
 
         Raises:
             StoreUnavailable: the step could not be recorded yet.
@@ -124,7 +164,39 @@ class OnlineLearner:
             self._record()
             artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
             histories = self.histories.copy() if self.histories is not None else None
-            return Snapshot(self.fold_id, self._number, self._feedback_seq, artefacts, histories)
+            return Publication(self.fold_id, self._number, self._feedback_seq, artefacts, histories)
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the state after the last step, to begin from; None where a step is not finished.
+
+        Raises:
+            StoreUnavailable: the step could not be recorded yet.
+        """
+        with self._lock:
+            self._record()
+            if self._unfinished is not None:
+                return None
+            cursor = Cursor(
+                fold_id=self.fold_id,
+                number=self._number,
+                decision_seq=self._decision_seq,
+                feedback_seq=self._feedback_seq,
+                as_of=self._as_of,
+                spec=self._spec,
+                policies=self._digests(),
+                checked={name: guard.rows for name, guard in self._guards.items()},
+                set_aside=self.set_aside.count,
+                rows=self.set_aside.remembered(),
+                history=self.histories.length if self.histories is not None else 0,
+            )
+            policies = {name: self._artefacts[name].policy.state_dict() for name in self._guards}
+            histories = self.histories.copy() if self.histories is not None else None
+            return Snapshot(cursor, policies, self._windows.state_dict(), histories)
+
+    @property
+    def spec(self) -> FoldSpec:
+        """What it learns from, and what for."""
+        return self._spec
 
     @property
     def number(self) -> int:
@@ -143,7 +215,7 @@ class OnlineLearner:
 
     def replay(self, version: Version) -> None:
         """Repeat the next step of a recorded fold."""
-        self.caught_up = version.caught_up
+        self.caught_up, self._as_of = version.caught_up, version.as_of
         decisions = self._new_decisions(version.decision_seq, version.feedback_seq, None)
         feedback = self._new_feedback(version.feedback_seq, None) if self._decision_seq else []
         self._unfinished = self._advance(decisions, feedback, version.feedback_seq, version.as_of)
@@ -167,6 +239,7 @@ class OnlineLearner:
         step = self._unfinished
         update = self._finish()
         if update:
+            self._as_of = step.as_of
             self._unrecorded.append(self._version(step.as_of))
         return update
 
@@ -219,7 +292,6 @@ class OnlineLearner:
         return update_histories(self.histories, step, feedback, closed, self.set_aside)
 
     def _version(self, now: datetime, begins: bool = False) -> Version:
-        digests = {name: artefact.digest for name, artefact in self._artefacts.items()}
         return Version(
             version_id=f"{self.fold_id}.{self._number}",
             loop=self._spec.loop,
@@ -230,8 +302,20 @@ class OnlineLearner:
             feedback_seq=self._feedback_seq,
             as_of=now,
             caught_up=self.caught_up,
-            begins={"policies": digests, "spec": self._spec.model_dump(mode="json")} if begins else None,
+            begins=self._begins() if begins else None,
         )
+
+    def _begins(self) -> dict[str, JsonValue]:
+        begins: dict[str, JsonValue] = {
+            "policies": dict(self._digests()),
+            "spec": self._spec.model_dump(mode="json"),
+        }
+        if self._origin:
+            begins["from"] = {"fold_id": self._origin.fold_id, "number": self._origin.number}
+        return begins
+
+    def _digests(self) -> dict[str, str]:
+        return {name: artefact.digest for name, artefact in self._artefacts.items()}
 
     def _record(self) -> None:
         if self._unrecorded:

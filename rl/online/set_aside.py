@@ -47,6 +47,15 @@ class SetAsideRows:
         who = f"not learned by {policy}" if policy else "not learned"
         _log.error("%s: row %d of %s is set aside, %s: %s", self._place, seq, table, who, reason)
 
+    def remembered(self) -> tuple[SetAside, ...]:
+        """Return the rows that are known to be counted, oldest first."""
+        return tuple(self._rows.values())
+
+    def restore(self, count: int, rows: Sequence[SetAside]) -> None:
+        """Go on from how many were counted before, and those of them that were remembered."""
+        self.count = count
+        self._rows = OrderedDict(((row.table, row.position, row.policy), row) for row in rows)
+
     def list_last(self) -> tuple[SetAside, ...]:
         """Return the last rows, newest first."""
         return tuple(row for row, _ in zip(reversed(list(self._rows.values())), range(MAX_LISTED), strict=False))

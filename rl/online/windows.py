@@ -1,7 +1,8 @@
 """The open wait windows of decisions: position and deadline of each, 17 bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +79,25 @@ class Windows:
         if (found := self._find(seq)) is not None:
             block, at = found
             block.learned[at] = True
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return position, deadline and whether it is learned [N] of each decision whose window is open."""
+        blocks = self._blocks
+        none = np.zeros(0, dtype=np.int64)
+        return {
+            "seqs": np.concatenate([none, *(block.seqs for block in blocks)]),
+            "deadlines": np.concatenate([none, *(block.deadlines for block in blocks)]),
+            "learned": np.concatenate([none.astype(np.bool_), *(block.learned for block in blocks)]),
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take the place of what is open by what `state_dict` gave."""
+        seqs, ends, learned = state["seqs"], state["deadlines"], state["learned"]
+        self._blocks = []
+        for start in range(0, len(seqs), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            first, last = int(ends[part].min()), int(ends[part].max())
+            self._blocks.append(_Block(seqs[part].copy(), ends[part].copy(), learned[part].copy(), first, last))
 
     def __contains__(self, seq: int) -> bool:
         """Return whether the window of the decision at a log position is open."""

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
+from data.errors import RecommenderError
 from data.log.following import policy_versions, whole_decisions
 from data.log.loops import fold_steps
 from data.log.store import Store
 from data.log.unreadable import Fault, describe_error
-from data.schema import Decision, Version
+from data.schema import Decision
 from data.settings import Settings
-from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import load_shelved
-from rl.online.fold import FoldSpec, Snapshot
+from rl.online.fold import Publication
 from rl.online.learner import OnlineLearner
 from rl.online.observe import TRANSIENT
+from rl.online.replay import begin_replay
+from rl.online.snapshots import Snapshots
 from rl.policy.arrays import FloatArray
-from rl.policy.errors import PolicyError
 from serve.decisions.recommender import Recommender, to_visit
 from serve.decisions.router import Router
 
@@ -39,17 +39,31 @@ class Comparison:
 
 
 def repeat_all(
-    store: Store, settings: Settings, since: datetime, until: datetime, faults: list[Fault] | None = None
+    store: Store,
+    settings: Settings,
+    since: datetime,
+    until: datetime,
+    faults: list[Fault] | None = None,
+    *,
+    from_snapshots: bool = True,
 ) -> Iterator[Comparison]:
     """Make every decision of a time again, fold by fold and step by step.
 
-    What a fold has set aside it sets aside again, as that follows from the log. `faults` gets the decisions that cannot
-    be read back.
+    What a fold has set aside it sets aside again, as that follows from the log.
+
+    Args:
+        store: the log.
+        settings: where artefacts and snapshots lie.
+        since: of the decisions.
+        until: the end of that time.
+        faults: gets the decisions that cannot be read back.
+        from_snapshots: begin each fold from its last snapshot before its first decision; else with the log's first row.
     """
-    faults = [] if faults is None else faults
+    faults, snapshots = [] if faults is None else faults, Snapshots(settings) if from_snapshots else None
     index = sorted((_place(version), seq) for seq, version in policy_versions(store, since, until))
     for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
-        yield from _repeat_fold(store, settings, fold_id, [(number, seq) for (_, number), seq in of_fold], faults)
+        places = [(number, seq) for (_, number), seq in of_fold]
+        yield from _repeat_fold(store, settings, fold_id, places, faults, snapshots)
 
 
 def _place(policy_version: str) -> tuple[str, int]:
@@ -59,7 +73,12 @@ def _place(policy_version: str) -> tuple[str, int]:
 
 
 def _repeat_fold(
-    store: Store, settings: Settings, fold_id: str, places: list[tuple[int, int]], faults: list[Fault]
+    store: Store,
+    settings: Settings,
+    fold_id: str,
+    places: list[tuple[int, int]],
+    faults: list[Fault],
+    snapshots: Snapshots | None,
 ) -> Iterator[Comparison]:
     """Make the decisions at (step, log position) again, which are in order."""
     seqs = [seq for _, seq in places]
@@ -69,11 +88,11 @@ def _repeat_fold(
         return
     begun = versions[0].as_of
     try:
-        learner, recommender = _begin(store, settings, versions[0])
-    except (ArtefactError, PolicyError, ValueError, OSError) as error:
+        learner, recommender = _begin(store, settings, fold_id, places[0][0], snapshots)
+    except (RecommenderError, ValueError, OSError) as error:
         yield from _fail(store, seqs, begun, str(error), faults)
         return
-    steps, failed = iter(versions[1:]), ""
+    steps, failed = (step for step in versions if step.number > learner.number), ""
     for number, of_step in groupby(places, key=lambda row: row[0]):
         try:
             while not failed and learner.number < number and (step := next(steps, None)):
@@ -98,15 +117,13 @@ def _fail(
         yield Comparison(decision, begun, why)
 
 
-def _begin(store: Store, settings: Settings, first: Version) -> tuple[OnlineLearner, Recommender]:
-    assert first.begins is not None, "checked"
-    spec, digests = FoldSpec.model_validate(first.begins["spec"]), first.begins["policies"]
-    assert isinstance(digests, dict), "as the learner wrote it"
-    artefacts = {name: load_shelved(str(digest), settings) for name, digest in digests.items()}
-    learner = OnlineLearner(store, artefacts, spec, fold_id=first.fold_id)
-    recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), spec.loop, spec.objective)
+def _begin(
+    store: Store, settings: Settings, fold_id: str, number: int, snapshots: Snapshots | None
+) -> tuple[OnlineLearner, Recommender]:
+    learner, artefacts = begin_replay(store, settings, fold_id, number, snapshots)
+    recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), learner.spec.loop, learner.spec.objective)
     # The learner's own policies and histories: they learn as it does.
-    recommender.restore(Snapshot(first.fold_id, 0, 0, artefacts, learner.histories))
+    recommender.restore(Publication(fold_id, learner.number, 0, artefacts, learner.histories))
     return learner, recommender
 
 

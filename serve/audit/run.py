@@ -118,12 +118,12 @@ class Audit:
         }
 
 
-def audit(store: Store, settings: Settings, since: datetime, until: datetime) -> Audit:
-    """Make the decisions of a time again."""
+def audit(store: Store, settings: Settings, since: datetime, until: datetime, *, from_snapshots: bool = True) -> Audit:
+    """Make the decisions of a time again; see `serve.audit.replay.repeat_all`."""
     found, erased = Audit(), last_erasure(store)
     faults = list[Fault]()
     with threadpool_limits(1, "blas"):  # as the service computes: more threads add in another order
-        for repeated in repeat_all(store, settings, since, until, faults):
+        for repeated in repeat_all(store, settings, since, until, faults, from_snapshots=from_snapshots):
             found.add(repeated, erased)
     found.unreadable = [f"row {fault.seq} of {fault.table}: {fault.reason}" for fault in faults]
     return found
@@ -151,13 +151,22 @@ def main(arguments: Sequence[str]) -> int:
     parser = argument_parser("serve.audit", __doc__)
     parser.add_argument("--day", type=date.fromisoformat, default=None, help="in UTC; default: today")
     parser.add_argument("--home", type=Path, default=None, help="default: RAYCOMMEND_HOME")
+    parser.add_argument(
+        "--from-beginning", action="store_true", help="make states again from the log's first row, not from snapshots"
+    )
     parser.add_argument("--picture", type=Path, default=None, help="default: audit/DAY.png in the home")
     options = parser.parse_args(arguments)
     settings = Settings(home=options.home, store=None, archive=None) if options.home else Settings()
     keep_private(settings.home)
     day = options.day or datetime.now(UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    found = audit(Store.open(settings.store_url), settings, since, since + timedelta(days=1))
+    found = audit(
+        Store.open(settings.store_url),
+        settings,
+        since,
+        since + timedelta(days=1),
+        from_snapshots=not options.from_beginning,
+    )
     report = found.report()
     picture = options.picture or settings.home / "audit" / f"{day}.png"
     draw_calibration(found.calibration.rows(), picture)

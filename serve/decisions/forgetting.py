@@ -11,6 +11,7 @@ from data.log.store import Store
 from data.settings import Settings
 from rl.artefacts.erasure import erase_from_artefacts
 from rl.artefacts.errors import ArtefactError
+from rl.online.snapshots import Snapshots
 from rl.policy.errors import PolicyError
 
 
@@ -31,10 +32,11 @@ class Incomplete(RecommenderError):  # noqa: N818 - a state that asking again en
 
 
 def forget(store: Store, settings: Settings, user_id: str) -> dict[str, int]:
-    """Remove a user from trained policies, derived tables, the archive and the store.
+    """Remove a user from trained policies, derived tables, snapshots, the archive and the store.
 
-    The store comes last: what it notes is when the service begins anew to learn from a log without them. May be run
-    again, and completes what a run that failed or was killed has begun: each place is tried, whatever the others say.
+    The store comes after what is trained: what it notes is when the service begins anew to learn from a log without
+    them. Snapshots come last: until the store is done, new ones are saved. May be run again, and completes what a run
+    that failed or was killed has begun: each place is tried, whatever the others say.
 
     Returns:
         The number of rows (of artefacts: those that knew them) by place.
@@ -47,6 +49,7 @@ def forget(store: Store, settings: Settings, user_id: str) -> dict[str, int]:
         "the trained policies": lambda: erase_from_artefacts(settings, user_id),
         "the archive": lambda: erase_from_archive(Archive.at(settings.archive_uri), user_id),
         "the log": lambda: erase_from_store(store, user_id),
+        "the snapshots": lambda: {"snapshots": Snapshots(settings).forget(user_id)},
     }
     for place, erase in places.items():
         try:

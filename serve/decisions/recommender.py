@@ -9,7 +9,7 @@ from data.schema import CONTEXT_TIME, LOOP_V1, Decision, Rules
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder, add_slot_features
 from rl.encoders.visit import Visit
-from rl.online.fold import Snapshot, Update
+from rl.online.fold import Publication, Update
 from rl.online.histories import Histories
 from rl.policies.greedy import greedy
 from rl.policy.arrays import FloatArray
@@ -134,11 +134,15 @@ class Recommender:
             self._artefacts[name].policy.update(impressions)
         self.number, self.learned_through = update.number, update.learned_through
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, publication: Publication) -> None:
         """Take over the learner's policies and histories."""
-        self._artefacts, self._histories = dict(snapshot.artefacts), snapshot.histories
+        self._artefacts, self._histories = dict(publication.artefacts), publication.histories
         self._routed = self._router.restrict_to(self._artefacts) if self._artefacts else self._router
-        self.fold_id, self.number, self.learned_through = snapshot.fold_id, snapshot.number, snapshot.learned_through
+        self.fold_id, self.number, self.learned_through = (
+            publication.fold_id,
+            publication.number,
+            publication.learned_through,
+        )
 
 
 def _check_time(visit: Visit) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from data.schema import LOOP_V1
-from rl.online.fold import News, Place, Snapshot, Update
+from rl.online.fold import News, Place, Publication, Update
 from rl.online.state import FoldState
 from rl.policy.errors import PolicyError
 from serve.contracts.errors import ERRORS
@@ -19,12 +19,12 @@ log = logging.getLogger("ray.serve")
 
 def make_writable(news: News) -> News:
     """Return news with copies of the policies, which learn on: arrays that came over Ray cannot be written."""
-    return {place: _copy_policies(what) if isinstance(what, Snapshot) else what for place, what in news.items()}
+    return {place: _copy_policies(what) if isinstance(what, Publication) else what for place, what in news.items()}
 
 
-def _copy_policies(snapshot: Snapshot) -> Snapshot:
-    copies = {name: replace(a, policy=deepcopy(a.policy)) for name, a in snapshot.artefacts.items()}
-    return replace(snapshot, artefacts=copies)
+def _copy_policies(publication: Publication) -> Publication:
+    copies = {name: replace(a, policy=deepcopy(a.policy)) for name, a in publication.artefacts.items()}
+    return replace(publication, artefacts=copies)
 
 
 class Served:
@@ -98,9 +98,9 @@ class Served:
                 self._lost.add(place)
                 log.exception("loop %s, objective %s: what the learner published cannot be taken over", *place)
 
-    def _take(self, place: Place, what: Snapshot | Sequence[Update]) -> None:
+    def _take(self, place: Place, what: Publication | Sequence[Update]) -> None:
         recommender = self._recommenders.get(place)
-        if isinstance(what, Snapshot):
+        if isinstance(what, Publication):
             if recommender is None:
                 recommender = Recommender(self._routers[place[0]], *place)
             recommender.restore(what)
@@ -110,6 +110,6 @@ class Served:
             for name, artefact in what.artefacts.items():
                 self.since.setdefault((place, name, artefact.digest), now)
         else:
-            assert recommender is not None, "updates follow a snapshot"
+            assert recommender is not None, "updates follow a publication"
             for update in what:
                 recommender.apply(update)

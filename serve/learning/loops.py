@@ -1,9 +1,10 @@
 """The folds that one learner runs, and how a new one takes over from an old one.
 
 A *plan* says what a fold begins with. Sources give plans: the configuration, the registry's champion, the Personalizer
-API's settings. Where a plan changes - another champion, other rewards, a user was forgotten - a new fold is made of the
-whole log beside the old one, which goes on answering; then the new one takes its place. One that cannot be made is
-refused and reported, and the old one stays.
+API's settings. Where a plan changes - another champion, other rewards, a user was forgotten - a new fold is made beside
+the old one, which goes on answering; then the new one takes its place. It begins from the newest snapshot of a fold of
+the same plan and reads the rest of the log, without one the whole log. One that cannot be made is refused and reported,
+and the old one stays.
 
 Each failure stays alone. A policy that cannot be loaded is left out of its fold; a plan of which none can be begun has
 no fold; a source that fails gives no plan. A fold that fails is not followed any more: what it has published goes on
@@ -25,8 +26,10 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import load_shelved
-from rl.online.fold import FoldSpec, FoldSteps, News, Place, Snapshot, Update
+from rl.online.errors import SnapshotError
+from rl.online.fold import FoldSpec, FoldSteps, News, Place, Publication, Update
 from rl.online.learner import OnlineLearner
+from rl.online.snapshots import Snapshots, SnapshotSettings
 from rl.online.state import FoldState
 
 _MAX_UPDATES = 200
@@ -117,18 +120,23 @@ class Loop:
             as_of=now,
         )
 
-    def news(self, fold_id: str, number: int) -> Snapshot | list[Update]:
+    def news(self, fold_id: str, number: int) -> Publication | list[Update]:
         """Return what came after a step, or everything to a follower of another fold or one that has missed a step."""
         updates = [update for update in self.updates if update.number > number]
         missed = number + 1 < (updates[0].number if updates else number + 1)
-        return self.learner.snapshot() if fold_id != self.learner.fold_id or missed else updates
+        return self.learner.publication() if fold_id != self.learner.fold_id or missed else updates
 
 
 class Loops:
     """All folds of a service. `poll` and `refresh` may run in different threads."""
 
     def __init__(
-        self, store: Store, settings: Settings, sources: Sequence[PlanSource], clock: Callable[[], datetime]
+        self,
+        store: Store,
+        settings: Settings,
+        sources: Sequence[PlanSource],
+        clock: Callable[[], datetime],
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         """Make the folds of all plans; they have learned the log when this returns.
 
@@ -137,6 +145,7 @@ class Loops:
             StoreError: the log did not answer.
         """
         self._store, self._settings, self._sources, self._clock = store, settings, sources, clock
+        self._snapshots = Snapshots(settings, snapshots, clock)
         self._refused: dict[Place, Plan] = {}
         self._faults: dict[int, str] = {}
         self._retries: dict[
@@ -159,6 +168,16 @@ class Loops:
         for loop in list(self.current.values()):
             news = loop.poll() or news
         return news
+
+    def save(self) -> None:
+        """Save the folds of which a snapshot is due, for the next learner to begin from.
+
+        Raises:
+            StoreError: the log did not answer.
+        """
+        for loop in list(self.current.values()):
+            if loop.failed is None:
+                self._snapshots.offer(loop.learner, self._store, loop.plan.erasures)
 
     def refresh(self) -> bool:
         """Begin a fold for each plan that has changed, and let it take over; returns whether one did."""
@@ -235,6 +254,23 @@ class Loops:
         return plans
 
     def _begin(self, plan: Plan) -> Loop:
+        artefacts, missing = self._load(plan)
+        digests = {name: artefact.digest for name, artefact in artefacts.items()}
+        snapshot = self._snapshots.newest(self._store, plan.spec, digests, plan.erasures)
+        try:
+            learner = OnlineLearner(self._store, artefacts, plan.spec, self._clock, snapshot=snapshot)
+        except SnapshotError as error:
+            log.error("loop %s, objective %s learns the whole log anew: %s", *plan.place, error)
+            learner = OnlineLearner(self._store, self._load(plan)[0], plan.spec, self._clock)
+        last = learner.catch_up(lambda: self._snapshots.offer(learner, self._store, plan.erasures))
+        return Loop(plan, learner, [last] if last else [], missing)
+
+    def _load(self, plan: Plan) -> tuple[dict[str, Artefact], dict[str, str]]:
+        """Load the artefacts of a plan; returns them, and why others of it cannot be served.
+
+        Raises:
+            ArtefactError: none can.
+        """
         artefacts, missing = dict[str, Artefact](), dict(plan.missing)
         for name, digest in plan.policies.items():
             try:
@@ -245,6 +281,4 @@ class Loops:
         if not artefacts:
             why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
             raise ArtefactError(f"no policy can be served: {why or 'none is asked for'}")
-        learner = OnlineLearner(self._store, artefacts, plan.spec, self._clock)
-        last = learner.catch_up()
-        return Loop(plan, learner, [last] if last else [], missing)
+        return artefacts, missing

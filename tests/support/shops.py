@@ -13,7 +13,7 @@ from data.nodes.node import NodeSpec
 from rl.artefacts.artefact import Artefact, save
 from rl.encoders.customers import CustomerEncoder
 from rl.experience.events import generated_events
-from rl.online.fold import Snapshot
+from rl.online.fold import Publication
 from rl.policies import (
     LinearThompsonConfig,
     PolicyConfig,
@@ -59,14 +59,14 @@ def untrained(encoder: CustomerEncoder, name: str) -> Artefact:
 def recommender(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Recommender:
     """Return a recommender that has taken over artefacts as they are."""
     recommender = Recommender(Router(shares))
-    recommender.restore(Snapshot("fold", 0, 0, dict(artefacts)))
+    recommender.restore(Publication("fold", 0, 0, dict(artefacts)))
     return recommender
 
 
 def served(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Served:
     """Return what a replica has that was told of these artefacts."""
     served = Served({"v1": shares})
-    served.take({("v1", "default"): Snapshot("fold", 0, 0, dict(artefacts))})
+    served.take({("v1", "default"): Publication("fold", 0, 0, dict(artefacts))})
     return served
 
 

@@ -17,7 +17,7 @@ from data.schema import Decision
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served
 from rl.encoders.visit import Visit
-from rl.online.fold import Snapshot
+from rl.online.fold import Publication
 from rl.online.histories import Histories
 from rl.policies import TransformerConfig
 from serve.contracts.decisions import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
@@ -41,7 +41,7 @@ def app() -> FastAPI:
         for _, shown in store.decisions():
             histories.add_slate(shown.user_id or "", shown.decision_id, shown.slate)
     recommender = Recommender(Router({name: 1.0}))
-    recommender.restore(Snapshot("plain", 0, 0, {name: artefact}, histories))
+    recommender.restore(Publication("plain", 0, 0, {name: artefact}, histories))
     writer = GroupCommit(store)
 
     api = FastAPI()

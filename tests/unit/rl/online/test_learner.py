@@ -92,7 +92,7 @@ def batch_state(log: Log, name: str, learn_from: str = "own") -> dict[str, np.nd
 
 
 def state(learner: OnlineLearner, name: str) -> dict[str, np.ndarray]:
-    return learner.snapshot().artefacts[name].policy.state_dict()
+    return learner.publication().artefacts[name].policy.state_dict()
 
 
 def assert_same_state(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
@@ -140,7 +140,7 @@ def test_a_restarted_learner_comes_back_with_the_same_state(log: Log) -> None:
     restarted = log.learner()
     while restarted.poll():
         pass
-    before, after = learner.snapshot(), restarted.snapshot()
+    before, after = learner.publication(), restarted.publication()
     assert after.learned_through == before.learned_through
     for name in LEARNING:
         assert_same_state(state(restarted, name), state(learner, name))
@@ -155,8 +155,8 @@ def test_a_follower_that_applies_every_update_has_the_learners_state(log: Log) -
         update = learner.poll()
         assert update is not None
         recommender.apply(update)
-    snapshot = learner.snapshot()
-    assert recommender.number == snapshot.number
+    publication = learner.publication()
+    assert recommender.number == publication.number
     for name, artefact in artefacts.items():
         assert_same_state(artefact.policy.state_dict(), state(learner, name))
 
@@ -231,11 +231,11 @@ def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
     assert_same_state(state(continued, "rfm_bandit"), state(whole, "rfm_bandit"))
 
 
-def test_a_follower_takes_over_a_snapshot_that_then_stays_as_it_is(log: Log) -> None:
+def test_a_follower_takes_over_a_publication_that_then_stays_as_it_is(log: Log) -> None:
     learner = log.learner()
     live(log, learner)
     recommender = Recommender(Router(dict.fromkeys(LEARNING, 1.0)))
-    recommender.restore(learner.snapshot())
+    recommender.restore(learner.publication())
     one = visit(recommender, "d", log.clock.now, 3, log.encoder.users[0], policy="rfm_bandit")
     before = recommender.decide(one)
     for decision in log.decide(20, seed=99):

@@ -67,7 +67,7 @@ def live(log: Written, following: OnlineLearner, jumps: Sequence[tuple[int, int,
 
 def beliefs(following: OnlineLearner, name: str) -> list[np.ndarray]:
     """Return what a policy has learned; of one whose places depend on the order, what it expects."""
-    policy: Policy = following.snapshot().artefacts[name].policy
+    policy: Policy = following.publication().artefacts[name].policy
     if isinstance(policy, CrossedBandit):
         asks = [asked(ITEMS, {"where": f"page{n % 3}", "hour": n % 5}) for n in range(6)]
         return [policy.expected(query) for query in asks]
@@ -93,7 +93,7 @@ def test_a_fold_that_lived_through_jumps_is_a_fresh_one(log: Written, encoder: C
     for name in ("described", "linear_thompson", "rfm_bandit"):
         for one, other in zip(beliefs(following, name), beliefs(fresh, name), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
-    counts = following.snapshot().artefacts["rfm_bandit"].policy.state_dict()["counts"]
+    counts = following.publication().artefacts["rfm_bandit"].policy.state_dict()["counts"]
     assert counts.sum() == 2 * len(log.made)  # every slot of every decision, once
 
 
@@ -106,7 +106,7 @@ def test_feedback_counts_by_its_stamp_however_late_it_is_read(log: Written, enco
     log.clock.advance(30)
     log.report(decision, "purchase")
     following.poll()
-    sums = following.snapshot().artefacts["rfm_bandit"].policy.state_dict()["sums"]
+    sums = following.publication().artefacts["rfm_bandit"].policy.state_dict()["sums"]
     assert sums.sum() == pytest.approx(5.0 - 0.1)
 
 
@@ -121,5 +121,5 @@ def test_what_was_decided_and_reported_on_two_sides_of_a_long_jump_is_late(
     log.report(log.decide(), "purchase")
     log.clock.advance(3 * 60)
     following.catch_up()
-    sums = following.snapshot().artefacts["rfm_bandit"].policy.state_dict()["sums"]
+    sums = following.publication().artefacts["rfm_bandit"].policy.state_dict()["sums"]
     assert sums.sum() == pytest.approx(2 * -0.1 + 5.0 - 0.1)

@@ -60,7 +60,7 @@ def learner(log: Written, encoder: CustomerEncoder, fold_id: str | None = None, 
 
 
 def state(following: OnlineLearner, name: str) -> dict[str, np.ndarray]:
-    return following.snapshot().artefacts[name].policy.state_dict()
+    return following.publication().artefacts[name].policy.state_dict()
 
 
 def learned(following: OnlineLearner, name: str = "rfm_bandit") -> float:
@@ -388,7 +388,7 @@ def test_the_learner_starts_on_lines_that_could_not_be_learned(log: Written, set
     assert found.decisions_through == counts["decisions"]
     lines = (FAULTS / name).read_bytes().splitlines()
     assert counts["decisions"] + len(rejected) == len(lines)
-    artefact = running.current["personalizer", "default"].learner.snapshot().artefacts["personalizer"]
+    artefact = running.current["personalizer", "default"].learner.publication().artefacts["personalizer"]
     assert artefact.policy.state_dict()["count"].sum() == counts["decisions"] - found.rows_set_aside
 
 

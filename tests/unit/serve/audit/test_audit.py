@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from data.log.loops import begun_folds
 from data.log.store import Store
 from data.log.tables import ERASURES
 from data.schema import Feedback, RewardSpec, Rules
 from data.settings import Settings
 from rl.artefacts.shelf import shelve
 from rl.online.fold import FoldSpec
+from rl.online.snapshots import Snapshots, SnapshotSettings
 from serve.audit.run import (
     Audit,
     Calibration,
@@ -37,11 +40,12 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, store=None, archive=None)
 
 
-def live(store: Store, settings: Settings, decisions: int, seed: int) -> None:
+def live(store: Store, settings: Settings, decisions: int, seed: int, saved: bool = False) -> None:
     """Serve a loop with all policies and let it learn; the learner is new, as after a restart."""
     digests = {name: shelve(settings.home / "policies" / name, settings).digest for name in POLICIES}
     plan = Plan(FoldSpec(reward=SPEC, learn_from="all"), digests)
-    loops = Loops(store, settings, [lambda: [plan]], lambda: datetime.now(UTC))
+    when = SnapshotSettings(every_s=1e-9 if saved else 3600)
+    loops = Loops(store, settings, [lambda: [plan]], lambda: datetime.now(UTC), when)
     served = Served({"v1": dict.fromkeys(POLICIES, 1.0)})
     rng = np.random.default_rng(seed)
     for n in range(decisions):
@@ -57,11 +61,13 @@ def live(store: Store, settings: Settings, decisions: int, seed: int) -> None:
         store.insert([decision, report] if rng.random() < 0.6 else [decision])
         if n % 3 == 0:
             loops.poll()
+        if n % 10 == 0:
+            loops.save()
 
 
-def found(store: Store, settings: Settings) -> Audit:
+def found(store: Store, settings: Settings, *, from_snapshots: bool = True) -> Audit:
     now = datetime.now(UTC)
-    return audit(store, settings, now - DAY, now + DAY)
+    return audit(store, settings, now - DAY, now + DAY, from_snapshots=from_snapshots)
 
 
 def test_every_decision_is_made_again_bit_by_bit(store: Store, settings: Settings) -> None:
@@ -109,6 +115,35 @@ def test_a_policy_that_was_changed_on_disk_is_refused(store: Store, settings: Se
     report = found(store, settings)
     assert len(report.mismatches) == 5
     assert all("sha256" in line for line in report.mismatches)
+
+
+def test_folds_that_began_from_snapshots_are_made_again_with_and_without_them(store: Store, settings: Settings) -> None:
+    for seed in range(3):
+        live(store, settings, 40, seed, saved=True)
+    began = [version.begins for version in begun_folds(store, "v1", "default")]
+    assert ["from" in (begins or {}) for begins in began] == [True, True, False]
+    for from_snapshots in (True, False):
+        report = found(store, settings, from_snapshots=from_snapshots)
+        assert (report.decisions, report.mismatches) == (120, [])
+    shutil.rmtree(settings.home / "archive/snapshots")  # the log is enough
+    assert found(store, settings).mismatches == []
+
+
+def test_a_snapshot_that_is_not_what_the_log_gives_is_found_from_the_beginning(
+    store: Store, settings: Settings
+) -> None:
+    live(store, settings, 58, seed=0, saved=True)
+    snapshots = Snapshots(settings)
+    (first,) = begun_folds(store, "v1", "default")
+    snapshot = snapshots.before(first.fold_id, 1_000)
+    assert snapshot is not None
+    later = [d.time for _, d in store.decisions() if int(d.policy_version.split(".")[2]) >= snapshot.cursor.number]
+    now = datetime.now(UTC)
+    assert audit(store, settings, later[0], now).mismatches == []
+    forged = {**snapshot.policies, "rfm_bandit": {n: a + 1.0 for n, a in snapshot.policies["rfm_bandit"].items()}}
+    snapshots.save(replace(snapshot, policies=forged), 0)
+    assert audit(store, settings, later[0], now).mismatches
+    assert audit(store, settings, later[0], now, from_snapshots=False).mismatches == []
 
 
 def test_calibration_by_hand() -> None:

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from data.log.store import Store
 from data.schema import RewardSpec
-from rl.online.fold import Snapshot
+from rl.online.fold import Publication
 from serve.api.application import create_api
 from serve.config import ServiceConfig
 from serve.decisions.served import Served
@@ -30,7 +30,7 @@ def service(store: Store) -> Service:
     served = Served({"v1": {"linear_thompson": 1.0}})
     for objective in ("default", "clicks"):
         artefacts = {name: untrained(encoder, name) for name in POLICIES}
-        served.take({("v1", objective): Snapshot(f"of-{objective}", 0, 7, artefacts)})
+        served.take({("v1", objective): Publication(f"of-{objective}", 0, 7, artefacts)})
     return Service(served, store, StoreWriter(store), {}, CONFIG, "replica-1")
 
 
@@ -197,7 +197,7 @@ def test_the_stream_tells_when_policies_change(service: Service) -> None:
         lines = response.iter_lines()
         assert next(lines) == "event: policy"
         encoder = small_market()[1]
-        news = Snapshot("another", 0, 9, {"random": untrained(encoder, "random")})
+        news = Publication("another", 0, 9, {"random": untrained(encoder, "random")})
         service.served.take({("v1", "default"): news})
         data = next(line for line in list(next(lines) for _ in range(5)) if "another" in line)
         assert '"learned_through":9' in data

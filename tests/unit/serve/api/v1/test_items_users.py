@@ -112,8 +112,8 @@ def test_an_ingestion_in_the_way_is_a_conflict_that_passes(client: TestClient, s
         error = client.delete(f"/v1/users/{FORGOTTEN}")
     assert (error.status_code, error.json()["error"]["code"]) == (409, "conflict")
     assert error.json()["error"]["message"] == (
-        "forgotten in the trained policies and the log; not finished in the archive: a node is being ingested, ask "
-        "again when that has ended"
+        "forgotten in the trained policies and the log and the snapshots; not finished in the archive: a node is being "
+        "ingested, ask again when that has ended"
     )
     assert count_rows(store)["events"] == 0  # the other places are done
     assert client.delete(f"/v1/users/{FORGOTTEN}").status_code == 200
@@ -130,7 +130,9 @@ def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, mon
     assert (error.status_code, error.json()["error"]["code"]) == (503, "store_unavailable")
     assert error.headers["Retry-After"] == "1"
     message = error.json()["error"]["message"]
-    assert message.startswith("forgotten in the trained policies and the archive; not finished in the log: the rows ")
+    assert message.startswith(
+        "forgotten in the trained policies and the archive and the snapshots; not finished in the log: the rows "
+    )
     assert "nothing was stored" not in message
     assert client.delete(f"/v1/users/{FORGOTTEN}").json()["removed"]["events"] == 0
 
