@@ -123,7 +123,7 @@ class Gateway:
         keep_private(settings.home)
         # Through Ray's own objects: Serve's messages may have 4 MiB, and a large catalogue's snapshot has more.
         self._learner = learner.options(_by_reference=True)
-        store = Store.open(settings.store_url)
+        store = self._store = Store.open(settings.store_url)
         self._writer = WriterProcess(settings.store_url)
         secret = Secrets().api_key
         key = secret.get_secret_value() if secret else None
@@ -162,13 +162,13 @@ class Gateway:
             raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
         await self._writer.start()
         await self._catch_up()
-        await asyncio.to_thread(self._service.catalogue.refresh)
+        await asyncio.to_thread(self._service.items.refresh)
         gc.collect()
         gc.freeze()  # what was loaded stays: looking through it again and again would hold up a hundred requests
         self._tasks = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(_again(self._edge.keys.refresh, _KEYS_S)),
-            asyncio.create_task(_again(self._service.catalogue.refresh, _REFRESH_S)),
+            asyncio.create_task(_again(self._service.items.refresh, _REFRESH_S)),
             asyncio.create_task(_again(self._personalizer.configuration.refresh, _REFRESH_S)),
         ]
         yield
@@ -202,7 +202,7 @@ class Gateway:
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the learner, or another log is in the log's place."""
         _check(self._tasks, "the replica has stopped following the learner")
-        _check_log(self._service.store)
+        _check_log(self._store)
 
 
 async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], Awaitable[None]] | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from fastapi import FastAPI
 
+from data.settings import Settings
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes import router as personalizer_routes
 from serve.api.personalizer.routes.problems import SHAPES
@@ -31,7 +32,8 @@ def create_api(
 
     Args:
         service: answers the requests of version 1.
-        edge: who is let in and how much they may take; default: all, with the default limits.
+        edge: who is let in and how much they may take, and whether `serve.http.bypass` is used; default: all are let in,
+            with the default limits.
         lifespan: entered before the first request, left after the last.
         personalizer: answers those of the Personalizer API; None: it is not served.
     """
@@ -43,7 +45,6 @@ def create_api(
     if personalizer is not None:
         service.rewards[LOOP] = personalizer.reward_spec
         personalizer_routes.include(api, personalizer)
-    plain = service.config.settings.plain
-    edge = edge or Edge(answers=Answers(by_prefix=SHAPES), plain=plain)
-    edge.install(api, fast=() if plain else hot.routes)
+    edge = edge or Edge(answers=Answers(by_prefix=SHAPES), plain=Settings().plain)
+    edge.install(api, fast=() if edge.plain else hot.routes)
     return api

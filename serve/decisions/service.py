@@ -8,14 +8,12 @@ from typing import TypeAlias
 from pydantic import JsonValue
 
 from data.ingest.http_rows import clean_records
-from data.log.catalogue_copy import Catalogue
-from data.log.replica_copy import ReplicaCopy
 from data.log.store import Store, Stored
-from data.log.users import NOTHING, Past, get_user, past
+from data.log.users import NOTHING, Past, past
 from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
-from data.schema import CONTEXT_TIME, LOOP_V1, AnyRecord, Decision, Features, RewardSpec
+from data.schema import CONTEXT_TIME, LOOP_V1, AnyRecord, Decision, Features, Feedback, RewardSpec
 from rl.encoders.visit import Visit
 from serve.config import ServiceConfig
 from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse
@@ -31,6 +29,8 @@ from serve.decisions.recommender import Recommender
 from serve.decisions.reports import event_result, feedback_result, to_feedback
 from serve.decisions.retries import compare_request, decide_or_repeat, digest_request
 from serve.decisions.served import Served
+from serve.entities.items import Items
+from serve.entities.users import Users
 
 _Past: TypeAlias = tuple[Past, Mapping[str, JsonValue]]
 """What a user has seen and bought, and the features that are kept of them."""
@@ -49,10 +49,10 @@ class Service:
         config: ServiceConfig | None = None,
         replica: str = "local",
     ) -> None:
-        self.served, self.store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
+        self.served, self._store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
         self.config = config or ServiceConfig()
-        self.catalogue = ReplicaCopy(self._read_catalogue, Catalogue())
-        """Of the items: refreshed now and then, and at once after a change that came here."""
+        self.items = Items(store)
+        self.users = Users(store, self.config.settings)
         self.streams = Streams(store, self.policies)
         self.learning = Learning(served, store, replica)
         self.rewards: dict[str, Callable[[], RewardSpec]] = {}
@@ -85,7 +85,7 @@ class Service:
                 for request, recommender, past in zip(requests, recommenders, pasts, strict=True)
             ],
             [request.decision_id for request in requests],
-            self.store,
+            self._store,
         )
         stored = await self.commit(decisions, min((r.timeout_s for r in requests if r.timeout_s), default=None))
         answers = list[RecommendResponse | list[str]]()
@@ -111,8 +111,8 @@ class Service:
         if request.user_id is None:
             return _NO_PAST
         now = datetime.now(UTC)
-        happened = past(self.store, request.user_id, *lookback_starts(self.config.memory, now)) if needs else NOTHING
-        user = get_user(self.store, request.user_id) if features else None
+        happened = past(self._store, request.user_id, *lookback_starts(self.config.memory, now)) if needs else NOTHING
+        user = self.users.get(request.user_id) if features else None
         return happened, user.features if user else {}
 
     def _decide(
@@ -127,7 +127,7 @@ class Service:
         decision_id = request.decision_id or new_id(now)
         policy = recommender.choose_policy(request.policy, request.user_id or decision_id)
         known = recommender.catalogue(policy)
-        selection = select(request, known, self.catalogue.current, self.config.rules, now, happened)
+        selection = select(request, known, self.items.catalogue, self.config.rules, now, happened)
         features = self._features(request, selection.candidates, user) if recommender.reads_features(policy) else None
         return recommender.decide(
             Visit(
@@ -151,7 +151,7 @@ class Service:
     ) -> Features:
         """Return what is known of a visit, its user and its candidates, for policies that learn from that."""
         context: dict[str, JsonValue] = {n: value for n, value in request.context.items() if n != CONTEXT_TIME}
-        catalogue = self.catalogue.current
+        catalogue = self.items.catalogue
         items = tuple((dict(catalogue.features_of(item)),) for item in candidates)
         return Features.model_construct(context=({"context": context, "user": dict(user)},), items=items)
 
@@ -195,10 +195,6 @@ class Service:
             for name in recommender.names
         ]
 
-    def _read_catalogue(self, known: Catalogue) -> Catalogue:
-        known.refresh(self.store)
-        return known
-
     def health(self) -> Health:
         """Say which versions this replica answers with, and what does not work."""
         recommender = self.served.places.get((LOOP_V1, "default"))
@@ -212,6 +208,18 @@ class Service:
             policies=versions,
             learned_through=recommender.learned_through if recommender else 0,
         )
+
+    def read_decision(self, decision_id: str) -> tuple[Decision, list[Feedback]]:
+        """Return a decision with its feedback. Blocks.
+
+        Raises:
+            Refused: unknown_decision, there is none.
+            StoreError: it cannot be read.
+        """
+        decision = self._store.decision(decision_id)
+        if decision is None:
+            raise ERRORS.refuse("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")
+        return decision, self._store.feedback_of([decision_id]).get(decision_id, [])
 
     def reward(self, decision: Decision) -> RewardSpec:
         """Return the specification under which a decision earns: its loop's, of its objective. Blocks.

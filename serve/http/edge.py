@@ -38,7 +38,7 @@ class Edge:
     origins: tuple[str, ...] = ()
     """Whose pages may ask from a browser; "*": everybody's."""
     plain: bool = False
-    """Write the access log without `serve.http.bypass`."""
+    """Do without `serve.http.bypass`."""
 
     def __post_init__(self) -> None:
         self.rates = Rates(self.limits)

@@ -11,7 +11,6 @@ from data.attribution import attribute
 from data.schema import Decision, Feedback, RewardSpec
 from serve.api.v1 import csv_answers as tables
 from serve.contracts.decisions import LoggedDecision, LoggedFeedback
-from serve.contracts.errors import ERRORS
 from serve.contracts.learning import PoliciesResponse
 from serve.decisions.answer import list_items, policy_version
 from serve.decisions.service import Service
@@ -38,10 +37,7 @@ def router(service: Service) -> APIRouter:
 
 
 def _describe_logged(service: Service, decision_id: str) -> LoggedDecision:
-    decision = service.store.decision(decision_id)
-    if decision is None:
-        raise ERRORS.refuse("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")
-    feedback = service.store.feedback_of([decision_id]).get(decision_id, [])
+    decision, feedback = service.read_decision(decision_id)
     return describe(decision, feedback, service.reward(decision))
 
 

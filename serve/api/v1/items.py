@@ -1,13 +1,11 @@
 """The catalogue over HTTP: put items in, list them, take them out."""
 
-import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
 from data.fields import Id
-from data.log import items as catalogue
 from data.log.items import Item, StoredItem
 from serve.contracts.catalogue import (
     CatalogueItem,
@@ -29,16 +27,14 @@ _MAX_PAGE = 1_000
 def router(service: Service) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(route_class=JsonRoute)
-    store = service.store
+    items = service.items
     writes, reads = [Depends(Allow("node"))], [Depends(Allow("node", "reader"))]
 
     @routes.post("/items", dependencies=writes)
     async def upsert(request: ItemsRequest) -> ItemsResult:
         """Put items into the catalogue, in place of what it had under their ids; sent again, it changes nothing."""
-        items = [_to_item(item, store.now()) for item in request.items]
-        changes = await asyncio.to_thread(catalogue.upsert, store, items)
-        await asyncio.to_thread(service.catalogue.refresh)
-        pairs = zip(items, changes, strict=True)
+        new = [_to_item(item, items.now()) for item in request.items]
+        pairs = zip(new, await items.upsert(new), strict=True)
         return ItemsResult(results=[ItemResult(item_id=item.item_id, status=change) for item, change in pairs])
 
     @routes.get("/items", dependencies=reads)
@@ -49,25 +45,24 @@ def router(service: Service) -> APIRouter:
         available: bool | None = None,
     ) -> ItemsResponse:
         """List the catalogue, or what has changed in it, in the order of the changes."""
-        found = await asyncio.to_thread(catalogue.page, store, after, limit + 1, category=category, available=available)
-        items = [_to_catalogue_item(item, store.now()) for item in found[:limit]]
-        last = items[-1].revision if items else after
-        return ItemsResponse(items=items, next=last, more=len(found) > limit)
+        stored = await items.page(after, limit + 1, category, available)
+        listed = [_to_catalogue_item(item, items.now()) for item in stored[:limit]]
+        last = listed[-1].revision if listed else after
+        return ItemsResponse(items=listed, next=last, more=len(stored) > limit)
 
     @routes.get("/items/{item_id:rest}", dependencies=reads)
     async def get(item_id: KnownId) -> CatalogueItem:
         """Return an item."""
-        item = await asyncio.to_thread(catalogue.get, store, item_id)
+        item = await items.get(item_id)
         if item is None:
             raise _refuse_unknown(item_id)
-        return _to_catalogue_item(item, store.now())
+        return _to_catalogue_item(item, items.now())
 
     @routes.delete("/items/{item_id:rest}", dependencies=writes, status_code=204)
     async def delete(item_id: KnownId) -> None:
         """Take an item out of the catalogue: it is shown no more, also by policies that were trained on it."""
-        if not await asyncio.to_thread(catalogue.delete, store, item_id):
+        if not await items.delete(item_id):
             raise _refuse_unknown(item_id)
-        await asyncio.to_thread(service.catalogue.refresh)
 
     return routes
 

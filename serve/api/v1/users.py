@@ -9,12 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from data.errors import DataError
 from data.fields import Id
 from data.log.database import StoreUnavailable
-from data.log.users import (
-    Entry,
-    get_user,
-    history,
-    upsert_user,
-)
+from data.log.users import Entry
 from data.schema import Decision
 from serve.api.v1.decisions import describe
 from serve.contracts.catalogue import (
@@ -26,8 +21,8 @@ from serve.contracts.catalogue import (
     UserResponse,
 )
 from serve.contracts.errors import ERRORS
-from serve.decisions.forgetting import Incomplete, forget
 from serve.decisions.service import Service
+from serve.entities.forgetting import Incomplete
 from serve.http.body import JsonRoute
 from serve.http.edge import Allow
 from serve.http.paths import KnownId
@@ -42,7 +37,7 @@ def router(service: Service) -> APIRouter:
     @routes.put("/users/{user_id:rest}", dependencies=[Depends(Allow("node"))])
     async def put(user_id: Annotated[Id, Path()], request: UserRequest) -> KeptUser:
         """Keep a user's features, in place of those that were kept before."""
-        user = await asyncio.to_thread(upsert_user, service.store, user_id, request.features)
+        user = await service.users.upsert(user_id, request.features)
         return KeptUser(**user.model_dump())
 
     @routes.get("/users/{user_id:rest}", dependencies=[Depends(Allow("node", "reader"))])
@@ -52,13 +47,13 @@ def router(service: Service) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> UserResponse:
         """Return what is kept of a user and their history, newest first: decisions with their feedback, and events."""
-        return await asyncio.to_thread(_user, service, user_id, before, limit)
+        return await asyncio.to_thread(_read_user, service, user_id, before, limit)
 
     @routes.delete("/users/{user_id:rest}", dependencies=[Depends(Allow())])
     async def delete(user_id: KnownId) -> Forgotten:
         """Forget a user: in the log, the archive, trained policies and what was derived. For keys of admins."""
         try:
-            removed = await asyncio.to_thread(forget, service.store, service.config.settings, user_id)
+            removed = await service.users.forget(user_id)
         except Incomplete as incomplete:
             causes = incomplete.failures.values()
             log.warning("a user is not forgotten everywhere yet: %s", incomplete)
@@ -72,26 +67,26 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _user(service: Service, user_id: str, before: str | None, limit: int) -> UserResponse:
-    user = get_user(service.store, user_id)
+def _read_user(service: Service, user_id: str, before: str | None, limit: int) -> UserResponse:
+    user = service.users.get(user_id)
     decided, reported = map(int, before.split(".")) if before else (None, None)
     at = None if decided is None or reported is None else (decided, reported)
-    page, end = history(service.store, user_id, limit, at)
+    page, end = service.users.read_history(user_id, limit, at)
     if user is None and not page and before is None:
         raise ERRORS.refuse("unknown_user", f"nothing is known of user {user_id!r}", "user_id")
     return UserResponse(
         user_id=user_id,
         features=user.features if user else {},
         updated_at=user.updated_at if user else None,
-        history=[_entry(service, entry) for entry in page],
+        history=[_to_entry(service, entry) for entry in page],
         next=None if end is None else f"{end[0]}.{end[1]}",
     )
 
 
-def _entry(service: Service, entry: Entry) -> HistoryEntry:
+def _to_entry(service: Service, entry: Entry) -> HistoryEntry:
     record = entry.record
     if isinstance(record, Decision):
-        described = describe(record, list(entry.feedback), service.reward(record))
-        return HistoryEntry(kind="decision", time=entry.time, decision=described)
-    told = record.model_dump(include={"event_id", "item_id", "time", "outcome", "record"})
-    return HistoryEntry(kind="event", time=entry.time, event=LoggedEvent(node=record.node_id, **told))
+        decision = describe(record, list(entry.feedback), service.reward(record))
+        return HistoryEntry(kind="decision", time=entry.time, decision=decision)
+    fields = record.model_dump(include={"event_id", "item_id", "time", "outcome", "record"})
+    return HistoryEntry(kind="event", time=entry.time, event=LoggedEvent(node=record.node_id, **fields))

@@ -14,6 +14,7 @@ from data.log.database import StoreUnavailable
 from data.log.store import Store
 from data.log.writer.commit import StoreBusy
 from data.nodes.node import load_node
+from data.settings import Settings
 from serve.api.application import create_api
 from serve.decisions.service import Service
 from serve.http.edge import Edge
@@ -219,7 +220,7 @@ def test_a_fault_of_ours_shows_no_trace(client: TestClient, store: Store, monkey
     ],
 )
 def test_a_configured_key_is_required(service: Service, headers: dict[str, str], status: int) -> None:
-    client = TestClient(create_api(service, Edge(KeyRing(admin_key="right"))))
+    client = TestClient(create_api(service, Edge(KeyRing(admin_key="right"), plain=Settings().plain)))
     response = client.post("/v1/recommend", json={}, headers={k: v.encode("latin-1") for k, v in headers.items()})
     assert response.status_code == status
     if status == 401:

@@ -1,0 +1,1 @@
+"""Items and users, as a replica puts, reads and forgets them."""
