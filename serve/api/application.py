@@ -32,7 +32,7 @@ def create_api(
 
     Args:
         service: answers the requests of version 1.
-        edge: who is let in and how much they may take, and whether `serve.http.bypass` is used; default: all are let in,
+        edge: who is let in, how much they may take, and whether `serve.http.bypass` is used; default: all are let in,
             with the default limits.
         lifespan: entered before the first request, left after the last.
         personalizer: answers those of the Personalizer API; None: it is not served.

@@ -42,7 +42,7 @@ class BanditModule(TorchRLModule):
         self._policy = build_policy(self.model_config[POLICY], self.observation_space)
         self.learned = nn.Module()
         self._mirror()
-        self.register_load_state_dict_post_hook(BanditModule._loaded)
+        self.register_load_state_dict_post_hook(BanditModule._take_buffers)
         # RLlib seeds torch with the configuration's seed and the worker's number before it builds a module.
         self._rng = np.random.default_rng(int(torch.randint(2**62, (1,)).item()))
 
