@@ -3,10 +3,8 @@
 Ray Data fuses the stages of a pipeline into one task for each read: a block goes from one to the next in memory.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +15,7 @@ from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from data.archive.parquet import KINDS
+from data.cluster import quiet_ray_data
 from data.errors import DataError
 from data.ingest.reading import Piece
 from data.ingest.stages import (
@@ -134,21 +133,3 @@ def _run(
         if cause is None:
             raise
         raise DataError(str(cause).splitlines()[0]) from error  # Ray appends advice
-
-
-@contextmanager
-def quiet_ray_data() -> Iterator[None]:
-    """Set Ray Data's options for the datasets made inside: our own progress line, no log lines, no slow start."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    # With budgets, Ray Data 2.60 runs one task at a time for a second: its first question for the cluster's resources
-    # finds no answer, and it asks again a second later. What our tasks return is small and needs no budget.
-    context.op_resource_reservation_enabled = False
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # a failure is raised, and need not be logged as well
-    try:
-        with DataContext.current(context):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -18,8 +18,8 @@ import pyarrow.dataset
 import pyarrow.parquet
 import ray.data
 
+from data.cluster import quiet_ray_data
 from data.errors import DataError
-from data.ingest.pipeline import quiet_ray_data
 from rl.experience.checks import (
     NEXT,
     SEEN,

@@ -64,11 +64,6 @@ class RateLimiter:
             self._full_at.popitem(last=False)
         return 0.0
 
-    @property
-    def n_clients(self) -> int:
-        """Number of clients whose last requests it remembers."""
-        return len(self._full_at)
-
 
 class Rates:
     """The rates of a replica: keys by their id, and whoever has none by address."""

@@ -76,7 +76,7 @@ class SlateNetwork(QNetwork):
         """Return values and logits of the candidates; arguments as in `QNetwork.forward`."""
         state, *of_candidates = self.attend(items, history, features, tables, owner)
         if self.matched is not None:
-            of_candidates.append(self.item(self._known(items)) * self.matched(features))
+            of_candidates.append(self.item(self._mask_unknown(items)) * self.matched(features))
         seen = torch.cat(of_candidates, dim=2)
         assert self.value is not None, "the configuration allows nothing else"
         return Judged(

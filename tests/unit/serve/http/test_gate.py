@@ -120,11 +120,11 @@ def test_what_is_remembered_is_bounded_and_the_longest_silent_is_forgotten() -> 
     for client in "abca":  # a was refused: it has asked, and was granted nothing
         limiter.take(client)
     limiter.take("d")
-    assert limiter.n_clients == 3
+    assert len(limiter._full_at) == 3
     assert [limiter.take(client) > 0 for client in "bcd"] == [True, True, True]
     for number in range(100):
         limiter.take(str(number))
-    assert limiter.n_clients == 3
+    assert len(limiter._full_at) == 3
 
 
 def test_a_key_that_asks_too_often_waits_and_others_do_not() -> None:
