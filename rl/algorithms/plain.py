@@ -51,7 +51,7 @@ class PlainReplay:
         self._buffer.add(list(episodes))
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[None, FloatArray, Columns]:
-        """Draw n transitions with replacement; returns no places, weights [n], and the columns of `batch_of`."""
+        """Draw n transitions with replacement; returns no places, weights [n], and the columns of `to_columns`."""
         self._buffer.rng = rng
         episodes = self._buffer.sample(
             num_items=n,

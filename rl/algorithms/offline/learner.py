@@ -22,7 +22,7 @@ class ConservativeQLearner(QLearner):
 
     def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """See `QLearner`; `surprise` is what α counts, `evenness` the share of the batch that the weights leave."""
-        q, taken = self._valued(batch)
+        q, taken = self._compute_values(batch)
         errors = taken - self._targets(self.q_module, batch)
         weights = self._weights(self.q_module, batch)
         surprise = compute_surprise(q, taken, batch["mask"]).mean()
@@ -59,7 +59,7 @@ class CloningLearner(QLearner):
 
     def loss(self, config: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """See `QLearner`; `surprise` is the loss, and the TD errors are 0 as nothing is estimated."""
-        logits, taken = self._valued(batch)
+        logits, taken = self._compute_values(batch)
         surprise = compute_surprise(logits, taken, batch["mask"])
         weights = torch.ones_like(surprise)
         if config.earned:
