@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,17 @@ def trained() -> Network:
     return network
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    save_network(trained(), folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A saved network."""
-    save_network(trained(), tmp_path / "net")
-    return tmp_path / "net"
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A saved network of a test's own."""
+    return shutil.copytree(saved, tmp_path / "net")
 
 
 # Stored and loaded
@@ -257,6 +264,7 @@ def test_paths_may_be_strings(tmp_path: Path) -> None:
     assert read_description(str(tmp_path / "small.toml")).inputs["x"].kind == "numeric"
 
 
+@pytest.mark.heavy
 def test_a_graph_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, export = build(parse(SMALL), seed=0), torch.onnx.export
 
@@ -272,6 +280,7 @@ def test_a_graph_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 def test_the_exporter_is_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     level = logging.getLogger("torch.onnx").level
     with warnings.catch_warnings():

@@ -94,6 +94,7 @@ def test_without_a_history_it_answers_as_torch_does(graph: GraphPolicy) -> None:
     np.testing.assert_allclose(graph.expected(without), policy.expected(without), rtol=0, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_the_same_request_has_the_same_bits_in_any_company(graph: GraphPolicy) -> None:
     fast, query = graph, asked(16, 50, 20)
     together = fast.expected(query)
@@ -104,6 +105,7 @@ def test_the_same_request_has_the_same_bits_in_any_company(graph: GraphPolicy) -
         np.testing.assert_array_equal(again.expected(of_row(query, row))[0], together[row])
 
 
+@pytest.mark.heavy
 def test_a_copy_answers_the_same_and_has_the_same_weights(graph: GraphPolicy) -> None:
     fast, query = graph, asked(2, 5, 3)
     copied = deepcopy(fast)
@@ -112,12 +114,14 @@ def test_a_copy_answers_the_same_and_has_the_same_weights(graph: GraphPolicy) ->
         np.testing.assert_array_equal(copied.state_dict()[name], array)
 
 
+@pytest.mark.heavy
 def test_weights_that_its_graph_was_not_made_of_are_refused(graph: GraphPolicy) -> None:
     graph.load_state_dict(graph.state_dict())
     with pytest.raises(PolicyError, match="a graph keeps the weights that it was made of"):
         graph.load_state_dict({name: 0.5 * array for name, array in graph.state_dict().items()})
 
 
+@pytest.mark.heavy
 def test_it_decides_by_the_same_explorer(graph: GraphPolicy) -> None:
     policy = TransformerPolicy(trained().network, Softmax(temperature=0.5))
     query, fast = asked(4, 6, 5), GraphPolicy(graph._graph, policy.explorer, graph.state_dict())
@@ -127,6 +131,7 @@ def test_it_decides_by_the_same_explorer(graph: GraphPolicy) -> None:
     np.testing.assert_allclose(slates.propensities[:, 0], of_fast[np.arange(4), slates.positions[:, 0]], rtol=1e-12)
 
 
+@pytest.mark.heavy
 def test_other_features_than_it_was_trained_with_are_refused(graph: GraphPolicy) -> None:
     with pytest.raises(PolicyError, match="a query has 3 features, this network was trained with 0"):
         graph.expected(asked(1, 2, 1, 3))

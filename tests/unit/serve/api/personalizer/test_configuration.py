@@ -49,6 +49,13 @@ def client(loop: Loop) -> TestClient:
     return TestClient(loop.app, headers=HEADERS)
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Of a loop that refuses whatever it is told."""
+    with personalizer_loop(tmp_path_factory.mktemp("home")) as loop:
+        yield TestClient(loop.app, headers=HEADERS)
+
+
 @pytest.mark.parametrize(
     ("text", "duration", "iso", "span"),
     [
@@ -152,13 +159,13 @@ def test_another_replica_reads_it_a_moment_later(client: TestClient, loop: Loop)
         ({"learningMode": "LoggingOnly"}, "InvalidLearningModeServiceConfiguration", "learningMode"),
     ],
 )
-def test_what_cannot_be_configured(client: TestClient, change: dict[str, Any], code: str, target: str) -> None:
-    before = client.get(SERVICE).json()
-    response = client.put(SERVICE, json={**GIVEN, **change})
+def test_what_cannot_be_configured(unchanged: TestClient, change: dict[str, Any], code: str, target: str) -> None:
+    before = unchanged.get(SERVICE).json()
+    response = unchanged.put(SERVICE, json={**GIVEN, **change})
     found = response.json()["error"]
     assert (response.status_code, found["code"], found["target"]) == (400, code, target)
-    assert client.get(SERVICE).json() == before
-    oldest = client.put(STABLE, json={**GIVEN, **change})
+    assert unchanged.get(SERVICE).json() == before
+    oldest = unchanged.put(STABLE, json={**GIVEN, **change})
     assert oldest.json()["error"]["code"] == "BadRequest"
 
 
@@ -261,14 +268,14 @@ def test_the_policies_of_azures_clients_are_taken_and_answered_as_put(
         ({"arguments": "--cb_explore_adf"}, "InvalidPolicyContract", "Field required"),
     ],
 )
-def test_what_is_no_learning_policy(client: TestClient, policy: Any, code: str, message: str) -> None:
-    before = client.get(POLICY).json()
-    response = client.put(POLICY, json=policy)
+def test_what_is_no_learning_policy(unchanged: TestClient, policy: Any, code: str, message: str) -> None:
+    before = unchanged.get(POLICY).json()
+    response = unchanged.put(POLICY, json=policy)
     assert (response.status_code, response.json()["error"]["code"]) == (400, code)
     said = response.json()["error"]["message"]
     assert message in said
     assert not re.search(r"\b(rl|serve|data)\.", said), "a caller has HTTP, not our modules"
-    assert client.get(POLICY).json() == before
+    assert unchanged.get(POLICY).json() == before
 
 
 def test_a_policy_that_an_earlier_version_took_does_not_stop_the_service(
