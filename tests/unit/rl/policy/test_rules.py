@@ -131,10 +131,11 @@ def test_slates_are_drawn_with_the_probabilities_that_are_logged(explorer: Explo
     possible = dict(enumerate_slates(explorer, RULES[name], k))
     assert sum(possible.values()) == pytest.approx(1.0)
     slates = Fixed(explorer).decide(queries(DRAWS), k, np.random.default_rng(k), rules_constraint(ITEMS, RULES[name]))
-    drawn = [named(row) for row in slates.positions]
+    rows, which, times = np.unique(slates.positions, axis=0, return_inverse=True, return_counts=True)
+    drawn = [named(row) for row in rows]
     logged = slates.propensities.prod(axis=1)
-    np.testing.assert_allclose(logged, [possible[slate] for slate in drawn])
-    counts = Counter(drawn)
+    np.testing.assert_allclose(logged, np.array([possible[slate] for slate in drawn])[which.ravel()])
+    counts = Counter(dict(zip(drawn, times.tolist(), strict=True)))
     often = [slate for slate, p in possible.items() if p * DRAWS >= 5]
     rest = DRAWS - sum(counts[slate] for slate in often)
     observed = [counts[slate] for slate in often] + [rest]
