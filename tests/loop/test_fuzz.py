@@ -33,7 +33,7 @@ from serve.learning.loops import Loops, Plan, PlanSource
 from tests.support.shops import POLICIES, save_policies, small_market
 from tests.support.writers import StoreWriter
 
-EXAMPLES = 500
+EXAMPLES = 200
 _STREAM = "/v1/stream"  # its answer does not end
 
 
