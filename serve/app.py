@@ -89,7 +89,7 @@ class Learner:
                 self._changed.notify_all()
 
     def node(self) -> str:
-        """Return the id of the machine that the log's file is on."""
+        """Return the id of the machine that this runs on: if the log is a file, it is there."""
         return self._node
 
     def states(self) -> tuple[FoldState, ...]:
@@ -158,8 +158,11 @@ class Gateway:
         Raises:
             RuntimeError: the learner runs on another machine, where it reads another file.
         """
-        if (node := await self._learner.node.remote()) != ray.get_runtime_context().get_node_id():
-            raise RuntimeError(f"the log is one SQLite file on node {node}: all replicas must run there")
+        node = await self._learner.node.remote()
+        if not self._service.store.shared and node != ray.get_runtime_context().get_node_id():
+            raise RuntimeError(
+                f"the log is one SQLite file on node {node}: all replicas must run there, or the log be in PostgreSQL"
+            )
         await self._writer.start()
         await self._catch_up()
         await asyncio.to_thread(self._service.items.refresh)
@@ -232,7 +235,7 @@ def _check(tasks: Sequence[asyncio.Task[None]], otherwise: str) -> None:
 
 def _check_log(store: Store) -> None:
     if store.replaced:  # not where there is none: a new one would be empty
-        raise RuntimeError("another file is where the log was: this process begins anew with it")
+        raise RuntimeError("another log is where the log was: this process begins anew with it")
 
 
 def build(config: ServiceConfig) -> serve.Application:

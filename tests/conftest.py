@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from threadpoolctl import threadpool_limits
 
 from data.log.store import Store
+from tests.support.postgres import Cluster, cluster
 
 
 def pytest_collection_finish() -> None:
@@ -58,6 +59,13 @@ def ray_local() -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """One PostgreSQL for all tests that need a database of their own in one."""
+    with cluster() as running:
+        yield running
 
 
 @pytest.fixture

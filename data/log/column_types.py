@@ -2,7 +2,7 @@
 # ruff: noqa: D102 - the contract of these methods is SQLAlchemy's
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -24,6 +24,26 @@ class Time(TypeDecorator[datetime]):
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
         return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+Position: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""A log position: 64 bits; SQLite counts up in what it calls an integer only."""
+
+
+class RawText(TypeDecorator[str]):
+    """A text as somebody sent it. It may have the character NUL, which PostgreSQL keeps in bytes only."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        return dialect.type_descriptor(sa.LargeBinary() if dialect.name == "postgresql" else sa.Text())
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> Any:
+        return value.encode() if value is not None and dialect.name == "postgresql" else value
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return bytes(value).decode() if isinstance(value, bytes | memoryview) else value
 
 
 class Json(TypeDecorator[Any]):

@@ -1,38 +1,31 @@
 """The database that the log is in: opened, durable, with transactions. What is in it is `data.log.store`'s.
 
 StoreError                  the log cannot be opened, or a statement failed
-└── StoreUnavailable        the database cannot answer now (locked, disk full, I/O error); nothing was written
-    ├── StoreLost           its file was deleted or replaced while it was open
-    ├── StoreDamaged        its file is damaged
+└── StoreUnavailable        the database cannot answer now (locked, disk full, no connection); nothing was written
+    ├── StoreLost           it was deleted or replaced while it was open
+    ├── StoreDamaged        it is damaged
     └── StoreUnconfirmed    who was asked did not answer: it was written or not
 """
 
 import logging
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import ClassVar, Final, Self, cast
+from typing import ClassVar, Final, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from data.errors import RecommenderError
-from data.log.migrations.revisions import REVISION, refusal, upgrade
-from data.log.sqlite import driver
-from data.log.sqlite.file_checks import (
-    Identity,
-    WatchedFile,
-    damage,
-    identity,
-)
-from data.private import make_private
+from data.log.migrations.revisions import REVISION, Contents, refusal, upgrade
 
 SQL_ERRORS: Final = (SQLAlchemyError,)
 """What a database reached through SQLAlchemy raises, for those that MLflow keeps."""
-_CHECK_S = 3.0
-"""How long a file is looked through for damage when it is opened; a gigabyte takes about that."""
+
+Identity: TypeAlias = tuple[int, ...]
+"""Which database it is, in numbers: another one at the same place has others."""
+ErrorKind: TypeAlias = Literal["unavailable", "disconnected", "damaged", "refused"]
+"""What an error of a driver says: try again; the same, and what was asked last is done or not; damage; a mistake."""
 
 
 class StoreError(RecommenderError):
@@ -47,9 +40,9 @@ class StoreUnavailable(StoreError):  # noqa: N818 - a state that passes, not a m
 
 
 class StoreLost(StoreUnavailable):
-    """The file was deleted or replaced while it was open. Nothing is written until it is there again.
+    """The log was deleted or replaced while it was open. Nothing is written until it is there again.
 
-    The same file put back is gone on with. Another one is another log: who has learned from the first must begin anew.
+    The same one put back is gone on with. Another one is another log: who has learned from the first must begin anew.
     """
 
     client_message = (
@@ -59,7 +52,7 @@ class StoreLost(StoreUnavailable):
 
 
 class StoreDamaged(StoreUnavailable):
-    """The file is damaged. Nothing is written to it: what is written next to damage is lost with it."""
+    """The log is damaged. Nothing is written to it: what is written next to damage is lost with it."""
 
     client_message = (
         "the log's file is damaged; nothing was stored, and nothing will be until an operator has restored it"
@@ -78,160 +71,209 @@ _REMEDY = "stop what uses it and put a copy from before the damage in its place;
 log = logging.getLogger("raycommend.store")
 
 
-class Database:
-    """One SQLite file. Any number of threads and processes may hold one on the same file."""
+class Backend(Protocol):
+    """What differs between the databases that a log can be in. The SQL that differs is `data.log.statements`'."""
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], datetime]) -> None:
-        self._engine = engine
-        self._writing = driver.for_writing(engine)
-        self._clock = clock
-        self._file = WatchedFile(self.path)
-        self._damage: str | None = None
+    name: str
+    """What messages call the log: where it is, without a password."""
+    shared: bool
+    """Processes of other machines reach it too."""
+    reading: sa.Engine
+    """Its transactions see one state of the database."""
+    writing: sa.Engine
+    """Its transactions hold the write lock from their beginning: one at a time, so that positions grow with commits."""
+    driver_error: type[Exception]
+    """What the driver raises where SQLAlchemy is not asked."""
 
-    @classmethod
-    def open(
-        cls,
-        url: str,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        expected: Identity | None = None,
-    ) -> Self:
-        """Open the log at an SQLAlchemy URL (`sqlite:///path`); create its folder, file and tables if missing.
-
-        A log that is found to be damaged is opened for reading only: see `StoreDamaged`.
-
-        Args:
-            url: where it is.
-            clock: gives the time for `received_at`; timezone-aware.
-            expected: the file that it must be (`Database.file` of who has opened it), not another of the same path.
+    def open(self, expected: Identity | None, accept: Callable[[Contents], None]) -> Contents:
+        """Connect, let `accept` refuse what is there by raising, and make it durable.
 
         Raises:
-            StoreError: the URL is not SQLite's, the file is no log or one of other tables, or it cannot be kept in WAL
-                mode.
-            StoreLost: it is not the expected file.
+            StoreError: it cannot be kept durable there.
+            StoreLost: it is not the expected one.
         """
-        location = sa.make_url(url)
-        if location.get_backend_name() != "sqlite":
-            raise StoreError(f"the log is kept in SQLite, expected sqlite:///path, got {location.get_backend_name()}")
-        if location.database:
-            path = Path(location.database)
-            if expected is not None and identity(path) != expected:  # before SQLite makes a new one
-                raise StoreLost(f"{path} is not the file that was opened first")
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        database = cls(driver.create_engine(location), clock)
-        try:
-            database._prepare(expected)
-        except Exception:
-            database.close()
-            raise
-        return database
-
-    def _prepare(self, expected: Identity | None) -> None:
-        try:
-            with self._driver_connection() as connection:
-                found = driver.contents(connection)
-                if reason := refusal(found):
-                    raise StoreError(f"{self.path} {reason}")
-                mode = driver.enable_wal(connection)
-                if mode != "wal":
-                    raise StoreError(
-                        f"the log needs a file on a local disk that can be kept in WAL mode, got mode {mode}"
-                    )
-                self._file.watch()
-                make_private(*self._file.paths)
-                if found.tables:
-                    self._damage = damage(connection, _CHECK_S)
-        except (sqlite3.DatabaseError, SQLAlchemyError) as error:
-            raise StoreError(f"cannot open {self.path} as a log: {error}") from error
-        if expected is not None and self.file != expected:
-            raise StoreLost(f"{self.path} is not the file that was opened first")
-        if self._damage:
-            log.error("%s is damaged and only read: %s; %s", self.path, self._damage, _REMEDY)
-        if found.revision != REVISION:
-            with self.writing() as connection:
-                try:
-                    done = upgrade(connection)
-                except ValueError as error:
-                    raise StoreError(f"{self.path} {error}") from error
-                if done:
-                    log.info("%s %s", self.path, done)
-
-    @contextmanager
-    def _driver_connection(self) -> Iterator[sqlite3.Connection]:
-        with closing(self._engine.raw_connection()) as pooled:
-            yield cast(sqlite3.Connection, pooled.driver_connection)
+        ...
 
     @property
-    def path(self) -> Path:
-        """The database file."""
-        return Path(self._engine.url.database or "")
+    def identity(self) -> Identity | None:
+        """Which database was opened."""
+        ...
 
     @property
-    def file(self) -> Identity | None:
-        """Which file it is; see `open`."""
-        return self._file.own
+    def replaced(self) -> bool:
+        """Whether another one is in its place."""
+        ...
 
     def check(self) -> None:
-        """Check that the path still is the file that is open.
+        """Raise StoreLost if it is known to be gone. Called around each transaction: it must take no time."""
+        ...
+
+    def damage(self) -> str | None:
+        """Look for damage for a few seconds at most; return the first that is found."""
+        ...
+
+    def contents(self, connection: sa.Connection) -> Contents:
+        """Return what is in it, as a transaction sees it."""
+        ...
+
+    def time(self, connection: sa.Connection) -> datetime:
+        """Return the time by the one clock of all who write, in a transaction that holds the write lock."""
+        ...
+
+    def error_kind(self, error: BaseException) -> ErrorKind:
+        """Return what an error of the driver says of the database."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Do what must be done now and then so that commits stay fast."""
+        ...
+
+    def scrub(self, text: str) -> None:
+        """Remove what is left of deleted rows, one of whose texts is given, as far as a database can.
+
+        Raises:
+            OSError: it could not be done now.
+        """
+        ...
+
+
+class Database:
+    """One database. Any number of threads and processes may hold one on the same place."""
+
+    def __init__(self, backend: Backend, clock: Callable[[], datetime] | None = None) -> None:
+        """Take a backend that is not open yet, and what gives the time; None: the clock of its machine."""
+        self._backend, self._clock = backend, clock
+        self._damage: str | None = None
+
+    def _open(self, expected: Identity | None) -> None:
+        try:
+            try:
+                found = self._backend.open(expected, self._accept)
+                if found.tables:
+                    self._damage = self._backend.damage()
+            except (SQLAlchemyError, self._backend.driver_error) as error:
+                kind = self._backend.error_kind(getattr(error, "orig", None) or error)
+                passes = kind == "disconnected" and self._backend.shared
+                raise (StoreUnavailable if passes else StoreError)(
+                    f"cannot open {self.name} as a log: {error}"
+                ) from error
+            if self._damage:
+                log.error("%s is damaged and only read: %s; %s", self.name, self._damage, _REMEDY)
+            if found.revision != REVISION:
+                self._upgrade()
+        except Exception:
+            self.close()
+            raise
+
+    def _accept(self, found: Contents) -> None:
+        if reason := refusal(found):
+            raise StoreError(f"{self.name} {reason}")
+
+    def _upgrade(self) -> None:
+        with self.writing() as connection:
+            try:
+                done = upgrade(connection, self._backend.contents(connection))
+            except ValueError as error:
+                raise StoreError(f"{self.name} {error}") from error
+        if done:
+            log.info("%s %s", self.name, done)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: where it is."""
+        return self._backend.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether processes of other machines reach it too."""
+        return self._backend.shared
+
+    @property
+    def identity(self) -> Identity | None:
+        """Which database it is, for `Store.open` of others who must have the same."""
+        return self._backend.identity
+
+    def check(self) -> None:
+        """Check that what is open still is the log.
 
         Raises:
             StoreLost: it is not.
         """
-        if fault := self._file.fault():
-            raise StoreLost(f"{fault}: nothing is written; put the same file back, or restart with another")
+        self._backend.check()
 
     @property
     def replaced(self) -> bool:
-        """Whether another file is at the path: it is to be opened anew, by who begins anew with it."""
-        return self._file.own is not None and identity(self.path) not in (None, self._file.own)
+        """Whether another log is in its place: it is to be opened anew, by who begins anew with it."""
+        return self._backend.replaced
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._backend.reading.dispose()
 
     def now(self) -> datetime:
         """Return the server's time."""
-        return self._clock()
+        return self._clock() if self._clock else datetime.now(UTC)
+
+    def time(self, connection: sa.Connection) -> datetime:
+        """Return the time in a transaction of `writing`: it grows with the order of commits, as its clock grows."""
+        return self._clock() if self._clock else self._backend.time(connection)
 
     def checkpoint(self) -> None:
-        """Move what is committed from the write-ahead log into the database file, without holding up anyone.
+        """Do what must be done now and then so that commits stay fast, without holding up anyone.
 
         Raises:
             StoreUnavailable: the database did not answer; what is committed stays so.
         """
         self.check()
-        with self._errors(), self._driver_connection() as connection:
-            driver.checkpoint(connection)
+        with self._errors():
+            self._backend.checkpoint()
+
+    def scrub(self, text: str) -> None:
+        """Remove what is left of deleted rows, one of whose texts is given; see the backend's.
+
+        Raises:
+            OSError: it could not be done now.
+        """
+        self._backend.scrub(text)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Open a transaction that reads one state of the database; for those who own tables."""
         self.check()
-        with self._errors(), self._engine.begin() as connection:
+        with self._errors(), self._backend.reading.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Open a transaction that holds the write lock, and commit it at the end."""
+        """Open a transaction that holds the write lock, and commit it at the end.
+
+        Raises:
+            StoreUnconfirmed: the connection was lost while it was being committed.
+        """
         self.check()
         if self._damage:
-            raise StoreDamaged(f"{self.path} is damaged and only read: {self._damage}; {_REMEDY}")
-        with self._errors(), self._writing.begin() as connection:
+            raise StoreDamaged(f"{self.name} is damaged and only read: {self._damage}; {_REMEDY}")
+        committing = list[bool]()
+        with self._errors(committing), self._backend.writing.begin() as connection:
             yield connection
-        self.check()  # what is acknowledged is in the file that is at the path after the commit
+            committing.append(True)
+        self.check()  # what is acknowledged is in the database that is in its place after the commit
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, committing: Collection[bool] = ()) -> Iterator[None]:
         try:
             yield
         except sa.exc.TimeoutError as error:
             raise StoreUnavailable(f"the log's database cannot answer now: {error}") from error
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, self._backend.driver_error) as error:
             cause = getattr(error, "orig", None) or error
-            match driver.error_kind(cause):
-                case "unavailable":
+            match self._backend.error_kind(cause):
+                case "disconnected" if committing:
+                    raise StoreUnconfirmed(f"the log's database did not confirm a commit: {cause}") from error
+                case "unavailable" | "disconnected":
                     raise StoreUnavailable(f"the log's database cannot answer now: {cause}") from error
                 case "damaged":
                     self._damage = str(cause)
-                    raise StoreDamaged(f"{self.path} is damaged: {cause}; {_REMEDY}") from error
+                    raise StoreDamaged(f"{self.name} is damaged: {cause}; {_REMEDY}") from error
                 case "refused":
                     raise StoreError(f"the log's database refused a statement: {cause}") from error

@@ -11,18 +11,17 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from data.log.database import StoreUnavailable
-from data.log.sqlite.scrub import scrub
-from data.log.sqlite.statements import chunks, contains
+from data.log.statements import chunks, contains
 from data.log.store import Store
 from data.log.tables import DECISIONS, ERASURES, EVENTS, FEEDBACK, REJECTS, USERS
 from data.nodes.naming import names_user, user_headers
 
 
 class NotScrubbed(StoreUnavailable):
-    """The rows are deleted, and their bytes may still be in the file."""
+    """The rows are deleted, and their bytes may still be where they were."""
 
     client_message = (
-        "the rows are deleted, but copies of their bytes may still be in the log's file, which was in use all the "
+        "the rows are deleted, but copies of their bytes may still be in the log's database, which was in use all the "
         "time: ask for it again, it then goes on from there"
     )
 
@@ -30,9 +29,9 @@ class NotScrubbed(StoreUnavailable):
 def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
     """Delete what the store has of a user, and note that it was done, if it was anything.
 
-    Feedback about their decisions that arrives later is an orphan. Where copies of their id are left in the file, it
-    is rewritten whole, and other writers wait: see `data.log.sqlite.scrub`. It may be called again, and completes what
-    a call that was killed has begun.
+    Feedback about their decisions that arrives later is an orphan. What is left of their rows is removed then, as far
+    as the database can: see `scrub` of `data.log.sqlite` and `data.log.postgres`. It may be called again, and completes
+    what a call that was killed has begun.
 
     Returns:
         The number of rows by table.
@@ -58,7 +57,7 @@ def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
         if rows := sum(counts.values()):
             note(connection, store.now(), rows)
     try:
-        scrub(store.path, user_id)
+        store.scrub(user_id)
     except OSError as error:
         raise NotScrubbed(f"the rows are deleted, but {error}") from error
     return counts

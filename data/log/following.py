@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from data.fields import EPOCH, MICROSECOND
-from data.log.sqlite.statements import chunks, stored_bytes, stored_integer
+from data.log.statements import chunks, stored_bytes, stored_integer
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK
 from data.log.unreadable import Fault, read

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from data.feature_objects import FeatureObject
 from data.fields import Id, UtcTime
-from data.log.sqlite.statements import chunks, has_element, insert_or_update
+from data.log.statements import chunks, has_element, insert_or_update
 from data.log.store import Store
 from data.log.tables import ITEMS
 from data.log.unreadable import (

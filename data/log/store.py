@@ -1,14 +1,15 @@
-"""The log: decisions, feedback, events, rejects and versions in SQLite, each record once by its key."""
+"""The log: decisions, feedback, events, rejects and versions in a database, each record once by its key."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 
-from data.log.database import Database, StoreError
-from data.log.sqlite.statements import chunks
+from data.log.database import Backend, Database, Identity, StoreError
+from data.log.sqlite.backend import SqliteBackend
+from data.log.statements import chunks
 from data.log.tables import (
     DECISIONS,
     EVENTS,
@@ -41,15 +42,47 @@ class Stored:
     """Of a feedback: the log has no decision with its decision id, at least not yet."""
 
 
+def _backend(url: str) -> Backend:
+    scheme = url.partition(":")[0]
+    match scheme.partition("+")[0]:
+        case "sqlite":
+            return SqliteBackend(url)
+        case "postgresql" if scheme in ("postgresql", "postgresql+psycopg"):
+            from data.log.postgres.backend import PostgresBackend  # its driver is loaded by who needs it
+
+            return PostgresBackend(url)
+    raise StoreError(f"the log is kept in SQLite or PostgreSQL, expected sqlite:///path or postgresql://, got {scheme}")
+
+
 class Store(Database):
-    """The log in one database. Any number of threads and processes may hold one on the same file.
+    """The log in one database. Any number of threads and processes may hold one on the same place.
 
     `seq` is a log position: whoever has read up to one misses nothing by asking for what is after it. That needs
-    positions to become visible in their order, which holds as SQLite runs one write transaction at a time (PostgreSQL
-    does not: there a writer must take a lock first). Every reading method answers in the order of `seq`, and leaves out
-    rows that cannot be read back (`data.log.unreadable`); all raise StoreUnavailable if the database does not answer
-    within 30 s.
+    positions to become visible in their order: whoever writes holds a lock from before its first position to its
+    commit. Every reading method answers in the order of `seq`, and leaves out rows that cannot be read back
+    (`data.log.unreadable`); all raise StoreUnavailable if the database does not answer within 30 s.
     """
+
+    @classmethod
+    def open(cls, url: str, clock: Callable[[], datetime] | None = None, expected: Identity | None = None) -> Self:
+        """Open the log at a URL, `sqlite:///path` or libpq's `postgresql://`; make what is missing of it.
+
+        SQLite's folder and file are made; a PostgreSQL database must be there. Tables are made, or brought to the
+        newest revision. A log that is found to be damaged is opened for reading only: see `StoreDamaged`.
+
+        Args:
+            url: where it is.
+            clock: gives the time for `received_at`, timezone-aware; None: that of the machine that the database is on.
+            expected: which database it must be (`Database.identity` of who has opened it), not another in its place.
+
+        Raises:
+            StoreError: the URL is none of these, or the database is no log, one of other tables, or cannot be durable.
+            StoreUnavailable: it cannot be reached now.
+            StoreLost: it is not the expected one.
+        """
+        store = cls(_backend(url), clock)
+        store._open(expected)
+        return store
 
     def insert(self, records: Sequence[AnyRecord], *, received: bool = False) -> list[Stored]:
         """Commit the records in one transaction and return, in their order, what the log then holds for each.
@@ -65,7 +98,7 @@ class Store(Database):
         answers: dict[int, Stored] = {}
         with self.writing() as connection:
             # Read with the write lock held, so that received_at grows with seq (as far as the clock itself grows).
-            now = self._clock()
+            now = self.time(connection)
             for log in LOGS:
                 batch = {place: record for place, record in enumerate(records) if isinstance(record, log.record)}
                 if batch:

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
 
-from data.log.column_types import Json, JsonModel, JsonSlots, JsonTuple, Time
-from data.log.sqlite.statements import insert_new
+from data.log.column_types import Json, JsonModel, JsonSlots, JsonTuple, Position, RawText, Time
+from data.log.statements import insert_new
 from data.schema import (
     LOOP_V1,
     AnyRecord,
@@ -76,7 +76,7 @@ def _text(name: str, default: str | None = None) -> sa.Column[str]:
 
 def _log(record: type[R], name: str, key: tuple[str, ...], *columns: sa.Column[Any] | sa.Index) -> Log[R]:
     # AUTOINCREMENT: a position is never given twice, even if the newest rows are archived and removed.
-    seq: sa.Column[int] = sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True)
+    seq: sa.Column[int] = sa.Column("seq", Position, primary_key=True, autoincrement=True)
     table = sa.Table(name, METADATA, seq, *columns, sa.UniqueConstraint(*key), sqlite_autoincrement=True)
     return Log(record, table, tuple(table.c[column] for column in key))
 
@@ -145,7 +145,7 @@ REJECTS = _log(
     sa.Column("row", sa.BigInteger, nullable=False),
     _text("rule"),
     sa.Column("column", sa.Text),
-    sa.Column("value", sa.Text),
+    sa.Column("value", RawText),
     sa.Column("record", Json, nullable=False),
     sa.Column("received_at", Time, nullable=False),
     sa.Index("ix_rejects_node_id_seq", "node_id", "seq"),
@@ -205,7 +205,7 @@ KEYS = sa.Table(
 SETTINGS = sa.Table(
     "settings",
     METADATA,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("seq", Position, primary_key=True, autoincrement=True),
     sa.Column("name", sa.Text, nullable=False, index=True),
     sa.Column("value", Json, nullable=False),
     sa.Column("time", Time, nullable=False),
@@ -216,7 +216,7 @@ SETTINGS = sa.Table(
 ERASURES = sa.Table(
     "erasures",
     METADATA,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("seq", Position, primary_key=True, autoincrement=True),
     sa.Column("time", Time, nullable=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sqlite_autoincrement=True,

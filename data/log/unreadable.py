@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.log.sqlite.statements import chunks
+from data.log.statements import chunks
 from data.log.tables import Log, R
 
 UNREADABLE = (ValueError, TypeError, OverflowError, AttributeError, KeyError, sa.exc.OperationalError)

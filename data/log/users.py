@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from data.feature_objects import FeatureObject
 from data.fields import Id, UtcTime
-from data.log.sqlite.statements import insert_or_update
+from data.log.statements import insert_or_update
 from data.log.store import Store
 from data.log.tables import (
     DECISIONS,

@@ -1,6 +1,5 @@
 """A log by hand, for tests of what follows it: decisions without a recommender, feedback, a clock that can jump."""
 
-import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,9 +66,8 @@ class Written:
 
     def damage(self, statement: str, *values: object) -> None:
         """Change rows as another hand would."""
-        with sqlite3.connect(self.store.path) as connection:
-            assert connection.execute(statement, values).rowcount == 1
-        connection.close()
+        with self.store.writing() as connection:
+            assert connection.exec_driver_sql(statement, values).rowcount == 1
 
 
 def described(name: str = "described", history: int = 0) -> Artefact:

@@ -6,6 +6,7 @@ Where one lacks, its tests are skipped with the package's name; where `RAYCOMMEN
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from shutil import which
 from typing import Final
 
@@ -15,13 +16,21 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "g++": ("g++",),  # compiles networks (torch.compile)
     "npm": ("npm", "node"),  # the JavaScript clients of Personalizer
     "openssl": ("openssl",),  # makes the certificate of a test
+    "postgresql": ("initdb", "pg_ctl", "pg_basebackup"),  # the log's other database
 }
 """By package."""
 
 
+def postgres_programs() -> Path:
+    """Return the folder of PostgreSQL's programs, the newest: Debian puts them beside the path."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
+    return versions[-1] if versions else Path("/usr/bin")
+
+
 def missing(package: str) -> bool:
-    """Say whether a program of a package is not on the path."""
-    return any(which(program) is None for program in PROGRAMS[package])
+    """Say whether a program of a package is neither on the path nor among PostgreSQL's."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(postgres_programs())])
+    return any(which(program, path=path) is None for program in PROGRAMS[package])
 
 
 def needs_package(package: str) -> pytest.MarkDecorator:

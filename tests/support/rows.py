@@ -1,5 +1,7 @@
 """What a log holds, whole tables at a time, for tests of who writes it."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 
 from data.log.store import Store
@@ -27,3 +29,8 @@ def count_rows(store: Store) -> dict[str, int]:
     with store.reading() as connection:
         counts = [sa.select(sa.func.count()).select_from(log.table) for log in LOGS]
         return {log.table.name: connection.execute(count).scalar_one() for log, count in zip(LOGS, counts, strict=True)}
+
+
+def raw_bytes(folder: Path) -> bytes:
+    """Return all that is in the files of a folder."""
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())

@@ -4,14 +4,12 @@ A new database gets the tables as they are declared, and is stamped with the new
 the revisions after its own, with Alembic. That both come to the same is tested.
 """
 
-import sqlite3
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from data.log.sqlite.driver import Contents, contents
 from data.log.tables import METADATA
 
 if TYPE_CHECKING:
@@ -34,6 +32,17 @@ _REMEDY = (
 _ALEMBIC = threading.Lock()  # its `op` and `context` are of one migration at a time
 
 
+class Contents(NamedTuple):
+    """What a database is, by the least that tells it."""
+
+    revision: str | None
+    """Of its tables, as Alembic keeps it."""
+    user_version: int
+    """The version that stores had before there were revisions."""
+    tables: int
+    """How many tables and indexes it has."""
+
+
 def refusal(found: Contents) -> str | None:
     """Return why a database cannot be used as a log, and what would be right; None if it can be."""
     if found.revision is not None:
@@ -48,13 +57,17 @@ def refusal(found: Contents) -> str | None:
     if 0 < found.user_version < _FIRST_VERSION:
         return f"is a log of version {found.user_version}, from before the first release: {_REMEDY}"
     return (
-        f"is no log of revision {REVISION}: expected a new file or a log, got a database of version "
+        f"is no log of revision {REVISION}: expected a new database or a log, got a database of version "
         f"{found.user_version} with {found.tables} tables and indexes"
     )
 
 
-def upgrade(connection: sa.Connection) -> str | None:
+def upgrade(connection: sa.Connection, found: Contents) -> str | None:
     """Make the tables, or bring them to the newest revision, in the transaction of the connection.
+
+    Args:
+        connection: holds the write lock.
+        found: what is in the database, read within the transaction.
 
     Returns:
         What was done, as a line of the log; None: another process had done it.
@@ -62,7 +75,6 @@ def upgrade(connection: sa.Connection) -> str | None:
     Raises:
         ValueError: the tables are not those of their revision.
     """
-    found = contents(cast(sqlite3.Connection, connection.connection.driver_connection))
     if found.revision == REVISION:
         return None
     if not found.tables:

@@ -2,9 +2,12 @@
 
 import sqlite3
 import time
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final
 
 import sqlalchemy as sa
+
+from data.log.database import ErrorKind
+from data.log.migrations.revisions import Contents
 
 BUSY_TIMEOUT_S: Final = 30.0
 _AUTOCHECKPOINT_PAGES = 25_000  # of 4 KiB
@@ -21,8 +24,6 @@ _PASSING = {
 }
 """Codes of what another try may find otherwise. A table or column that is missing is none of them."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-
-ErrorKind: TypeAlias = Literal["unavailable", "damaged", "refused"]
 
 
 def error_kind(error: BaseException) -> ErrorKind:
@@ -56,17 +57,6 @@ def _be_durable(connection: sqlite3.Connection, _: object) -> None:
 def _begin(connection: sa.Connection) -> None:
     # A writer takes the lock at once: upgrading a read transaction fails if another process wrote in between.
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-
-class Contents(NamedTuple):
-    """What a database is, by the least that tells it."""
-
-    revision: str | None
-    """Of its tables, as Alembic keeps it."""
-    user_version: int
-    """The version that stores had before there were revisions."""
-    tables: int
-    """How many tables and indexes it has."""
 
 
 def contents(driver: sqlite3.Connection) -> Contents:

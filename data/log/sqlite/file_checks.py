@@ -4,14 +4,12 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
-from typing import TypeAlias
 
-Identity: TypeAlias = tuple[int, int]
-"""Device and inode."""
+from data.log.database import Identity
 
 
 def identity(path: Path | str) -> Identity | None:
-    """Return which file a path is now; None: there is none."""
+    """Return which file a path is now, by device and inode; None: there is none."""
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -1,52 +1,36 @@
-"""SQL that every database spells in its own way, as SQLite does."""
+"""How SQLite spells what `data.log.statements` means."""
 
-from collections.abc import Collection, Iterator
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
-V = TypeVar("V")
-_VALUES = 10_000  # SQLite binds at most 32,766 in a statement
+from data.log.statements import contains, has_element, stored_bytes, stored_integer
 
 
-def chunks(values: Collection[V]) -> Iterator[list[V]]:
-    """Yield the values by as many as a statement can name."""
-    rest = iter(values)
-    while chunk := list(islice(rest, _VALUES)):
-        yield chunk
+def _arguments(element: Any, compiler: SQLCompiler, options: Any) -> list[str]:
+    return [compiler.process(argument, **options) for argument in element.clauses]
 
 
-def insert_new(table: sa.Table) -> sa.Insert:
-    """Return what inserts those of some rows whose keys are new."""
-    return sqlite.insert(table).on_conflict_do_nothing()
+@compiles(has_element, "sqlite")
+def _has_element(element: has_element, compiler: SQLCompiler, **options: Any) -> str:
+    array, value = _arguments(element, compiler, options)
+    return f"EXISTS (SELECT 1 FROM json_each({array}) AS element WHERE element.value = {value})"
 
 
-def insert_or_update(table: sa.Table) -> sa.Insert:
-    """Return what inserts rows, and puts them in the place of those that have their primary keys."""
-    statement = sqlite.insert(table)
-    new = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
-    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new)
+@compiles(contains, "sqlite")
+def _contains(element: contains, compiler: SQLCompiler, **options: Any) -> str:
+    text, part = _arguments(element, compiler, options)
+    return f"instr({text}, {part}) > 0"
 
 
-def has_element(array: sa.Column[Any], value: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a JSON array has an element."""
-    elements = sa.func.json_each(array).table_valued("value")
-    return sa.exists(sa.select(1).select_from(elements).where(elements.c.value == value))
+@compiles(stored_integer, "sqlite")
+def _stored_integer(element: stored_integer, compiler: SQLCompiler, **options: Any) -> str:
+    [column] = _arguments(element, compiler, options)
+    return f"CASE WHEN typeof({column}) = 'integer' THEN {column} ELSE 0 END"
 
 
-def contains(column: sa.Column[Any], text: str) -> sa.ColumnElement[bool]:
-    """Return the condition that a text has another one in it, to the letter."""
-    return sa.func.instr(column, text) > 0
-
-
-def stored_integer(column: sa.Column[Any]) -> sa.ColumnElement[int]:
-    """Return a time as the integer that is stored; 0 where something else is."""
-    raw = sa.type_coerce(column, sa.BigInteger)
-    return sa.case((sa.func.typeof(column) == "integer", raw), else_=0)
-
-
-def stored_bytes(column: sa.Column[Any]) -> sa.ColumnElement[bytes]:
-    """Return a text as it is stored: one that is not UTF-8 must not keep the others from being read."""
-    return sa.cast(sa.type_coerce(column, sa.Text), sa.LargeBinary)
+@compiles(stored_bytes, "sqlite")
+def _stored_bytes(element: stored_bytes, compiler: SQLCompiler, **options: Any) -> str:
+    [column] = _arguments(element, compiler, options)
+    return f"CAST({column} AS BLOB)"

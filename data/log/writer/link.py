@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
 from data.log.database import (
+    Identity,
     StoreDamaged,
     StoreError,
     StoreLost,
@@ -55,6 +56,8 @@ class Link(asyncio.Protocol):
         """Build it; `kill` ends the child."""
         self._kill, self._end = kill, "has ended"
         self.open = False
+        self.identity: Identity | None = None
+        """Of the database that the child has opened."""
         self.pending = 0
         """Records sent and not yet answered."""
         self._closed = asyncio.Event()
@@ -65,6 +68,7 @@ class Link(asyncio.Protocol):
         # Counted in ticks of our own loop, not in time: a parent that was stopped itself has not listened meanwhile.
         self._silent = self._unanswered = 0
         self._heard = self._answered = False
+        self._refusal: Exception | None = None
 
     async def send(self, records: Sequence[AnyRecord]) -> list[Stored]:
         """Send records, and wait for what is answered."""
@@ -121,14 +125,20 @@ class Link(asyncio.Protocol):
         for line in filter(None, lines):  # an empty one says only that the child lives
             self._unanswered, self._answered = 0, True
             number, failed, answer = json.loads(line)
-            self._settle(number, ERRORS[failed](answer) if failed else answer)
+            if number is not None:
+                self._settle(number, ERRORS[failed](answer) if failed else answer)
+            elif failed:
+                self._refusal = ERRORS[failed](answer)
+            else:
+                self.identity = tuple(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell those who still wait."""
         self.open = False
         self._ticking.cancel()
+        unanswered = StoreUnconfirmed(f"the process that writes the log {self._end} before it answered")
         for number in list(self._waiting):
-            self._settle(number, StoreUnconfirmed(f"the process that writes the log {self._end} before it answered"))
+            self._settle(number, self._refusal or unanswered)
         self._closed.set()
 
     def _settle(self, number: int, answer: list[Brief] | Exception) -> None:

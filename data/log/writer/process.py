@@ -15,18 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import make_url
 
 from data.log.database import (
+    Identity,
     StoreError,
     StoreLost,
     StoreUnavailable,
     StoreUnconfirmed,
 )
-from data.log.sqlite.file_checks import Identity, identity
 from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (
@@ -42,6 +40,7 @@ from data.schema import AnyRecord
 _GATHER_S = 0.0005
 """How long what arrives after a transaction of several submissions waits for company."""
 _RECEIVED_BYTES = 1 << 20
+_URL = "RAYCOMMEND_WRITER_STORE"
 _MAX_PENDING = 10_000  # records
 _ENDING_S = 1.0
 _RECORDS = TypeAdapter(list[Record])
@@ -51,14 +50,13 @@ class WriterProcess:
     """Commits what is submitted together in one transaction, in a child process. Belongs to one event loop.
 
     The child is started by `start`, or by the first commit; one that has died, or has hung and was killed, is started
-    anew by the next, on the same file. A child whose parent has died commits what it has taken, and ends.
+    anew by the next, on the same database. A child whose parent has died commits what it has taken, and ends.
     """
 
     def __init__(self, url: str) -> None:
         """Build it; `url` is the log's, as `Store.open` takes it."""
         self._url = url
-        self._path = Path(make_url(url).database or "")
-        self._file: Identity | None = None
+        self._identity: Identity | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._link: Link | None = None
         self._starting = asyncio.Lock()
@@ -106,41 +104,46 @@ class WriterProcess:
             return self._link
 
     async def _replace(self) -> None:
-        if self._file is not None and identity(self._path) != self._file:
-            raise StoreLost(f"{self._path} is not the file that was opened first")
         if self._child:
             with suppress(subprocess.TimeoutExpired):  # a killed one that waits for its disk must not hold up all
                 await asyncio.to_thread(self._child.wait, _ENDING_S)
         ours, theirs = socket.socketpair()
         with theirs:
-            child = self._child = await asyncio.to_thread(_start, self._url, self._file, theirs)
+            child = self._child = await asyncio.to_thread(_start, self._url, self._identity, theirs)
         _, link = await asyncio.get_running_loop().create_connection(lambda: Link(child.kill), sock=ours)
         self._link = link
         try:
             await link.send(())
         except StoreUnconfirmed as error:
             raise StoreUnavailable(f"{error}; its standard error says why") from error
-        self._file = self._file or identity(self._path)
+        self._identity = self._identity or link.identity
 
 
-def _start(url: str, file: Identity | None, link: socket.socket) -> "subprocess.Popen[bytes]":
+def _start(url: str, identity: Identity | None, link: socket.socket) -> "subprocess.Popen[bytes]":
     importable = os.pathsep.join(filter(None, sys.path))  # what the parent imports from, whoever put it there
-    command = [sys.executable, "-m", "data.log.writer.process", url, *map(str, file or ())]
-    return subprocess.Popen(command, stdin=link.fileno(), env={**os.environ, "PYTHONPATH": importable})
+    command = [sys.executable, "-m", "data.log.writer.process", *map(str, identity or ())]
+    environment = {**os.environ, "PYTHONPATH": importable, _URL: url}  # others see arguments: it may have a password
+    return subprocess.Popen(command, stdin=link.fileno(), env=environment)
 
 
 def main() -> None:
-    """Be the child: the log's URL is the argument, the other end of the socket pair is standard input.
+    """Be the child: the log's URL is in the environment, the other end of the socket pair is standard input.
 
-    Further arguments are the device and inode of the file that it must be.
+    The arguments say which database it must be (`Identity`); none: any.
     """
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.SIG_IGN)  # they may be meant for the whole group: the parent says when to end
-    url, *file = sys.argv[1:]
-    expected = (int(file[0]), int(file[1])) if file else None
-    with socket.socket(fileno=0) as link, _beating(link) as send, closing(Store.open(url, expected=expected)) as store:
-        for lines in _groups(link):
-            send(b"".join(_commit(store, lines)))
+    expected = tuple(map(int, sys.argv[1:])) or None
+    with socket.socket(fileno=0) as link, _beating(link) as send:
+        try:
+            store = Store.open(os.environ[_URL], expected=expected)
+        except StoreLost as error:
+            send(_failure(None, error))
+            return
+        send(encode_line(None, "", store.identity))
+        with closing(store):
+            for lines in _groups(link):
+                send(b"".join(_commit(store, lines)))
 
 
 @contextmanager
@@ -199,7 +202,7 @@ def _commit(store: Store, lines: Sequence[bytearray]) -> list[bytes]:
     return answers
 
 
-def _failure(number: int, error: Exception) -> bytes:
+def _failure(number: int | None, error: Exception) -> bytes:
     """Return the line that says that a submission was not committed, by the name of an error that the parent knows."""
     names = [kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS]
     return encode_line(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))

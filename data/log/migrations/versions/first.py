@@ -6,12 +6,15 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_POSITION = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_RAW_TEXT = sa.Text().with_variant(sa.LargeBinary(), "postgresql")
+
 
 def upgrade() -> None:
     """Make all tables."""
     op.create_table(
         "decisions",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _POSITION, nullable=False),
         sa.Column("decision_id", sa.Text(), nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.Column("loop", sa.Text(), server_default="v1", nullable=False),
@@ -42,7 +45,7 @@ def upgrade() -> None:
     op.create_index("ix_decisions_user_id", "decisions", ["user_id"])
     op.create_table(
         "erasures",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _POSITION, nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
@@ -50,7 +53,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _POSITION, nullable=False),
         sa.Column("node_id", sa.Text(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text()),
@@ -67,7 +70,7 @@ def upgrade() -> None:
     op.create_index("ix_events_user_id", "events", ["user_id"])
     op.create_table(
         "feedback",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _POSITION, nullable=False),
         sa.Column("feedback_id", sa.Text(), nullable=False),
         sa.Column("decision_id", sa.Text(), nullable=False),
         sa.Column("loop", sa.Text(), server_default="v1", nullable=False),
@@ -107,14 +110,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "rejects",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _POSITION, nullable=False),
         sa.Column("node_id", sa.Text(), nullable=False),
         sa.Column("reject_id", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("row", sa.BigInteger(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("column", sa.Text()),
-        sa.Column("value", sa.Text()),
+        sa.Column("value", _RAW_TEXT),
         sa.Column("record", sa.Text(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
@@ -124,7 +127,7 @@ def upgrade() -> None:
     op.create_index("ix_rejects_node_id_seq", "rejects", ["node_id", "seq"])
     op.create_table(
         "settings",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _POSITION, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
@@ -141,7 +144,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "versions",
-        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("seq", _POSITION, nullable=False),
         sa.Column("version_id", sa.Text(), nullable=False),
         sa.Column("loop", sa.Text(), nullable=False),
         sa.Column("objective", sa.Text(), nullable=False),

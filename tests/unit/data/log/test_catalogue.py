@@ -1,7 +1,9 @@
 """Items in the store and a replica's copy of them: batches, revisions, expiry, and what nobody has told of."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -178,8 +180,8 @@ steps = st.lists(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
-def test_a_copy_that_follows_is_a_copy_made_at_once(tmp_path_factory: pytest.TempPathFactory, steps: list[Any]) -> None:
-    store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('c')}/store.db", lambda: NOON)
+def test_a_copy_that_follows_is_a_copy_made_at_once(new_url: Callable[[str], str], steps: list[Any]) -> None:
+    store = Store.open(new_url(uuid4().hex), lambda: NOON)
     follower = Catalogue()
     for item, what, categories, hours in steps:
         if what == "delete":

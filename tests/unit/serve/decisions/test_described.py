@@ -1,7 +1,6 @@
 """A shop with nothing but a catalogue: a policy that learns from what is said of visits, users and items, over v1."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -194,11 +193,10 @@ def test_a_row_that_cannot_be_learned_is_set_aside_by_a_training_from_the_log(
     shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live(shop, 12)
-    with sqlite3.connect(store.path) as connection:
-        connection.execute('UPDATE decisions SET features = \'{"context": [{"x": 1e300}]}\' WHERE seq = 3')
-        connection.execute("UPDATE decisions SET slate = '{' WHERE seq = 5")
-        connection.execute("UPDATE feedback SET value = 'much' WHERE seq = 2")
-    connection.close()
+    with store.writing() as connection:
+        connection.exec_driver_sql('UPDATE decisions SET features = \'{"context": [{"x": 1e300}]}\' WHERE seq = 3')
+        connection.exec_driver_sql("UPDATE decisions SET slate = '{' WHERE seq = 5")
+        connection.exec_driver_sql("UPDATE feedback SET value = 'much' WHERE seq = 2")
     monkeypatch.setattr("rl.training.kinds.retail.GRACE", timedelta(seconds=-600.5))
     capsys.readouterr()
     assert train.main(["--policy.kind", "described", "--source", "log", "--name", "logged", "--no-track"]) == 0

@@ -128,7 +128,7 @@ def test_the_same_file_put_back_is_gone_on_with(store: Store, path: Path) -> Non
 
 
 def test_who_must_have_a_certain_file_opens_no_other(store: Store, path: Path) -> None:
-    url, file = f"sqlite:///{path}", store.file
+    url, file = f"sqlite:///{path}", store.identity
     Store.open(url, expected=file).close()
     replaced(path)
     with pytest.raises(StoreLost):
@@ -212,7 +212,7 @@ def test_damage_that_is_met_later_ends_the_writing(path: Path, monkeypatch: pyte
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2 // 4096 * 4096)
         file.write(b"\xa5" * 8 * 4096)
-    monkeypatch.setattr("data.log.database._CHECK_S", 0.0)  # no time to look for it
+    monkeypatch.setattr("data.log.sqlite.backend._CHECK_S", 0.0)  # no time to look for it
     with closing(Store.open(f"sqlite:///{path}")) as store:
         with pytest.raises(StoreDamaged):
             store.decisions()

@@ -4,19 +4,18 @@ import asyncio
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
 
-from data.log.database import StoreUnavailable, StoreUnconfirmed
+from data.log.database import StoreError, StoreUnavailable, StoreUnconfirmed
 from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy
 from data.log.writer.process import WriterProcess
@@ -55,11 +54,6 @@ def event(number: int) -> Event:
     return Event(node_id="n", event_id=str(number))
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/log.db"
-
-
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[WriterProcess]:
     writer = WriterProcess(url)
@@ -76,6 +70,14 @@ def run(url: str, test: Callable[[WriterProcess], Awaitable[None]]) -> None:
             await test(writer)
 
     asyncio.run(all_of_it())
+
+
+def hold_lock(url: str) -> Callable[[], None]:
+    """Take the lock that who writes must have, as another process would; returns what gives it back."""
+    stack = ExitStack()
+    store = stack.enter_context(closing(Store.open(url)))
+    stack.enter_context(store.writing())
+    return stack.close
 
 
 def child_of(writer: WriterProcess) -> int:
@@ -224,23 +226,21 @@ def test_one_bad_submission_fails_alone(url: str) -> None:
             writer.commit([decision("b")]),
             return_exceptions=True,
         )
-        assert isinstance(outcomes[1], OverflowError)
+        assert isinstance(outcomes[1], OverflowError | StoreError)
 
     run(url, commit)
     with closing(Store.open(url)) as store:
         assert {d.decision_id for _, d in store.decisions()} == {"a", "b"}
 
 
-def test_too_many_waiting_records_are_refused(url: str, tmp_path: Path) -> None:
+def test_too_many_waiting_records_are_refused(url: str) -> None:
     async def commit(writer: WriterProcess) -> None:
-        other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        release = hold_lock(url)
         taken = asyncio.ensure_future(writer.commit([event(n) for n in range(6_000)]))
         await asyncio.sleep(0)  # it is sent
         with pytest.raises(StoreBusy, match="6000 records wait for their commit"):
             await writer.commit([event(n) for n in range(6_000, 12_000)])
-        other.execute("ROLLBACK")
-        other.close()
+        release()
         assert len(await taken) == 6_000
         assert len(await writer.commit([event(n) for n in range(12_000)])) == 12_000  # nothing waits: it is taken whole
 
@@ -270,19 +270,17 @@ def test_a_commit_that_nobody_waits_for_any_more_goes_on(url: str) -> None:
         assert len(store.events("n")) == 9_000
 
 
-def test_a_killed_child_is_told_to_those_who_wait_and_replaced(url: str, tmp_path: Path) -> None:
+def test_a_killed_child_is_told_to_those_who_wait_and_replaced(url: str) -> None:
     async def commit(writer: WriterProcess) -> None:
         assert (await writer.commit([decision("before")]))[0].inserted
-        other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        release = hold_lock(url)
         waiting = [asyncio.ensure_future(writer.commit([decision(f"w{n}")])) for n in range(3)]
         await asyncio.sleep(0.1)
         first = child_of(writer)
         os.kill(first, signal.SIGKILL)
         for outcome in await asyncio.gather(*waiting, return_exceptions=True):
             assert isinstance(outcome, StoreUnavailable)
-        other.execute("ROLLBACK")
-        other.close()
+        release()
         # Many at once start one child, not one each.
         again = await asyncio.gather(*(writer.commit([decision(f"w{n}")]) for n in range(3)))
         assert [rows[0].inserted for rows in again] == [True, True, True]
@@ -294,9 +292,7 @@ def test_a_killed_child_is_told_to_those_who_wait_and_replaced(url: str, tmp_pat
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_hung_child_is_noticed_killed_and_replaced(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
-) -> None:
+def test_a_hung_child_is_noticed_killed_and_replaced(url: str, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
     """Whether anybody waits for it or not: who does is told, and what was acknowledged is there."""
     monkeypatch.setattr("data.log.writer.link.SILENT_BEATS", 2)
 
@@ -323,18 +319,14 @@ def test_a_hung_child_is_noticed_killed_and_replaced(
         assert {d.decision_id for _, d in store.decisions()} == {"before", "w0", "w1", "w2"}
 
 
-def test_a_child_that_is_alive_and_does_not_answer_is_replaced_too(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_is_alive_and_does_not_answer_is_replaced_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.log.writer.link.UNANSWERED_BEATS", 2)
 
     async def commit(writer: WriterProcess) -> None:
-        other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        release = hold_lock(url)
         with pytest.raises(StoreUnconfirmed, match="did not answer for 3 s and was killed"):
             await writer.commit([decision("d")])
-        other.execute("ROLLBACK")
-        other.close()
+        release()
         assert (await writer.commit([decision("d")]))[0].inserted
 
     run(url, commit)
@@ -418,7 +410,8 @@ def test_a_child_whose_parent_is_killed_ends(url: str) -> None:
 def test_a_child_whose_parent_dies_in_the_middle_of_a_line_commits_what_is_before(url: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = subprocess.Popen([sys.executable, "-m", "data.log.writer.process", url], stdin=theirs.fileno())
+        command = [sys.executable, "-m", "data.log.writer.process"]
+        child = subprocess.Popen(command, stdin=theirs.fileno(), env=os.environ | {"RAYCOMMEND_WRITER_STORE": url})
         ours.sendall(b'[0, [{"node_id": "n", "event_id": "0"}]]\n[1, [{"node_id": "n", "event_id": "1"}]]')
         ours.shutdown(socket.SHUT_WR)
         assert child.wait(timeout=30) == 0
