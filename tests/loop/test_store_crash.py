@@ -8,7 +8,6 @@ import asyncio
 import multiprocessing
 import random
 import signal
-import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ import psutil
 from data.log.store import Store, Stored
 from data.log.writer.process import WriterProcess
 from data.schema import AnyRecord, Decision, Feedback
+from tests.support.databases import new_url as new_url
+from tests.support.databases import url as url
 from tests.support.rows import count_rows
 
 PROCESSES = 4
@@ -131,8 +132,28 @@ def _run(url: str, paths: list[Path]) -> list[int | None]:
                 process.kill()
 
 
-def test_every_acknowledged_record_is_in_the_log_once_after_two_of_four_writers_are_killed(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/store.db"
+def _rows(url: str) -> list[tuple[str, int]]:
+    """Return the keys and positions of both tables, through the tables and not the unique indexes: these could hide a
+    second row.
+    """
+    with closing(Store.open(url)) as store, store.reading() as connection:
+        if store.shared:
+            through = ""
+            connection.exec_driver_sql("SET LOCAL enable_indexonlyscan = off")
+        else:
+            through = " NOT INDEXED"
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+        rows = [
+            (str(row[0]), int(row[1]))
+            for table, key in (("decisions", "decision_id"), ("feedback", "feedback_id"))
+            for row in connection.exec_driver_sql(f"SELECT {key}, seq FROM {table}{through}")
+        ]
+    return rows
+
+
+def test_every_acknowledged_record_is_in_the_log_once_after_two_of_four_writers_are_killed(
+    url: str, tmp_path: Path
+) -> None:
     paths = [tmp_path / f"acknowledged-{n}" for n in range(PROCESSES)]
     assert _run(url, paths) == [-signal.SIGKILL if n in KILLED_AFTER else 0 for n in range(PROCESSES)]
 
@@ -143,11 +164,7 @@ def test_every_acknowledged_record_is_in_the_log_once_after_two_of_four_writers_
         else:
             assert len(told[n]) == 2 * SENDS
 
-    with closing(sqlite3.connect(tmp_path / "store.db")) as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        # Through the tables and not the unique indexes, which could hide a second row.
-        rows = database.execute("SELECT decision_id, seq FROM decisions NOT INDEXED").fetchall()
-        rows += database.execute("SELECT feedback_id, seq FROM feedback NOT INDEXED").fetchall()
+    rows = _rows(url)
     position = dict(rows)
     assert len(position) == len(rows), "a key is in the log twice"
 

@@ -1,39 +1,21 @@
-"""The log's tests run on both databases."""
+"""The log's tests run on both databases, by a clock that they set."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from data.log.store import Store
 from tests.support.clocks import Clock
-from tests.support.packages import needs_package
-from tests.support.postgres import Cluster
-
-POSTGRES = pytest.param("postgres", marks=[pytest.mark.heavy, needs_package("postgresql")])
+from tests.support.databases import new_url as new_url
+from tests.support.databases import url as url
 
 
 @pytest.fixture
 def clock() -> Clock:
     """One that a test sets."""
     return Clock()
-
-
-@pytest.fixture(params=["sqlite", POSTGRES])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
-    """What makes the URL of a database of its own, by a name."""
-    if request.param == "sqlite":
-        return lambda name: f"sqlite:///{tmp_path}/{name}.db"
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return lambda name: cluster.new_database()
-
-
-@pytest.fixture
-def url(new_url: Callable[[str], str]) -> str:
-    """The URL of a log that is not there yet."""
-    return new_url("store")
 
 
 @pytest.fixture
