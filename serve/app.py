@@ -159,7 +159,7 @@ class Gateway:
             RuntimeError: the learner runs on another machine, where it reads another file.
         """
         node = await self._learner.node.remote()
-        if not self._service.store.shared and node != ray.get_runtime_context().get_node_id():
+        if not self._store.shared and node != ray.get_runtime_context().get_node_id():
             raise RuntimeError(
                 f"the log is one SQLite file on node {node}: all replicas must run there, or the log be in PostgreSQL"
             )

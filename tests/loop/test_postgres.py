@@ -70,13 +70,12 @@ class Shop:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("home")
     save_policies(home, small_market()[1])
-    config = ServiceConfig(policies={"linear_thompson": 1}).model_dump_json(exclude_unset=True)
+    config = ServiceConfig(policies={"linear_thompson": 1})
     with cluster() as database:
         url = database.new_database()
         with service(config, RAYCOMMEND_HOME=str(home), RAYCOMMEND_STORE=url) as running:
             running.wait()
-            with httpx.Client(base_url=running.url, timeout=60) as client:
-                yield Shop(home, database, url, client)
+            yield Shop(home, database, url, running.client)
 
 
 def test_it_learns_from_what_is_in_the_database(shop: Shop) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -43,8 +43,8 @@ class Running:
     process: "subprocess.Popen[str]"
     client: httpx.Client
 
-    def __init__(self, config: ServiceConfig, replicas: int, errors: IO[bytes]) -> None:
-        self._config, self._replicas, self._errors = config, replicas, errors
+    def __init__(self, config: ServiceConfig, replicas: int, errors: IO[bytes], environment: Mapping[str, str]) -> None:
+        self._config, self._replicas, self._errors, self._environment = config, replicas, errors, environment
 
     @property
     def home(self) -> Path:
@@ -55,7 +55,7 @@ class Running:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-c", _RUN, self._config.model_dump_json(), str(self.port), str(self._replicas)]
-        environment = {**os.environ, "RAYCOMMEND_API_KEY": "right", "PYTHONPATH": os.getcwd()}
+        environment = {**os.environ, "RAYCOMMEND_API_KEY": "right", "PYTHONPATH": os.getcwd(), **self._environment}
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment
         )
@@ -113,10 +113,10 @@ class Running:
 
 
 @contextmanager
-def service(config: ServiceConfig, replicas: int = 1) -> Iterator[Running]:
+def service(config: ServiceConfig, replicas: int = 1, **environment: str) -> Iterator[Running]:
     """Start a service, yield it at once, and end it with all that it started."""
     with tempfile.TemporaryFile() as errors:
-        running = Running(config, replicas, errors)
+        running = Running(config, replicas, errors, environment)
         running.start()
         try:
             yield running

@@ -274,15 +274,19 @@ def test_another_database_in_its_place_is_not_written_to(own: Cluster) -> None:
             store.insert([event(1)])
         with pytest.raises(StoreUnavailable, match="does not exist"):
             store.insert([event(1)])
-        assert not store.replaced
+        assert not is_replaced(store)
         own.execute(f"CREATE DATABASE {store.name.split()[0]}")
         with pytest.raises(StoreLost, match="another database answers as"):
             store.insert([event(1)])
-        assert store.replaced
+        assert is_replaced(store)
         with pytest.raises(StoreLost):
             Store.open(url, expected=store.identity)
     with closing(Store.open(url)) as store:
         assert stored(store) == []
+
+
+def is_replaced(store: Store) -> bool:
+    return store.replaced
 
 
 def test_the_successor_of_a_writing_process_writes_to_no_other_database(own: Cluster) -> None:
@@ -383,18 +387,18 @@ def test_a_full_disk_is_told_and_gone_on_with_when_there_is_room(small_disk: Pat
 
         def write() -> None:
             for number in range(10_000):
-                store.insert([event(number)])
+                small.insert([event(number)])
                 acknowledged.append(str(number))
 
-        with closing(Store.open(server.new_database(TABLESPACE="small"))) as store:
+        with closing(Store.open(server.new_database(TABLESPACE="small"))) as small:
             with pytest.raises(OSError, match="No space"):
                 fill()
             with pytest.raises(StoreUnavailable, match="No space left on device"):
                 write()
-            assert stored(store) == acknowledged
+            assert stored(small) == acknowledged
             filler.unlink()
-            assert store.insert([event(10_000)])[0].inserted
-            assert stored(store) == [*acknowledged, "10000"]
+            assert small.insert([event(10_000)])[0].inserted
+            assert stored(small) == [*acknowledged, "10000"]
 
 
 @pytest.mark.parametrize(
