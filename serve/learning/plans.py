@@ -29,7 +29,10 @@ class ConfiguredPlans:
     """A plan for each configured objective, with the policies that the configuration names."""
 
     def __init__(self, config: ServiceConfig, settings: Settings, store: Store) -> None:
-        """Shelve the policies that are in the home, and fetch the champion; those that fail are tried again later."""
+        """Shelve the policies that are in the home, and fetch the champion; those that fail are tried again later.
+
+        A policy that is not in this node's home, but was served from another node's, is taken from the shelf.
+        """
         self._config, self._settings, self._store = config, settings, store
         self._digests: dict[str, str] = {}
         self._missing: dict[str, str] = {}
@@ -72,7 +75,11 @@ class ConfiguredPlans:
             self._missing.pop(name, None)
 
     def _shelve(self, name: str) -> None:
-        artefact = shelve(self._settings.home / "policies" / name, self._settings)
+        folder = self._settings.home / "policies" / name
+        if not folder.exists() and (digest := _last_digest(self._store, name)):  # on another node than before
+            artefact = load_shelved(digest, self._settings)
+        else:
+            artefact = shelve(folder, self._settings)
         if artefact.reward != self._config.reward:
             log.warning("%s was trained for %s and now learns from %s", name, artefact.reward, self._config.reward)
         self._digests[name] = artefact.digest
@@ -96,7 +103,7 @@ class RegistryChampion:
         self._digest = ""
         self._problem = "the registry has none"
         if not self.digest():
-            self._digest = _last_champion(store)
+            self._digest = _last_digest(store, CHAMPION)
             if not self._digest:
                 raise ArtefactError(
                     f"no champion of model {config.model!r} can be served: {self._problem}; register one with "
@@ -123,10 +130,10 @@ class RegistryChampion:
         return self._digest
 
 
-def _last_champion(store: Store) -> str:
-    """Return the digest of the champion that was served last, as the log has it; empty if none was."""
+def _last_digest(store: Store, name: str) -> str:
+    """Return the digest of the policy that was served under a name last, as the log has it; empty if none was."""
     for version in begun_folds(store, LOOP_V1, "default"):
         policies = (version.begins or {}).get("policies")
-        if isinstance(policies, dict) and CHAMPION in policies:
-            return str(policies[CHAMPION])
+        if isinstance(policies, dict) and name in policies:
+            return str(policies[name])
     return ""
