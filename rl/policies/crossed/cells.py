@@ -82,9 +82,9 @@ class Cells:
         Raises:
             PolicyError: the arrays do not fit each other.
         """
-        keys = vector(state, "cells")
+        keys = check_vector(state, "cells")
         n, b, entries = (check_array(state, name, keys.shape) for name in ("cell_n", "cell_b", "cell_entries"))
-        s = vector(state, "cell_s")
+        s = check_vector(state, "cell_s")
         at = check_array(state, "cell_at", s.shape).astype(np.int64)
         if (entries < 0).any() or entries.sum() != len(s) or (at < 0).any() or (at >= size).any() or (n < 1).any():
             raise PolicyError("the arrays of the saved policy's cells do not fit each other")
@@ -138,6 +138,6 @@ class Sightings:
         return loaded
 
 
-def vector(state: dict[str, NDArray[np.float64]], name: str) -> NDArray[np.float64]:
-    """Return an array of one axis, of any length, after checking it as `rl.policy.arrays.checked` does."""
+def check_vector(state: dict[str, NDArray[np.float64]], name: str) -> NDArray[np.float64]:
+    """Return an array of one axis, of any length, after checking it as `rl.policy.arrays.check_array` does."""
     return check_array(state, name, (np.asarray(state.get(name, ())).size,))

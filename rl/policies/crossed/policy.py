@@ -20,7 +20,7 @@ from rl.policies.crossed.cells import (
     Cell,
     Cells,
     Sightings,
-    vector,
+    check_vector,
 )
 from rl.policies.crossed.config import CrossedConfig
 from rl.policies.crossed.crossing import (
@@ -55,7 +55,7 @@ _SIGHTINGS = ("contexts", "context_features", "item_features")
 
 
 class CrossedBandit(Policy):
-    """Needs queries and impressions with features by id (`rl.policy.interface.Sparse`)."""
+    """Needs queries and impressions with features by id (`rl.policy.sparse.Sparse`)."""
 
     def __init__(self, config: CrossedConfig) -> None:
         self.config = config
@@ -248,7 +248,7 @@ class CrossedBandit(Policy):
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
-        codes = vector(state, "codes").astype(np.int64)
+        codes = check_vector(state, "codes").astype(np.int64)
         size = len(codes)
         if size > self.config.max_features or len(np.unique(codes)) < size or ((codes < 0) | (codes >= CODES)).any():
             raise PolicyError(f"array 'codes' of the saved policy must have {self.config.max_features} codes at most")
