@@ -9,7 +9,7 @@ from data.schema import CONTEXT_TIME, Features, Mode, Rules, Slot, parse_visit_t
 from rl.policy.arrays import IntArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one is made for each decision of a fold, and takes twice as long if it is frozen
 class Visit:
     """Who chooses among what, and when, which encoders read; and how it is to be decided, which they do not."""
 
