@@ -23,6 +23,7 @@ from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
 from data.atomic import lock, sync
 from data.errors import DataError
+from data.filesystems import locate
 from data.nodes.columns import events_schema, rejects_schema
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
@@ -47,13 +48,7 @@ class Archive:
         Raises:
             DataError: the URI names no filesystem that pyarrow knows.
         """
-        if "://" not in uri:
-            return cls(LocalFileSystem(), str(Path(uri).absolute()))
-        try:
-            filesystem, root = FileSystem.from_uri(uri)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"cannot use {uri} as an archive: {' '.join(str(error).split())}") from error
-        return cls(filesystem, root.rstrip("/"))
+        return cls(*locate(uri))
 
     @property
     def is_local(self) -> bool:

@@ -9,8 +9,9 @@ StoreError                  the log cannot be opened, or a statement failed
 
 import logging
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import ClassVar, Final, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
@@ -82,6 +83,8 @@ class Backend(Protocol):
     """Its transactions see one state of the database."""
     writing: sa.Engine
     """Its transactions hold the write lock from their beginning: one at a time, so that positions grow with commits."""
+    folder: Path | None
+    """That it is in, if it is a file: what lies there too is known relative to it."""
     driver_error: type[Exception]
     """What the driver raises where SQLAlchemy is not asked."""
 
@@ -126,6 +129,14 @@ class Backend(Protocol):
 
     def checkpoint(self) -> None:
         """Do what must be done now and then so that commits stay fast."""
+        ...
+
+    def give_back(self) -> int | None:
+        """Give the system the room of deleted rows; returns how many bytes, None where it is kept for new ones."""
+        ...
+
+    def exclusively(self, what: str) -> AbstractContextManager[None]:
+        """Keep other processes from doing the same to this log; raise StoreUnavailable where one is doing it."""
         ...
 
     def scrub(self, text: str) -> None:
@@ -235,6 +246,28 @@ class Database:
             OSError: it could not be done now.
         """
         self._backend.scrub(text)
+
+    def give_back(self) -> int | None:
+        """Give the system the room that deleted rows have left, as far as the database can; returns how many bytes.
+
+        None: it keeps the room for new rows.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        self.check()
+        with self._errors():
+            return self._backend.give_back()
+
+    @contextmanager
+    def exclusively(self, what: str) -> Iterator[None]:
+        """Keep other processes from doing the same to this log; the system gives the lock back when this one ends.
+
+        Raises:
+            StoreUnavailable: another process is doing it.
+        """
+        with self._backend.exclusively(what):
+            yield
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

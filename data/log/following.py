@@ -1,17 +1,27 @@
-"""What followers read of the log as it grows: positions and times of what is new, whole rows only where needed."""
+"""What followers read of the log as it grows: positions and times of what is new, whole rows only where needed.
+
+Days that lie in the archive are read from there, in the same order of positions: what a follower comes to does not
+depend on where a row is.
+"""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from data.fields import EPOCH, MICROSECOND
+from data.log.archived.columns import DECISION_SEQ, as_json, to_records
+from data.log.archived.keys import any_archived
+from data.log.archived.parts import archived_after, select_parts
+from data.log.archived.reading import Archived, from_both, merge
 from data.log.statements import chunks, stored_bytes, stored_integer
 from data.log.store import Store
-from data.log.tables import DECISIONS, FEEDBACK
+from data.log.tables import DECISIONS, FEEDBACK, PARTS
 from data.log.unreadable import Fault, read
 from data.schema import Decision, Feedback
 
@@ -44,15 +54,15 @@ class SeenFeedback(NamedTuple):
     """This and the three before are read only for histories."""
 
 
-def _rows(store: Store, query: sa.Select[Any]) -> list[list[Any]]:
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[list[Any]]:
     """Read the rows of a query whose texts are selected as `stored_bytes`."""
-    with store.reading() as connection:
-        return [
-            [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
-            for row in connection.execute(query)
-        ]
+    return [
+        [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
+        for row in connection.execute(query)
+    ]
 
 
+@from_both
 def new_decisions(
     store: Store, loop: str, after: int, limit: int | None, *, until: int | None, heard_until: int, with_slate: bool
 ) -> list[SeenDecision]:
@@ -67,15 +77,51 @@ def new_decisions(
         heard_until: the last position of feedback that counts as heard.
         with_slate: read ids and slates too.
     """
-    d, f = DECISIONS.table.c, FEEDBACK.table.c
-    # The seq is added to so that SQLite looks up the decision's few reports, not the loop's many.
-    about = sa.and_(f.decision_id == d.decision_id, f.loop.concat("") == d.loop, f.seq + 0 <= heard_until)
-    columns: list[sa.ColumnElement[Any]] = [d.seq, stored_integer(d.time), sa.exists(sa.select(1).where(about))]
-    columns += [stored_bytes(d.decision_id), stored_bytes(d.user_id), stored_bytes(d.slate)] if with_slate else []
-    query = sa.select(*columns).where(*DECISIONS.between(after, until, loop)).order_by(d.seq).limit(limit)
-    return [SeenDecision(*row) for row in _rows(store, query)]
+    with store.reading() as connection:
+        archived = _archived_decisions(
+            connection, store.archived(connection), loop, after, limit, until, heard_until, with_slate
+        )
+        if limit is not None and len(archived) == limit:
+            until = archived[-1].seq  # of the log only what stands between
+        d, f = DECISIONS.table.c, FEEDBACK.table.c
+        # The seq is added to so that SQLite looks up the decision's few reports, not the loop's many.
+        about = sa.and_(f.decision_id == d.decision_id, f.loop.concat("") == d.loop, f.seq + 0 <= heard_until)
+        columns: list[sa.ColumnElement[Any]] = [d.seq, stored_integer(d.time), sa.exists(sa.select(1).where(about))]
+        columns += [stored_bytes(d.decision_id), stored_bytes(d.user_id), stored_bytes(d.slate)] if with_slate else []
+        query = sa.select(*columns).where(*DECISIONS.between(after, until, loop)).order_by(d.seq).limit(limit)
+        logged = [SeenDecision(*row) for row in _rows(connection, query)]
+    return _in_order(logged, archived)[:limit]
 
 
+def _archived_decisions(
+    connection: sa.Connection,
+    archived: Archived,
+    loop: str,
+    after: int,
+    limit: int | None,
+    until: int | None,
+    heard_until: int,
+    with_slate: bool,
+) -> list[SeenDecision]:
+    names = ["decision_id", "time", *(["user_id", "slate"] if with_slate else [])]
+    table = archived.between(DECISIONS, after, until, limit, names, pc.field("loop") == loop)
+    if not table.num_rows:
+        return []
+    seqs, ids = table["seq"].to_pylist(), table["decision_id"].to_pylist()
+    reports = archived.about(seqs, heard_until, ["loop"]).filter(pc.field("loop") == loop)
+    heard, heard_in_log = set(reports[DECISION_SEQ].to_pylist()), set[str]()
+    f = FEEDBACK.table.c
+    for chunk in chunks(ids):
+        about = (f.decision_id.in_(chunk), f.loop.concat("") == loop, f.seq + 0 <= heard_until)
+        heard_in_log.update(connection.execute(sa.select(f.decision_id).where(*about)).scalars())
+    columns: list[list[Any]] = [seqs, _us(table["time"])]
+    columns.append([seq in heard or name in heard_in_log for seq, name in zip(seqs, ids, strict=True)])
+    if with_slate:
+        columns += [ids, table["user_id"].to_pylist(), [as_json(slate) for slate in table["slate"].to_pylist()]]
+    return [SeenDecision(*row) for row in zip(*columns, strict=True)]
+
+
+@from_both
 def new_feedback(
     store: Store, loop: str, after: int, limit: int | None, *, until: int | None, with_content: bool
 ) -> list[SeenFeedback]:
@@ -89,44 +135,108 @@ def new_feedback(
         until: the last position that is looked at; None: the newest.
         with_content: read what it says too.
     """
-    d, f = DECISIONS.table.c, FEEDBACK.table.c
-    about = sa.and_(d.decision_id == f.decision_id, d.loop.concat("") == f.loop)
-    columns: list[sa.ColumnElement[Any]] = [f.seq, stored_integer(f.received_at), d.seq]
-    columns += (
-        [stored_bytes(f.decision_id), stored_bytes(f.item_id), stored_bytes(f.kind), f.value] if with_content else []
-    )
-    query = sa.select(*columns).select_from(FEEDBACK.table.outerjoin(DECISIONS.table, about))
-    query = query.where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
-    return [SeenFeedback(*row) for row in _rows(store, query)]
+    content = ["decision_id", "item_id", "kind", "value"] if with_content else []
+    with store.reading() as connection:
+        archive = store.archived(connection)
+        names = ["received_at", DECISION_SEQ, *content]
+        table = archive.between(FEEDBACK, after, until, limit, names, pc.field("loop") == loop)
+        columns = [table["seq"].to_pylist(), _us(table["received_at"])]
+        columns += [table[name].to_pylist() for name in [DECISION_SEQ, *content]]
+        archived = [SeenFeedback(*row) for row in zip(*columns, strict=True)]
+        if limit is not None and len(archived) == limit:
+            until = archived[-1].seq
+        d, f = DECISIONS.table.c, FEEDBACK.table.c
+        about = sa.and_(d.decision_id == f.decision_id, d.loop.concat("") == f.loop)
+        selected: list[sa.ColumnElement[Any]] = [f.seq, stored_integer(f.received_at), d.seq]
+        selected += (
+            [stored_bytes(f.decision_id), stored_bytes(f.item_id), stored_bytes(f.kind), f.value]
+            if with_content
+            else []
+        )
+        query = sa.select(*selected).select_from(FEEDBACK.table.outerjoin(DECISIONS.table, about))
+        query = query.where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
+        logged = [SeenFeedback(*row) for row in _rows(connection, query)]
+        logged = _about_archived(connection, archive, loop, logged)
+    return _in_order(logged, archived)[:limit]
 
 
+def _about_archived(
+    connection: sa.Connection, archived: Archived, loop: str, reports: list[SeenFeedback]
+) -> list[SeenFeedback]:
+    """Complete reports of which the log lacks the decision where the archive has it."""
+    lacking = [report.seq for report in reports if report.decision_seq is None]
+    if not lacking or not any_archived(connection):
+        return reports
+    about, f = dict[int, str](), FEEDBACK.table.c
+    for chunk in chunks(lacking):
+        query = sa.select(f.seq, stored_bytes(f.decision_id)).where(f.seq.in_(chunk))
+        about |= {seq: name for seq, name in _rows(connection, query)}
+    found = archived.find(DECISIONS, {(name,) for name in about.values()}, ["loop"])
+    rows = zip(found["decision_id"].to_pylist(), found["loop"].to_pylist(), found["seq"].to_pylist(), strict=True)
+    seqs = {name: seq for name, of, seq in rows if of == loop}
+    return [r if r.seq not in about else r._replace(decision_seq=seqs.get(about[r.seq])) for r in reports]
+
+
+def _us(times: pa.ChunkedArray) -> list[int]:
+    """Return times as microseconds since 1970 UTC."""
+    us: list[int] = times.cast(pa.int64()).to_pylist()
+    return us
+
+
+S = TypeVar("S", SeenDecision, SeenFeedback)
+
+
+def _in_order(logged: list[S], archived: list[S]) -> list[S]:
+    """Return rows of both in the order of their positions, each position once."""
+    if not archived:
+        return logged
+    return [row for _, row in merge(((row.seq, row) for row in archived), ((row.seq, row) for row in logged))]
+
+
+@from_both
 def last_feedback(store: Store, loop: str) -> int:
     """Return the log position of a loop's last feedback, 0 if there is none."""
     columns = FEEDBACK.table.c
     with store.reading() as connection:
         query = sa.select(columns.seq).where(columns.loop == loop).order_by(columns.seq.desc()).limit(1)
-        return int(connection.execute(query).scalar() or 0)
+        last = int(connection.execute(query).scalar() or 0)
+        archived = store.archived(connection).last(FEEDBACK, None, (), pc.field("loop") == loop)["seq"].to_pylist()
+        return max([last, *archived])
 
 
+@from_both
 def routed_decisions(
     store: Store, after: int, node_id: str | None = None, limit: int | None = None
 ) -> list[tuple[int, Decision]]:
     """Return the decisions after a log position that are for an output node, or for any, with their positions."""
-    columns = DECISIONS.table.c
+    columns, archived_node = DECISIONS.table.c, pc.field("node_id")
     of_node = columns.node_id.is_not(None) if node_id is None else columns.node_id == node_id
+    where = archived_node.is_valid() if node_id is None else archived_node == node_id
     query = DECISIONS.select().where(columns.seq > after, of_node).order_by(columns.seq).limit(limit)
     with store.reading() as connection:
-        return read(connection, DECISIONS, query)
+        archived = store.archived(connection)
+        table = archived.between(DECISIONS, after, None, limit, archived.columns(DECISIONS), where)
+        logged = read(connection, DECISIONS, query)
+    return merge(to_records(DECISIONS, table), logged)[:limit]
 
 
+@from_both
 def policy_versions(store: Store, since: datetime, until: datetime) -> list[tuple[int, str]]:
     """Return the log positions and policy versions of the decisions made from a time to another."""
     columns = DECISIONS.table.c
     query = sa.select(columns.seq, columns.policy_version).where(columns.time >= since, columns.time < until)
     with store.reading() as connection:
-        return [(seq, version) for seq, version in connection.execute(query)]
+        rows, archived = {seq: version for seq, version in connection.execute(query)}, store.archived(connection)
+        in_time = (PARTS.c.time_first < until, PARTS.c.time_last >= since)
+        at, of = pc.field("time"), pa.timestamp("us", tz="UTC")
+        for part in select_parts(connection, "decisions", *in_time):
+            table = archived.between(DECISIONS, part.first - 1, part.last, None, ["time", "policy_version"])
+            table = table.filter((at >= pa.scalar(since, of)) & (at < pa.scalar(until, of)))
+            rows |= dict(zip(table["seq"].to_pylist(), table["policy_version"].to_pylist(), strict=True))
+    return sorted(rows.items())
 
 
+@from_both
 def decision_ids(store: Store, seqs: Collection[int]) -> dict[int, str]:
     """Return the ids of the decisions at log positions; those that are gone are left out."""
     columns, ids = DECISIONS.table.c, dict[int, str]()
@@ -134,9 +244,13 @@ def decision_ids(store: Store, seqs: Collection[int]) -> dict[int, str]:
         for chunk in chunks(sorted(seqs)):
             query = sa.select(columns.seq, columns.decision_id).where(columns.seq.in_(chunk))
             ids |= {seq: decision_id for seq, decision_id in connection.execute(query)}
+        if missing := [seq for seq in seqs if seq not in ids]:
+            table = store.archived(connection).at(DECISIONS, missing, ["decision_id"])
+            ids |= dict(zip(table["seq"].to_pylist(), table["decision_id"].to_pylist(), strict=True))
     return ids
 
 
+@from_both
 def whole_decisions(
     store: Store, seqs: Collection[int], without: Collection[str] = ()
 ) -> tuple[list[tuple[int, Decision]], list[Fault]]:
@@ -146,31 +260,44 @@ def whole_decisions(
         for chunk in chunks(sorted(seqs)):
             query = DECISIONS.select(without=without).where(DECISIONS.table.c.seq.in_(chunk))
             decisions += read(connection, DECISIONS, query.order_by(DECISIONS.table.c.seq), faults)
+        if missing := {*seqs}.difference(seq for seq, _ in decisions):
+            archived = store.archived(connection)
+            table = archived.at(DECISIONS, missing, archived.columns(DECISIONS, without))
+            if table.num_rows:
+                decisions = merge(to_records(DECISIONS, table, faults), decisions)
     return decisions, faults
 
 
+@from_both
 def whole_feedback(
-    store: Store, loop: str, decision_ids: Collection[str], until: int
+    store: Store, loop: str, decisions: Mapping[str, int], until: int
 ) -> tuple[dict[str, list[tuple[int, Feedback]]], list[Fault]]:
-    """Return the feedback of decisions up to a log position, by decision and in log order, with its positions."""
+    """Return the feedback of decisions up to a log position, by decision and in log order, with its positions.
+
+    `decisions` are the positions of the decisions, by id.
+    """
     columns, faults = FEEDBACK.table.c, list[Fault]()
-    grouped: dict[str, list[tuple[int, Feedback]]] = {}
+    rows = list[tuple[int, Feedback]]()
     with store.reading() as connection:
-        for chunk in chunks(decision_ids):
+        for chunk in chunks(decisions):
             query = FEEDBACK.select().where(columns.decision_id.in_(chunk), columns.seq + 0 <= until)
-            for seq, report in read(connection, FEEDBACK, query.order_by(columns.seq), faults):
-                if not isinstance(report.value, int | float) or not math.isfinite(report.value):
-                    faults.append(
-                        Fault("feedback", seq, f"its value must be a finite number, got {report.value!r:.100}")
-                    )
-                elif report.loop == loop:
-                    grouped.setdefault(report.decision_id, []).append((seq, report))
+            rows += read(connection, FEEDBACK, query.order_by(columns.seq), faults)
+        archived = store.archived(connection)
+        table = archived.about(list(decisions.values()), until, archived.columns(FEEDBACK))
+        if table.num_rows:
+            rows = merge(to_records(FEEDBACK, table, faults), rows)
+    grouped: dict[str, list[tuple[int, Feedback]]] = {}
+    for seq, report in rows:
+        if not isinstance(report.value, int | float) or not math.isfinite(report.value):
+            faults.append(Fault("feedback", seq, f"its value must be a finite number, got {report.value!r:.100}"))
+        elif report.loop == loop:
+            grouped.setdefault(report.decision_id, []).append((seq, report))
     return grouped, faults
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a reader of a loop's log is behind."""
+    """How far a reader of a loop's log is behind. Of archived days, parts count whole, with the rows of all loops."""
 
     decisions: int
     feedback: int
@@ -189,9 +316,10 @@ def lag(store: Store, loop: str, decision_seq: int, feedback_seq: int) -> Lag:
         for log, time, seq in ((DECISIONS, "time", decision_seq), (FEEDBACK, "received_at", feedback_seq)):
             columns = log.table.c
             new = (columns.loop == loop, columns.seq > seq)
-            counts.append(connection.execute(sa.select(sa.func.count()).where(*new)).scalar_one())
+            archived, first_archived = archived_after(connection, log, seq)
+            counts.append(connection.execute(sa.select(sa.func.count()).where(*new)).scalar_one() + archived)
             first = sa.select(stored_integer(columns[time])).where(*new).order_by(columns.seq).limit(1)
-            oldest += [at for at in [connection.execute(first).scalar()] if at is not None]
+            oldest += [at for at in (connection.execute(first).scalar(), first_archived) if at is not None]
     since = (store.now() - EPOCH) // MICROSECOND - min(oldest) if oldest else 0
     return Lag(counts[0], counts[1], max(since, 0) / 1e6)
 

@@ -1,9 +1,12 @@
 """The log of one loop as a whole: from when to when it is, which folds there were, and how it is deleted."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from data.log.archived.columns import to_records
+from data.log.archived.reading import from_both, merge
 from data.log.erasures import note
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, VERSIONS
@@ -13,20 +16,29 @@ from data.schema import Version
 _ROWS = 5_000  # deleted in one transaction, so that nobody waits long for the lock
 
 
+@from_both
 def date_range(store: Store, loop: str) -> tuple[datetime, datetime] | None:
     """Return when the first and the last decision of a loop were made, or None if there is none.
 
     Raises:
         StoreError: the log cannot be read.
     """
-    columns = DECISIONS.table.c
-    query = sa.select(columns.time).where(columns.loop == loop).limit(1)
+    columns, of_loop = DECISIONS.table.c, pc.field("loop") == loop
+    query = sa.select(columns.seq, columns.time).where(columns.loop == loop).limit(1)
     with store.reading() as connection:
-        first = connection.execute(query.order_by(columns.seq)).scalar()
-        last = connection.execute(query.order_by(columns.seq.desc())).scalar()
-    return (first, last) if first and last else None
+        archived = store.archived(connection)
+        ends = [
+            archived.between(DECISIONS, 0, None, 1, ["time"], of_loop),
+            archived.last(DECISIONS, None, ["time"], of_loop),
+        ]
+        rows = [(row["seq"], row["time"]) for table in ends for row in table.to_pylist()]
+        for order in (columns.seq, columns.seq.desc()):
+            rows += [(seq, time) for seq, time in connection.execute(query.order_by(order))]
+    times = [time for _, time in sorted(rows)]
+    return (times[0].astimezone(UTC), times[-1].astimezone(UTC)) if times else None
 
 
+@from_both
 def last_received(store: Store, loop: str, until: int) -> datetime | None:
     """Return when the feedback of a loop at a log position was received, or the last before it; None if there is none.
 
@@ -34,15 +46,27 @@ def last_received(store: Store, loop: str, until: int) -> datetime | None:
         StoreError: the log cannot be read.
     """
     columns = FEEDBACK.table.c
-    query = sa.select(columns.received_at).where(columns.loop == loop, columns.seq <= until)
+    query = sa.select(columns.seq, columns.received_at).where(columns.loop == loop, columns.seq <= until)
     with store.reading() as connection:
-        found: datetime | None = connection.execute(query.order_by(columns.seq.desc()).limit(1)).scalar()
-    return found
+        table = store.archived(connection).last(FEEDBACK, until, ["received_at"], pc.field("loop") == loop)
+        rows = [(row["seq"], row["received_at"].astimezone(UTC)) for row in table.to_pylist()]
+        rows += [(seq, time) for seq, time in connection.execute(query.order_by(columns.seq.desc()).limit(1))]
+    return max(rows)[1] if rows else None
 
 
+@from_both
 def fold_steps(store: Store, fold_id: str) -> list[Version]:
     """Return the steps of a fold, in their order."""
-    return _versions(store, VERSIONS.table.c.fold_id == fold_id)
+    query = VERSIONS.select().where(VERSIONS.table.c.fold_id == fold_id).order_by(VERSIONS.table.c.seq)
+    with store.reading() as connection:
+        logged = read(connection, VERSIONS, query)
+        if not logged:
+            return []
+        archived, first, last = store.archived(connection), logged[0][0], logged[-1][0]  # both stay in the log
+        table = archived.between(
+            VERSIONS, first, last, None, archived.columns(VERSIONS), pc.field("fold_id") == fold_id
+        )
+    return [version for _, version in merge(to_records(VERSIONS, table), logged)]
 
 
 def fold_step(store: Store, fold_id: str, number: int) -> Version | None:
@@ -52,15 +76,12 @@ def fold_step(store: Store, fold_id: str, number: int) -> Version | None:
 
 
 def begun_folds(store: Store, loop: str, objective: str) -> list[Version]:
-    """Return the first step of every fold of a loop and an objective, newest first."""
+    """Return the first step of every fold of a loop and an objective, newest first. First steps are not archived."""
     columns = VERSIONS.table.c
-    return _versions(store, columns.loop == loop, columns.objective == objective, columns.number == 0)[::-1]
-
-
-def _versions(store: Store, *where: sa.ColumnElement[bool]) -> list[Version]:
-    query = VERSIONS.select().where(*where).order_by(VERSIONS.table.c.seq)
+    where = (columns.loop == loop, columns.objective == objective, columns.number == 0)
+    query = VERSIONS.select().where(*where).order_by(columns.seq)
     with store.reading() as connection:
-        return [version for _, version in read(connection, VERSIONS, query)]
+        return [version for _, version in read(connection, VERSIONS, query)][::-1]
 
 
 def delete(store: Store, loop: str, until: datetime) -> int:

@@ -1,12 +1,21 @@
-"""The log: decisions, feedback, events, rejects and versions in a database, each record once by its key."""
+"""The log: decisions, feedback, events, rejects and versions in a database, each record once by its key.
+
+Closed days may lie in the archive (`data.archive`): all who read the log read them too, by its database's say.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Self
 
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from data.log.archived import keys as archived_keys
+from data.log.archived.columns import to_records
+from data.log.archived.parts import PartFiles, last_archived, last_part
+from data.log.archived.reading import Archived, from_both, merge
 from data.log.database import Backend, Database, Identity, StoreError
 from data.log.sqlite.backend import SqliteBackend
 from data.log.statements import chunks
@@ -15,6 +24,7 @@ from data.log.tables import (
     EVENTS,
     FEEDBACK,
     LOGS,
+    NAMED,
     Key,
     Log,
     R,
@@ -52,6 +62,29 @@ def _backend(url: str) -> Backend:
 
             return PostgresBackend(url)
     raise StoreError(f"the log is kept in SQLite or PostgreSQL, expected sqlite:///path or postgresql://, got {scheme}")
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the archive has of some records that are to be inserted."""
+
+    last_part: int = -1
+    """The newest part when it was read; -1: it was not read yet."""
+    records: dict[tuple[str, Key], tuple[int, AnyRecord]] = field(default_factory=dict)
+    """By table and key, with their positions."""
+    decision_ids: set[str] = field(default_factory=set)
+    """Those that feedback is about."""
+
+    def is_complete(self, connection: sa.Connection, records: Sequence[AnyRecord]) -> bool:
+        """Return whether the archive has no more of them, in a transaction that holds the write lock."""
+        if not archived_keys.any_archived(connection):
+            return True
+        numbers = {
+            archived_keys.number(log, log.key_of(r)) for log in NAMED for r in records if isinstance(r, log.record)
+        }
+        numbers |= {archived_keys.number(DECISIONS, (r.decision_id,)) for r in records if isinstance(r, Feedback)}
+        # What has no number is not archived; of what has one, the part may be newer than what was read.
+        return not archived_keys.positions(connection, numbers) or self.last_part == last_part(connection)
 
 
 class Store(Database):
@@ -95,27 +128,60 @@ class Store(Database):
         """
         if not records:
             return []
-        answers: dict[int, Stored] = {}
-        with self.writing() as connection:
-            # Read with the write lock held, so that received_at grows with seq (as far as the clock itself grows).
-            now = self.time(connection)
+        known = _Known()
+        while True:
+            with self.writing() as connection:
+                if known.is_complete(connection, records):
+                    return self._insert(connection, records, received, known)
+            known = self._look_up(records)  # without the write lock: files are read
+
+    @from_both
+    def _look_up(self, records: Sequence[AnyRecord]) -> "_Known":
+        with self.reading() as connection:
+            known, archived = _Known(last_part(connection)), self.archived(connection)
             for log in LOGS:
-                batch = {place: record for place, record in enumerate(records) if isinstance(record, log.record)}
-                if batch:
-                    inserted = _insert(connection, log, list(batch.values()), now, received)
-                    answers.update(zip(batch, inserted, strict=True))
-            if len(answers) != len(records):
-                raise TypeError(f"expected decisions, feedback, events and rejects, got {set(map(type, records))}")
+                wanted = {log.key_of(record) for record in records if isinstance(record, log.record)}
+                for seq, record in archived.records_by_key(log, wanted):
+                    known.records[log.table.name, log.key_of(record)] = seq, record
+            about = {(record.decision_id,) for record in records if isinstance(record, Feedback)}
+            known.decision_ids.update(archived.find(DECISIONS, about)["decision_id"].to_pylist())
+        return known
+
+    def _insert(
+        self, connection: sa.Connection, records: Sequence[AnyRecord], received: bool, known: "_Known"
+    ) -> list[Stored]:
+        answers: dict[int, Stored] = {}
+        # Read with the write lock held, so that received_at grows with seq (as far as the clock itself grows).
+        now = self.time(connection)
+        for log in LOGS:
+            batch = {place: record for place, record in enumerate(records) if isinstance(record, log.record)}
+            if batch:
+                inserted = _insert(connection, log, list(batch.values()), now, received, known)
+                answers.update(zip(batch, inserted, strict=True))
+        if len(answers) != len(records):
+            raise TypeError(f"expected decisions, feedback, events and rejects, got {set(map(type, records))}")
         return [answers[place] for place in range(len(records))]
 
     def decision(self, decision_id: str) -> Decision | None:
         """Return the decision, or None if the log has none with this id."""
         return self.decisions_by_id([decision_id]).get(decision_id)
 
+    @cached_property
+    def parts(self) -> PartFiles:
+        """The files of archived rows."""
+        return PartFiles(self._backend.folder)
+
+    def archived(self, connection: sa.Connection) -> Archived:
+        """Return the archived rows as a transaction sees them, for those who read tables with `from_both`."""
+        return Archived(connection, self.parts)
+
+    @from_both
     def decisions_by_id(self, decision_ids: Collection[str]) -> dict[str, Decision]:
         """Return those of the decisions that the log has, by id."""
         with self.reading() as connection:
             rows = _select_in(connection, DECISIONS, DECISIONS.table.c.decision_id, decision_ids)
+            missing = {*decision_ids}.difference(decision.decision_id for _, decision in rows)
+            rows += self.archived(connection).records_by_key(DECISIONS, {(one,) for one in missing})
         return {decision.decision_id: decision for _, decision in rows}
 
     def decisions(
@@ -132,21 +198,27 @@ class Store(Database):
         `without` names fields that are not read, for speed: they are empty tuples in what is returned. `faults` gets
         the rows that cannot be read back, here and where else it is taken.
         """
+        of_loop = [pc.field("loop") == loop] if loop is not None else []
         where = DECISIONS.between(after, None, loop)
-        return self._select(DECISIONS, *where, limit=limit, without=without, faults=faults)
+        return self._select(DECISIONS, after, where, of_loop, limit, without, faults)
 
     def last_decision(self) -> int:
         """Return the log position of the last decision, 0 if there is none."""
         with self.reading() as connection:
-            query = sa.select(sa.func.coalesce(sa.func.max(DECISIONS.table.c.seq), 0))
-            return int(connection.execute(query).scalar_one())
+            last = connection.execute(sa.select(sa.func.max(DECISIONS.table.c.seq))).scalar_one()
+            return max(last or 0, last_archived(connection, DECISIONS))
 
+    @from_both
     def feedback_of(
         self, decision_ids: Collection[str], faults: list[Fault] | None = None
     ) -> dict[str, list[Feedback]]:
         """Return the feedback of each decision in log order; decisions without any are left out."""
         with self.reading() as connection:
             rows = _select_in(connection, FEEDBACK, FEEDBACK.table.c.decision_id, decision_ids, faults=faults)
+            archived = self.archived(connection)
+            if len(decided := archived.find(DECISIONS, {(one,) for one in decision_ids})):
+                about = archived.about(decided["seq"].to_pylist(), None, archived.columns(FEEDBACK))
+                rows = merge(to_records(FEEDBACK, about, faults), rows)
         grouped: dict[str, list[Feedback]] = {}
         for _, feedback in rows:
             grouped.setdefault(feedback.decision_id, []).append(feedback)
@@ -155,39 +227,59 @@ class Store(Database):
     def events(self, node_id: str, after: int = 0, limit: int | None = None) -> list[tuple[int, Event]]:
         """Return a node's events after a log position with their positions, `limit` at most."""
         columns = EVENTS.table.c
-        return self._select(EVENTS, columns.node_id == node_id, columns.seq > after, limit=limit)
+        where = [columns.node_id == node_id, columns.seq > after]
+        return self._select(EVENTS, after, where, [pc.field("node_id") == node_id], limit, (), None)
 
+    @from_both
     def _select(
         self,
         log: Log[R],
-        *where: sa.ColumnElement[bool],
-        limit: int | None = None,
-        without: Collection[str] = (),
-        faults: list[Fault] | None = None,
+        after: int,
+        where: Sequence[sa.ColumnElement[bool]],
+        archived_where: Sequence[pc.Expression],
+        limit: int | None,
+        without: Collection[str],
+        faults: list[Fault] | None,
     ) -> list[tuple[int, R]]:
+        """Read rows after a position from archive and log; both conditions mean the same."""
         query = log.select(without=without).where(*where).order_by(log.table.c.seq).limit(limit)
         with self.reading() as connection:
-            return read(connection, log, query, faults)
+            archived = self.archived(connection)
+            table = archived.between(log, after, None, limit, archived.columns(log, without), *archived_where)
+            if limit is not None and table.num_rows == limit:
+                query = query.where(log.table.c.seq < table["seq"][-1].as_py())
+            rows = read(connection, log, query, faults)
+        return merge(to_records(log, table, faults), rows)[:limit]
 
 
 def _insert(
-    connection: sa.Connection, log: Log[Any], batch: Sequence[AnyRecord], now: datetime, received: bool
+    connection: sa.Connection,
+    log: Log[Any],
+    batch: Sequence[AnyRecord],
+    now: datetime,
+    received: bool,
+    archived: _Known,
 ) -> list[Stored]:
-    """Insert what is new of one table's records and return what the table then holds for each."""
+    """Insert what is new of one table's records and return what the log then holds for each."""
     stamp = {"received_at": now} if "received_at" in log.table.c else {}
     keys = [log.key_of(record) for record in batch]
     sent: dict[Key, AnyRecord] = {}
     for key, record in zip(keys, batch, strict=True):
         kept = not stamp or (received and getattr(record, "received_at", None) is not None)
         sent.setdefault(key, record if kept else record.model_copy(update=stamp))
-    rows = connection.execute(log.insertion, [record.__dict__ for record in sent.values()])
+    held: dict[Key, tuple[int, AnyRecord]] = {}
+    if archived.records:
+        held = {key: archived.records[log.table.name, key] for key in sent if (log.table.name, key) in archived.records}
+    insert = [record.__dict__ for key, record in sent.items() if key not in held]
+    rows = connection.execute(log.insertion, insert) if insert else ()
     new: dict[Key, int] = {tuple(row[1:]): row[0] for row in rows}
-    known = _select_keys(connection, log, (key for key in sent if key not in new))
-    held: dict[Key, tuple[int, AnyRecord]] = {key: (seq, sent[key]) for key, seq in new.items()}
+    known = _select_keys(connection, log, (key for key in sent if key not in new and key not in held))
+    held |= {key: (seq, sent[key]) for key, seq in new.items()}
     held |= {log.key_of(record): (seq, record) for seq, record in known}
     if lost := [key for key in sent if key not in held]:
         raise StoreError(f"{log.table.name} has {'/'.join(lost[0])!r} already, in a row that cannot be read back")
     orphans = _orphans(connection, [record for _, record in held.values() if isinstance(record, Feedback)])
+    orphans -= archived.decision_ids
     answers = []
     for key in keys:
         seq, record = held[key]

@@ -1,7 +1,7 @@
 """The tables: those of the log, with how a record becomes a row and back, and those of what is so now.
 
 Rows of the log (decisions, feedback, events, rejects, versions) say what has happened and never change. The others
-(items, users, keys, settings, erasures) do.
+(items, users, keys, settings, erasures, and where archived rows are) do.
 """
 
 from collections.abc import Callable, Collection
@@ -168,6 +168,9 @@ VERSIONS = _log(
 LOGS: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK, EVENTS, REJECTS, VERSIONS)
 """Decisions come first: a feedback that is written together with its decision is no orphan."""
 
+NAMED: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK, EVENTS, REJECTS)
+"""Those of which a row has a name that its sender may send again at any time."""
+
 ITEMS = sa.Table(
     "items",
     METADATA,
@@ -222,3 +225,38 @@ ERASURES = sa.Table(
     sqlite_autoincrement=True,
 )
 """When a user was forgotten, and how many rows of the log that took; not who."""
+
+PARTS = sa.Table(
+    "archived_parts",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    _text("kind"),
+    _text("day"),
+    sa.Column("first", sa.BigInteger, nullable=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
+    # Of feedback: the positions of the decisions that it is about.
+    sa.Column("refers_first", sa.BigInteger),
+    sa.Column("refers_last", sa.BigInteger),
+    sa.Column("time_first", Time, nullable=False),
+    sa.Column("time_last", Time, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    _text("root"),
+    # None: nothing of it is kept any more.
+    sa.Column("path", sa.Text),
+    # The log's own rows of it are deleted. Until then they are in both.
+    sa.Column("cleared", sa.Boolean, nullable=False, server_default="0"),
+    sa.Index("ix_archived_parts_kind_last", "kind", "last"),
+    sqlite_autoincrement=True,
+)
+"""The files of archived rows of the log. A file counts from the commit of its row on."""
+
+ARCHIVED_KEYS = sa.Table(
+    "archived_keys",
+    METADATA,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""Positions by a number that stands for a name (`data.log.archived.keys`). Others may have the same number, and a row
+may be in the log yet, or gone: whoever finds a position reads what is there."""

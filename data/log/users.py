@@ -11,7 +11,8 @@ from pydantic_core import from_json
 
 from data.feature_objects import FeatureObject
 from data.fields import Id, UtcTime
-from data.log.statements import insert_or_update
+from data.log.archived.reading import Archived, from_both, merge
+from data.log.statements import chunks, insert_or_update
 from data.log.store import Store
 from data.log.tables import (
     DECISIONS,
@@ -88,6 +89,7 @@ def get_user(store: Store, user_id: str) -> User | None:
     return None if row is None else User.model_construct(**row._mapping)
 
 
+@from_both
 def history(
     store: Store, user_id: str, limit: int, before: tuple[int, int] | None = None
 ) -> tuple[list[Entry], tuple[int, int] | None]:
@@ -104,8 +106,9 @@ def history(
     """
     newest = before or (_AFTER_ALL, _AFTER_ALL)
     with store.reading() as connection:
-        decisions = _of_user(connection, DECISIONS, user_id, newest[0], limit + 1)
-        events = _of_user(connection, EVENTS, user_id, newest[1], limit + 1)
+        archived = store.archived(connection)
+        decisions = _of_user(connection, archived, DECISIONS, user_id, newest[0], limit + 1)
+        events = _of_user(connection, archived, EVENTS, user_id, newest[1], limit + 1)
     feedback = store.feedback_of([decision.decision_id for _, decision in decisions])
     entries = [(Entry(d.time, d, feedback.get(d.decision_id, ())), seq, 0) for seq, d in decisions]
     entries += [(Entry(event.received_at or store.now(), event), seq, 1) for seq, event in events]
@@ -118,12 +121,16 @@ def history(
     return [entry for entry, _, _ in page], (ends[0], ends[1])
 
 
-def _of_user(connection: sa.Connection, log: Log[R], user_id: str, before: int, limit: int) -> list[tuple[int, R]]:
+def _of_user(
+    connection: sa.Connection, archived: Archived, log: Log[R], user_id: str, before: int, limit: int
+) -> list[tuple[int, R]]:
     columns = log.table.c
     query = log.select().where(columns.user_id == user_id, columns.seq < before).order_by(columns.seq.desc())
-    return read(connection, log, query.limit(limit))
+    logged = read(connection, log, query.limit(limit))
+    return merge(archived.of_user(log, user_id, before, limit), logged)[::-1][:limit]
 
 
+@from_both
 def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetime) -> Past:
     """Return what a user has seen and bought since; of their 1,000 latest decisions and events at most.
 
@@ -151,8 +158,16 @@ def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetim
         .limit(_LATEST)
     )
     with store.reading() as connection:
+        archived = store.archived(connection)
         reported = [about for row in connection.execute(reports) if (about := _about(row)) is not None]
+        reported += _archived_reports(connection, archived, user_id, min(seen_since, bought_since))
         bought = {row.item_id for row in connection.execute(purchases) if row.outcome is None or row.outcome > 0}
+        bought |= {
+            event.item_id
+            for _, event in archived.of_user(EVENTS, user_id, None, _LATEST)
+            if (event.time or event.received_at or bought_since) >= bought_since
+            and (event.outcome is None or event.outcome > 0)
+        }
     bought.update(item for item, kind, time in reported if kind == PURCHASE and time >= bought_since)
     return Past(
         frozenset(item for item, _, time in reported if item and time >= seen_since), frozenset(bought - {None})
@@ -168,5 +183,34 @@ def _about(row: Any) -> tuple[str | None, str, datetime] | None:
         slate = from_json(row.slate)
     except ValueError:
         return None
-    item = row.item_id if row.item_id is not None else (slate[0] if slate else None)
-    return (item if item in slate else None), row.kind, row.time
+    return _of_slate(slate, row.item_id), row.kind, row.time
+
+
+def _of_slate(slate: Sequence[str], item_id: str | None) -> str | None:
+    item = item_id if item_id is not None else (slate[0] if slate else None)
+    return item if item in slate else None
+
+
+def _archived_reports(
+    connection: sa.Connection, archived: Archived, user_id: str, since: datetime
+) -> list[tuple[str | None, str, datetime]]:
+    """Return the same as `_about` of all reports about a user's archived decisions since a time."""
+    decisions = [
+        (seq, decision)
+        for seq, decision in archived.of_user(DECISIONS, user_id, None, _LATEST)
+        if decision.time >= since
+    ]
+    if not decisions:
+        return []
+    about = archived.about([seq for seq, _ in decisions], None, ["decision_id", "item_id", "kind"])
+    reports = list(zip(*(about[name].to_pylist() for name in ("decision_id", "item_id", "kind")), strict=True))
+    columns = FEEDBACK.table.c
+    for chunk in chunks([decision.decision_id for _, decision in decisions]):
+        query = sa.select(columns.decision_id, columns.item_id, columns.kind)
+        reports += connection.execute(query.where(columns.decision_id.in_(chunk))).all()
+    known = {decision.decision_id: decision for _, decision in decisions}
+    return [
+        (_of_slate(known[decision_id].slate, item_id), kind, known[decision_id].time)
+        for decision_id, item_id, kind in reports
+        if kind != ACTIVATE
+    ]

@@ -100,8 +100,8 @@ def logged_outcomes(
             f"the log has no decision from before {until:%Y-%m-%d %H:%M:%S} UTC, which is when the last wait window of "
             f"{spec.wait_s:g} s has closed: serve some first, wait, or give a shorter --reward.wait_s"
         )
-    ids = [decision.decision_id for _, decision in decisions]
-    heard, unread = whole_feedback(store, LOOP_V1, ids, last_feedback(store, LOOP_V1))
+    positions = {decision.decision_id: seq for seq, decision in decisions}
+    heard, unread = whole_feedback(store, LOOP_V1, positions, last_feedback(store, LOOP_V1))
     faults += unread
     feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
     closed, outcomes = until + timedelta(seconds=spec.wait_s) + GRACE, list[Outcome]()

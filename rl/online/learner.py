@@ -273,8 +273,8 @@ class OnlineLearner:
         if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions:
             decisions, faults = whole_decisions(self._store, {*step.touched, *step.silent}, self._unread)
             self.set_aside.add_faults(faults)
-            ids = [decision.decision_id for _, decision in decisions]
-            feedback, faults = whole_feedback(self._store, self._spec.loop, ids, step.until[1])
+            positions = {decision.decision_id: seq for seq, decision in decisions}
+            feedback, faults = whole_feedback(self._store, self._spec.loop, positions, step.until[1])
             self.set_aside.add_faults(faults)
             changes = self._update_histories(step, feedback)
             if step.touched or step.closed or step.until[1] > step.after[1] or changes:

@@ -1,8 +1,10 @@
 """The log in a PostgreSQL database, for services on several machines."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final
 
 import psycopg
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 
 import data.log.postgres.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.fields import EPOCH, MICROSECOND
-from data.log.database import ErrorKind, Identity, StoreError, StoreLost
+from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreUnavailable
 from data.log.migrations.revisions import Contents
 from data.log.postgres import driver
 
@@ -32,6 +34,7 @@ class PostgresBackend:
     """See `data.log.database.Backend`."""
 
     shared = True
+    folder = None
     driver_error: type[Exception] = psycopg.Error
 
     def __init__(self, url: str) -> None:
@@ -105,6 +108,23 @@ class PostgresBackend:
 
     def checkpoint(self) -> None:
         """Do nothing: the server does it."""
+
+    def give_back(self) -> int | None:
+        """Return None: the server's own vacuum keeps the room of deleted rows for new ones."""
+        return None
+
+    @contextmanager
+    def exclusively(self, what: str) -> Iterator[None]:
+        """Hold an advisory lock in a session of its own, which ends with the process."""
+        key = int.from_bytes(blake2b(what.encode(), digest_size=4).digest(), signed=True)
+        connection = driver.connect(self._given, self._check)
+        try:
+            got = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (driver.LOCK, key)).fetchone()
+            if not (got and got[0]):
+                raise StoreUnavailable(f"another process is at {what} of {self.name}: wait until it has ended")
+            yield
+        finally:
+            connection.close()
 
     def scrub(self, text: str) -> None:
         """Remove deleted rows from tables and indexes, so that no statement can read them and their room is used anew.

@@ -19,7 +19,7 @@ _STUCK_S = 10
 """How long a writer may keep the lock without asking anything: a process that was stopped holds up all others."""
 _POOL = 4
 """Connections that a process keeps, and as many more at a time."""
-_LOCK = 0x7261_7963  # of the log's writers, among the advisory locks of the database
+LOCK = 0x7261_7963  # of the log's writers, among the advisory locks of the database
 _DEFAULTS: Final[Mapping[str, str]] = {
     "client_encoding": "utf8",
     "application_name": "raycommend",
@@ -35,7 +35,7 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = (
     # Each statement sees what was committed before it: after the lock all that others have written.
     f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = '{_STUCK_S}s'; "
-    f"SELECT pg_advisory_xact_lock({_LOCK})"
+    f"SELECT pg_advisory_xact_lock({LOCK})"
 )
 _UNAVAILABLE = {
     "08",  # connections

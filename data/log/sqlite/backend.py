@@ -10,7 +10,8 @@ from typing import cast
 import sqlalchemy as sa
 
 import data.log.sqlite.statements  # noqa: F401 - from then on constructs are spelt for it
-from data.log.database import ErrorKind, Identity, StoreError, StoreLost
+from data.atomic import lock
+from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreUnavailable
 from data.log.migrations.revisions import Contents
 from data.log.sqlite import driver
 from data.log.sqlite.file_checks import WatchedFile, damage, identity
@@ -32,7 +33,7 @@ class SqliteBackend:
         location = sa.make_url(url)
         self._path = Path(location.database or "")
         self._file = WatchedFile(self._path)
-        self.name = str(self._path)
+        self.name, self.folder = str(self._path), self._path.parent
         self.reading = driver.create_engine(location)
         self.writing = driver.for_writing(self.reading)
 
@@ -95,6 +96,23 @@ class SqliteBackend:
         """Move what is committed from the write-ahead log into the file."""
         with self._driver_connection() as connection:
             driver.checkpoint(connection)
+
+    def give_back(self) -> int | None:
+        """Let the file shrink."""
+        with self._driver_connection() as connection:
+            return driver.give_back(connection)
+
+    @contextmanager
+    def exclusively(self, what: str) -> Iterator[None]:
+        """Hold the lock of a file beside it."""
+        path = self._path.with_name(f"{self._path.name}.{what}.lock")
+
+        def refusal(process: str) -> StoreUnavailable:
+            return StoreUnavailable(f"process {process} is at it and holds {path}: wait until it has ended")
+
+        with lock(path, refusal):
+            make_private(path)
+            yield
 
     def scrub(self, text: str) -> None:
         """Remove the bytes of what was deleted from the file: see `data.log.sqlite.scrub`."""

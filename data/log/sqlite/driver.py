@@ -11,6 +11,7 @@ from data.log.migrations.revisions import Contents
 
 BUSY_TIMEOUT_S: Final = 30.0
 _AUTOCHECKPOINT_PAGES = 25_000  # of 4 KiB
+_GIVEN_BACK_PAGES = 500  # in one transaction
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -72,6 +73,8 @@ def contents(driver: sqlite3.Connection) -> Contents:
 
 def enable_wal(driver: sqlite3.Connection) -> str:
     """Switch a file to a write-ahead log, and open that; returns the mode that it is in then, `wal` if it can be."""
+    # Of a new file only: pages that deleted rows leave can be given back to the system (`give_back`).
+    driver.execute("PRAGMA auto_vacuum = INCREMENTAL")
     # SQLite does not wait for the lock where several processes switch a new file to WAL at once, so this does.
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
@@ -89,3 +92,24 @@ def enable_wal(driver: sqlite3.Connection) -> str:
 def checkpoint(driver: sqlite3.Connection) -> None:
     """Move what is committed from the write-ahead log into the database file, as far as nobody is held up by it."""
     driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def give_back(driver: sqlite3.Connection) -> int | None:
+    """Give free pages at the end of the file back to the system, some at a time; returns how many bytes.
+
+    None: the file is of before files could shrink; its free pages are written to anew, and stay.
+    """
+    if driver.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
+        return None
+    (page,), (free,) = (driver.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "freelist_count"))
+    before = free
+    while free:
+        began = time.monotonic()
+        driver.execute(f"PRAGMA incremental_vacuum({_GIVEN_BACK_PAGES})").fetchall()
+        time.sleep(time.monotonic() - began)  # others write too
+        (left,) = driver.execute("PRAGMA freelist_count").fetchone()
+        if left >= free:
+            break
+        free = left
+    driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    return int(before - free) * int(page)

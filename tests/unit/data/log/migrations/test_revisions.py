@@ -95,10 +95,14 @@ def revision(path: Path) -> str:
         return str(found)
 
 
-BEFORE_REVISIONS = ("DROP TABLE alembic_version", "PRAGMA user_version = 3")
+OF_REVISION_2 = ("archived_keys", "archived_parts")
+BEFORE_REVISIONS = (
+    *(f"DROP TABLE {table}" for table in ("alembic_version", *OF_REVISION_2)),
+    "PRAGMA user_version = 3",
+)
 
 
-def test_a_store_of_version_3_is_taken_over_as_it_is(path: Path) -> None:
+def test_a_store_of_version_3_is_taken_over_and_gets_what_it_lacks(path: Path) -> None:
     with closing(Store.open(f"sqlite:///{path}")) as store:
         store.insert([Event(node_id="n", event_id="e")])
     change(path, *BEFORE_REVISIONS)
@@ -106,7 +110,9 @@ def test_a_store_of_version_3_is_taken_over_as_it_is(path: Path) -> None:
     for _ in range(2):
         with closing(Store.open(f"sqlite:///{path}")) as store:
             assert [event.event_id for _, event in store.events("n")] == ["e"]
-    assert (revision(path), statements(path)) == ("0001", before)
+    kept = [statement for statement in statements(path) if statement[2] not in OF_REVISION_2]
+    assert (revision(path), kept) == ("0002", before)
+    assert {statement[2] for statement in statements(path)} > {*OF_REVISION_2}
 
 
 def test_a_store_of_version_3_that_lacks_something_is_refused_and_left_alone(path: Path) -> None:
@@ -131,11 +137,11 @@ def test_a_store_of_version_3_that_lacks_something_is_refused_and_left_alone(pat
             ("PRAGMA user_version = 2", "CREATE TABLE decisions (x)"),
             r"version 2, from before the first release: export",
         ),
-        (("PRAGMA user_version = 99",), r"no log of revision 0001: .* a database of version 99 with 0 tables"),
-        (("CREATE TABLE x (y)",), r"no log of revision 0001: .* a database of version 0 with 1 tables"),
+        (("PRAGMA user_version = 99",), r"no log of revision 0002: .* a database of version 99 with 0 tables"),
+        (("CREATE TABLE x (y)",), r"no log of revision 0002: .* a database of version 0 with 1 tables"),
         (
             ("CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('9999')"),
-            r"revision 9999, which is later than 0001, .*: open it with the version of the code that made it",
+            r"revision 9999, which is later than 0002, .*: open it with the version of the code that made it",
         ),
     ],
 )

@@ -1,0 +1,198 @@
+"""Archived rows as one transaction of the log sees them: by position, by name, and what is about a decision.
+
+Whoever reads the log asks here too, in the same transaction, and takes a position that is in both once: a row is
+deleted from the log only after the entry of its part is committed. So no state of the database lacks one.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from data.errors import DataError
+from data.log.archived import keys
+from data.log.archived.columns import DECISION_SEQ, schema, to_records
+from data.log.archived.parts import Part, PartFiles, PartGone, parts_about, parts_between
+from data.log.tables import FEEDBACK, Key, Log, R
+from data.log.unreadable import Fault
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_TRIES = 5
+_ALL = 2**62
+_CONDITIONED = {"loop", "node_id", "fold_id"}
+"""Columns that conditions are about."""
+
+
+def from_both(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function that reads log and archive in a transaction begin anew where a file was replaced meanwhile."""
+
+    @wraps(function)
+    def read(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_TRIES - 1):
+            try:
+                return function(*args, **kwargs)
+            except PartGone:
+                continue
+        try:
+            return function(*args, **kwargs)
+        except PartGone as error:
+            raise DataError(
+                f"the archive lacks a file that the log names: {error}; put it back, or run python -m data.archive "
+                "with the archive that has it"
+            ) from error
+
+    return read
+
+
+class Archived:
+    """The archived rows, in one transaction. All methods may raise PartGone: see `from_both`."""
+
+    def __init__(self, connection: sa.Connection, files: PartFiles) -> None:
+        """Take a transaction of the log, and what reads the files."""
+        self._connection, self._files = connection, files
+
+    def between(
+        self,
+        log: Log[Any],
+        after: int,
+        until: int | None,
+        limit: int | None,
+        columns: Collection[str],
+        *where: pc.Expression,
+    ) -> pa.Table:
+        """Return rows after a position, up to another (None: the last), that meet conditions; the first `limit`."""
+        seq, tables, rows = pc.field("seq"), list[pa.Table](), 0
+        wanted = (seq > after) if until is None else (seq > after) & (seq <= until)
+        for condition in where:
+            wanted &= condition
+        end = _ALL if until is None else until
+        for part in parts_between(self._connection, log, after, until):
+            if limit is not None and rows >= limit and part.first > self._nth(tables, limit):
+                break  # all that follow are later
+            of_part = 0
+            bounds = self._files.footer(part).seqs
+            groups = np.flatnonzero((bounds[:, 1] > after) & (bounds[:, 0] <= end))
+            for table in self._files.groups(part, groups, self._read_columns(log, columns, where)):
+                found = table.filter(wanted)
+                tables.append(found)
+                of_part += found.num_rows
+                if limit is not None and of_part >= limit:
+                    break
+            rows += of_part
+        return self._in_order(log, tables, columns)[:limit]
+
+    def last(self, log: Log[Any], until: int | None, columns: Collection[str], *where: pc.Expression) -> pa.Table:
+        """Return the last row up to a position (None: of all) that meets conditions; none if there is none."""
+        found, after = self._in_order(log, [], columns), -1
+        for part in sorted(parts_between(self._connection, log, -1, until), key=lambda part: -part.last):
+            if part.last > after:
+                rows = self.between(
+                    log,
+                    max(part.first - 1, after),
+                    part.last if until is None else min(part.last, until),
+                    None,
+                    columns,
+                    *where,
+                )
+                found = rows[-1:] if len(rows) else found
+                after = found["seq"][0].as_py() if len(found) else after
+        return found
+
+    def at(self, log: Log[Any], seqs: Collection[int], columns: Collection[str]) -> pa.Table:
+        """Return the rows at positions."""
+        wanted = np.unique(np.fromiter(seqs, np.int64, len(seqs)))
+        tables = list[pa.Table]()
+        if len(wanted):
+            for part in parts_between(self._connection, log, int(wanted[0]) - 1, int(wanted[-1])):
+                groups = _touched(self._files.footer(part).seqs, wanted)
+                for table in self._files.groups(part, groups, self._read_columns(log, columns)):
+                    tables.append(table.filter(pc.is_in(table["seq"], pa.array(wanted))))
+        return self._in_order(log, tables, columns)
+
+    def about(self, seqs: Collection[int], until: int | None, columns: Collection[str]) -> pa.Table:
+        """Return the feedback about decisions at positions, up to a position of its own (None: all)."""
+        wanted = np.unique(np.fromiter(seqs, np.int64, len(seqs)))
+        tables, columns = list[pa.Table](), {*columns, DECISION_SEQ}
+        if len(wanted):
+            for part in parts_about(self._connection, int(wanted[0]), int(wanted[-1])):
+                groups = _touched(self._files.footer(part).refers, wanted)
+                for table in self._files.groups(part, groups, self._read_columns(FEEDBACK, columns)):
+                    tables.append(table.filter(pc.is_in(table[DECISION_SEQ], pa.array(wanted))))
+        found = self._in_order(FEEDBACK, tables, columns)
+        return found if until is None else found.filter(pc.field("seq") <= until)
+
+    def find(self, log: Log[Any], wanted: Collection[Key], columns: Collection[str] = ()) -> pa.Table:
+        """Return the rows that have one of some keys, with the columns of the key and others."""
+        names = {column.name for column in log.key} | {*columns}
+        seqs = keys.positions(self._connection, {keys.number(log, key) for key in wanted}) if wanted else ()
+        if not seqs:
+            return self._in_order(log, [], names)
+        table, known = self.at(log, seqs, names), frozenset(wanted)
+        return table.filter(pa.array([key in known for key in keys.key_tuples(log, table)], pa.bool_()))
+
+    def records_by_key(
+        self, log: Log[R], wanted: Collection[Key], faults: list[Fault] | None = None
+    ) -> list[tuple[int, R]]:
+        """Return the archived records that have one of some keys, with their positions."""
+        return to_records(log, self.find(log, wanted, self.columns(log)), faults)
+
+    def of_user(self, log: Log[R], user_id: str, before: int | None, limit: int) -> list[tuple[int, R]]:
+        """Return a user's records before a position (None: all), newest first."""
+        found, end = list[tuple[int, R]](), before
+        while len(found) < limit and (seqs := keys.of_user(self._connection, log, user_id, end, limit)):
+            table = self.at(log, seqs, self.columns(log)).filter(pc.field("user_id") == user_id)
+            found += reversed(to_records(log, table))
+            end = seqs[-1]
+            if len(seqs) < limit:
+                break
+        return found[:limit]
+
+    def columns(self, log: Log[Any], without: Collection[str] = ()) -> list[str]:
+        """Return the names of the columns that a record is made of, but some."""
+        return [column.name for column in log.table.c if column.name not in without]
+
+    def _read_columns(self, log: Log[Any], columns: Iterable[str], where: Sequence[pc.Expression] = ()) -> list[str]:
+        names = {"seq", *columns}
+        if where:
+            names |= _CONDITIONED
+        return [name for name in schema(log).names if name in names]
+
+    def _in_order(self, log: Log[Any], tables: Sequence[pa.Table], columns: Iterable[str]) -> pa.Table:
+        """Return rows of several parts as one table, in the order of their positions, each position once."""
+        names = self._read_columns(log, columns)
+        empty = pa.schema([schema(log).field(name) for name in names]).empty_table()
+        table = pa.concat_tables([empty, *(table.select(names) for table in tables if table.num_rows)])
+        seqs = table["seq"].to_numpy()
+        if len(seqs) < 2 or bool(np.all(seqs[1:] > seqs[:-1])):
+            return table
+        return table.take(np.unique(seqs, return_index=True)[1])
+
+    @staticmethod
+    def _nth(tables: Sequence[pa.Table], n: int) -> int:
+        """Return the n-th position of all."""
+        seqs = np.unique(np.concatenate([table["seq"].to_numpy() for table in tables]))
+        return int(seqs[n - 1]) if len(seqs) >= n else _ALL
+
+
+def _touched(bounds: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which row groups may have one of some positions, which are sorted."""
+    after = np.searchsorted(wanted, bounds[:, 0], side="left")
+    until = np.searchsorted(wanted, bounds[:, 1], side="right")
+    groups: NDArray[np.int64] = np.flatnonzero(until > after)
+    return groups
+
+
+def merge(archived: Iterable[tuple[int, T]], logged: Iterable[tuple[int, T]]) -> list[tuple[int, T]]:
+    """Return rows of both with their positions, in order, each position once."""
+    rows = dict(archived)
+    rows.update(logged)
+    return sorted(rows.items(), key=lambda row: row[0])
+
+
+__all__ = ["Archived", "Part", "from_both", "merge"]
