@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ from data.archive.parquet import Archive
 from data.atomic import name_folder, sync
 from data.errors import DataError
 
+SERVED: Final = "served"
+"""The kind of the artefacts that were ever served, by their digests."""
 _SUFFIX = ".tar"
 
 

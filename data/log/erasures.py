@@ -4,12 +4,17 @@ What is a user's: their decisions and the feedback about them, their events, the
 them (`data.nodes.naming`). What has their id in another place, such as a decision's context, is not found.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
+import pyarrow as pa
 import sqlalchemy as sa
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
+from data.log.archived import keys
+from data.log.archived.reading import Archived
+from data.log.archiving.rewriting import Doomed, remove
 from data.log.database import StoreUnavailable
 from data.log.statements import chunks, contains
 from data.log.store import Store
@@ -40,26 +45,69 @@ def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
         NotScrubbed: the rows are deleted, and their bytes are still there. Run it again.
         StoreUnavailable: nothing was deleted.
     """
-    decisions, feedback, events, rejects = DECISIONS.table, FEEDBACK.table, EVENTS.table, REJECTS.table
-    with store.writing() as connection:
-        own = sa.select(decisions.c.decision_id).where(decisions.c.user_id == user_id)
-        deletions = {
-            "feedback": sa.delete(feedback).where(feedback.c.decision_id.in_(own)),
-            "decisions": sa.delete(decisions).where(decisions.c.user_id == user_id),
-            "events": sa.delete(events).where(events.c.user_id == user_id),
-            "users": sa.delete(USERS).where(USERS.c.user_id == user_id),
-        }
-        counts = {name: connection.execute(deletion).rowcount for name, deletion in deletions.items()}
-        naming = list(_rejects_naming(connection, user_id))
-        for chunk in chunks(naming):
-            connection.execute(sa.delete(rejects).where(rejects.c.seq.in_(chunk)))
-        counts["rejects"] = len(naming)
-        if rows := sum(counts.values()):
+
+    def find(archived: Archived) -> Doomed:
+        return _archived_of(archived, user_id)
+
+    def delete(connection: sa.Connection, doomed: Doomed) -> Counter[str]:
+        counts = _delete(connection, user_id, doomed)
+        gone = counts + Counter({log.table.name: table.num_rows for log, table in doomed.items()})
+        if rows := gone.total():
             note(connection, store.now(), rows)
+        return counts
+
+    counts = Counter(dict.fromkeys(("feedback", "decisions", "events", "users", "rejects"), 0))
+    counts.update(remove(store, find, delete))
     try:
         store.scrub(user_id)
     except OSError as error:
         raise NotScrubbed(f"the rows are deleted, but {error}") from error
+    return dict(counts)
+
+
+def _archived_of(archived: Archived, user_id: str) -> Doomed:
+    """Return the archived rows that are a user's."""
+    own = {log: archived.rows_of_user(log, user_id, keys.columns(log)) for log in (DECISIONS, EVENTS)}
+    about = archived.about(own[DECISIONS]["seq"].to_pylist(), None, keys.columns(FEEDBACK))
+    named = [table for table in archived.every(REJECTS, ["record", "column", "value", *keys.columns(REJECTS)])]
+    naming = [table.filter(_naming(table, user_id)) for table in named]
+    return own | {FEEDBACK: about} | ({REJECTS: pa.concat_tables(naming)} if naming else {})
+
+
+def _naming(rejects: pa.Table, user_id: str) -> pa.Array:
+    """Return which rejects name a user."""
+    names = ("record", "column", "value", "node_id")
+    rows = zip(*(rejects[name].to_pylist() for name in names), strict=True)
+    spelt = to_json(user_id).decode()[1:-1]
+    return pa.array(
+        [
+            (spelt in record or user_id in (value or ""))
+            and names_user(dict(from_json(record)), column, value, user_headers(node_id), user_id)
+            for record, column, value, node_id in rows
+        ],
+        pa.bool_(),
+    )
+
+
+def _delete(connection: sa.Connection, user_id: str, doomed: Doomed) -> Counter[str]:
+    """Delete what the log itself has of a user; returns the number of rows by table."""
+    decisions, feedback, events, rejects = DECISIONS.table, FEEDBACK.table, EVENTS.table, REJECTS.table
+    own = sa.select(decisions.c.decision_id).where(decisions.c.user_id == user_id)
+    deletions = {
+        "feedback": sa.delete(feedback).where(feedback.c.decision_id.in_(own)),
+        "decisions": sa.delete(decisions).where(decisions.c.user_id == user_id),
+        "events": sa.delete(events).where(events.c.user_id == user_id),
+        "users": sa.delete(USERS).where(USERS.c.user_id == user_id),
+    }
+    counts = Counter({name: connection.execute(deletion).rowcount for name, deletion in deletions.items()})
+    archived = doomed[DECISIONS]["decision_id"].to_pylist() if DECISIONS in doomed else []
+    for chunk in chunks(archived):
+        late = sa.delete(feedback).where(feedback.c.decision_id.in_(chunk))
+        counts["feedback"] += connection.execute(late).rowcount
+    naming = list(_rejects_naming(connection, user_id))
+    for chunk in chunks(naming):
+        connection.execute(sa.delete(rejects).where(rejects.c.seq.in_(chunk)))
+    counts["rejects"] = len(naming)
     return counts
 
 

@@ -1,15 +1,22 @@
 """The log of one loop as a whole: from when to when it is, which folds there were, and how it is deleted."""
 
+from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from data.log.archived import keys
 from data.log.archived.columns import to_records
-from data.log.archived.reading import from_both, merge
+from data.log.archived.parts import last_part
+from data.log.archived.reading import Archived, from_both, merge
+from data.log.archiving.closing import time_column
+from data.log.archiving.rewriting import Doomed, remove
 from data.log.erasures import note
 from data.log.store import Store
-from data.log.tables import DECISIONS, FEEDBACK, VERSIONS
+from data.log.tables import DECISIONS, FEEDBACK, VERSIONS, Log
 from data.log.unreadable import read
 from data.schema import Version
 
@@ -69,10 +76,21 @@ def fold_steps(store: Store, fold_id: str) -> list[Version]:
     return [version for _, version in merge(to_records(VERSIONS, table), logged)]
 
 
+@from_both
 def fold_step(store: Store, fold_id: str, number: int) -> Version | None:
     """Return a step of a fold, None if the log has none of this number."""
     columns = VERSIONS.table.c
-    return next(iter(_versions(store, columns.fold_id == fold_id, columns.number == number)), None)
+    query = VERSIONS.select().where(columns.fold_id == fold_id, columns.number == number)
+    of_fold = sa.select(sa.func.min(columns.seq), sa.func.max(columns.seq)).where(columns.fold_id == fold_id)
+    with store.reading() as connection:
+        rows = read(connection, VERSIONS, query)
+        first, last = connection.execute(of_fold).one()
+        if not rows and first is not None:  # both stay in the log
+            archived = store.archived(connection)
+            where = (pc.field("fold_id") == fold_id, pc.field("number") == number)
+            table = archived.between(VERSIONS, first, last, None, archived.columns(VERSIONS), *where)
+            rows = to_records(VERSIONS, table)
+    return rows[0][1] if rows else None
 
 
 def begun_folds(store: Store, loop: str, objective: str) -> list[Version]:
@@ -92,16 +110,37 @@ def delete(store: Store, loop: str, until: datetime) -> int:
     Raises:
         StoreError: not all was deleted; it can be called again.
     """
-    decisions, feedback = DECISIONS.table, FEEDBACK.table
-    deleted = 0
-    for table, time in ((decisions, decisions.c.time), (feedback, feedback.c.received_at)):
-        some = sa.select(table.c.seq).where(table.c.loop == loop, time <= until).order_by(table.c.seq).limit(_ROWS)
+    deleted = _delete_archived(store, loop, until)
+    for log in (DECISIONS, FEEDBACK):
+        columns, table = log.table.c, log.table
+        of_loop = (columns.loop == loop, columns[time_column(log)] <= until)
+        some = sa.select(columns.seq).where(*of_loop).order_by(columns.seq).limit(_ROWS)
         rows = _ROWS
         while rows == _ROWS:
             with store.writing() as connection:
-                rows = connection.execute(sa.delete(table).where(table.c.seq.in_(some))).rowcount
+                rows = connection.execute(sa.delete(table).where(columns.seq.in_(some))).rowcount
             deleted += rows
     if deleted:
         with store.writing() as connection:
             note(connection, store.now(), deleted)
     return deleted
+
+
+def _delete_archived(store: Store, loop: str, until: datetime) -> int:
+    with store.reading() as connection:
+        if not last_part(connection):
+            return 0
+
+    def find(archived: Archived) -> Doomed:
+        doomed = dict[Log[Any], pa.Table]()
+        for log in (DECISIONS, FEEDBACK):
+            at, columns = time_column(log), keys.columns(log)
+            old = pc.field(at) <= pa.scalar(until, pa.timestamp("us", tz="UTC"))
+            tables = [
+                table.filter((pc.field("loop") == loop) & old) for table in archived.every(log, [at, "loop", *columns])
+            ]
+            if tables:
+                doomed[log] = pa.concat_tables(tables)
+        return doomed
+
+    return remove(store, find, lambda connection, doomed: Counter()).total()

@@ -6,7 +6,7 @@ It is with the archive, so that a learner on any node finds it.
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from data.archive.objects import Objects
+from data.archive.objects import SERVED, Objects
 from data.errors import DataError
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served, save
@@ -89,4 +89,4 @@ def open_shelf(settings: Settings) -> Objects:
     Raises:
         DataError: the archive's URI names no filesystem that pyarrow knows.
     """
-    return Objects.at(settings.archive_uri, "served", settings.home / "cache")
+    return Objects.at(settings.archive_uri, SERVED, settings.home / "cache")

@@ -3,15 +3,30 @@
 import random
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from data.log.archiving.closing import closed_until
 from data.log.archiving.moving import Moved, Mover, Watch
+from data.log.following import (
+    decision_ids,
+    last_feedback,
+    new_decisions,
+    new_feedback,
+    policy_versions,
+    routed_decisions,
+    whole_decisions,
+    whole_feedback,
+)
+from data.log.loops import date_range, fold_steps, last_received
 from data.log.store import Store
+from data.log.users import history, past
 from data.schema import AnyRecord, Decision, Event, Feedback, Reject, Version
 from serve.decisions.ids import new_id
-from tests.support.clocks import Clock
+from tests.support.clocks import NOON, Clock
 
 DAY = timedelta(days=1)
+DECISIONS = 150
+"""Of `write_days`, in three days and a bit."""
 
 
 def archive(store: Store, folder: Path | str, watch: Watch | None = None) -> Moved:
@@ -79,3 +94,49 @@ def write_days(store: Store, clock: Clock, decisions: int, every: timedelta = ti
         store.insert(records)
         written += records
     return written
+
+
+def everything(store: Store) -> dict[str, Any]:
+    """Return what each reader of the log says."""
+    ids = [decision.decision_id for _, decision in store.decisions()]
+    positions = {decision.decision_id: seq for seq, decision in store.decisions()}
+    seen = [
+        (after, with_slate, new_decisions(store, "v1", after, 40, until=None, heard_until=heard, with_slate=with_slate))
+        for after in (0, 30, 95, 140)
+        for heard in (20, 10_000)
+        for with_slate in (False, True)
+    ]
+    reports = [
+        new_feedback(store, "v1", after, limit, until=until, with_content=told)
+        for after in (0, 50, 200)
+        for limit in (None, 25)
+        for until in (None, 120)
+        for told in (False, True)
+    ]
+    return {
+        "decisions": store.decisions(),
+        "some": [store.decisions(after, 20, loop="v1", without=("scores",)) for after in (0, 33, 90, 149)],
+        "other loop": store.decisions(loop="other"),
+        "by id": store.decisions_by_id(ids),
+        "feedback": store.feedback_of([*ids, "nobody 0"]),
+        "events": [store.events("n"), store.events("n", 5, 7), store.events("m")],
+        "last": store.last_decision(),
+        "seen": seen,
+        "reports": reports,
+        "last feedback": (last_feedback(store, "v1"), last_feedback(store, "other")),
+        "routed": [routed_decisions(store, after, node, 9) for after in (0, 60) for node in (None, "shelf", "x")],
+        "versions": policy_versions(store, NOON + DAY / 2, NOON + 2 * DAY),
+        "ids": decision_ids(store, range(1, 200, 3)),
+        "whole": whole_decisions(store, range(1, 200, 7), ("features", "scores")),
+        "heard": [whole_feedback(store, "v1", positions, until) for until in (60, 10_000)],
+        "range": (date_range(store, "v1"), date_range(store, "other")),
+        "received": [last_received(store, "v1", until) for until in (1, 77, 10_000)],
+        "steps": fold_steps(store, "f0"),
+        "histories": [
+            history(store, user, limit, before)
+            for user in ("u1", "u5")
+            for limit in (3, 100)
+            for before in (None, (80, 20))
+        ],
+        "past": [past(store, user, since, NOON) for user in ("u1", "u5") for since in (NOON, NOON + 2 * DAY)],
+    }

@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from data.fields import EPOCH
 from data.log.column_types import Json, JsonTuple, Time
 from data.log.tables import DECISIONS, FEEDBACK, Log, R
-from data.log.unreadable import Fault, reason_of, say
+from data.log.unreadable import Fault, describe_error, log_unreadable
 
 VERSION: Final = 1
 """Of the columns; each file says which it has."""
@@ -104,9 +104,9 @@ def to_records(log: Log[R], table: pa.Table, faults: list[Fault] | None = None) 
         try:
             fields = {name: read(value) for name, read, value in zip(names, decode, values, strict=True)}
         except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as error:
-            say(log.table.name, seq, reason_of(error))
+            log_unreadable(log.table.name, seq, describe_error(error))
             if faults is not None:
-                faults.append(Fault(log.table.name, seq, reason_of(error)))
+                faults.append(Fault(log.table.name, seq, describe_error(error)))
             continue
         records.append((seq, construct(**empty, **fields)))
     return records

@@ -4,7 +4,7 @@ Whoever reads the log asks here too, in the same transaction, and takes a positi
 deleted from the log only after the entry of its part is committed. So no state of the database lacks one.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _TRIES = 5
 _ALL = 2**62
-_CONDITIONED = {"loop", "node_id", "fold_id"}
+_CONDITIONED = {"loop", "node_id", "fold_id", "number"}
 """Columns that conditions are about."""
 
 
@@ -152,6 +152,17 @@ class Archived:
             if len(seqs) < limit:
                 break
         return found[:limit]
+
+    def rows_of_user(self, log: Log[Any], user_id: str, columns: Collection[str]) -> pa.Table:
+        """Return all rows of a user."""
+        seqs = keys.of_user(self._connection, log, user_id, None, None)
+        return self.at(log, seqs, {*columns, "user_id"}).filter(pc.field("user_id") == user_id)
+
+    def every(self, log: Log[Any], columns: Collection[str]) -> Iterator[pa.Table]:
+        """Yield all rows, a row group at a time, in no particular order."""
+        for part in parts_between(self._connection, log, -1):
+            groups = range(self._files.footer(part).metadata.num_row_groups)
+            yield from self._files.groups(part, groups, self._read_columns(log, columns))
 
     def columns(self, log: Log[Any], without: Collection[str] = ()) -> list[str]:
         """Return the names of the columns that a record is made of, but some."""

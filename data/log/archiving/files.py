@@ -4,21 +4,26 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow.fs import FileSystem, LocalFileSystem
+import sqlalchemy as sa
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
 from data.atomic import sync
 from data.errors import DataError
 from data.fields import EPOCH, MICROSECOND
+from data.filesystems import locate
 from data.log.archived.columns import DECISION_SEQ, schema
 from data.log.archived.parts import Part
 from data.log.archiving.closing import time_column
-from data.log.tables import Log
+from data.log.store import Store
+from data.log.tables import PARTS, Log
 
+FOLDER: Final = "log"
+"""Of the archived rows, in the archive."""
 _COMPRESSION_LEVEL = 9
 
 
@@ -83,6 +88,47 @@ def write_file(filesystem: FileSystem, root: str, path: str, log: Log[Any], grou
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be written to {root}: {' '.join(str(error).split())}") from error
     return summary
+
+
+def enter(connection: sa.Connection, part: Part) -> None:
+    """Enter a part, in a transaction."""
+    refers = part.refers or (None, None)
+    connection.execute(
+        sa.insert(PARTS).values(
+            kind=part.kind,
+            day=str(part.day),
+            first=part.first,
+            last=part.last,
+            refers_first=refers[0],
+            refers_last=refers[1],
+            time_first=part.times[0],
+            time_last=part.times[1],
+            rows=part.rows,
+            bytes=part.bytes,
+            root=part.root,
+            path=part.path,
+            cleared=part.cleared,
+        )
+    )
+
+
+def sweep(store: Store, root: str) -> int:
+    """Delete the files of a root that have no entry, which processes that died have left; returns how many.
+
+    Who calls holds the log's lock `archive`: nobody is writing one now.
+    """
+    with store.reading() as connection:
+        known = set(connection.execute(sa.select(PARTS.c.path).where(PARTS.c.root == root)).scalars())
+    filesystem, folder = locate(store.parts.uri(root))
+    selector = FileSelector(f"{folder}/{FOLDER}", allow_not_found=True, recursive=True)
+    try:
+        found = [info.path for info in filesystem.get_file_info(selector) if info.is_file]
+        strays = [path for path in found if path.removeprefix(f"{folder}/") not in known]
+        for path in strays:
+            filesystem.delete_file(path)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be tidied: {' '.join(str(error).split())}") from error
+    return len(strays)
 
 
 def _options(log: Log[Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 import sqlalchemy as sa
-from pyarrow.fs import FileSelector
 
 from data.errors import DataError
 from data.filesystems import locate
@@ -26,14 +25,12 @@ from data.log.archived import keys
 from data.log.archived.parts import Part, last_part, select_parts
 from data.log.archived.reading import from_both
 from data.log.archiving.closing import cut
-from data.log.archiving.files import write_file
+from data.log.archiving.files import FOLDER, enter, sweep, write_file
 from data.log.archiving.rows import Rows
 from data.log.statements import insert_new
 from data.log.store import Store
 from data.log.tables import ARCHIVED_KEYS, DECISIONS, EVENTS, FEEDBACK, PARTS, REJECTS, VERSIONS, Log
 
-FOLDER: Final = "log"
-"""Of the archived rows, in the archive."""
 _AT_ONCE = 1_000  # rows written or deleted in one transaction
 _ORDER: Final[tuple[Log[Any], ...]] = (DECISIONS, FEEDBACK, EVENTS, REJECTS, VERSIONS)
 """Decisions first: feedback follows its decision."""
@@ -70,23 +67,12 @@ class Mover:
 
     def tidy(self) -> int:
         """Bring to an end what a process that died had begun; returns how many files it had left."""
-        swept = self.sweep()
+        swept = sweep(self._store, self._root)
         with self._store.reading() as connection:
             parts = [part for log in _ORDER for part in select_parts(connection, log.table.name, ~PARTS.c.cleared)]
         for part in parts:
             self.clear(part)
         return swept
-
-    def sweep(self) -> int:
-        """Delete files that have no entry; returns how many."""
-        with self._store.reading() as connection:
-            known = set(connection.execute(sa.select(PARTS.c.path).where(PARTS.c.root == self._root)).scalars())
-        selector = FileSelector(f"{self._path}/{FOLDER}", allow_not_found=True, recursive=True)
-        found = [info.path for info in self._filesystem.get_file_info(selector) if info.is_file]
-        strays = [path for path in found if path.removeprefix(f"{self._path}/") not in known]
-        for path in strays:
-            self._filesystem.delete_file(path)
-        return len(strays)
 
     def move(self, until: datetime) -> Moved:
         """Move the rows of the days before a midnight.
@@ -162,28 +148,6 @@ class Mover:
     def _groups(self, part: Part, columns: Sequence[str]) -> list[pa.Table]:
         groups = range(self._store.parts.footer(part).metadata.num_row_groups)
         return list(self._store.parts.groups(part, groups, columns))
-
-
-def enter(connection: sa.Connection, part: Part) -> None:
-    """Enter a part, in a transaction."""
-    refers = part.refers or (None, None)
-    connection.execute(
-        sa.insert(PARTS).values(
-            kind=part.kind,
-            day=str(part.day),
-            first=part.first,
-            last=part.last,
-            refers_first=refers[0],
-            refers_last=refers[1],
-            time_first=part.times[0],
-            time_last=part.times[1],
-            rows=part.rows,
-            bytes=part.bytes,
-            root=part.root,
-            path=part.path,
-            cleared=part.cleared,
-        )
-    )
 
 
 class Yielding:
