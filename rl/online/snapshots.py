@@ -129,7 +129,7 @@ class Snapshots:
                 return snapshot
         return None
 
-    def offer(self, learner: OnlineLearner, store: Store, erasures: int) -> bool:
+    def offer(self, learner: OnlineLearner, store: Store, erasures: int, *, now: bool = False) -> bool:
         """Save the state of a fold if it is time, and drop those that nobody needs; returns whether it was saved.
 
         What fails is said and tried again when the next is due: learning goes on.
@@ -139,19 +139,19 @@ class Snapshots:
             store: its log.
             erasures: how often rows of the log had been deleted when the fold began; where more were since, the fold
                 will be replaced, and its state is not kept.
+            now: it is time whenever something was learned since the last.
 
         Raises:
             StoreUnavailable: the log does not answer.
         """
-        now, decisions = monotonic(), learner.positions[0]
-        since, read, number = self._saved.get(learner.fold_id, (now, *learner.begun_at))
-        self._saved.setdefault(learner.fold_id, (since, read, number))
-        due = now - since >= self._when.every_s or decisions - read >= self._when.every_decisions
+        time, decisions = monotonic(), learner.positions[0]
+        since, read, number = self._saved.setdefault(learner.fold_id, (time, *learner.begun_at))
+        due = now or time - since >= self._when.every_s or decisions - read >= self._when.every_decisions
         if learner.number == number or not due or count_erasures(store) != erasures:
             return False
         if (snapshot := learner.snapshot()) is None:
             return False
-        self._saved[learner.fold_id] = (now, snapshot.cursor.decision_seq, snapshot.cursor.number)
+        self._saved[learner.fold_id] = (time, snapshot.cursor.decision_seq, snapshot.cursor.number)
         try:
             name = self.save(snapshot, erasures)
             if count_erasures(store) != erasures:  # `forget` of who has erased may have come too early to see it

@@ -263,6 +263,7 @@ class Loops:
             log.error("loop %s, objective %s learns the whole log anew: %s", *plan.place, error)
             learner = OnlineLearner(self._store, self._load(plan)[0], plan.spec, self._clock)
         last = learner.catch_up(lambda: self._snapshots.offer(learner, self._store, plan.erasures))
+        self._snapshots.offer(learner, self._store, plan.erasures, now=True)
         return Loop(plan, learner, [last] if last else [], missing)
 
     def _load(self, plan: Plan) -> tuple[dict[str, Artefact], dict[str, str]]:
