@@ -200,7 +200,8 @@ def last_feedback(store: Store, loop: str) -> int:
     with store.reading() as connection:
         query = sa.select(columns.seq).where(columns.loop == loop).order_by(columns.seq.desc()).limit(1)
         last = int(connection.execute(query).scalar() or 0)
-        archived = store.archived(connection).last(FEEDBACK, None, (), pc.field("loop") == loop)["seq"].to_pylist()
+        of_loop = store.archived(connection).last(FEEDBACK, None, (), pc.field("loop") == loop)
+        archived: list[int] = of_loop["seq"].to_pylist()
         return max([last, *archived])
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import pyarrow as pa
 import sqlalchemy as sa
 from pydantic_core import from_json, to_json
+from sqlalchemy.engine.default import DefaultDialect
 
 from data.fields import EPOCH
 from data.log.column_types import Json, JsonTuple, Time
@@ -23,6 +24,7 @@ VERSION: Final = 1
 DECISION_SEQ: Final = "decision_seq"
 _NUMBERS = {DECISIONS.table.c.propensities, DECISIONS.table.c.scores, DECISIONS.table.c.probabilities}
 _TIME = pa.timestamp("us", tz="UTC")
+_NO_DIALECT = DefaultDialect()  # which columns of JSON do not ask for
 UNFIT = (ValueError, TypeError, OverflowError, pa.ArrowException)
 """What values raise that do not fit their columns."""
 
@@ -124,7 +126,7 @@ def _decoder(column: sa.Column[Any]) -> Callable[[Any], Any]:
         case JsonTuple():
             return lambda values: None if values is None else tuple(values)
         case Json() as json:
-            return lambda text: json.process_result_value(text, None)  # type: ignore[arg-type] - it asks for none
+            return lambda text: json.process_result_value(text, _NO_DIALECT)
     return lambda value: value
 
 

@@ -6,7 +6,7 @@ relative to that, so that a home may be moved or restored elsewhere.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -155,21 +155,21 @@ class PartFiles:
                 self._footers.popitem(last=False)
         return footer
 
-    def groups(self, part: Part, groups: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+    def groups(self, part: Part, groups: Iterable[int], columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield row groups of a part, some columns of each.
 
         Raises:
             PartGone: the file is not there.
             DataError: it cannot be read.
         """
-        if not len(groups):
+        if not (wanted := [int(group) for group in groups]):
             return
         metadata = self.footer(part).metadata
         with self._open(part) as stream:
             file = pq.ParquetFile(stream, metadata=metadata)
-            for group in groups:
+            for group in wanted:
                 try:
-                    yield file.read_row_group(int(group), list(columns), use_threads=False)
+                    yield file.read_row_group(group, list(columns), use_threads=False)
                 except (OSError, pa.ArrowException) as error:
                     raise DataError(f"{part.path} in {self.uri(part.root)} cannot be read: {error}") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -34,7 +35,7 @@ class PostgresBackend:
     """See `data.log.database.Backend`."""
 
     shared = True
-    folder = None
+    folder: Path | None = None
     driver_error: type[Exception] = psycopg.Error
 
     def __init__(self, url: str) -> None:

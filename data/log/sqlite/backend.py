@@ -33,7 +33,8 @@ class SqliteBackend:
         location = sa.make_url(url)
         self._path = Path(location.database or "")
         self._file = WatchedFile(self._path)
-        self.name, self.folder = str(self._path), self._path.parent
+        self.name = str(self._path)
+        self.folder: Path | None = self._path.parent
         self.reading = driver.create_engine(location)
         self.writing = driver.for_writing(self.reading)
 

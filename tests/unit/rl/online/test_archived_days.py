@@ -33,10 +33,10 @@ def learner(log: Written, fold_id: str | None = None) -> OnlineLearner:
 
 
 def state(learner: OnlineLearner) -> dict[str, np.ndarray]:
-    snapshot = learner.snapshot()
-    assert snapshot.histories is not None
-    users = {f"history {user}": snapshot.histories.of(user, ENCODER) for user in ("u0", "u1", "u2", "u3")}
-    return {**snapshot.artefacts["described"].policy.state_dict(), **users}
+    published = learner.publication()
+    assert published.histories is not None
+    users = {f"history {user}": published.histories.encode(user, ENCODER) for user in ("u0", "u1", "u2", "u3")}
+    return {**published.artefacts["described"].policy.state_dict(), **users}
 
 
 def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:

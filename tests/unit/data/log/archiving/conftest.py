@@ -1,6 +1,6 @@
 """A log of three and a half days."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,7 +19,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(url: str, clock: Callable[[], Clock]) -> Iterator[Store]:
+def store(url: str, clock: Clock) -> Iterator[Store]:
     store = Store.open(url, clock)
     yield store
     store.close()

@@ -1,0 +1,140 @@
+"""The log in bulk, as tables: decisions between two positions and what was reported about them, archived or not.
+
+Who reads so divides the log into ranges of positions first. A range stays what it is while rows move to the archive.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from data.log.archived.columns import DECISION_SEQ, UNFIT, schema, select, to_arrow
+from data.log.archived.keys import any_archived
+from data.log.archived.parts import parts_between
+from data.log.archived.reading import from_both
+from data.log.statements import chunks
+from data.log.store import Store
+from data.log.tables import DECISIONS, FEEDBACK, Log
+from data.log.unreadable import describe_error, log_unreadable, pass_on
+
+_EVERYTHING: Final = 2**62
+
+
+@from_both
+def divide(store: Store, rows: int) -> list[tuple[int, int]]:
+    """Divide the positions of decisions into ranges, (first, last), with about as many rows in each."""
+    ends, columns = list[int](), DECISIONS.table.c
+    with store.reading() as connection:
+        for part in parts_between(connection, DECISIONS, -1):
+            metadata = store.parts.footer(part)
+            sizes = [metadata.metadata.row_group(group).num_rows for group in range(len(metadata.seqs))]
+            ends += _ends(sizes, metadata.seqs[:, 1].tolist(), rows)
+        last = connection.execute(sa.select(sa.func.max(columns.seq))).scalar_one() or 0
+        at = max(ends, default=0)
+        while at < last:
+            query = sa.select(columns.seq).where(columns.seq > at).order_by(columns.seq).offset(rows - 1).limit(1)
+            at = connection.execute(query).scalar() or last
+            ends.append(at)
+    ends = sorted({*ends})
+    return list(zip([0, *(end + 1 for end in ends[:-1])], ends, strict=True)) if ends else []
+
+
+def _ends(sizes: list[int], last: list[int], rows: int) -> list[int]:
+    """Return the positions at which about so many rows have gathered, and the last one."""
+    ends, gathered = list[int](), 0
+    for size, end in zip(sizes, last, strict=True):
+        gathered += size
+        if gathered >= rows:
+            ends, gathered = [*ends, end], 0
+    return [*ends, last[-1]] if gathered else ends
+
+
+@from_both
+def decisions_between(store: Store, first: int, last: int, columns: Collection[str], loop: str) -> pa.Table:
+    """Return some columns of a loop's decisions between two positions, in order, without rows that cannot be read."""
+    names = [field.name for field in schema(DECISIONS) if field.name in {"seq", "loop", *columns}]
+    c = DECISIONS.table.c
+    with store.reading() as connection:
+        archived = store.archived(connection).between(DECISIONS, first - 1, last, None, names, pc.field("loop") == loop)
+        logged = _read(connection, DECISIONS, c.seq.between(first, last), c.loop == loop)
+    return _merge(archived.select(names), logged.select(names))
+
+
+@from_both
+def feedback_about(store: Store, decisions: pa.Table, late: NDArray[np.int64]) -> pa.Table:
+    """Return all feedback about decisions, in order, with the position of its decision.
+
+    Args:
+        store: the log.
+        decisions: `seq` and `decision_id`, in the order of `seq`.
+        late: as `late_feedback` returns it.
+    """
+    seqs: NDArray[np.int64] = decisions["seq"].to_numpy()
+    if not len(seqs):
+        return schema(FEEDBACK).empty_table()
+    d, f = DECISIONS.table.c, FEEDBACK.table.c
+    with store.reading() as connection:
+        archive = store.archived(connection)
+        archived = archive.about(seqs.tolist(), None, schema(FEEDBACK).names)
+        of_log = f.decision_id.in_(sa.select(d.decision_id).where(d.seq.between(int(seqs[0]), int(seqs[-1]))))
+        logged = [_read(connection, FEEDBACK, of_log)]
+        with_late = decisions.filter(pc.is_in(decisions["seq"], pa.array(late)))["decision_id"].to_pylist()
+        logged += [_read(connection, FEEDBACK, f.decision_id.in_(chunk)) for chunk in chunks(with_late)]
+    reports = pa.concat_tables(logged)
+    place = pc.index_in(reports["decision_id"], decisions["decision_id"])
+    reports = reports.filter(place.is_valid())
+    about = pa.array(seqs[place.drop_null().to_numpy()])
+    with_seq = reports.append_column(schema(FEEDBACK).field(DECISION_SEQ), about)
+    return _merge(archived.select(schema(FEEDBACK).names), with_seq)
+
+
+@from_both
+def late_feedback(store: Store) -> NDArray[np.int64]:
+    """Return the positions of archived decisions that there is feedback about in the log itself, in order."""
+    d, f = DECISIONS.table.c, FEEDBACK.table.c
+    missing = sa.select(f.decision_id).outerjoin_from(FEEDBACK.table, DECISIONS.table, d.decision_id == f.decision_id)
+    found = list[NDArray[np.int64]]()
+    with store.reading() as connection:
+        if any_archived(connection):
+            names = connection.execute(missing.where(d.seq.is_(None)).distinct()).scalars()
+            archived = store.archived(connection)
+            for some in chunks(list(names)):
+                found.append(archived.find(DECISIONS, {(name,) for name in some})["seq"].to_numpy())
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+
+def _read(connection: sa.Connection, log: Log[Any], *where: sa.ColumnElement[bool]) -> pa.Table:
+    """Return rows of the log itself, those that fit their columns, in order."""
+    return pa.concat_tables([to_arrow(log, []), *_fitting(connection, log, where, 0, _EVERYTHING)])
+
+
+def _fitting(
+    connection: sa.Connection, log: Log[Any], where: Collection[sa.ColumnElement[bool]], first: int, last: int
+) -> Iterator[pa.Table]:
+    seq = log.table.c.seq
+    query = select(log).where(*where, seq.between(first, last)).order_by(seq)
+    try:
+        yield to_arrow(log, connection.execute(query).all())
+        return
+    except (*UNFIT, sa.exc.OperationalError) as error:
+        pass_on(error)
+        reason = describe_error(error)
+    seqs = list(connection.execute(sa.select(seq).where(*where, seq.between(first, last)).order_by(seq)).scalars())
+    if len(seqs) == 1:
+        log_unreadable(log.table.name, seqs[0], reason)
+        return
+    middle = seqs[len(seqs) // 2]
+    yield from _fitting(connection, log, where, seqs[0], middle - 1)
+    yield from _fitting(connection, log, where, middle, seqs[-1])
+
+
+def _merge(archived: pa.Table, logged: pa.Table) -> pa.Table:
+    """Return rows of both in the order of their positions, each position once."""
+    if not logged.num_rows:
+        return archived
+    table = pa.concat_tables([archived, logged.cast(archived.schema)])
+    return table.take(np.unique(table["seq"].to_numpy(), return_index=True)[1])

@@ -1,0 +1,187 @@
+"""Transitions of the whole log in bulk, archived days and open ones: as a Ray dataset, in memory that does not grow.
+
+Each task reads a range of positions: its decisions, what was reported about them, and where rewards have a future the
+decisions around it. What comes out is what `data.transitions` makes of the same decisions one by one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+from numpy.typing import NDArray
+from ray.data import ExecutionResources
+
+from data.attribution import GRACE, attribute
+from data.attribution_columns import Outcomes, attribute_columns, microseconds
+from data.ingest.pipeline import quiet_ray_data
+from data.log.archived.columns import to_records
+from data.log.bulk import decisions_between, divide, feedback_about, late_feedback
+from data.log.store import Store
+from data.log.tables import DECISIONS, FEEDBACK
+from data.schema import LOOP_V1, RewardSpec
+from data.transitions import TRANSITION_SCHEMA
+
+_TASK_ROWS = 50_000
+_AROUND_ROWS = 10_000
+_IN_STORE = 256 << 20
+"""Bytes of Ray's object store that rows may wait in for who learns from them."""
+_READ = ("decision_id", "time", "loop", "user_id", "context", "candidates", "slate", "propensities")
+_READ += ("policy", "policy_version", "mode", "deferred", "slots")
+_AFTER = ["seq", "time", "user_id", "decision_id", "context", "candidates"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which transitions, of what."""
+
+    store: str
+    """URL of the log."""
+    spec: RewardSpec
+    until: datetime
+    """Decisions made later are left out; their windows must have closed."""
+    loop: str = LOOP_V1
+    discount: float = 0.0
+    """Of the rewards. 0: there is no next decision."""
+    session_gap_s: float = 1_800.0
+    """A decision that follows later than this begins another session."""
+
+
+def logged_transitions(wanted: Wanted) -> ray.data.Dataset:
+    """Return the transitions of all decisions of a loop that are due to be learned: `TRANSITION_SCHEMA`, in log order.
+
+    Decisions in the mode `log` are left out. Uses the Ray that is running.
+
+    Raises:
+        ValueError: a discount outside [0, 1].
+        StoreError, DataError: log or archive cannot be read.
+    """
+    if not 0.0 <= wanted.discount <= 1.0:
+        raise ValueError(f"discount must be in [0, 1], got {wanted.discount}")
+    store = Store.open(wanted.store)
+    try:
+        ranges, late = divide(store, _TASK_ROWS), late_feedback(store)
+    finally:
+        store.close()
+    with quiet_ray_data():
+        rows = pa.table({"first": [first for first, _ in ranges], "last": [last for _, last in ranges]})
+        dataset = ray.data.from_arrow([rows[at : at + 1] for at in range(len(ranges))] or [rows])
+        dataset = dataset.map_batches(
+            partial(_transitions, wanted=wanted, late=late), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
+        )
+        options = dataset.context.execution_options
+        options.preserve_order = True
+        options.resource_limits = ExecutionResources(object_store_memory=_IN_STORE)
+        return dataset
+
+
+@cache
+def _opened(url: str) -> Store:
+    """Return the log, which a worker opens once."""
+    return Store.open(url)
+
+
+def _transitions(ranges: pa.Table, wanted: Wanted, late: NDArray[np.int64]) -> Iterator[pa.Table]:
+    yield TRANSITION_SCHEMA.empty_table()
+    store = _opened(wanted.store)
+    for first, last in zip(ranges["first"].to_pylist(), ranges["last"].to_pylist(), strict=True):
+        decisions = _wanted(decisions_between(store, first, last, _READ, wanted.loop), wanted)
+        if decisions.num_rows:
+            yield _of(store, decisions, wanted, late)
+
+
+def _wanted(decisions: pa.Table, wanted: Wanted) -> pa.Table:
+    until = pa.scalar(wanted.until, pa.timestamp("us", tz="UTC"))
+    return decisions.filter((pc.field("mode") != "log") & (pc.field("time") <= until))
+
+
+def _of(store: Store, decisions: pa.Table, wanted: Wanted, late: NDArray[np.int64]) -> pa.Table:
+    """Return the transitions of decisions that follow each other in the log."""
+    now = wanted.until + timedelta(seconds=wanted.spec.wait_s) + GRACE
+    feedback = feedback_about(store, decisions, late)
+    outcomes = attribute_columns(decisions, feedback, wanted.spec, now)
+    _attribute_named_slots(decisions, feedback, outcomes, wanted.spec, now)
+    due = pa.array(outcomes.due)
+    offsets = outcomes.offsets
+    of_slots = np.repeat(np.arange(decisions.num_rows), np.diff(offsets))
+    whole = np.ones(decisions.num_rows)
+    np.multiply.at(whole, of_slots, decisions["propensities"].combine_chunks().flatten().to_numpy())
+    columns: dict[str, Any] = {
+        name: decisions[name]
+        for name in ("decision_id", "user_id", "time", "context", "candidates", "slate", "propensities", "policy")
+    }
+    columns["policy_version"] = decisions["policy_version"]
+    columns["reward"], columns["propensity"] = pa.array(outcomes.reward), pa.array(whole)
+    columns["rewards"] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(outcomes.rewards))
+    columns |= _following(store, decisions, wanted)
+    return (
+        pa.table([columns[name] for name in TRANSITION_SCHEMA.names], TRANSITION_SCHEMA.names)
+        .cast(TRANSITION_SCHEMA)
+        .filter(due)
+    )
+
+
+def _attribute_named_slots(
+    decisions: pa.Table, feedback: pa.Table, outcomes: Outcomes, spec: RewardSpec, now: datetime
+) -> None:
+    """Attribute the decisions whose slots have names of their own, one by one."""
+    slots = decisions["slots"].combine_chunks()
+    for at in np.flatnonzero(np.asarray(pc.fill_null(pc.not_equal(slots, "[]"), False))).tolist():
+        row = decisions[at : at + 1]
+        about = feedback.filter(pc.equal(feedback["decision_seq"], row["seq"][0]))
+        for _, decision in to_records(DECISIONS, row):
+            outcome = attribute(decision, [report for _, report in to_records(FEEDBACK, about)], spec, now)
+            outcomes.rewards[outcomes.offsets[at] : outcomes.offsets[at + 1]] = outcome.rewards
+            outcomes.reward[at], outcomes.due[at] = outcome.reward, outcome.due
+
+
+def _following(store: Store, decisions: pa.Table, wanted: Wanted) -> dict[str, Any]:
+    """Return the columns of what follows each decision: the same user's next one in the session, if any."""
+    n = decisions.num_rows
+    if wanted.discount == 0.0:
+        return {
+            "next_decision_id": pa.nulls(n, pa.string()),
+            "next_context": pa.nulls(n, pa.string()),
+            "next_candidates": pa.nulls(n, pa.list_(pa.string())),
+            "discount": pa.array(np.zeros(n)),
+        }
+    around = pa.concat_tables([decisions.select(_AFTER), *_around(store, decisions, wanted)])
+    users = np.asarray(around["user_id"].combine_chunks().dictionary_encode().indices.fill_null(-1))
+    times, seqs = microseconds(around["time"]), around["seq"].to_numpy()
+    order = np.lexsort((seqs, times, users))
+    here, after = order[:-1], order[1:]
+    follows = (users[here] == users[after]) & (users[here] >= 0)
+    follows &= (times[after] - times[here]) / 1e6 <= wanted.session_gap_s
+    next_row = np.full(len(order), -1)
+    next_row[here[follows]] = after[follows]
+    at = pa.array(next_row[:n], mask=next_row[:n] < 0)
+    following = around.select(["decision_id", "context", "candidates"]).take(at)
+    return {
+        "next_decision_id": following["decision_id"],
+        "next_context": following["context"],
+        "next_candidates": following["candidates"],
+        "discount": pa.array(np.where(next_row[:n] < 0, 0.0, wanted.discount)),
+    }
+
+
+def _around(store: Store, decisions: pa.Table, wanted: Wanted) -> Iterator[pa.Table]:
+    """Yield the decisions before and after some, as far as they may follow one of them: where clocks jump, before."""
+    times, seqs = microseconds(decisions["time"]), decisions["seq"].to_numpy()
+    latest = int(times.max()) + int(wanted.session_gap_s * 1e6)
+    read = partial(decisions_between, store, columns=(*_AFTER, "mode"), loop=wanted.loop)
+    end = store.last_decision()
+    for forward in (True, False):
+        at = int(seqs[-1]) + 1 if forward else int(seqs[0]) - 1
+        while 0 < at <= end:
+            first, last = (at, at + _AROUND_ROWS - 1) if forward else (max(at - _AROUND_ROWS + 1, 1), at)
+            some = read(first=first, last=last)
+            of_some = microseconds(some["time"])
+            yield _wanted(some, wanted).select(_AFTER)
+            at = last + 1 if forward else first - 1
+            if len(of_some) and (of_some.min() > latest if forward else of_some.max() < times.min()):
+                break

@@ -1,0 +1,76 @@
+"""Transitions of the whole log in bulk are those of its decisions one by one, archived or not."""
+
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data.attribution import GRACE, join
+from data.log.store import Store
+from data.schema import Decision, Feedback, RewardSpec, Slot
+from data.transitions import TRANSITION_SCHEMA, transitions
+from rl.experience import logged
+from rl.experience.logged import Wanted, logged_transitions
+from tests.support.archives import DAY, archive, some_decision, write_days
+from tests.support.clocks import NOON, Clock
+
+pytestmark = pytest.mark.heavy
+SPEC = RewardSpec(wait_s=3_600.0, default=-0.5, aggregation="sum")
+
+
+def one_by_one(store: Store, wanted: Wanted) -> pa.Table:
+    decisions = [d for _, d in store.decisions(loop=wanted.loop) if d.mode != "log" and d.time <= wanted.until]
+    feedback = store.feedback_of([decision.decision_id for decision in decisions])
+    now = wanted.until + timedelta(seconds=wanted.spec.wait_s) + GRACE
+    outcomes = list(join(decisions, feedback, wanted.spec, now))
+    return transitions(outcomes, wanted.discount, wanted.session_gap_s if wanted.discount else -1.0)
+
+
+def in_bulk(wanted: Wanted) -> pa.Table:
+    blocks = logged_transitions(wanted).iter_batches(batch_format="pyarrow", batch_size=None)
+    return pa.concat_tables(block.cast(TRANSITION_SCHEMA) for block in blocks).combine_chunks()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9])
+def test_they_are_the_same_and_in_the_same_order(
+    ray_local: None, url: str, tmp_path: Path, discount: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logged, "_TASK_ROWS", 30)
+    clock = Clock()
+    with closing(Store.open(url, clock)) as store:
+        write_days(store, clock, 150)
+        named = tuple(Slot(slot_id=f"s{n}") for n in range(2))
+        special = [
+            some_decision(1_000, clock(), slots=named),
+            some_decision(1_001, clock(), mode="log"),
+            some_decision(1_002, clock(), loop="other"),
+            some_decision(1_003, clock(), slate=(), propensities=(), scores=()),
+            some_decision(1_004, clock(), deferred=True),
+        ]
+        reports = [
+            Feedback(feedback_id=f"x{d.decision_id}", decision_id=d.decision_id, item_id="s1", kind="click")
+            for d in special
+        ]
+        store.insert([*special, *reports])
+        wanted = Wanted(url, SPEC, clock() + timedelta(hours=1), discount=discount, session_gap_s=86_400.0)
+        expected = one_by_one(store, wanted)
+        assert 140 < expected.num_rows < 155
+        assert in_bulk(wanted) == expected
+        archive(store, tmp_path / "archive")
+        assert in_bulk(wanted) == expected
+        late = next(d for _, d in store.decisions() if isinstance(d, Decision) and d.time < NOON + DAY)
+        clock.now = late.time + timedelta(minutes=1)
+        store.insert([Feedback(feedback_id="late", decision_id=late.decision_id, kind="click", value=7.0)])
+        assert in_bulk(wanted) == one_by_one(store, wanted) != expected
+
+
+def test_an_empty_log_has_none(ray_local: None, url: str) -> None:
+    Store.open(url).close()
+    assert in_bulk(Wanted(url, SPEC, NOON)).num_rows == 0
