@@ -2,6 +2,7 @@
 
 RecommenderError                       data
 ├── DataError                          data: data, or their declaration, cannot be used
+│   ├── PartGone                       data.log: a file of archived days was rewritten or deleted while it was read
 │   ├── ObjectMissing                  data.archive: there is no object of that name
 │   └── ObjectDamaged                  data.archive: an object is not what was written
 ├── UnreadableError                    data: a file is not what it should be; becomes a DataError with the file's name
@@ -27,7 +28,7 @@ RecommenderError                       data
 ├── RegistryError                      rl: the registry of policies does not answer, or lacks what was asked for
 ├── Refused                            serve.contracts: an answer to the client, from its interface's table of errors
 ├── ArgumentsError                     serve.api: arguments are not learning settings
-├── Incomplete                         serve.decisions: some places have not forgotten a user yet
+├── Incomplete                         serve.entities: some places have not forgotten a user yet
 ├── KeyRefused                         data.log: an API key cannot be made, rotated or revoked as asked
 └── TrafficError                       serve.demo: the service did not answer the demo's customers as it should
 

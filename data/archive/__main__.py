@@ -2,7 +2,7 @@
 
 import sys
 
-from data.archive.days import main
+from data.archive.run import main
 
 if __name__ == "__main__":
     sys.exit(main())

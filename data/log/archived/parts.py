@@ -48,7 +48,7 @@ class Part:
     cleared: bool
 
 
-class PartGone(Exception):  # noqa: N818 - who reads begins anew
+class PartGone(DataError):  # noqa: N818 - a state: who reads begins anew
     """A file was rewritten or deleted since its entry was read."""
 
 

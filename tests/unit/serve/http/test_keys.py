@@ -185,7 +185,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert main(["revoke", "shop"]) == 2
     assert capsys.readouterr().err == "serve.keys: no living key has the name or id 'shop'\n"
     assert main(["create", "till", "--role", "node", "--days", "nan"]) == 2
-    assert main(["--store", "postgresql://h/d", "list"]) == 2
+    assert main(["--store", "mysql://h/d", "list"]) == 2
     assert "expected sqlite" in capsys.readouterr().err
 
 

@@ -125,7 +125,7 @@ def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, mon
 
     store.insert([Event(node_id="online_retail", event_id="e", user_id=FORGOTTEN)])
     with monkeypatch.context() as patch:
-        patch.setattr("data.log.erasures.scrub", fail)
+        patch.setattr("data.log.sqlite.backend.scrub", fail)
         error = client.delete(f"/v1/users/{FORGOTTEN}")
     assert (error.status_code, error.json()["error"]["code"]) == (503, "store_unavailable")
     assert error.headers["Retry-After"] == "1"
