@@ -30,7 +30,8 @@ def one_by_one(store: Store, wanted: Wanted) -> pa.Table:
 
 def in_bulk(wanted: Wanted) -> pa.Table:
     blocks = logged_transitions(wanted).iter_batches(batch_format="pyarrow", batch_size=None)
-    return pa.concat_tables(block.cast(TRANSITION_SCHEMA) for block in blocks).combine_chunks()
+    tables = [TRANSITION_SCHEMA.empty_table(), *(block.cast(TRANSITION_SCHEMA) for block in blocks)]
+    return pa.concat_tables(tables).combine_chunks()
 
 
 @pytest.fixture
