@@ -21,6 +21,7 @@ from data.attribution import GRACE, attribute
 from data.attribution_columns import Outcomes, attribute_columns, microseconds
 from data.ingest.pipeline import quiet_ray_data
 from data.log.archived.columns import to_records
+from data.log.archived.reading import keep
 from data.log.bulk import decisions_between, divide, feedback_about, late_feedback
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK
@@ -97,7 +98,7 @@ def _transitions(ranges: pa.Table, wanted: Wanted, late: NDArray[np.int64]) -> I
 
 def _wanted(decisions: pa.Table, wanted: Wanted) -> pa.Table:
     until = pa.scalar(wanted.until, pa.timestamp("us", tz="UTC"))
-    return decisions.filter((pc.field("mode") != "log") & (pc.field("time") <= until))
+    return keep(decisions, (pc.field("mode") != "log") & (pc.field("time") <= until), ("mode", "time"))
 
 
 def _of(store: Store, decisions: pa.Table, wanted: Wanted, late: NDArray[np.int64]) -> pa.Table:
