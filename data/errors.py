@@ -10,10 +10,10 @@ RecommenderError                       data
 ├── StoreError                         data.log: the log cannot be opened, or a statement failed
 │   ├── StoreBusy                      data.log: too many records wait for their commit
 │   └── StoreUnavailable               data.log: the database cannot answer now; nothing was written
-│       ├── StoreLost                  data.log: its file was deleted or replaced while it was open
-│       ├── StoreDamaged               data.log: its file is damaged
-│       ├── StoreUnconfirmed           data.log: the process that writes did not answer; it wrote or not
-│       └── NotScrubbed                data.log: rows are deleted, their bytes may still be in the file
+│       ├── StoreLost                  data.log: it was deleted or replaced while it was open
+│       ├── StoreDamaged               data.log: it is damaged
+│       ├── StoreUnconfirmed           data.log: who was to commit did not answer: it did or not
+│       └── NotScrubbed                data.log: rows are deleted, their bytes may still be there
 ├── PolicyError                        rl.policy: a policy was asked for what it cannot give
 │   └── UnlearnableError               rl.online: what a policy was given to learn would leave it broken
 ├── SnapshotError                      rl.online: a folder does not hold a fold's state

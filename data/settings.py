@@ -12,7 +12,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RAYCOMMEND_", frozen=True, populate_by_name=True)
 
     home: Path = Field(default=Path("var"), description="folder for everything a run writes")
-    store: str | None = Field(default=None, description="SQLAlchemy URL of the log; default: SQLite in the home folder")
+    store: str | None = Field(
+        default=None, description="URL of the log, sqlite:///path or postgresql://; default: SQLite in the home"
+    )
     archive: str | None = Field(default=None, description="path or pyarrow filesystem URI of the Parquet archive")
     tracking: str | None = Field(
         default=None,

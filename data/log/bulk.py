@@ -16,7 +16,7 @@ from data.log.archived.columns import DECISION_SEQ, UNFIT, schema, select, to_ar
 from data.log.archived.keys import any_archived
 from data.log.archived.parts import parts_between
 from data.log.archived.reading import from_both
-from data.log.statements import chunks
+from data.log.statements import chunks, one_of
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, Log
 from data.log.unreadable import describe_error, log_unreadable, pass_on
@@ -83,7 +83,7 @@ def feedback_about(store: Store, decisions: pa.Table, late: NDArray[np.int64]) -
         of_log = f.decision_id.in_(sa.select(d.decision_id).where(d.seq.between(int(seqs[0]), int(seqs[-1]))))
         logged = [_read(connection, FEEDBACK, of_log)]
         with_late = decisions.filter(pc.is_in(decisions["seq"], pa.array(late)))["decision_id"].to_pylist()
-        logged += [_read(connection, FEEDBACK, f.decision_id.in_(chunk)) for chunk in chunks(with_late)]
+        logged += [_read(connection, FEEDBACK, one_of(connection, f.decision_id, chunk)) for chunk in chunks(with_late)]
     reports = pa.concat_tables(logged)
     place = pc.index_in(reports["decision_id"], decisions["decision_id"])
     reports = reports.filter(place.is_valid())

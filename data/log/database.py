@@ -47,7 +47,7 @@ class StoreLost(StoreUnavailable):
     """
 
     client_message = (
-        "the log's file was deleted or replaced while the service ran; nothing was stored, and nothing will be "
+        "the log was deleted or replaced while the service ran; nothing was stored, and nothing will be "
         "until an operator puts it back"
     )
 
@@ -55,9 +55,7 @@ class StoreLost(StoreUnavailable):
 class StoreDamaged(StoreUnavailable):
     """The log is damaged. Nothing is written to it: what is written next to damage is lost with it."""
 
-    client_message = (
-        "the log's file is damaged; nothing was stored, and nothing will be until an operator has restored it"
-    )
+    client_message = "the log is damaged; nothing was stored, and nothing will be until an operator has restored it"
 
 
 class StoreUnconfirmed(StoreUnavailable):

@@ -16,7 +16,7 @@ from data.log.archived import keys
 from data.log.archived.reading import Archived
 from data.log.archiving.rewriting import Doomed, remove
 from data.log.database import StoreUnavailable
-from data.log.statements import chunks, contains
+from data.log.statements import chunks, contains, one_of
 from data.log.store import Store
 from data.log.tables import DECISIONS, ERASURES, EVENTS, FEEDBACK, REJECTS, USERS
 from data.nodes.naming import names_user, user_headers
@@ -102,11 +102,11 @@ def _delete(connection: sa.Connection, user_id: str, doomed: Doomed) -> Counter[
     counts = Counter({name: connection.execute(deletion).rowcount for name, deletion in deletions.items()})
     archived = doomed[DECISIONS]["decision_id"].to_pylist() if DECISIONS in doomed else []
     for chunk in chunks(archived):
-        late = sa.delete(feedback).where(feedback.c.decision_id.in_(chunk))
+        late = sa.delete(feedback).where(one_of(connection, feedback.c.decision_id, chunk))
         counts["feedback"] += connection.execute(late).rowcount
     naming = list(_rejects_naming(connection, user_id))
     for chunk in chunks(naming):
-        connection.execute(sa.delete(rejects).where(rejects.c.seq.in_(chunk)))
+        connection.execute(sa.delete(rejects).where(one_of(connection, rejects.c.seq, chunk)))
     counts["rejects"] = len(naming)
     return counts
 

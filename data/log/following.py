@@ -19,7 +19,7 @@ from data.log.archived.columns import DECISION_SEQ, as_json, to_records
 from data.log.archived.keys import any_archived
 from data.log.archived.parts import archived_after, select_parts
 from data.log.archived.reading import Archived, from_both, merge
-from data.log.statements import chunks, stored_bytes, stored_integer
+from data.log.statements import chunks, one_of, stored_bytes, stored_integer
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, PARTS
 from data.log.unreadable import Fault, read
@@ -84,9 +84,11 @@ def new_decisions(
         if limit is not None and len(archived) == limit:
             until = archived[-1].seq  # of the log only what stands between
         d, f = DECISIONS.table.c, FEEDBACK.table.c
-        # The seq is added to so that SQLite looks up the decision's few reports, not the loop's many.
+        # The seq is added to so that SQLite looks up the decision's few reports, not the loop's many; and one report is
+        # looked for, as PostgreSQL would read all of the log into a table to ask whether there are any.
         about = sa.and_(f.decision_id == d.decision_id, f.loop.concat("") == d.loop, f.seq + 0 <= heard_until)
-        columns: list[sa.ColumnElement[Any]] = [d.seq, stored_integer(d.time), sa.exists(sa.select(1).where(about))]
+        heard = sa.select(1).where(about).limit(1).scalar_subquery().is_not(None)
+        columns: list[sa.ColumnElement[Any]] = [d.seq, stored_integer(d.time), heard]
         columns += [stored_bytes(d.decision_id), stored_bytes(d.user_id), stored_bytes(d.slate)] if with_slate else []
         query = sa.select(*columns).where(*DECISIONS.between(after, until, loop)).order_by(d.seq).limit(limit)
         logged = [SeenDecision(*row) for row in _rows(connection, query)]
@@ -112,7 +114,7 @@ def _archived_decisions(
     heard, heard_in_log = set(reports[DECISION_SEQ].to_pylist()), set[str]()
     f = FEEDBACK.table.c
     for chunk in chunks(ids):
-        about = (f.decision_id.in_(chunk), f.loop.concat("") == loop, f.seq + 0 <= heard_until)
+        about = (one_of(connection, f.decision_id, chunk), f.loop.concat("") == loop, f.seq + 0 <= heard_until)
         heard_in_log.update(connection.execute(sa.select(f.decision_id).where(*about)).scalars())
     columns: list[list[Any]] = [seqs, _us(table["time"])]
     columns.append([seq in heard or name in heard_in_log for seq, name in zip(seqs, ids, strict=True)])
@@ -169,7 +171,7 @@ def _about_archived(
         return reports
     about, f = dict[int, str](), FEEDBACK.table.c
     for chunk in chunks(lacking):
-        query = sa.select(f.seq, stored_bytes(f.decision_id)).where(f.seq.in_(chunk))
+        query = sa.select(f.seq, stored_bytes(f.decision_id)).where(one_of(connection, f.seq, chunk))
         about |= {seq: name for seq, name in _rows(connection, query)}
     found = archived.find(DECISIONS, {(name,) for name in about.values()}, ["loop"])
     rows = zip(found["decision_id"].to_pylist(), found["loop"].to_pylist(), found["seq"].to_pylist(), strict=True)
@@ -243,7 +245,7 @@ def decision_ids(store: Store, seqs: Collection[int]) -> dict[int, str]:
     columns, ids = DECISIONS.table.c, dict[int, str]()
     with store.reading() as connection:
         for chunk in chunks(sorted(seqs)):
-            query = sa.select(columns.seq, columns.decision_id).where(columns.seq.in_(chunk))
+            query = sa.select(columns.seq, columns.decision_id).where(one_of(connection, columns.seq, chunk))
             ids |= {seq: decision_id for seq, decision_id in connection.execute(query)}
         if missing := [seq for seq in seqs if seq not in ids]:
             table = store.archived(connection).at(DECISIONS, missing, ["decision_id"])
@@ -259,7 +261,7 @@ def whole_decisions(
     decisions, faults = list[tuple[int, Decision]](), list[Fault]()
     with store.reading() as connection:
         for chunk in chunks(sorted(seqs)):
-            query = DECISIONS.select(without=without).where(DECISIONS.table.c.seq.in_(chunk))
+            query = DECISIONS.select(without=without).where(one_of(connection, DECISIONS.table.c.seq, chunk))
             decisions += read(connection, DECISIONS, query.order_by(DECISIONS.table.c.seq), faults)
         if missing := {*seqs}.difference(seq for seq, _ in decisions):
             archived = store.archived(connection)
@@ -281,7 +283,7 @@ def whole_feedback(
     rows = list[tuple[int, Feedback]]()
     with store.reading() as connection:
         for chunk in chunks(decisions):
-            query = FEEDBACK.select().where(columns.decision_id.in_(chunk), columns.seq + 0 <= until)
+            query = FEEDBACK.select().where(one_of(connection, columns.decision_id, chunk), columns.seq + 0 <= until)
             rows += read(connection, FEEDBACK, query.order_by(columns.seq), faults)
         archived = store.archived(connection)
         table = archived.about(list(decisions.values()), until, archived.columns(FEEDBACK))

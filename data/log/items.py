@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from data.feature_objects import FeatureObject
 from data.fields import Id, UtcTime
-from data.log.statements import chunks, has_element, insert_or_update
+from data.log.statements import chunks, has_element, insert_or_update, one_of
 from data.log.store import Store
 from data.log.tables import ITEMS
 from data.log.unreadable import (
@@ -136,7 +136,7 @@ def _record(row: "sa.Row[Any]") -> StoredItem:
 def _select(connection: sa.Connection, item_ids: Collection[str]) -> "dict[str, sa.Row[Any]]":
     rows = dict[str, "sa.Row[Any]"]()
     for ids in chunks(item_ids):
-        query = sa.select(ITEMS).where(ITEMS.c.item_id.in_(ids))
+        query = sa.select(ITEMS).where(one_of(connection, ITEMS.c.item_id, ids))
         rows |= {row.item_id: row for row in connection.execute(query)}
     return rows
 

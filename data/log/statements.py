@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.functions import FunctionElement
 
 V = TypeVar("V")
-_VALUES = 10_000  # SQLite binds at most 32,766 in a statement, PostgreSQL 65,535
+_VALUES = 10_000  # SQLite binds at most 32,766 in a statement
 
 
 def chunks(values: Collection[V]) -> Iterator[list[V]]:
@@ -19,10 +19,16 @@ def chunks(values: Collection[V]) -> Iterator[list[V]]:
         yield chunk
 
 
-# SQLite's `ON CONFLICT` is PostgreSQL's, and SQLAlchemy compiles the clause alike for both.
+def one_of(connection: sa.Connection, column: sa.Column[Any], values: Collection[V]) -> sa.ColumnElement[bool]:
+    """Return the condition that a column has one of some values."""
+    if connection.dialect.name == "postgresql":  # an array: one statement for any number, which is prepared once
+        return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(column.type)))
+    return column.in_(values)
+
+
 def insert_new(table: sa.Table) -> sa.Insert:
     """Return what inserts those of some rows whose keys are new."""
-    return postgresql.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()  # SQLite spells it alike, SQLAlchemy compiles it for both
 
 
 def insert_or_update(table: sa.Table) -> sa.Insert:

@@ -11,14 +11,16 @@ from typing import Any, Self
 
 import pyarrow.compute as pc
 import sqlalchemy as sa
+from pydantic_core import PydanticSerializationError
 
 from data.log.archived import keys as archived_keys
 from data.log.archived.columns import to_records
 from data.log.archived.parts import PartFiles, last_archived, last_part
 from data.log.archived.reading import Archived, from_both, merge
 from data.log.database import Backend, Database, Identity, StoreError
+from data.log.insertion import insert_rows
 from data.log.sqlite.backend import SqliteBackend
-from data.log.statements import chunks
+from data.log.statements import chunks, one_of
 from data.log.tables import (
     DECISIONS,
     EVENTS,
@@ -270,9 +272,10 @@ def _insert(
     held: dict[Key, tuple[int, AnyRecord]] = {}
     if archived.records:
         held = {key: archived.records[log.table.name, key] for key in sent if (log.table.name, key) in archived.records}
-    insert = [record.__dict__ for key, record in sent.items() if key not in held]
-    rows = connection.execute(log.insertion, insert) if insert else ()
-    new: dict[Key, int] = {tuple(row[1:]): row[0] for row in rows}
+    try:
+        new = insert_rows(connection, log, [record for key, record in sent.items() if key not in held])
+    except PydanticSerializationError as error:
+        raise StoreError(f"a record does not fit a row: {error}") from error
     known = _select_keys(connection, log, (key for key in sent if key not in new and key not in held))
     held |= {key: (seq, sent[key]) for key, seq in new.items()}
     held |= {log.key_of(record): (seq, record) for seq, record in known}
@@ -293,7 +296,7 @@ def _orphans(connection: sa.Connection, feedback: Collection[Feedback]) -> set[s
     wanted = {item.decision_id for item in feedback}
     column = DECISIONS.table.c.decision_id
     for ids in chunks(frozenset(wanted)):
-        wanted.difference_update(connection.execute(sa.select(column).where(column.in_(ids))).scalars())
+        wanted.difference_update(connection.execute(sa.select(column).where(one_of(connection, column, ids))).scalars())
     return wanted
 
 
@@ -319,6 +322,6 @@ def _select_in(
 ) -> list[tuple[int, R]]:
     rows: list[tuple[int, R]] = []
     for chunk in chunks(values):
-        query = log.select().where(column.in_(chunk), *where).order_by(log.table.c.seq)
+        query = log.select().where(one_of(connection, column, chunk), *where).order_by(log.table.c.seq)
         rows += read(connection, log, query, faults)
     return rows

@@ -6,13 +6,11 @@ Rows of the log (decisions, feedback, events, rejects, versions) say what has ha
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import sqlalchemy as sa
 
 from data.log.column_types import Json, JsonModel, JsonSlots, JsonTuple, Position, RawText, Time
-from data.log.statements import insert_new
 from data.schema import (
     LOOP_V1,
     AnyRecord,
@@ -43,11 +41,6 @@ class Log(Generic[R]):
     def key_of(self, record: AnyRecord) -> Key:
         """Return the record's values in the key's columns."""
         return tuple([getattr(record, column.name) for column in self.key])
-
-    @cached_property
-    def insertion(self) -> sa.Insert:
-        """What inserts those of some records that are new, and returns the position and the key of each."""
-        return insert_new(self.table).returning(self.table.c.seq, *self.key)
 
     def between(self, after: int, until: int | None, loop: str | None) -> list[sa.ColumnElement[bool]]:
         """Return the conditions of rows after a log position, up to another (None: the newest), of one loop or all."""

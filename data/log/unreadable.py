@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.log.statements import chunks
+from data.log.statements import chunks, one_of
 from data.log.tables import Log, R
 
 UNREADABLE = (ValueError, TypeError, OverflowError, AttributeError, KeyError, sa.exc.OperationalError)
@@ -62,7 +62,7 @@ def _read_apart(
     seq, rows = log.table.c.seq, list[tuple[int, R]]()
     try:
         for chunk in chunks(seqs):
-            rows += log.read(connection.execute(query.where(seq.in_(chunk))))
+            rows += log.read(connection.execute(query.where(one_of(connection, seq, chunk))))
         records += rows
         return
     except UNREADABLE as error:

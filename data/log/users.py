@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from data.feature_objects import FeatureObject
 from data.fields import Id, UtcTime
 from data.log.archived.reading import Archived, from_both, merge
-from data.log.statements import chunks, insert_or_update
+from data.log.statements import chunks, insert_or_update, one_of
 from data.log.store import Store
 from data.log.tables import (
     DECISIONS,
@@ -207,7 +207,7 @@ def _archived_reports(
     columns = FEEDBACK.table.c
     for chunk in chunks([decision.decision_id for _, decision in decisions]):
         query = sa.select(columns.decision_id, columns.item_id, columns.kind)
-        reports += connection.execute(query.where(columns.decision_id.in_(chunk))).all()
+        reports += connection.execute(query.where(one_of(connection, columns.decision_id, chunk))).all()
     known = {decision.decision_id: decision for _, decision in decisions}
     return [
         (_of_slate(known[decision_id].slate, item_id), kind, known[decision_id].time)

@@ -66,7 +66,7 @@ def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_ba
     assert ids == set()
     errors: list[dict[str, Any]] = [answer.json()["error"] for answer in refused]
     assert {error["code"] for error in errors} == {"store_unavailable"}
-    assert all("file was deleted or replaced" in error["message"] for error in errors)
+    assert all("log was deleted or replaced" in error["message"] for error in errors)
     assert not (server.home / "store.db").exists()
     for file in away.iterdir():
         file.rename(server.home / file.name)

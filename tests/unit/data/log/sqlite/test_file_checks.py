@@ -171,7 +171,7 @@ def test_a_service_says_503_at_once_and_goes_on_when_the_file_is_back(store: Sto
     ):
         error = answer.json()["error"]
         assert (answer.status_code, error["code"], answer.headers["Retry-After"]) == (503, "store_unavailable", "1")
-        assert "file was deleted or replaced" in error["message"]
+        assert "log was deleted or replaced" in error["message"]
         assert str(path.parent) not in answer.text
     back(path, moved)
     assert client.post("/v1/recommend", json={"k": 1}).status_code == 200
