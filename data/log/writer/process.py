@@ -44,6 +44,7 @@ _URL = "RAYCOMMEND_WRITER_STORE"
 _MAX_PENDING = 10_000  # records
 _ENDING_S = 1.0
 _RECORDS = TypeAdapter(list[Record])
+_LINE = TypeAdapter(tuple[int, list[Record]])
 
 
 class WriterProcess:
@@ -189,8 +190,13 @@ def _commit(store: Store, lines: Sequence[bytearray]) -> list[bytes]:
     asked: dict[int, Sequence[AnyRecord]] = {}
     answers = []
     for line in lines:
-        number, rows = json.loads(line)
         try:
+            number, records = _LINE.validate_json(line)
+            asked[number] = records
+            continue
+        except ValidationError:
+            number, rows = json.loads(line)
+        try:  # once more in Python: pydantic's reader of JSON stops at 200 levels, which features may have already
             asked[number] = _RECORDS.validate_python(rows)
         except ValidationError as error:
             answers.append(_failure(number, error))
