@@ -138,7 +138,7 @@ def table(turns: Sequence[Turn]) -> dict[str, float]:
     """Return the median of each number, and the sum of errors, by service and connections."""
     cells: dict[str, float] = {}
     for name in dict.fromkeys(name for turn in turns for name in turn):
-        for number in turns[0][OURS]:
+        for number in next(iter(turns[0].values())):
             of_cell = [t[name][number] for t in turns if name in t]
             for what in ("requests_s", "p50_ms", "p95_ms", "p99_ms"):
                 cells[f"{name}_{what}_{number}"] = round(median(getattr(cell, what) for cell in of_cell), 2)
@@ -149,7 +149,7 @@ def table(turns: Sequence[Turn]) -> dict[str, float]:
 def report(bench: str, turns: Sequence[Turn], found: Mapping[str, float]) -> None:
     """Draw requests a second over connections, and print the line of figures."""
     cells = table(turns)
-    connections = list(turns[0][OURS])
+    connections = list(next(iter(turns[0].values())))
     curves = {
         name: (connections, [cells[f"{name}_requests_s_{number}"] for number in connections])
         for name in dict.fromkeys(name for turn in turns for name in turn)

@@ -29,6 +29,8 @@ STARTING_BEATS: Final = 60
 """The same before the first: Python has to start, on a machine that may have no time for it."""
 UNANSWERED_BEATS: Final = int((BUSY_TIMEOUT_S + 15) / BEAT_S)
 """The same without an answer to what waits for one: a database that is locked answers sooner."""
+ENOUGH: Final = 8
+"""Submissions that wait for no company: the child commits them while the parent makes and reads others."""
 Record: TypeAlias = Annotated[AnyRecord, Field(union_mode="left_to_right")]
 """Every kind needs fields that the others refuse, so that an object is of one kind only; decisions are most of them."""
 RECORD = TypeAdapter[AnyRecord](Record)
@@ -80,6 +82,8 @@ class Link(asyncio.Protocol):
         if not self._outgoing:  # together with what others send in this turn of the loop: each write wakes the child
             asyncio.get_running_loop().call_soon(self._write)
         self._outgoing.append(line)
+        if len(self._outgoing) == ENOUGH:
+            self._write()
         return await future
 
     def _write(self) -> None:

@@ -29,6 +29,7 @@ from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (
     BEAT_S,
+    ENOUGH,
     ERRORS,
     Brief,
     Link,
@@ -38,7 +39,7 @@ from data.log.writer.link import (
 from data.schema import AnyRecord
 
 _GATHER_S = 0.0005
-"""How long what arrives after a transaction of several submissions waits for company."""
+"""How long what arrives after a transaction of a few submissions waits for company."""
 _RECEIVED_BYTES = 1 << 20
 _URL = "RAYCOMMEND_WRITER_STORE"
 _MAX_PENDING = 10_000  # records
@@ -173,7 +174,7 @@ def _beating(link: socket.socket) -> Iterator[Callable[[bytes], None]]:
 def _groups(link: socket.socket) -> Iterator[list[bytearray]]:
     """Yield the lines that have arrived together, until the parent ends or dies, if in the middle of one.
 
-    Where they were several, the next wait for company: most of a transaction's cost is the same for one or many.
+    Where they were a few, the next wait for company: most of a transaction's cost is the same for one or many.
     """
     began = bytearray()
     while data := link.recv(_RECEIVED_BYTES):
@@ -181,7 +182,7 @@ def _groups(link: socket.socket) -> Iterator[list[bytearray]]:
         if b"\n" in data:
             *lines, began = began.split(b"\n")
             yield lines
-            if len(lines) > 1:
+            if 1 < len(lines) < ENOUGH:
                 time.sleep(_GATHER_S)
 
 

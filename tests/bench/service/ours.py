@@ -25,7 +25,9 @@ def main() -> None:
         os.environ.update(ray_environment(drain_s=1))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
-    config = ServiceConfig.model_validate({**options.config, "home": str(options.home)})
+    home = {} if "RAYCOMMEND_STORE" in os.environ else {"home": str(options.home)}  # with a home, its own log counts
+    os.environ["RAYCOMMEND_HOME"] = str(options.home)
+    config = ServiceConfig.model_validate({**options.config, **home})
     with running(config, options.port, num_replicas=options.replicas):
         signal.sigwait({signal.SIGTERM})
     ray.shutdown()
