@@ -149,14 +149,14 @@ def new_feedback(
             until = archived[-1].seq
         d, f = DECISIONS.table.c, FEEDBACK.table.c
         about = sa.and_(d.decision_id == f.decision_id, d.loop.concat("") == f.loop)
-        selected: list[sa.ColumnElement[Any]] = [f.seq, stored_integer(f.received_at), d.seq]
+        decision = sa.select(d.seq).where(about).scalar_subquery()  # not a join: PostgreSQL may read all decisions
+        selected: list[sa.ColumnElement[Any]] = [f.seq, stored_integer(f.received_at), decision]
         selected += (
             [stored_bytes(f.decision_id), stored_bytes(f.item_id), stored_bytes(f.kind), f.value]
             if with_content
             else []
         )
-        query = sa.select(*selected).select_from(FEEDBACK.table.outerjoin(DECISIONS.table, about))
-        query = query.where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
+        query = sa.select(*selected).where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
         logged = [SeenFeedback(*row) for row in _rows(connection, query)]
         logged = _about_archived(connection, archive, loop, logged)
     return _in_order(logged, archived)[:limit]

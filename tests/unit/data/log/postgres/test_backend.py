@@ -1,0 +1,153 @@
+"""What PostgreSQL does otherwise than SQLite, and must come to the same: texts, plans, what is deleted."""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from data.log import following
+from data.log.database import StoreError
+from data.log.erasures import erase_from_store
+from data.log.store import Store
+from data.schema import LOOP_V1, Decision, Event, Feedback, Reject
+from tests.support.packages import needs_package
+from tests.support.postgres import Cluster
+from tests.support.rows import reject_rows
+
+pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
+
+
+def decision(number: int, user_id: str = "u") -> Decision:
+    return Decision(
+        decision_id=f"d{number}",
+        time=datetime(2026, 3, 1, tzinfo=UTC),
+        user_id=user_id,
+        candidates=("a", "b"),
+        slate=("a",),
+        propensities=(0.5,),
+        scores=(0.25,),
+        policy="random",
+        policy_version="1",
+    )
+
+
+def click(number: int) -> Feedback:
+    return Feedback(feedback_id=f"f{number}", decision_id=f"d{number}", kind="click")
+
+
+@pytest.fixture
+def store(postgres: Cluster) -> Iterator[Store]:
+    with closing(Store.open(postgres.new_database())) as store:
+        yield store
+
+
+def test_a_value_may_have_any_character_and_an_id_no_nul(store: Store) -> None:
+    def reject(value: str) -> Reject:
+        return Reject(node_id="n", reject_id=value.encode().hex(), source="http", row=0, rule="is", value=value)
+
+    values = ["\0", "a\0b", "ä\u2028", "\\x00"]
+    store.insert([reject(value) for value in values])
+    assert [found.value for _, found in reject_rows(store)] == values
+    with pytest.raises(StoreError, match=r"invalid byte sequence.*0x00"):
+        store.insert([Event(node_id="n", event_id="a\0b")])
+    assert store.insert([Event(node_id="n", event_id="ab")])[0].inserted
+
+
+def test_rejects_that_name_a_user_are_found_in_any_value(store: Store) -> None:
+    rows = [(None, 'x,"\0",someone,7'), (None, "x,nobody,7"), ("Quantity", "someone")]
+    store.insert(
+        [
+            Reject(node_id="m", reject_id=str(n), source="s", row=n, rule="r", column=column, value=value)
+            for n, (column, value) in enumerate(rows)
+        ]
+    )
+    assert erase_from_store(store, "someone")["rejects"] == 1
+    assert [found.reject_id for _, found in reject_rows(store)] == ["1", "2"]
+
+
+def test_received_at_is_by_the_databases_clock(store: Store) -> None:
+    for number in range(20):
+        store.insert([click(number)])
+    with store.reading() as connection:
+        now = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        received = list(connection.exec_driver_sql("SELECT received_at FROM feedback ORDER BY seq").scalars())
+    assert all(one < other for one, other in pairwise(received))
+    assert 0 <= now.timestamp() - received[-1] / 1e6 < 5
+
+
+@pytest.fixture(scope="module")
+def grown(postgres: Cluster) -> Iterator[Store]:
+    """A log of 50,000 decisions with feedback, of two loops."""
+    with closing(Store.open(postgres.new_database())) as store:
+        with store.writing() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO decisions (decision_id, time, loop, user_id, context, candidates, slate, propensities,"
+                " scores, policy, policy_version, mode) SELECT 'd' || n, n, CASE WHEN mod(n, 10) = 0 THEN 'other' ELSE"
+                " 'v1' END, 'u' || n, '{}', '[]', '[]', '[]', '[]', 'p', '0', 'explore'"
+                " FROM generate_series(1, 50000) n"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO feedback (feedback_id, decision_id, loop, kind, value, received_at) SELECT 'f' || n,"
+                " 'd' || n, CASE WHEN mod(n, 10) = 0 THEN 'other' ELSE 'v1' END, 'click', 1, n"
+                " FROM generate_series(1, 50000) n"
+            )
+            connection.exec_driver_sql("ANALYZE")
+        yield store
+
+
+def plan_of(store: Store, query: "sa.Select[tuple[int]]") -> str:
+    with store.reading() as connection:
+        text = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        return "\n".join(connection.exec_driver_sql(f"EXPLAIN {text}".replace("%", "%%")).scalars())
+
+
+@pytest.mark.parametrize("after", [0, 25_000, 49_000])
+def test_no_read_of_what_is_new_looks_through_the_whole_log(
+    grown: Store, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    asked = list["sa.Select[tuple[int]]"]()
+
+    def rows(_: sa.Connection, query: "sa.Select[tuple[int]]") -> list[list[int]]:
+        asked.append(query)
+        return []
+
+    monkeypatch.setattr(following, "_rows", rows)
+    following.new_decisions(grown, LOOP_V1, after, 1_000, until=None, heard_until=50_000, with_slate=True)
+    following.new_feedback(grown, LOOP_V1, after, 1_000, until=None, with_content=True)
+    for query in asked:
+        assert not re.search(r"Seq Scan|Hash|Sort", plan := plan_of(grown, query)), plan
+
+
+def test_what_is_forgotten_is_in_no_page_that_a_statement_reads(postgres: Cluster) -> None:
+    url = postgres.new_database()
+    name = url.rpartition("/")[2]
+    with closing(Store.open(url)) as store:
+        store.insert([decision(n, f"u{n % 2}") for n in range(200)])
+        store.insert([click(n) for n in range(200)])
+        assert erase_from_store(store, "u1")["decisions"] == 100
+        assert erase_from_store(store, "u1") == dict.fromkeys(
+            ("feedback", "decisions", "events", "users", "rejects"), 0
+        )
+        assert store.insert([decision(200, "u0")])[0].seq == 201
+    postgres.execute("CREATE EXTENSION pageinspect", name)
+    items = postgres.execute("SELECT count(t_data) FROM heap_page_items(get_raw_page('decisions', 0))", name)
+    assert items[0][0] in range(1, 100)
+    left = "SELECT count(*) FROM bt_page_items('ix_decisions_user_id', 1) WHERE NOT coalesce(dead, false)"
+    assert postgres.execute(left, name)[0][0] in range(1, 102)
+    with psycopg.connect(url) as connection:
+        dead = connection.execute("SELECT sum(n_dead_tup) FROM pg_stat_user_tables").fetchone()
+        assert dead is not None
+
+
+def test_a_transaction_that_still_sees_the_rows_does_not_keep_the_request(store: Store) -> None:
+    store.insert([decision(1)])
+    with store.reading() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM decisions").scalar()
+        assert erase_from_store(store, "u")["decisions"] == 1
+        assert connection.exec_driver_sql("SELECT count(*) FROM decisions").scalar() == 1
+    assert store.decision("d1") is None
