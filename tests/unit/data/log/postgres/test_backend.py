@@ -5,19 +5,26 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
+import data.log.migrations
 from data.log import following
 from data.log.database import StoreError
 from data.log.erasures import erase_from_store
+from data.log.migrations.revisions import differences
 from data.log.store import Store
 from data.schema import LOOP_V1, Decision, Event, Feedback, Reject
 from tests.support.packages import needs_package
 from tests.support.postgres import Cluster
 from tests.support.rows import reject_rows
+
+FOLDER = str(Path(data.log.migrations.__file__).parent)
 
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
 
@@ -44,6 +51,25 @@ def click(number: int) -> Feedback:
 def store(postgres: Cluster) -> Iterator[Store]:
     with closing(Store.open(postgres.new_database())) as store:
         yield store
+
+
+def test_the_revisions_come_to_what_is_declared_and_what_a_new_log_has(postgres: Cluster) -> None:
+    by_revisions, new = postgres.new_database(), postgres.new_database()
+    Store.open(new).close()
+    engine = sa.create_engine(by_revisions.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", FOLDER)
+        command.upgrade(config, "head")
+        connection.commit()
+        assert differences(connection) == []
+    engine.dispose()
+
+    def dumped(url: str) -> list[str]:
+        lines = postgres.run("pg_dump", "--schema-only", url).stdout.splitlines()
+        return sorted(line.rstrip(",") for line in lines if not line.startswith("\\"))  # with a number of its own
+
+    assert dumped(by_revisions) == dumped(new)
 
 
 def test_a_value_may_have_any_character_and_an_id_no_nul(store: Store) -> None:
