@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import Path, Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 
 from data.errors import reason
@@ -30,7 +30,18 @@ def register() -> None:
     register_url_convertor("rest", _Rest())
 
 
-KnownId = Annotated[str, Path(min_length=1, max_length=ID_LENGTH)]
+def refuse_nul(given: str) -> str:
+    """Return an id that is looked up, if it can be one: PostgreSQL's texts have no NUL.
+
+    Raises:
+        ValueError: it has one.
+    """
+    if "\0" in given:
+        raise ValueError("no id has the character NUL")
+    return given
+
+
+KnownId = Annotated[str, Path(min_length=1, max_length=ID_LENGTH), AfterValidator(refuse_nul)]
 """An id that is looked up: rows of earlier logs may have one that `Id` refuses, and can be read and forgotten."""
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
+from pydantic import AfterValidator
 
 from data.attribution import attribute
 from data.schema import Decision, Feedback, RewardSpec
@@ -14,6 +15,7 @@ from serve.contracts.decisions import LoggedDecision, LoggedFeedback
 from serve.contracts.learning import PoliciesResponse
 from serve.decisions.answer import list_items, policy_version
 from serve.decisions.service import Service
+from serve.http.paths import refuse_nul
 
 
 def router(service: Service) -> APIRouter:
@@ -21,7 +23,7 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/decisions/{decision_id:rest}")
-    async def decision(decision_id: Annotated[str, Path(max_length=320)]) -> LoggedDecision:
+    async def decision(decision_id: Annotated[str, Path(max_length=320), AfterValidator(refuse_nul)]) -> LoggedDecision:
         """Return a decision with its feedback and what it has earned so far."""
         return await asyncio.to_thread(_describe_logged, service, decision_id)
 

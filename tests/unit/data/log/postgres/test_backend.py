@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from fastapi.testclient import TestClient
 
 import data.log.migrations
 from data.log import following
@@ -20,9 +21,11 @@ from data.log.erasures import erase_from_store
 from data.log.migrations.revisions import differences
 from data.log.store import Store
 from data.schema import LOOP_V1, Decision, Event, Feedback, Reject
+from serve.api.application import create_api
 from tests.support.packages import needs_package
 from tests.support.postgres import Cluster
 from tests.support.rows import reject_rows
+from tests.support.shops import shop_service
 
 FOLDER = str(Path(data.log.migrations.__file__).parent)
 
@@ -82,6 +85,17 @@ def test_a_value_may_have_any_character_and_an_id_no_nul(store: Store) -> None:
     with pytest.raises(StoreError, match=r"invalid byte sequence.*0x00"):
         store.insert([Event(node_id="n", event_id="a\0b")])
     assert store.insert([Event(node_id="n", event_id="ab")])[0].inserted
+
+
+@pytest.mark.parametrize("path", ["decisions/a%00b", "users/a%00b", "items/a%00b", "users/%00"])
+def test_an_id_with_nul_is_asked_for_alike_on_both(store: Store, tmp_path: Path, path: str) -> None:
+    with closing(Store.open(f"sqlite:///{tmp_path}/store.db")) as other:
+        for log in (store, other):
+            client = TestClient(create_api(shop_service(log)), raise_server_exceptions=False)
+            for ask in (client.get, client.delete)[: 1 if path.startswith("decisions") else 2]:
+                answer = ask(f"/v1/{path}")
+                assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
+                assert "no id has the character NUL" in answer.text
 
 
 def test_rejects_that_name_a_user_are_found_in_any_value(store: Store) -> None:
