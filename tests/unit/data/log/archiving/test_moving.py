@@ -146,10 +146,11 @@ def test_only_the_first_of_two_that_archive_at_once_goes_on(
 def test_rows_that_do_not_fit_their_columns_stay(store: Store, written: list[AnyRecord], tmp_path: Path) -> None:
     damage = {
         7: "UPDATE decisions SET candidates = '[' WHERE seq = 7",
-        11: "UPDATE decisions SET slate = CAST(x'ff' AS TEXT) WHERE seq = 11",
-        12: "UPDATE decisions SET time = 'noon' WHERE seq = 12",
         40: "UPDATE decisions SET scores = '[\"a\"]' WHERE seq = 40",
     }
+    if not store.shared:  # PostgreSQL keeps neither
+        damage[11] = "UPDATE decisions SET slate = CAST(x'ff' AS TEXT) WHERE seq = 11"
+        damage[12] = "UPDATE decisions SET time = 'noon' WHERE seq = 12"
     with store.writing() as connection:
         for statement in damage.values():
             connection.exec_driver_sql(statement)
@@ -158,7 +159,7 @@ def test_rows_that_do_not_fit_their_columns_stay(store: Store, written: list[Any
     assert store.decisions() == before
     with store.reading() as connection:
         kept = list(connection.exec_driver_sql("SELECT seq FROM decisions WHERE seq < 100").scalars())
-    assert kept == [*damage]
+    assert kept == sorted(damage)
 
 
 def test_files_have_the_columns_of_the_log_and_say_which(
