@@ -13,6 +13,7 @@ RecommenderError                       data
 │       ├── StoreLost                  data.log: it was deleted or replaced while it was open
 │       ├── StoreDamaged               data.log: it is damaged
 │       ├── StoreUnconfirmed           data.log: who was to commit did not answer: it did or not
+│       ├── StoreOccupied              data.log: another process does what only one may do at a time
 │       └── NotScrubbed                data.log: rows are deleted, their bytes may still be there
 ├── PolicyError                        rl.policy: a policy was asked for what it cannot give
 │   └── UnlearnableError               rl.online: what a policy was given to learn would leave it broken

@@ -17,6 +17,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
 from data.archive.parquet import Archive
@@ -41,6 +42,7 @@ from serve.http import access_log as logs
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
+from serve.learning.archiving import archive_now, seconds_until
 from serve.learning.loops import Loops, PlanSource
 from serve.learning.plans import ConfiguredPlans
 
@@ -51,6 +53,8 @@ _REFRESH_S = 0.5
 _CHECKPOINT_S = 1.0
 _SAVE_S = 1.0
 """How often it looks whether a snapshot is due."""
+_FIRST_ARCHIVE_S = 60.0
+"""How long after its start a service archives closed days for the first time."""
 _LONG_POLL_S = 5.0
 _COURTESY = 10
 """Niceness of the learner's process, so that replicas get the processor first."""
@@ -82,6 +86,8 @@ class Learner:
             loop.create_task(_again(self._loops.save, _SAVE_S)),
             loop.create_task(_again(store.checkpoint, _CHECKPOINT_S)),
         ]
+        if config.archive:
+            self._tasks.append(loop.create_task(_archive_daily(config, self._node, store.shared)))
 
     async def _tell(self, changed: bool) -> None:
         if changed:
@@ -225,6 +231,22 @@ async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], 
             if then:
                 await then(result)
         await asyncio.sleep(every_s)
+
+
+async def _archive_daily(config: ServiceConfig, node: str, anywhere: bool) -> None:
+    """Move closed days to the archive in a task of its own, soon and then each day; what fails is tried again then."""
+    assert config.archive is not None, "who calls has looked"
+    here = None if anywhere else NodeAffinitySchedulingStrategy(node, soft=False)
+    task = ray.remote(archive_now).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+    wait_s = _FIRST_ARCHIVE_S
+    while True:
+        await asyncio.sleep(wait_s)
+        try:
+            done = await task.remote(config)
+            log.info("closed days were archived: %s", done.model_dump_json())
+        except Exception:  # the log does not answer, or another process is at it, or the archive is full
+            log.exception("closed days were not archived; it is tried again tomorrow")
+        wait_s = seconds_until(config.archive.hour, datetime.now(UTC))
 
 
 def _check(tasks: Sequence[asyncio.Task[None]], otherwise: str) -> None:

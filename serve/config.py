@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data.fields import PolicyName
+from data.log.archiving.retention import Retention
 from data.schema import RewardSpec
 from data.settings import Settings
 from rl.online.snapshots import SnapshotSettings
@@ -47,6 +48,15 @@ class Limits(BaseModel):
     max_streams: int = Field(default=256, ge=1, description="event streams that are open; more are answered 503")
 
 
+class DailyArchive(BaseModel):
+    """When closed days move from the log to the archive, and how long they are kept there: `data.archive`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    hour: int = Field(default=3, ge=0, le=23, description="of the day, in UTC")
+    keep_days: int = Field(default=0, ge=0, description="closed days that stay in the log")
+    retention: Retention = Retention()
+
+
 class ServiceConfig(BaseModel):
     """The application's arguments; `serve/config.yaml` gives them."""
 
@@ -77,6 +87,9 @@ class ServiceConfig(BaseModel):
         default=(), description="whose pages may ask from a browser (CORS): https://shop.example, or * for all"
     )
     snapshots: SnapshotSettings = SnapshotSettings()
+    archive: DailyArchive | None = Field(
+        default=None, description="move closed days to the archive, each day; default: only when asked to by command"
+    )
     access_log: bool = Field(default=True, description="log a line for each request")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
 

@@ -4,7 +4,8 @@ StoreError                  the log cannot be opened, or a statement failed
 └── StoreUnavailable        the database cannot answer now (locked, disk full, no connection); nothing was written
     ├── StoreLost           it was deleted or replaced while it was open
     ├── StoreDamaged        it is damaged
-    └── StoreUnconfirmed    who was asked did not answer: it was written or not
+    ├── StoreUnconfirmed    who was asked did not answer: it was written or not
+    └── StoreOccupied       another process does what only one may do at a time
 """
 
 import logging
@@ -64,6 +65,12 @@ class StoreUnconfirmed(StoreUnavailable):
     client_message = (
         "the log did not confirm in time; what was sent is stored or not: send it again, nothing counts twice"
     )
+
+
+class StoreOccupied(StoreUnavailable):
+    """Another process does what only one may do at a time."""
+
+    client_message = "days of the log are being archived: ask again when that has ended"
 
 
 _REMEDY = "stop what uses it and put a copy from before the damage in its place; what can be read can be exported first"
@@ -134,7 +141,7 @@ class Backend(Protocol):
         ...
 
     def exclusively(self, what: str) -> AbstractContextManager[None]:
-        """Keep other processes from doing the same to this log; raise StoreUnavailable where one is doing it."""
+        """Keep other processes from doing the same to this log; raise StoreOccupied where one is."""
         ...
 
     def scrub(self, text: str) -> None:
@@ -262,7 +269,7 @@ class Database:
         """Keep other processes from doing the same to this log; the system gives the lock back when this one ends.
 
         Raises:
-            StoreUnavailable: another process is doing it.
+            StoreOccupied: another process is doing it.
         """
         with self._backend.exclusively(what):
             yield

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from data.command import AMISS, DONE, argument_parser, command
+from data.log.archiving.retention import find_expired
 from data.log.erasures import last_erasure
 from data.log.store import Store
 from data.log.unreadable import Fault
@@ -77,6 +78,10 @@ class Audit:
     """Decisions that are not what the log says, each with what differs."""
     erased: int = 0
     """Those that cannot be made again since a user was forgotten: what the policy had learned from them is gone."""
+    expired: int = 0
+    """Those that cannot be made again as what their fold had learned is not kept any more."""
+    provable_since: date | None = None
+    """The first day of which, and of all after it, the log has all rows; None: it has all rows of all days."""
     unreadable: list[str] = field(default_factory=list)
     """Decisions of the log that cannot be read back, each with the reason."""
     calibration: Calibration = field(default_factory=Calibration)
@@ -86,13 +91,15 @@ class Audit:
     """Sum of the numbers of candidates that could have been drawn there."""
     drawn: int = 0
 
-    def add(self, repeated: Comparison, last_erasure: datetime | None) -> None:
+    def add(self, repeated: Comparison, last_erasure: datetime | None, last_expired: datetime | None = None) -> None:
         """Count a decision."""
         self.decisions += 1
         decision, distribution = repeated.logged, repeated.distribution
         if repeated.differs:
             if last_erasure and repeated.fold_begun and repeated.fold_begun <= last_erasure:
                 self.erased += 1
+            elif last_expired and repeated.fold_begun and repeated.fold_begun <= last_expired:
+                self.expired += 1
             else:
                 self.mismatches.append(f"{decision.decision_id}: {repeated.differs}")
         elif distribution is not None and decision.mode == "explore" and decision.slate:
@@ -109,6 +116,8 @@ class Audit:
             "mismatches": len(self.mismatches),
             "first_mismatches": self.mismatches[:_SHOWN],
             "not_repeatable_after_erasure": self.erased,
+            "not_repeatable_after_retention": self.expired,
+            "provable_since": None if self.provable_since is None else str(self.provable_since),
             "unreadable": len(self.unreadable),
             "first_unreadable": self.unreadable[:_SHOWN],
             "drawn": self.drawn,
@@ -120,11 +129,13 @@ class Audit:
 
 def audit(store: Store, settings: Settings, since: datetime, until: datetime, *, from_snapshots: bool = True) -> Audit:
     """Make the decisions of a time again; see `serve.audit.replay.repeat_all`."""
-    found, erased = Audit(), last_erasure(store)
+    found, erased, expired = Audit(), last_erasure(store), find_expired(store)
+    if expired:
+        found.provable_since = expired.until + timedelta(days=1)
     faults = list[Fault]()
     with threadpool_limits(1, "blas"):  # as the service computes: more threads add in another order
         for repeated in repeat_all(store, settings, since, until, faults, from_snapshots=from_snapshots):
-            found.add(repeated, erased)
+            found.add(repeated, erased, expired and expired.last)
     found.unreadable = [f"row {fault.seq} of {fault.table}: {fault.reason}" for fault in faults]
     return found
 

@@ -6,7 +6,7 @@ number of days is given.
 
 from collections import Counter
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
@@ -89,17 +89,23 @@ def old_artefacts(store: Store, retention: Retention, now: datetime) -> set[str]
     return digests[True] - digests[False]
 
 
-def first_provable(store: Store) -> date | None:
-    """Return the first day of which the log lacks nothing that was decided by; None: it lacks nothing at all.
+class Expired(NamedTuple):
+    """What the log lacks, as it was not kept any more."""
 
-    What a fold had learned is made again from all rows that it had read, so one that has read rows that are not kept
-    any more cannot be, unless a snapshot of it is of a later day than those.
-    """
-    kinds = [log.table.name for log in (DECISIONS, FEEDBACK)]
+    last: datetime
+    """Of the last row that is gone, of those that folds had learned from or that say their steps: a fold that had begun
+    before cannot be made again from its beginning."""
+    until: date
+    """The last day that rows are gone of."""
+
+
+def find_expired(store: Store) -> Expired | None:
+    """Return what the log lacks of what folds are made again from; None: nothing was ever left out."""
+    kinds = [log.table.name for log in (DECISIONS, FEEDBACK, VERSIONS)]
+    query = sa.select(sa.func.max(PARTS.c.time_last), sa.func.max(PARTS.c.day))
     with store.reading() as connection:
-        query = sa.select(sa.func.max(PARTS.c.day)).where(PARTS.c.kind.in_(kinds), PARTS.c.path.is_(None))
-        last: str | None = connection.execute(query).scalar_one()
-    return date.fromisoformat(last) + timedelta(days=1) if last else None
+        last, day = connection.execute(query.where(PARTS.c.kind.in_(kinds), PARTS.c.path.is_(None))).one()
+    return Expired(last, date.fromisoformat(day)) if day else None
 
 
 def _drop(store: Store, log: Log[Any], part: Part) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 import data.log.postgres.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.fields import EPOCH, MICROSECOND
-from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreUnavailable
+from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.postgres import driver
 
@@ -122,7 +122,7 @@ class PostgresBackend:
         try:
             got = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (driver.LOCK, key)).fetchone()
             if not (got and got[0]):
-                raise StoreUnavailable(f"another process is at {what} of {self.name}: wait until it has ended")
+                raise StoreOccupied(f"another process is at {what} of {self.name}: wait until it has ended")
             yield
         finally:
             connection.close()

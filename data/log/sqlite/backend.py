@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import data.log.sqlite.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.atomic import lock
-from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreUnavailable
+from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.sqlite import driver
 from data.log.sqlite.file_checks import WatchedFile, damage, identity
@@ -108,8 +108,8 @@ class SqliteBackend:
         """Hold the lock of a file beside it."""
         path = self._path.with_name(f"{self._path.name}.{what}.lock")
 
-        def refusal(process: str) -> StoreUnavailable:
-            return StoreUnavailable(f"process {process} is at it and holds {path}: wait until it has ended")
+        def refusal(process: str) -> StoreOccupied:
+            return StoreOccupied(f"process {process} is at it and holds {path}: wait until it has ended")
 
         with lock(path, refusal):
             make_private(path)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from data.archive.days import archive_days
+from data.log.archiving.retention import Retention
 from data.log.loops import begun_folds
 from data.log.store import Store
 from data.log.tables import ERASURES
@@ -78,6 +80,38 @@ def test_every_decision_is_made_again_bit_by_bit(store: Store, settings: Setting
     versions = {decision.policy_version for _, decision in store.decisions()}
     assert len({version.split(".")[1] for version in versions}) == 3
     assert len(versions) > 30
+
+
+def archive_all(settings: Settings, days: float = 2.0, **retained: int) -> None:
+    """Archive today's decisions, as on a later day."""
+    later = Store.open(settings.store_url, lambda: datetime.now(UTC) + days * DAY)
+    done = archive_days(later, settings, Retention(**retained))
+    assert done.moved.keys() <= {"decisions", "feedback", "versions"}
+    later.close()
+
+
+def test_archived_decisions_are_made_again_bit_by_bit(store: Store, settings: Settings) -> None:
+    for seed in range(2):
+        live(store, settings, 40, seed, saved=True)
+        archive_all(settings)
+        assert [seq for seq, _ in store.decisions()] == [*range(1, 40 * (seed + 1) + 1)]
+    live(store, settings, 40, seed=2)  # learns all of it anew, or from a snapshot of what is archived now
+    for from_snapshots in (True, False):
+        report = found(store, settings, from_snapshots=from_snapshots)
+        assert (report.decisions, report.mismatches, report.provable_since) == (120, [], None)
+
+
+def test_what_is_not_kept_any_more_is_told_from_what_differs(store: Store, settings: Settings) -> None:
+    live(store, settings, 40, seed=0)
+    archive_all(settings)
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM feedback").scalar_one() == 0
+    archive_all(settings, days=30, feedback=7)
+    report = found(store, settings)
+    assert report.mismatches == []
+    assert report.expired > 10
+    assert report.provable_since == datetime.now(UTC).date() + DAY
+    assert report.report()["not_repeatable_after_retention"] == report.expired
 
 
 def test_what_was_tampered_with_is_found(store: Store, settings: Settings) -> None:
