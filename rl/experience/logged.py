@@ -19,7 +19,7 @@ from ray.data import ExecutionResources
 
 from data.attribution import GRACE, attribute
 from data.attribution_columns import Outcomes, attribute_columns, microseconds
-from data.ingest.pipeline import quiet_ray_data
+from data.cluster import quiet_ray_data
 from data.log.archived.columns import to_records
 from data.log.archived.reading import keep
 from data.log.bulk import decisions_between, divide, feedback_about, late_feedback
@@ -32,8 +32,10 @@ _TASK_ROWS = 50_000
 _AROUND_ROWS = 10_000
 _IN_STORE = 256 << 20
 """Bytes of Ray's object store that rows may wait in for who learns from them."""
-_READ = ("decision_id", "time", "loop", "user_id", "context", "candidates", "slate", "propensities")
-_READ += ("policy", "policy_version", "mode", "deferred", "slots")
+_READ = (
+    *("decision_id", "time", "loop", "user_id", "context", "candidates", "slate", "propensities"),
+    *("policy", "policy_version", "mode", "deferred", "slots"),
+)
 _AFTER = ["seq", "time", "user_id", "decision_id", "context", "candidates"]
 
 
@@ -71,8 +73,8 @@ def logged_transitions(wanted: Wanted) -> ray.data.Dataset:
         store.close()
     with quiet_ray_data():
         rows = pa.table({"first": [first for first, _ in ranges], "last": [last for _, last in ranges]})
-        dataset = ray.data.from_arrow([rows[at : at + 1] for at in range(len(ranges))] or [rows])
-        dataset = dataset.map_batches(
+        tasks = ray.data.from_arrow([rows[at : at + 1] for at in range(len(ranges))] or [rows])
+        dataset = tasks.map_batches(
             partial(_transitions, wanted=wanted, late=late), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
         )
         options = dataset.context.execution_options

@@ -3,7 +3,7 @@
 from contextlib import closing
 from datetime import datetime, timedelta
 
-from data.archive.days import Summary, archive_days
+from data.archive.run import Summary, archive_days
 from data.log.store import Store
 from serve.config import DailyArchive, ServiceConfig
 

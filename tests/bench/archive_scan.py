@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -101,7 +102,7 @@ def write(home: Path, rows: int) -> None:
                 feedback_seq += len(reported)
 
 
-def _enter(store: Store, home: Path, log: Log[object], day: date, groups: Iterator[pa.Table]) -> None:
+def _enter(store: Store, home: Path, log: Log[Any], day: date, groups: Iterator[pa.Table]) -> None:
     first = next(groups)
     path = f"{FOLDER}/{log.table.name}/day={day}/{first['seq'][0].as_py():012d}-000001.parquet"
 
@@ -130,7 +131,7 @@ def _ids(numbers: np.ndarray, salt: int) -> pa.Array:
     return pa.array(digits.view("S32").ravel()).cast(pa.string())
 
 
-def _times(numbers: np.ndarray, after_us: int = 0) -> pa.Array:
+def _times(numbers: np.ndarray, after_us: int | np.ndarray = 0) -> pa.Array:
     us = (START - EPOCH) // MICROSECOND + numbers * (86_400_000_000 // A_DAY) + after_us
     return pa.array(us, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
 
@@ -158,7 +159,12 @@ def _decisions(start: int, rows: int, rng: np.random.Generator) -> Iterator[pa.T
         numbers = np.arange(first, min(first + GROUP_ROWS, start + rows))
         n = len(numbers)
         ones = pa.array(np.arange(n + 1), pa.int32())
-        same = {"loop": "v1", "node_id": None, "context": '{"page":"home"}', "policy": "linear_thompson"}
+        same: dict[str, Any] = {
+            "loop": "v1",
+            "node_id": None,
+            "context": '{"page":"home"}',
+            "policy": "linear_thompson",
+        }
         same |= {"mode": "explore", "objective": "default", "deferred": False, "weight": 1.0, "features": None}
         same |= {"rules": None, "slots": "[]", "request": "k:0123456789ab", "policy_version": f"01234567.{first:x}.0"}
         columns = {

@@ -1,8 +1,10 @@
 """Transitions of the whole log in bulk are those of its decisions one by one, archived or not."""
 
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -29,7 +31,7 @@ def one_by_one(store: Store, wanted: Wanted) -> pa.Table:
 
 
 def in_bulk(wanted: Wanted) -> pa.Table:
-    blocks = logged_transitions(wanted).iter_batches(batch_format="pyarrow", batch_size=None)
+    blocks: Iterable[Any] = logged_transitions(wanted).iter_batches(batch_format="pyarrow", batch_size=None)
     tables = [TRANSITION_SCHEMA.empty_table(), *(block.cast(TRANSITION_SCHEMA) for block in blocks)]
     return pa.concat_tables(tables).combine_chunks()
 

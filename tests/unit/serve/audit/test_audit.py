@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from data.archive.days import archive_days
+from data.archive.run import archive_days
 from data.log.archiving.retention import Retention
 from data.log.loops import begun_folds
 from data.log.store import Store

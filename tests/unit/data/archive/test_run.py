@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
-from data.archive.days import archive_days, main
 from data.archive.objects import SERVED, Objects
+from data.archive.run import archive_days, main
 from data.command import DONE, REFUSED
 from data.log.archiving.retention import Retention, find_expired
 from data.log.erasures import erase_from_store
