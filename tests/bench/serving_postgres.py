@@ -38,6 +38,8 @@ def main() -> None:
             up[name] = stack.enter_context(running(command, "/healthz", where))
             say(f"{name} is up at {up[name].url}")
         turns = take_turns(folder, up, [JUDGED], options.seconds, options.turns)
+    if failed := sum(load[JUDGED].errors for turn in turns for load in turn.values()):
+        raise RuntimeError(f"{failed} requests failed")
     ratio = median(turn[POSTGRES][JUDGED].requests_s / turn[SQLITE][JUDGED].requests_s for turn in turns)
     report("serving_postgres", turns, {"ratio_sqlite": round(ratio, 3)})
 

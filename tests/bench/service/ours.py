@@ -23,10 +23,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.default_proxy:
         os.environ.update(ray_environment(drain_s=1))
+    os.environ["RAYCOMMEND_HOME"] = str(options.home)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
-    home = {} if "RAYCOMMEND_STORE" in os.environ else {"home": str(options.home)}  # with a home, its own log counts
-    os.environ["RAYCOMMEND_HOME"] = str(options.home)
+    # With a home in the configuration its own log counts. Ray's processes have the environment of Ray's start.
+    home = {} if "RAYCOMMEND_STORE" in os.environ else {"home": str(options.home)}
     config = ServiceConfig.model_validate({**options.config, **home})
     with running(config, options.port, num_replicas=options.replicas):
         signal.sigwait({signal.SIGTERM})
