@@ -69,8 +69,8 @@ def _archived_of(archived: Archived, user_id: str) -> Doomed:
     """Return the archived rows that are a user's."""
     own = {log: archived.rows_of_user(log, user_id, keys.columns(log)) for log in (DECISIONS, EVENTS)}
     about = archived.about(own[DECISIONS]["seq"].to_pylist(), None, keys.columns(FEEDBACK))
-    named = [table for table in archived.every(REJECTS, ["record", "column", "value", *keys.columns(REJECTS)])]
-    naming = [table.filter(_naming(table, user_id)) for table in named]
+    rejects = archived.every(REJECTS, ["record", "column", "value", *keys.columns(REJECTS)])
+    naming = [table.filter(_naming(table, user_id)) for table in rejects]
     return own | {FEEDBACK: about} | ({REJECTS: pa.concat_tables(naming)} if naming else {})
 
 

@@ -1,5 +1,6 @@
 """Where a training gets its experience: a node's events, a generated market, or the log."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -79,35 +80,40 @@ def generated_events(market: Market, invoices: int, rng: np.random.Generator) ->
 
 
 def logged_outcomes(
-    store: Store, spec: RewardSpec, until: datetime, faults: list[Fault] | None = None
-) -> list[Outcome]:
-    """Return what v1's decisions made until then have earned, in log order; their windows must have closed.
+    store: Store, spec: RewardSpec, until: datetime, faults: list[Fault] | None = None, rows: int = 50_000
+) -> Iterator[list[Outcome]]:
+    """Yield what v1's decisions made until then have earned, in log order and some at a time, archived ones too.
 
     Args:
         store: the log.
         spec: what feedback is worth.
-        until: decisions made later are left out.
+        until: decisions made later are left out; the windows of the others must have closed.
         faults: gets the rows that cannot be read back or judged: they are left out.
+        rows: decisions that are in memory at a time.
 
     Raises:
         DataError: there is no such decision.
     """
-    faults = [] if faults is None else faults
-    logged = store.decisions(loop=LOOP_V1, faults=faults)
-    decisions = [(seq, decision) for seq, decision in logged if decision.time <= until and decision.mode != "log"]
-    if not decisions:
+    faults, after, some = [] if faults is None else faults, 0, False
+    reports_until, closed = last_feedback(store, LOOP_V1), until + timedelta(seconds=spec.wait_s) + GRACE
+    while logged := store.decisions(after, rows, loop=LOOP_V1, faults=faults):
+        after = logged[-1][0]
+        decisions = [(seq, decision) for seq, decision in logged if decision.time <= until and decision.mode != "log"]
+        if not decisions:
+            continue
+        some, outcomes = True, list[Outcome]()
+        positions = {decision.decision_id: seq for seq, decision in decisions}
+        heard, unread = whole_feedback(store, LOOP_V1, positions, reports_until)
+        faults += unread
+        feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
+        for seq, decision in decisions:
+            try:
+                outcomes += join([decision], feedback, spec, closed)
+            except Exception as error:  # whatever it is, it is this row's
+                faults.append(Fault("decisions", seq, describe_error(error)))
+        yield outcomes
+    if not some:
         raise DataError(
             f"the log has no decision from before {until:%Y-%m-%d %H:%M:%S} UTC, which is when the last wait window of "
             f"{spec.wait_s:g} s has closed: serve some first, wait, or give a shorter --reward.wait_s"
         )
-    positions = {decision.decision_id: seq for seq, decision in decisions}
-    heard, unread = whole_feedback(store, LOOP_V1, positions, last_feedback(store, LOOP_V1))
-    faults += unread
-    feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
-    closed, outcomes = until + timedelta(seconds=spec.wait_s) + GRACE, list[Outcome]()
-    for seq, decision in decisions:
-        try:
-            outcomes += join([decision], feedback, spec, closed)
-        except Exception as error:  # whatever it is, it is this row's
-            faults.append(Fault("decisions", seq, describe_error(error)))
-    return outcomes

@@ -10,7 +10,7 @@ feedback whose decision is not archived, or of another loop; the first and the l
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import chain, islice
@@ -23,7 +23,6 @@ from data.errors import DataError
 from data.filesystems import locate
 from data.log.archived import keys
 from data.log.archived.parts import Part, last_part, select_parts
-from data.log.archived.reading import from_both
 from data.log.archiving.closing import cut
 from data.log.archiving.files import FOLDER, enter, sweep, write_file
 from data.log.archiving.rows import Rows
@@ -144,10 +143,9 @@ class Mover:
             connection.execute(sa.update(PARTS).where(*same).values(cleared=True))
         self._watch("cleared", part.rows)
 
-    @from_both
-    def _groups(self, part: Part, columns: Sequence[str]) -> list[pa.Table]:
+    def _groups(self, part: Part, columns: Sequence[str]) -> Iterator[pa.Table]:
         groups = range(self._store.parts.footer(part).metadata.num_row_groups)
-        return list(self._store.parts.groups(part, groups, columns))
+        return self._store.parts.groups(part, groups, columns)
 
 
 class Yielding:

@@ -167,16 +167,20 @@ def _from_log(
 ) -> tuple[datetime, dict[str, Any]]:
     """Fold every decision whose window has closed, whichever policy made it; returns until when that is."""
     until = datetime.now(UTC) - timedelta(seconds=spec.wait_s) - GRACE  # the service learns what is later
-    faults = list[Fault]()
-    outcomes, failed = select_learnable(logged_outcomes(Store.open(settings.store_url), spec, until, faults), encoder)
-    for outcome, error in failed:
-        log.warning("decision %s is set aside: %s", outcome.decision.decision_id, describe_error(error))
-    set_aside = len(faults) + len(failed)
-    if not outcomes:
+    faults, unlearnable = list[Fault](), 0
+    rewards = list[float]()
+    for some in logged_outcomes(Store.open(settings.store_url), spec, until, faults):
+        outcomes, failed = select_learnable(some, encoder)
+        for outcome, error in failed:
+            log.warning("decision %s is set aside: %s", outcome.decision.decision_id, describe_error(error))
+        unlearnable += len(failed)
+        if outcomes:
+            policy.update(observe(outcomes, encoder))
+            rewards += [outcome.reward for outcome in outcomes]
+    set_aside = len(faults) + unlearnable
+    if not rewards:
         raise DataError(f"none of the log's decisions can be learned: all {set_aside} are set aside, see the warnings")
-    policy.update(observe(outcomes, encoder))
-    rewards = [outcome.reward for outcome in outcomes]
-    return until, {"outcomes": len(outcomes), "set_aside": set_aside, "mean_reward": float(np.mean(rewards))}
+    return until, {"outcomes": len(rewards), "set_aside": set_aside, "mean_reward": float(np.mean(rewards))}
 
 
 def _from_simulator(

@@ -222,7 +222,9 @@ def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
     middle = NOON + timedelta(seconds=200)
     artefacts = log.artefacts(("rfm_bandit",))
     trained = artefacts["rfm_bandit"].policy
-    trained.update(observe(logged_outcomes(log.store, SPEC, middle), log.encoder))
+    [outcomes] = logged_outcomes(log.store, SPEC, middle)
+    assert [one for some in logged_outcomes(log.store, SPEC, middle, rows=7) for one in some] == outcomes
+    trained.update(observe(outcomes, log.encoder))
     assert trained.state_dict()["counts"].any()
     artefacts["rfm_bandit"] = replace(artefacts["rfm_bandit"], learned_until=middle)
     continued = OnlineLearner(log.store, artefacts, FoldSpec(reward=SPEC, learn_from="all"), log.clock)
