@@ -11,6 +11,7 @@ from data.log.archiving.retention import Retention
 from data.schema import RewardSpec
 from data.settings import Settings
 from rl.online.snapshots import SnapshotSettings
+from rl.provenance.capture import ProofSettings
 from serve.contracts.rules import BusinessRules, Lookback
 
 CHAMPION = "champion"
@@ -87,6 +88,7 @@ class ServiceConfig(BaseModel):
         default=(), description="whose pages may ask from a browser (CORS): https://shop.example, or * for all"
     )
     snapshots: SnapshotSettings = SnapshotSettings()
+    proof: ProofSettings = ProofSettings()
     archive: DailyArchive | None = Field(
         default=None, description="move closed days to the archive, each day; default: only when asked to by command"
     )

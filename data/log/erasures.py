@@ -5,7 +5,7 @@ them (`data.nodes.naming`). What has their id in another place, such as a decisi
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 
 from data.log.archived import keys
-from data.log.archived.reading import Archived
+from data.log.archived.reading import Archived, from_both
 from data.log.archiving.rewriting import Doomed, remove
 from data.log.database import StoreUnavailable
 from data.log.statements import chunks, contains, one_of
@@ -31,12 +31,19 @@ class NotScrubbed(StoreUnavailable):
     )
 
 
-def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
+def erase_from_store(
+    store: Store, user_id: str, noted: Callable[[int, datetime], object] = lambda seq, time: None
+) -> dict[str, int]:
     """Delete what the store has of a user, and note that it was done, if it was anything.
 
     Feedback about their decisions that arrives later is an orphan. What is left of their rows is removed then, as far
     as the database can: see `scrub` of `data.log.sqlite` and `data.log.postgres`. It may be called again, and completes
     what a call that was killed has begun.
+
+    Args:
+        store: the log.
+        user_id: the user.
+        noted: is called before the deletion is committed, with position and time of the note of it; perhaps again.
 
     Returns:
         The number of rows by table.
@@ -53,7 +60,8 @@ def erase_from_store(store: Store, user_id: str) -> dict[str, int]:
         counts = _delete(connection, user_id, doomed)
         gone = counts + Counter({log.table.name: table.num_rows for log, table in doomed.items()})
         if rows := gone.total():
-            note(connection, store.now(), rows)
+            now = store.now()
+            noted(note(connection, now, rows), now)
         return counts
 
     counts = Counter(dict.fromkeys(("feedback", "decisions", "events", "users", "rejects"), 0))
@@ -111,9 +119,13 @@ def _delete(connection: sa.Connection, user_id: str, doomed: Doomed) -> Counter[
     return counts
 
 
-def note(connection: sa.Connection, time: datetime, rows: int) -> None:
-    """Note in a transaction that rows of the log were deleted: what was folded from them cannot be repeated."""
-    connection.execute(sa.insert(ERASURES).values(time=time, rows=rows))
+def note(connection: sa.Connection, time: datetime, rows: int) -> int:
+    """Note in a transaction that rows of the log were deleted; returns the note's position.
+
+    What was folded from them cannot be repeated, unless a proof was kept (`rl.provenance`).
+    """
+    added = sa.insert(ERASURES).values(time=time, rows=rows).returning(ERASURES.c.seq)
+    return int(connection.execute(added).scalar_one())
 
 
 def count_erasures(store: Store) -> int:
@@ -122,11 +134,25 @@ def count_erasures(store: Store) -> int:
         return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(ERASURES.c.seq), 0))).scalar_one())
 
 
-def last_erasure(store: Store) -> datetime | None:
-    """Return when rows of the log were deleted last; None: never."""
+def list_erasures(store: Store) -> dict[int, datetime]:
+    """Return when rows of the log were deleted, by position."""
     with store.reading() as connection:
-        last: datetime | None = connection.execute(sa.select(sa.func.max(ERASURES.c.time))).scalar_one()
-        return last
+        return {seq: time for seq, time in connection.execute(sa.select(ERASURES.c.seq, ERASURES.c.time))}
+
+
+@from_both
+def decisions_of(store: Store, user_id: str) -> dict[str, list[int]]:
+    """Return the log positions of a user's decisions, by loop."""
+    columns, found = DECISIONS.table.c, dict[int, str]()
+    with store.reading() as connection:
+        own = sa.select(columns.seq, columns.loop).where(columns.user_id == user_id)
+        found |= {seq: loop for seq, loop in connection.execute(own)}
+        archived = store.archived(connection).rows_of_user(DECISIONS, user_id, ["loop"])
+        found |= dict(zip(archived["seq"].to_pylist(), archived["loop"].to_pylist(), strict=True))
+    by_loop = dict[str, list[int]]()
+    for seq, loop in sorted(found.items()):
+        by_loop.setdefault(loop, []).append(seq)
+    return by_loop
 
 
 def _rejects_naming(connection: sa.Connection, user_id: str) -> Iterator[int]:

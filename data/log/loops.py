@@ -93,10 +93,13 @@ def fold_step(store: Store, fold_id: str, number: int) -> Version | None:
     return rows[0][1] if rows else None
 
 
-def begun_folds(store: Store, loop: str, objective: str) -> list[Version]:
-    """Return the first step of every fold of a loop and an objective, newest first. First steps are not archived."""
+def begun_folds(store: Store, loop: str, objective: str | None) -> list[Version]:
+    """Return the first step of every fold of a loop and an objective (None: any), newest first.
+
+    First steps are not archived.
+    """
     columns = VERSIONS.table.c
-    where = (columns.loop == loop, columns.objective == objective, columns.number == 0)
+    where = [columns.loop == loop, columns.number == 0, *([columns.objective == objective] if objective else [])]
     query = VERSIONS.select().where(*where).order_by(columns.seq)
     with store.reading() as connection:
         return [version for _, version in read(connection, VERSIONS, query)][::-1]

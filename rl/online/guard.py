@@ -18,6 +18,7 @@ from rl.online.observe import (
     largest_value,
     partition,
 )
+from rl.online.steps import Taught
 from rl.policy.queries import Impressions
 
 _LARGE = 1e6  # after a value above it the state is checked at once
@@ -65,6 +66,18 @@ class Guard:
         if error is not None:  # each alone, but not all together
             failures += [(outcome, error) for outcome in good]
         return impressions, failures
+
+    def take(self, taught: Taught) -> None:
+        """Come to what was learned in a step before, when outcomes were in the log that are gone from it.
+
+        Raises:
+            PolicyError: the policy cannot go on from it.
+        """
+        if taught.state is not None:
+            self._policy.load_state_dict(dict(taught.state))
+            self._checkpoint = _Checkpoint(self._policy.state_dict(), [], taught.rows)
+        elif taught.impressions is not None:
+            self._update(taught.impressions)
 
     def _learn_together(self, outcomes: Sequence[Learnable]) -> tuple[Impressions | None, Exception | None]:
         """Learn all of some outcomes or none; returns what was learned, if anything, and why not if that failed."""

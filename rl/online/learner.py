@@ -14,7 +14,7 @@ What cannot be learned is set aside (`rl.online.set_aside`), and all else is lea
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,14 +49,15 @@ from rl.online.fold import (
 from rl.online.guard import Guard
 from rl.online.histories import Histories
 from rl.online.history_steps import update_histories
-from rl.online.observe import Learnable
+from rl.online.observe import Learnable, UnlearnableError
 from rl.online.set_aside import SetAsideRows
 from rl.online.snapshot import Cursor, Snapshot
-from rl.online.steps import OutcomeChange, Step, find_due
+from rl.online.steps import Lesson, OutcomeChange, Remainder, Replayed, Step, find_due
 from rl.online.windows import MAX_WAIT_S, Windows
+from rl.policy.arrays import IntArray
 from rl.policy.errors import PolicyError
 
-_ROWS = 5_000
+MAX_ROWS = 5_000
 """Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
 _UNREAD = ("propensities", "scores", "probabilities", "rules", "request")
 """Fields of a decision that nothing is learned from."""
@@ -184,7 +185,7 @@ class OnlineLearner:
                 as_of=self._as_of,
                 spec=self._spec,
                 policies=self._digests(),
-                checked={name: guard.rows for name, guard in self._guards.items()},
+                checked=self.checked,
                 set_aside=self.set_aside.count,
                 rows=self.set_aside.remembered(),
                 history=self.histories.length if self.histories is not None else 0,
@@ -209,33 +210,57 @@ class OnlineLearner:
         return self._decision_seq, self._feedback_seq
 
     @property
+    def checked(self) -> dict[str, int]:
+        """Impressions that each policy has learned since its state was last looked at; see `rl.online.guard`."""
+        return {name: guard.rows for name, guard in self._guards.items()}
+
+    def windows_without(self, seqs: Collection[int]) -> Windows:
+        """Return the open wait windows, as they are where the decisions at some positions are gone."""
+        return self._windows.without(seqs)
+
+    @property
     def waiting(self) -> int:
         """Number of open wait windows."""
         return len(self._windows)
 
-    def replay(self, version: Version) -> None:
-        """Repeat the next step of a recorded fold."""
+    def replay(self, version: Version, remainder: Remainder | None = None) -> Replayed:
+        """Repeat the next step of a recorded fold; returns what it has done.
+
+        Args:
+            version: the step.
+            remainder: what stands in for rows that it has read and that are gone from the log since; None: nothing.
+
+        Raises:
+            PolicyError: a policy cannot go on from the remainder.
+            StoreUnavailable: the log does not answer.
+        """
         self.caught_up, self._as_of = version.caught_up, version.as_of
         decisions = self._new_decisions(version.decision_seq, version.feedback_seq, None)
         feedback = self._new_feedback(version.feedback_seq, None) if self._decision_seq else []
-        self._unfinished = self._advance(decisions, feedback, version.feedback_seq, version.as_of)
-        self._finish()
+        until = version.decision_seq, version.feedback_seq
+        closed = remainder.closed if remainder else None
+        step = self._unfinished = self._advance(decisions, feedback, until, version.as_of, closed)
+        self._number, lessons = version.number - 1, dict[str, Lesson]()
+        self._finish(remainder, lessons)
+        self._number = version.number  # also where nothing that it has read is in the log any more
+        return Replayed(decisions, step.closed, lessons)
 
     def _read(self) -> Update | None:
         if self._unfinished is None:
             now, feedback, behind = self._clock(), list[SeenFeedback](), False
             # Feedback first: then each decision that it is about is in the log already when the decisions are read.
             if self._decision_seq:
-                feedback = self._new_feedback(None, _ROWS)
+                feedback = self._new_feedback(None, MAX_ROWS)
                 through = feedback[-1].seq if feedback else self._feedback_seq
-                behind = len(feedback) == _ROWS
+                behind = len(feedback) == MAX_ROWS
                 if behind:  # there is more, all received later than this: for the fold it is not later yet
                     now = min(now, to_time(feedback[-1].received_us))
             else:  # no decision was read yet: feedback is read with its decision
                 through = last_feedback(self._store, self._spec.loop)
-            decisions = self._new_decisions(None, through, _ROWS)
-            self._unfinished = self._advance(decisions, feedback, through, now)
-            self.caught_up = not behind and max(len(decisions), len(self._unfinished.closed)) < _ROWS
+            decisions = self._new_decisions(None, through, MAX_ROWS)
+            until = decisions[-1].seq if decisions else self._decision_seq, max(through, self._feedback_seq)
+            self._unfinished = self._advance(decisions, feedback, until, now)
+            self.caught_up = not behind and max(len(decisions), len(self._unfinished.closed)) < MAX_ROWS
         step = self._unfinished
         update = self._finish()
         if update:
@@ -252,34 +277,41 @@ class OnlineLearner:
         return new_feedback(self._store, loop, after, limit, until=until, with_content=content)
 
     def _advance(
-        self, decisions: Sequence[SeenDecision], feedback: Sequence[SeenFeedback], through: int, now: datetime
+        self,
+        decisions: Sequence[SeenDecision],
+        feedback: Sequence[SeenFeedback],
+        until: tuple[int, int],
+        now: datetime,
+        close: IntArray | None = None,
     ) -> Step:
         """Move on past what was read. What fails after this is done again from the step that is returned."""
         after = self._decision_seq, self._feedback_seq
         touched = {report.decision_seq for report in feedback if (report.decision_seq or after[0] + 1) <= after[0]}
         touched |= {decision.seq for decision in decisions if decision.heard}
         self._windows.add([decision.seq for decision in decisions], [decision.time_us for decision in decisions])
-        closed, silent = self._windows.close((now - EPOCH) // MICROSECOND, _ROWS)
-        self._decision_seq = decisions[-1].seq if decisions else self._decision_seq
-        self._feedback_seq = max(through, self._feedback_seq)
+        if close is None:
+            closed, silent = self._windows.close((now - EPOCH) // MICROSECOND, MAX_ROWS)
+        else:
+            closed, silent = self._windows.close_at(close)
+        self._decision_seq, self._feedback_seq = until
         positions = frozenset(seq for seq in touched if seq is not None)
         rows = (decisions, feedback) if self.histories is not None else ((), ())
         return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *rows)
 
-    def _finish(self) -> Update | None:
-        """Learn the step that was read."""
+    def _finish(self, remainder: Remainder | None = None, lessons: dict[str, Lesson] | None = None) -> Update | None:
+        """Learn the step that was read; `lessons` gets what each policy was given."""
         step, update = self._unfinished, None
         assert step is not None, "there is one"
-        if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions:
+        if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions or remainder:
             decisions, faults = whole_decisions(self._store, {*step.touched, *step.silent}, self._unread)
             self.set_aside.add_faults(faults)
             positions = {decision.decision_id: seq for seq, decision in decisions}
             feedback, faults = whole_feedback(self._store, self._spec.loop, positions, step.until[1])
             self.set_aside.add_faults(faults)
             changes = self._update_histories(step, feedback)
-            if step.touched or step.closed or step.until[1] > step.after[1] or changes:
+            if step.touched or step.closed or step.until[1] > step.after[1] or changes or remainder:
                 due = find_due(step, decisions, feedback, self._windows, self._spec.reward, self.set_aside)
-                update = self._learn(due, changes)
+                update = self._learn(due, changes, remainder, lessons)
         self._unfinished = None
         return update
 
@@ -322,11 +354,26 @@ class OnlineLearner:
             self._store.insert(self._unrecorded)
             self._unrecorded = []
 
-    def _learn(self, due: Sequence[OutcomeChange], changes: tuple[HistoryStep, ...]) -> Update:
+    def _learn(
+        self,
+        due: Sequence[OutcomeChange],
+        changes: tuple[HistoryStep, ...],
+        remainder: Remainder | None,
+        lessons: dict[str, Lesson] | None,
+    ) -> Update:
         self._number += 1
         impressions = {}
         positions = {one.outcome.decision.decision_id: one.seq for one in due}
+
+        def at(learnables: Sequence[Learnable]) -> frozenset[int]:
+            return frozenset(positions[outcome.decision.decision_id] for outcome, _ in learnables)
+
         for name, guard in self._guards.items():
+            if remainder and (taught := remainder.policies.get(name)):
+                guard.take(taught)
+                for seq in sorted(taught.set_aside):
+                    self.set_aside.add("decisions", seq, UnlearnableError("it could not be learned then"), name)
+                continue
             outcomes: list[Learnable] = [
                 (one.outcome, one.previous)
                 for one in due
@@ -340,6 +387,8 @@ class OnlineLearner:
                 self.set_aside.add("decisions", positions[outcome.decision.decision_id], error, name)
             if learned is not None:
                 impressions[name] = learned
+            if lessons is not None:
+                lessons[name] = Lesson(at(outcomes), at([learnable for learnable, _ in failed]), learned)
         return Update(self._number, self._feedback_seq, impressions, changes)
 
     def _learns(self, name: str, outcome: Outcome) -> bool:

@@ -10,7 +10,8 @@ from rl.online.state import SetAside, Table
 
 MAX_LISTED = 100
 """Rows that are listed, the last ones; all are counted."""
-_MAX_REMEMBERED = 10_000  # rows that are not counted a second time
+MAX_REMEMBERED = 10_000
+"""Rows that are not counted a second time."""
 
 _log = logging.getLogger("ray.serve")
 
@@ -42,7 +43,7 @@ class SetAsideRows:
         self.count += 1
         row = SetAside(table=table, position=seq, policy=policy, reason=reason, time=self._clock())
         self._rows[table, seq, policy] = row
-        if len(self._rows) > _MAX_REMEMBERED:
+        if len(self._rows) > MAX_REMEMBERED:
             self._rows.popitem(last=False)
         who = f"not learned by {policy}" if policy else "not learned"
         _log.error("%s: row %d of %s is set aside, %s: %s", self._place, seq, table, who, reason)

@@ -3,6 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
+
+from numpy.typing import NDArray
 
 from data.attribution import Outcome, attribute
 from data.log.following import SeenDecision, SeenFeedback
@@ -10,6 +13,8 @@ from data.schema import Decision, Feedback, RewardSpec
 from rl.online.observe import TRANSIENT
 from rl.online.set_aside import SetAsideRows
 from rl.online.windows import Windows
+from rl.policy.arrays import IntArray
+from rl.policy.queries import Impressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,55 @@ class OutcomeChange:
     outcome: Outcome
     previous: tuple[float, ...] | None
     """The rewards that the policies have learned of it; None: it is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Whose outcomes a policy was given in a step."""
+
+    seqs: frozenset[int]
+    """Positions of the decisions."""
+    set_aside: frozenset[int]
+    """Of those that it could not learn."""
+    impressions: Impressions | None
+    """What it has learned of the others; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a step has done that was repeated."""
+
+    decisions: Sequence[SeenDecision]
+    """Those that it has read, whose windows have opened."""
+    closed: Collection[int]
+    """Positions of the decisions whose windows have closed."""
+    lessons: Mapping[str, Lesson]
+    """By policy; those that were given nothing, or for which a remainder stood in, are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What a policy came to in a step, to be repeated without all rows that it has learned from.
+
+    Either what it learned, or the state that it had then, whichever takes less room; neither: it has learned nothing.
+    """
+
+    impressions: Impressions | None = None
+    state: Mapping[str, NDArray[Any]] | None = None
+    rows: int = 0
+    """With a state: impressions learned since it was looked at; see `rl.online.guard`."""
+    set_aside: frozenset[int] = frozenset()
+    """Positions of decisions that it could not learn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What stands in a step for rows that are gone from the log."""
+
+    policies: Mapping[str, Taught]
+    """Those that have learned from such rows; the others learn what the log gives."""
+    closed: IntArray | None = None
+    """Positions of the decisions whose windows closed, where it would be others without these rows."""
 
 
 def find_due(

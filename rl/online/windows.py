@@ -1,6 +1,6 @@
 """The open wait windows of decisions: position and deadline of each, 17 bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,33 @@ class Windows:
         Returns:
             Positions of those that were closed, and of those of them that were not marked as learned.
         """
-        closed, silent = list[IntArray](), list[IntArray]()
+        return self._close(self._find_due(now_us, limit))
+
+    def find_due(self, now_us: int, limit: int) -> IntArray:
+        """Return the positions of those that `close` would close."""
+        found = [block.seqs[due] for block, due in self._find_due(now_us, limit)]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+    def close_at(self, seqs: IntArray) -> tuple[IntArray, IntArray]:
+        """Close the windows of decisions at some positions, as far as they are open; returns what `close` does."""
+        found = [(block, np.flatnonzero(np.isin(block.seqs, seqs))) for block in self._blocks]
+        return self._close([(block, due) for block, due in found if len(due)])
+
+    def _find_due(self, now_us: int, limit: int) -> list[tuple[_Block, IntArray]]:
+        found = list[tuple[_Block, IntArray]]()
         for block in self._blocks:
             if block.first < now_us and limit > 0:
                 due = np.flatnonzero(block.deadlines < now_us)[:limit]
                 limit -= len(due)
-                closed.append(block.seqs[due])
-                silent.append(block.seqs[due[~block.learned[due]]])
-                self._drop(block, due)
+                found.append((block, due))
+        return found
+
+    def _close(self, found: Sequence[tuple[_Block, IntArray]]) -> tuple[IntArray, IntArray]:
+        closed, silent = list[IntArray](), list[IntArray]()
+        for block, due in found:
+            closed.append(block.seqs[due])
+            silent.append(block.seqs[due[~block.learned[due]]])
+            self._drop(block, due)
         self._blocks = [block for block in self._blocks if len(block.seqs)]
         none = np.zeros(0, dtype=np.int64)
         return np.concatenate([none, *closed]), np.concatenate([none, *silent])
@@ -98,6 +117,13 @@ class Windows:
             part = slice(start, start + _BLOCK)
             first, last = int(ends[part].min()), int(ends[part].max())
             self._blocks.append(_Block(seqs[part].copy(), ends[part].copy(), learned[part].copy(), first, last))
+
+    def without(self, seqs: Collection[int]) -> "Windows":
+        """Return a copy without the windows of the decisions at some positions."""
+        copy, state = Windows(self._wait), self.state_dict()
+        others = ~np.isin(state["seqs"], list(seqs))
+        copy.load_state_dict({name: array[others] for name, array in state.items()})
+        return copy
 
     def __contains__(self, seq: int) -> bool:
         """Return whether the window of the decision at a log position is open."""

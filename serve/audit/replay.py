@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import groupby
 
 from data.errors import RecommenderError
+from data.log.erasures import list_erasures
 from data.log.following import policy_versions, whole_decisions
 from data.log.loops import fold_steps
 from data.log.store import Store
@@ -13,11 +14,11 @@ from data.log.unreadable import Fault, describe_error
 from data.schema import Decision
 from data.settings import Settings
 from rl.online.fold import Publication
-from rl.online.learner import OnlineLearner
 from rl.online.observe import TRANSIENT
-from rl.online.replay import begin_replay
 from rl.online.snapshots import Snapshots
 from rl.policy.arrays import FloatArray
+from rl.provenance.proofs import Proofs
+from rl.provenance.replay import Replay, Sources, begin_replay
 from serve.decisions.recommender import Recommender, to_visit
 from serve.decisions.router import Router
 
@@ -32,6 +33,8 @@ class Comparison:
     logged: Decision
     fold_begun: datetime | None
     """None: the log does not know its fold."""
+    step: tuple[str, int]
+    """The fold and the step that it was made with."""
     differs: str | None
     """What is not the same, or why it could not be made again; None: it is the same, bit by bit."""
     distribution: FloatArray | None = None
@@ -60,10 +63,11 @@ def repeat_all(
         from_snapshots: begin each fold from its last snapshot before its first decision; else with the log's first row.
     """
     faults, snapshots = [] if faults is None else faults, Snapshots(settings) if from_snapshots else None
+    sources = Sources(store, settings, Proofs(settings), list_erasures(store), snapshots)
     index = sorted((_place(version), seq) for seq, version in policy_versions(store, since, until))
     for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
         places = [(number, seq) for (_, number), seq in of_fold]
-        yield from _repeat_fold(store, settings, fold_id, places, faults, snapshots)
+        yield from _repeat_fold(sources, fold_id, places, faults)
 
 
 def _place(policy_version: str) -> tuple[str, int]:
@@ -73,30 +77,26 @@ def _place(policy_version: str) -> tuple[str, int]:
 
 
 def _repeat_fold(
-    store: Store,
-    settings: Settings,
-    fold_id: str,
-    places: list[tuple[int, int]],
-    faults: list[Fault],
-    snapshots: Snapshots | None,
+    sources: Sources, fold_id: str, places: list[tuple[int, int]], faults: list[Fault]
 ) -> Iterator[Comparison]:
     """Make the decisions at (step, log position) again, which are in order."""
-    seqs = [seq for _, seq in places]
-    versions = fold_steps(store, fold_id)
+    store, versions = sources.store, fold_steps(sources.store, fold_id)
     if not versions or versions[0].begins is None:
-        yield from _fail(store, seqs, None, "the log does not know the fold that it was made with", faults)
+        yield from _fail(store, fold_id, places, None, "the log does not know the fold that it was made with", faults)
         return
     begun = versions[0].as_of
     try:
-        learner, recommender = _begin(store, settings, fold_id, places[0][0], snapshots)
+        replay = begin_replay(sources, fold_id, places[0][0])
+        recommender = _recommender(replay)
     except (RecommenderError, ValueError, OSError) as error:
-        yield from _fail(store, seqs, begun, str(error), faults)
+        yield from _fail(store, fold_id, places, begun, str(error), faults)
         return
-    steps, failed = (step for step in versions if step.number > learner.number), ""
+    learner, failed = replay.learner, ""
+    steps = (step for step in versions if step.number > learner.number)
     for number, of_step in groupby(places, key=lambda row: row[0]):
         try:
             while not failed and learner.number < number and (step := next(steps, None)):
-                learner.replay(step)
+                replay.repeat(step)
         except TRANSIENT:
             raise
         except Exception as error:  # as in service: the fold fails alone
@@ -104,41 +104,45 @@ def _repeat_fold(
         recommender.number = number
         missing = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
         if missing or failed:
-            yield from _fail(store, [seq for _, seq in of_step], begun, failed or missing or "", faults)
+            yield from _fail(store, fold_id, list(of_step), begun, failed or missing or "", faults)
         else:
             for decision in _read(store, [seq for _, seq in of_step], faults):
-                yield _repeat(decision, begun, recommender)
+                yield _repeat(decision, begun, (fold_id, number), recommender)
 
 
 def _fail(
-    store: Store, seqs: Sequence[int], begun: datetime | None, why: str, faults: list[Fault]
+    store: Store,
+    fold_id: str,
+    places: Sequence[tuple[int, int]],
+    begun: datetime | None,
+    why: str,
+    faults: list[Fault],
 ) -> Iterator[Comparison]:
-    for decision in _read(store, seqs, faults):
-        yield Comparison(decision, begun, why)
+    for number, of_step in groupby(places, key=lambda row: row[0]):
+        for decision in _read(store, [seq for _, seq in of_step], faults):
+            yield Comparison(decision, begun, (fold_id, number), why)
 
 
-def _begin(
-    store: Store, settings: Settings, fold_id: str, number: int, snapshots: Snapshots | None
-) -> tuple[OnlineLearner, Recommender]:
-    learner, artefacts = begin_replay(store, settings, fold_id, number, snapshots)
+def _recommender(replay: Replay) -> Recommender:
+    learner, artefacts = replay.learner, replay.artefacts
     recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), learner.spec.loop, learner.spec.objective)
     # The learner's own policies and histories: they learn as it does.
-    recommender.restore(Publication(fold_id, learner.number, 0, artefacts, learner.histories))
-    return learner, recommender
+    recommender.restore(Publication(learner.fold_id, learner.number, 0, artefacts, learner.histories))
+    return recommender
 
 
-def _repeat(decision: Decision, begun: datetime, recommender: Recommender) -> Comparison:
+def _repeat(decision: Decision, begun: datetime, step: tuple[str, int], recommender: Recommender) -> Comparison:
     try:
         again, distribution = recommender.decide_and_explain(to_visit(decision))
     except TRANSIENT:
         raise
     except Exception as error:  # a damaged row, or a policy that cannot answer it: the others are made again
-        return Comparison(decision, begun, f"it cannot be made again: {describe_error(error)}")
+        return Comparison(decision, begun, step, f"it cannot be made again: {describe_error(error)}")
     name = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
     if name is None:
-        return Comparison(decision, begun, None, distribution)
+        return Comparison(decision, begun, step, None, distribution)
     difference = f"{name} is {_short(getattr(decision, name))} in the log, {_short(getattr(again, name))} made again"
-    return Comparison(decision, begun, difference, distribution)
+    return Comparison(decision, begun, step, difference, distribution)
 
 
 def _short(value: object) -> str:

@@ -5,6 +5,7 @@ and the mean of 1/p, which is the mean number of candidates if the probabilities
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -17,12 +18,12 @@ from threadpoolctl import threadpool_limits
 
 from data.command import AMISS, DONE, argument_parser, command
 from data.log.archiving.retention import find_expired
-from data.log.erasures import last_erasure
 from data.log.store import Store
 from data.log.unreadable import Fault
 from data.private import keep_private
 from data.settings import Settings
 from rl.policy.arrays import FloatArray
+from serve.audit.erasures import Erasures
 from serve.audit.replay import Comparison, repeat_all
 
 BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 0.9, 1.0)
@@ -76,8 +77,11 @@ class Audit:
     decisions: int = 0
     mismatches: list[str] = field(default_factory=list)
     """Decisions that are not what the log says, each with what differs."""
-    erased: int = 0
-    """Those that cannot be made again since a user was forgotten: what the policy had learned from them is gone."""
+    repeated: int = 0
+    """Decisions that are the same made again, bit by bit."""
+    erased: Counter[str] = field(default_factory=Counter)
+    """Those that cannot be made again since a user was forgotten, by fold and why: what the policy had learned from
+    them is gone."""
     expired: int = 0
     """Those that cannot be made again as what their fold had learned is not kept any more."""
     provable_since: date | None = None
@@ -91,18 +95,20 @@ class Audit:
     """Sum of the numbers of candidates that could have been drawn there."""
     drawn: int = 0
 
-    def add(self, repeated: Comparison, last_erasure: datetime | None, last_expired: datetime | None = None) -> None:
+    def add(self, repeated: Comparison, erasures: Erasures, last_expired: datetime | None = None) -> None:
         """Count a decision."""
         self.decisions += 1
         decision, distribution = repeated.logged, repeated.distribution
         if repeated.differs:
-            if last_erasure and repeated.fold_begun and repeated.fold_begun <= last_erasure:
-                self.erased += 1
+            if (why := erasures.excuse(repeated)) is not None:
+                self.erased[f"fold {repeated.step[0]}: {why}"] += 1
             elif last_expired and repeated.fold_begun and repeated.fold_begun <= last_expired:
                 self.expired += 1
             else:
                 self.mismatches.append(f"{decision.decision_id}: {repeated.differs}")
-        elif distribution is not None and decision.mode == "explore" and decision.slate:
+            return
+        self.repeated += 1
+        if distribution is not None and decision.mode == "explore" and decision.slate:
             self.calibration.add(distribution, decision.candidates.index(decision.slate[0]))
             self.inverse += 1 / decision.propensities[0]
             self.possible += np.count_nonzero(distribution)
@@ -113,9 +119,11 @@ class Audit:
         drawn = max(self.drawn, 1)
         return {
             "decisions": self.decisions,
+            "repeated": self.repeated,
             "mismatches": len(self.mismatches),
             "first_mismatches": self.mismatches[:_SHOWN],
-            "not_repeatable_after_erasure": self.erased,
+            "not_repeatable_after_erasure": self.erased.total(),
+            "first_not_repeatable": dict(self.erased.most_common(_SHOWN)),
             "not_repeatable_after_retention": self.expired,
             "provable_since": None if self.provable_since is None else str(self.provable_since),
             "unreadable": len(self.unreadable),
@@ -129,13 +137,13 @@ class Audit:
 
 def audit(store: Store, settings: Settings, since: datetime, until: datetime, *, from_snapshots: bool = True) -> Audit:
     """Make the decisions of a time again; see `serve.audit.replay.repeat_all`."""
-    found, erased, expired = Audit(), last_erasure(store), find_expired(store)
+    found, erasures, expired = Audit(), Erasures.of(store, settings), find_expired(store)
     if expired:
         found.provable_since = expired.until + timedelta(days=1)
     faults = list[Fault]()
     with threadpool_limits(1, "blas"):  # as the service computes: more threads add in another order
         for repeated in repeat_all(store, settings, since, until, faults, from_snapshots=from_snapshots):
-            found.add(repeated, erased, expired and expired.last)
+            found.add(repeated, erasures, expired and expired.last)
     found.unreadable = [f"row {fault.seq} of {fault.table}: {fault.reason}" for fault in faults]
     return found
 

@@ -52,7 +52,7 @@ class Service:
         self.served, self._store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
         self.config = config or ServiceConfig()
         self.items = Items(store)
-        self.users = Users(store, self.config.settings)
+        self.users = Users(store, self.config.settings, self.config.proof)
         self.streams = Streams(store, self.policies)
         self.learning = Learning(served, store, replica)
         self.rewards: dict[str, Callable[[], RewardSpec]] = {}

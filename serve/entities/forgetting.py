@@ -13,6 +13,9 @@ from rl.artefacts.erasure import erase_from_artefacts
 from rl.artefacts.errors import ArtefactError
 from rl.online.snapshots import Snapshots
 from rl.policy.errors import PolicyError
+from rl.provenance.capture import ProofSettings
+from rl.provenance.erasure import prove
+from rl.provenance.proofs import Proofs
 
 
 class Incomplete(RecommenderError):  # noqa: N818 - a state that asking again ends
@@ -31,12 +34,19 @@ class Incomplete(RecommenderError):  # noqa: N818 - a state that asking again en
         return f"{done}; {missing}"
 
 
-def forget(store: Store, settings: Settings, user_id: str) -> dict[str, int]:
+def forget(store: Store, settings: Settings, user_id: str, limits: ProofSettings | None = None) -> dict[str, int]:
     """Remove a user from trained policies, derived tables, snapshots, the archive and the store.
 
-    The store comes after what is trained: what it notes is when the service begins anew to learn from a log without
-    them. Snapshots come last: until the store is done, new ones are saved. May be run again, and completes what a run
-    that failed or was killed has begun: each place is tried, whatever the others say.
+    First what decisions about others need to be made again without them is kept (`rl.provenance`); until that is done,
+    nothing is removed. The store comes after what is trained: what it notes is when the service begins anew to learn
+    from a log without them. Snapshots come last: until the store is done, new ones are saved. May be run again, and
+    completes what a run that failed or was killed has begun: each place is tried, whatever the others say.
+
+    Args:
+        store: the log.
+        settings: where all else lies.
+        user_id: the user.
+        limits: what may be kept, and how long that may take.
 
     Returns:
         The number of rows (of artefacts: those that knew them) by place.
@@ -45,10 +55,21 @@ def forget(store: Store, settings: Settings, user_id: str) -> dict[str, int]:
         Incomplete: a node is being ingested into the archive, a trained policy is damaged, or the store cannot answer.
     """
     counts, done, failures = dict[str, int](), list[str](), dict[str, Exception]()
+    try:
+        proof = prove(store, settings, user_id, limits or ProofSettings())
+    except (DataError, StoreUnavailable) as error:
+        raise Incomplete([], {"what proves the decisions about others": error}) from error
+    proofs = Proofs(settings)
+
+    def erase_rows() -> dict[str, int]:
+        rows = erase_from_store(store, user_id, lambda seq, time: proofs.confirm(proof, seq, time) if proof else None)
+        proofs.finish(user_id)
+        return rows
+
     places: dict[str, Callable[[], dict[str, int]]] = {
         "the trained policies": lambda: erase_from_artefacts(settings, user_id),
         "the archive": lambda: erase_from_archive(Archive.at(settings.archive_uri), user_id),
-        "the log": lambda: erase_from_store(store, user_id),
+        "the log": erase_rows,
         "the snapshots": lambda: {"snapshots": Snapshots(settings).forget(user_id)},
     }
     for place, erase in places.items():

@@ -8,14 +8,15 @@ from pydantic import JsonValue
 from data.log.store import Store
 from data.log.users import Entry, User, get_user, history, upsert_user
 from data.settings import Settings
+from rl.provenance.capture import ProofSettings
 from serve.entities.forgetting import forget
 
 
 class Users:
     """Methods raise StoreError where the log does not answer."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._store, self._settings = store, settings
+    def __init__(self, store: Store, settings: Settings, proof: ProofSettings) -> None:
+        self._store, self._settings, self._proof = store, settings, proof
 
     async def upsert(self, user_id: str, features: Mapping[str, JsonValue]) -> User:
         """Keep a user's features, in place of those before."""
@@ -33,4 +34,4 @@ class Users:
 
     async def forget(self, user_id: str) -> dict[str, int]:
         """See `serve.entities.forgetting.forget`."""
-        return await asyncio.to_thread(forget, self._store, self._settings, user_id)
+        return await asyncio.to_thread(forget, self._store, self._settings, user_id, self._proof)

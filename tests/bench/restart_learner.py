@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from rl.online.replay import state_at
 from threadpoolctl import threadpool_limits
 
 from data.log.store import Store
@@ -26,7 +27,6 @@ from rl.artefacts.shelf import shelve
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.json_features import FeaturesEncoder
 from rl.online.fold import FoldSpec
-from rl.online.replay import state_at
 from rl.online.snapshot import Snapshot
 from rl.policies import CrossedConfig, LinearThompsonConfig, build
 from serve.learning.loops import Loops, Plan

@@ -112,7 +112,7 @@ def test_what_was_acknowledged_is_in_the_log_and_every_decision_can_be_made_agai
         settings = Settings(home=shop.home, store=shop.store_url, archive=None)
         found = audit(store, settings, now - timedelta(days=1), now)
     assert found.decisions >= len(shop.decisions) > 40
-    assert (found.mismatches, found.unreadable, found.erased) == ([], [], 0)
+    assert (found.mismatches, found.unreadable, found.erased) == ([], [], {})
 
 
 def test_a_user_is_forgotten_in_the_database(shop: Shop) -> None:

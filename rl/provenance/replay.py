@@ -1,0 +1,119 @@
+"""Recorded folds made again: a learner that stands where a fold stood after one of its steps, or before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from data.log.following import decision_ids
+from data.log.loops import fold_step, fold_steps
+from data.log.store import Store
+from data.schema import Version
+from data.settings import Settings
+from rl.artefacts.artefact import Artefact
+from rl.artefacts.shelf import load_shelved
+from rl.online.errors import SnapshotError
+from rl.online.fold import FoldSpec
+from rl.online.learner import OnlineLearner
+from rl.online.snapshot import Snapshot
+from rl.online.snapshots import Snapshots
+from rl.online.steps import Replayed
+from rl.provenance.proofs import FoldRemainders, Proofs
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What folds are made again from."""
+
+    store: Store
+    """The log."""
+    settings: Settings
+    """Where artefacts lie."""
+    proofs: Proofs
+    erasures: Mapping[int, datetime]
+    """Of the log; see `data.log.erasures.list_erasures`."""
+    snapshots: Snapshots | None
+    """None: begin with the first row of the log, however long that takes."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A fold that is being made again, step by step."""
+
+    learner: OnlineLearner
+    artefacts: dict[str, Artefact]
+    """What learns in it, by name."""
+    _remainders: FoldRemainders
+
+    def repeat(self, step: Version) -> Replayed:
+        """Repeat its next step, as `OnlineLearner.replay` does, with what was kept of forgotten users.
+
+        Raises:
+            SnapshotError: that cannot be read.
+        """
+        return self.learner.replay(step, self._remainders.at(step.number))
+
+
+def begin_replay(sources: Sources, fold_id: str, number: int) -> Replay:
+    """Begin a recorded fold at the last snapshot up to a step, or else with its beginning.
+
+    A fold that began from another one's snapshot, and has none of its own that is as early, begins with the state of
+    the other, which is made again if need be.
+
+    Args:
+        sources: what it is made from.
+        fold_id: which fold.
+        number: the step that is to be reached.
+
+    Raises:
+        SnapshotError: the log does not know the fold, no state can be made again that it began with, or what was kept
+            of forgotten users is damaged.
+        ArtefactError: an artefact that it began with is gone or damaged.
+        PolicyError: its arrays do not fit its description.
+        StoreUnavailable: the log does not answer.
+    """
+    snapshot = sources.snapshots.before(fold_id, number) if sources.snapshots else None
+    first = fold_step(sources.store, fold_id, 0)
+    if first is None or first.begins is None:
+        raise SnapshotError(f"the log does not know how fold {fold_id} began")
+    digests, origin = first.begins["policies"], origin_of(first)
+    assert isinstance(digests, dict), "as the learner wrote it"
+    if snapshot is None and origin:
+        snapshot = state_at(sources, *origin)
+    if snapshot:
+        snapshot = _without_gone(sources.store, snapshot)
+    artefacts = {name: load_shelved(str(digest), sources.settings) for name, digest in digests.items()}
+    spec = FoldSpec.model_validate(first.begins["spec"])
+    learner = OnlineLearner(sources.store, artefacts, spec, fold_id=fold_id, snapshot=snapshot)
+    return Replay(learner, artefacts, sources.proofs.of_fold(fold_id, sources.erasures))
+
+
+def state_at(sources: Sources, fold_id: str, number: int) -> Snapshot:
+    """Return the state of a recorded fold after a step.
+
+    Raises:
+        SnapshotError: as `begin_replay` does; or the log has no such step.
+        ArtefactError, PolicyError, StoreUnavailable: as `begin_replay` does.
+    """
+    replay = begin_replay(sources, fold_id, number)
+    for step in fold_steps(sources.store, fold_id):
+        if replay.learner.number < step.number <= number:
+            replay.repeat(step)
+    state = replay.learner.snapshot()
+    if replay.learner.number != number or state is None:
+        raise SnapshotError(f"the log has no step {number} of fold {fold_id}")
+    return state
+
+
+def origin_of(first: Version) -> tuple[str, int] | None:
+    """Return the fold and the step that a fold began from, given its first step; None: the log's first row."""
+    origin = first.begins.get("from") if first.begins else None
+    return (str(origin["fold_id"]), int(str(origin["number"]))) if isinstance(origin, dict) else None
+
+
+def _without_gone(store: Store, snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot without the windows of decisions that are gone from the log, as a fold without them has it."""
+    seqs = snapshot.windows["seqs"]
+    there = np.isin(seqs, np.fromiter(decision_ids(store, seqs.tolist()), dtype=np.int64))
+    return replace(snapshot, windows={name: array[there] for name, array in snapshot.windows.items()})
