@@ -18,6 +18,7 @@ RecommenderError                       data
 ├── PolicyError                        rl.policy: a policy was asked for what it cannot give
 │   └── UnlearnableError               rl.online: what a policy was given to learn would leave it broken
 ├── SnapshotError                      rl.online: a folder does not hold a fold's state
+├── ProofError                         rl.provenance: to prove a fold without a user takes more than it may
 ├── ConformanceError                   rl.policy: a policy breaks a promise
 ├── ArtefactError                      rl.artefacts: a folder does not hold a policy that can be served
 ├── NetworkError                       rl.networks: a network is described, fed or stored wrongly

@@ -47,7 +47,7 @@ log = logging.getLogger("ray.serve")
 
 
 class ProofError(RecommenderError):
-    """What would be kept is beyond what it may take."""
+    """To prove a fold without a user takes more than it may."""
 
 
 class ProofSettings(BaseModel):
@@ -75,10 +75,9 @@ def capture(store: Store, settings: Settings, user_id: str, limits: ProofSetting
     proofs, deadline = Proofs(settings), monotonic() + limits.max_s
     proofs.prune(store.now() - timedelta(days=limits.keep_days))
     for _ in range(_TRIES):
-        erasures = list_erasures(store)
-        sources = Sources(store, settings, proofs, erasures, Snapshots(settings))
+        sources = Sources.of(store, settings, Snapshots(settings))
         proof = _capture(sources, user_id, limits, deadline)
-        if list_erasures(store) == erasures:  # else rows were missing from what was made again
+        if list_erasures(store) == sources.erasures:  # else rows were missing from what was made again
             proofs.keep(proof)
             return proof
     raise StoreUnavailable("rows of the log are deleted all the time")
@@ -229,8 +228,7 @@ class _Fold:
         if size > _LARGE:
             state = replay.artefacts[name].policy.state_dict()
             if _size(state) < size:
-                copy = {key: np.array(array) for key, array in state.items()}
-                return Taught(state=copy, rows=replay.learner.checked[name], set_aside=set_aside)
+                return Taught(state=state, rows=replay.learner.checked[name], set_aside=set_aside)
         return Taught(impressions, set_aside=set_aside)
 
     def _close(self, step: Version, done: Replayed) -> IntArray | None:

@@ -70,14 +70,14 @@ class RemainderWriter:
             has: Literal["impressions", "state", "nothing"] = "nothing"
             if taught.state is not None:
                 has = "state"
-                arrays |= {f"{name}.{key}": np.asarray(array) for key, array in taught.state.items()}
+                arrays |= {f"{name}.{key}": array for key, array in taught.state.items()}
             elif taught.impressions is not None:
                 has = "impressions"
                 arrays |= {f"{name}.{key}": array for key, array in to_arrays(taught.impressions).items()}
             policies[name] = _Policy(has=has, rows=taught.rows, set_aside=tuple(sorted(taught.set_aside)))
         closed = remainder.closed is not None
         self._steps.append(_Step(number=number, file=self._files, closed=closed, policies=policies))
-        self._arrays |= {f"{number}.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
+        self._arrays |= {f"{number}.{name}": np.array(array, order="C") for name, array in arrays.items()}
         size = sum(array.nbytes for array in arrays.values())
         self.bytes, self._held = self.bytes + size, self._held + size
         if self._held >= _FILE_BYTES:

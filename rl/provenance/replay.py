@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
+from data.log.erasures import list_erasures
 from data.log.following import decision_ids
 from data.log.loops import fold_step, fold_steps
 from data.log.store import Store
@@ -35,6 +36,11 @@ class Sources:
     """Of the log; see `data.log.erasures.list_erasures`."""
     snapshots: Snapshots | None
     """None: begin with the first row of the log, however long that takes."""
+
+    @classmethod
+    def of(cls, store: Store, settings: Settings, snapshots: Snapshots | None) -> "Sources":
+        """Return what the folds of a log are made again from, as it is now."""
+        return cls(store, settings, Proofs(settings), list_erasures(store), snapshots)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from datetime import datetime
 from itertools import groupby
 
 from data.errors import RecommenderError
-from data.log.erasures import list_erasures
 from data.log.following import policy_versions, whole_decisions
 from data.log.loops import fold_steps
 from data.log.store import Store
@@ -17,7 +16,6 @@ from rl.online.fold import Publication
 from rl.online.observe import TRANSIENT
 from rl.online.snapshots import Snapshots
 from rl.policy.arrays import FloatArray
-from rl.provenance.proofs import Proofs
 from rl.provenance.replay import Replay, Sources, begin_replay
 from serve.decisions.recommender import Recommender, to_visit
 from serve.decisions.router import Router
@@ -63,7 +61,7 @@ def repeat_all(
         from_snapshots: begin each fold from its last snapshot before its first decision; else with the log's first row.
     """
     faults, snapshots = [] if faults is None else faults, Snapshots(settings) if from_snapshots else None
-    sources = Sources(store, settings, Proofs(settings), list_erasures(store), snapshots)
+    sources = Sources.of(store, settings, snapshots)
     index = sorted((_place(version), seq) for seq, version in policy_versions(store, since, until))
     for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
         places = [(number, seq) for (_, number), seq in of_fold]

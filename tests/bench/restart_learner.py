@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from rl.online.replay import state_at
 from threadpoolctl import threadpool_limits
 
 from data.log.store import Store
@@ -29,6 +28,7 @@ from rl.encoders.json_features import FeaturesEncoder
 from rl.online.fold import FoldSpec
 from rl.online.snapshot import Snapshot
 from rl.policies import CrossedConfig, LinearThompsonConfig, build
+from rl.provenance.replay import Sources, state_at
 from serve.learning.loops import Loops, Plan
 from tests.bench.service.shop import market_and_encoder
 
@@ -140,7 +140,7 @@ def main() -> None:
     settings = Settings(home=Path(home), store=url, archive=None)
     with threadpool_limits(1, "blas"):  # as the service computes
         if what == "anew":
-            state = state_at(Store.open(url), settings, step[0], int(step[1]), None)
+            state = state_at(Sources.of(Store.open(url), settings, None), step[0], int(step[1]))
             print(json.dumps({"digest": digest(state)}))
         else:
             learn(settings, policy, what == "follow")

@@ -98,3 +98,16 @@ def test_the_longest_wait_does_not_overflow() -> None:
     windows = Windows(int(MAX_WAIT_S * 1e6))
     windows.add([1, 2], [2**63 - 1, -(2**63)])
     assert closed(windows, 2**61) == [1, 2]
+
+
+def test_those_at_some_positions_are_closed_or_left_out() -> None:
+    windows = Windows(WAIT)
+    windows.add([1, 2, 5, 7], [0, 10, 20, 30])
+    windows.mark_learned(5)
+    assert windows.find_due(121, 2).tolist() == [1, 2]
+    assert windows.find_due(121, 9).tolist() == [1, 2, 5]
+    others = windows.without([2, 9])
+    assert (len(windows), closed(others, 121)) == (4, [1, 5])
+    found, silent = windows.close_at(np.array([1, 3, 5]))
+    assert (found.tolist(), silent.tolist()) == ([1, 5], [1])
+    assert closed(windows, 1_000) == [2, 7]

@@ -318,3 +318,21 @@ def test_positions_of_a_users_decisions(store: Store, settings: Settings) -> Non
     assert decisions_of(store, "nobody") == {}
     assert last_feedback(store, "v1") > 0
     assert len(fold_steps(store, begun_folds(store, "v1", None)[0].fold_id)) > 1
+
+
+def test_windows_of_others_close_in_the_steps_in_which_they_did(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step closes so many windows at most: without the user's, others would be among the first."""
+    for module in ("rl.online.learner", "rl.provenance.capture"):
+        monkeypatch.setattr(f"{module}.MAX_ROWS", 4)
+    shop = Shop(store, settings, 0)
+    shop.live(40, mostly_heavy)
+    for _ in range(12):
+        shop.loops.poll()
+    shop.seed = 1
+    shop.live(8, anyone)
+    forget(store, settings, HEAVY)
+    (kept,) = (settings.home / "archive/remainders").glob("fold-*.tar")
+    assert b'"closed":true' in kept.read_bytes()
+    assert_provable(store, settings, [False])
