@@ -78,9 +78,9 @@ def new_decisions(
         with_slate: read ids and slates too.
     """
     with store.reading() as connection:
-        archived = _archived_decisions(
-            connection, store.archived(connection), loop, after, limit, until, heard_until, with_slate
-        )
+        archive, archived = store.archived(connection), list[SeenDecision]()
+        if archive.reaches(DECISIONS, after):
+            archived = _archived_decisions(connection, archive, loop, after, limit, until, heard_until, with_slate)
         if limit is not None and len(archived) == limit:
             until = archived[-1].seq  # of the log only what stands between
         d, f = DECISIONS.table.c, FEEDBACK.table.c
@@ -139,12 +139,13 @@ def new_feedback(
     """
     content = ["decision_id", "item_id", "kind", "value"] if with_content else []
     with store.reading() as connection:
-        archive = store.archived(connection)
-        names = ["received_at", DECISION_SEQ, *content]
-        table = archive.between(FEEDBACK, after, until, limit, names, pc.field("loop") == loop)
-        columns = [table["seq"].to_pylist(), _us(table["received_at"])]
-        columns += [table[name].to_pylist() for name in [DECISION_SEQ, *content]]
-        archived = [SeenFeedback(*row) for row in zip(*columns, strict=True)]
+        archive, archived = store.archived(connection), list[SeenFeedback]()
+        if archive.reaches(FEEDBACK, after):
+            names = ["received_at", DECISION_SEQ, *content]
+            table = archive.between(FEEDBACK, after, until, limit, names, pc.field("loop") == loop)
+            columns = [table["seq"].to_pylist(), _us(table["received_at"])]
+            columns += [table[name].to_pylist() for name in [DECISION_SEQ, *content]]
+            archived = [SeenFeedback(*row) for row in zip(*columns, strict=True)]
         if limit is not None and len(archived) == limit:
             until = archived[-1].seq
         d, f = DECISIONS.table.c, FEEDBACK.table.c

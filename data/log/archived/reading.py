@@ -5,7 +5,7 @@ deleted from the log only after the entry of its part is committed. So no state 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data.errors import DataError
 from data.log.archived import keys
 from data.log.archived.columns import DECISION_SEQ, schema, to_records
-from data.log.archived.parts import Part, PartFiles, PartGone, parts_about, parts_between
+from data.log.archived.parts import PartFiles, PartGone, parts_about, parts_between
 from data.log.tables import FEEDBACK, Key, Log, R
 from data.log.unreadable import Fault
 
@@ -25,6 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _TRIES = 5
 _ALL = 2**62
+_ENDS = "SELECT kind, max(last) FROM archived_parts WHERE path IS NOT NULL GROUP BY kind"
 _CONDITIONED = {"loop", "node_id", "fold_id", "number"}
 """Columns that conditions are about."""
 
@@ -56,6 +57,18 @@ class Archived:
     def __init__(self, connection: sa.Connection, files: PartFiles) -> None:
         """Take a transaction of the log, and what reads the files."""
         self._connection, self._files = connection, files
+        self._ends: dict[str, int] | None = None
+
+    def _last(self, log: Log[Any]) -> int:
+        """Return the last position of a table that is in the archive, 0 if there is none."""
+        if self._ends is None:
+            rows = self._connection.exec_driver_sql(_ENDS)
+            self._ends = {kind: end for kind, end in rows}
+        return self._ends.get(log.table.name, 0)
+
+    def reaches(self, log: Log[Any], after: int) -> bool:
+        """Return whether it has rows after a position. Most often not: who follows the log is beyond the archive."""
+        return self._last(log) > after
 
     def between(
         self,
@@ -67,6 +80,8 @@ class Archived:
         *where: pc.Expression,
     ) -> pa.Table:
         """Return rows after a position, up to another (None: the last), that meet conditions; the first `limit`."""
+        if not self.reaches(log, after):
+            return _empty(log, tuple(columns))
         seq, tables, rows = pc.field("seq"), list[pa.Table](), 0
         wanted = (seq > after) if until is None else (seq > after) & (seq <= until)
         for condition in where:
@@ -106,6 +121,8 @@ class Archived:
 
     def at(self, log: Log[Any], seqs: Collection[int], columns: Collection[str]) -> pa.Table:
         """Return the rows at positions."""
+        if self._last(log) < min(seqs, default=0):
+            return _empty(log, tuple(columns))
         wanted = np.unique(np.fromiter(seqs, np.int64, len(seqs)))
         tables = list[pa.Table]()
         if len(wanted):
@@ -117,6 +134,8 @@ class Archived:
 
     def about(self, seqs: Collection[int], until: int | None, columns: Collection[str]) -> pa.Table:
         """Return the feedback about decisions at positions, up to a position of its own (None: all)."""
+        if not self._last(FEEDBACK):
+            return _empty(FEEDBACK, (*columns, DECISION_SEQ))
         wanted = np.unique(np.fromiter(seqs, np.int64, len(seqs)))
         tables, columns = list[pa.Table](), {*columns, DECISION_SEQ}
         if len(wanted):
@@ -168,16 +187,15 @@ class Archived:
         """Return the names of the columns that a record is made of, but some."""
         return [column.name for column in log.table.c if column.name not in without]
 
-    def _read_columns(self, log: Log[Any], columns: Iterable[str], where: Sequence[pc.Expression] = ()) -> list[str]:
-        names = {"seq", *columns}
-        if where:
-            names |= _CONDITIONED
+    @staticmethod
+    def _read_columns(log: Log[Any], columns: Iterable[str], where: Sequence[pc.Expression] = ()) -> list[str]:
+        names = {"seq", *columns, *(_CONDITIONED if where else ())}
         return [name for name in schema(log).names if name in names]
 
     def _in_order(self, log: Log[Any], tables: Sequence[pa.Table], columns: Iterable[str]) -> pa.Table:
         """Return rows of several parts as one table, in the order of their positions, each position once."""
-        names = self._read_columns(log, columns)
-        empty = pa.schema([schema(log).field(name) for name in names]).empty_table()
+        empty = _empty(log, tuple(columns))
+        names = empty.column_names
         table = pa.concat_tables([empty, *(table.select(names) for table in tables if table.num_rows)])
         seqs = table["seq"].to_numpy()
         if len(seqs) < 2 or bool(np.all(seqs[1:] > seqs[:-1])):
@@ -189,6 +207,12 @@ class Archived:
         """Return the n-th position of all."""
         seqs = np.unique(np.concatenate([table["seq"].to_numpy() for table in tables]))
         return int(seqs[n - 1]) if len(seqs) >= n else _ALL
+
+
+@lru_cache
+def _empty(log: Log[Any], columns: tuple[str, ...]) -> pa.Table:
+    """Return no rows, with the position and some columns."""
+    return pa.schema([field for field in schema(log) if field.name in {"seq", *columns}]).empty_table()
 
 
 def keep(table: pa.Table, condition: pc.Expression, columns: Collection[str]) -> pa.Table:
@@ -218,6 +242,3 @@ def merge(archived: Iterable[tuple[int, T]], logged: Iterable[tuple[int, T]]) ->
     rows = dict(archived)
     rows.update(logged)
     return sorted(rows.items(), key=lambda row: row[0])
-
-
-__all__ = ["Archived", "Part", "from_both", "merge"]
