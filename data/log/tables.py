@@ -244,6 +244,14 @@ PARTS = sa.Table(
 )
 """The files of archived rows of the log. A file counts from the commit of its row on."""
 
+STRAYS = sa.Table(
+    "archived_strays",
+    METADATA,
+    sa.Column("root", sa.Text, primary_key=True),
+    sa.Column("path", sa.Text, primary_key=True),
+)
+"""Files of the archive that are being written, or are to be deleted: nobody reads them. Others' files are not ours."""
+
 ARCHIVED_KEYS = sa.Table(
     "archived_keys",
     METADATA,

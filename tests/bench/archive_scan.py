@@ -28,8 +28,9 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from data.fields import EPOCH, MICROSECOND
+from data.filesystems import locate
 from data.log.archived.columns import schema
-from data.log.archiving.files import FOLDER, enter, write_file
+from data.log.archiving.files import FOLDER, begin_file, enter, write_file
 from data.log.archiving.rows import GROUP_ROWS, PART_ROWS
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, PARTS, Log
@@ -104,20 +105,16 @@ def write(home: Path, rows: int) -> None:
 
 def _enter(store: Store, home: Path, log: Log[Any], day: date, groups: Iterator[pa.Table]) -> None:
     first = next(groups)
-    path = f"{FOLDER}/{log.table.name}/day={day}/{first['seq'][0].as_py():012d}-000001.parquet"
 
     def rows() -> Iterator[pa.Table]:
         yield first
         yield from groups
 
-    root, (filesystem, folder_of) = store.parts.root(str(home / "archive")), _located(home / "archive")
-    summary = write_file(filesystem, folder_of, path, log, rows())
+    root = store.parts.root(str(home / "archive"))
+    path = begin_file(store, root, f"{FOLDER}/{log.table.name}/day={day}", first["seq"][0].as_py())
+    summary = write_file(*locate(str(home / "archive")), path, log, rows())
     with store.writing() as connection:
         enter(connection, summary.part(log, day, root, path, cleared=True))
-
-
-def _located(path: Path) -> tuple[pa.fs.FileSystem, str]:
-    return pa.fs.LocalFileSystem(), str(path)
 
 
 def _ids(numbers: np.ndarray, salt: int) -> pa.Array:

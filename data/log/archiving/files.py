@@ -5,12 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
-from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
+from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from data.atomic import sync
 from data.errors import DataError
@@ -20,7 +21,7 @@ from data.log.archived.columns import DECISION_SEQ, schema
 from data.log.archived.parts import Part
 from data.log.archiving.closing import time_column
 from data.log.store import Store
-from data.log.tables import PARTS, Log
+from data.log.tables import PARTS, STRAYS, Log
 
 FOLDER: Final = "log"
 """Of the archived rows, in the archive."""
@@ -91,7 +92,14 @@ def write_file(filesystem: FileSystem, root: str, path: str, log: Log[Any], grou
 
 
 def enter(connection: sa.Connection, part: Part) -> None:
-    """Enter a part, in a transaction."""
+    """Enter a part, in a transaction: from its commit on it is no stray any more.
+
+    Raises:
+        DataError: it was taken for a stray and deleted.
+    """
+    stray = sa.delete(STRAYS).where(STRAYS.c.root == part.root, STRAYS.c.path == part.path)
+    if connection.execute(stray).rowcount != 1:
+        raise DataError(f"{part.path} was deleted while it was written: run it again")
     refers = part.refers or (None, None)
     connection.execute(
         sa.insert(PARTS).values(
@@ -112,22 +120,38 @@ def enter(connection: sa.Connection, part: Part) -> None:
     )
 
 
-def sweep(store: Store, root: str) -> int:
-    """Delete the files of a root that have no entry, which processes that died have left; returns how many.
+def begin_file(store: Store, root: str, folder: str, first: int) -> str:
+    """Return the path of a file that is to be written, after a note that it is: a process that dies leaves a stray."""
+    path = f"{folder}/{first:012d}-{uuid4().hex[:8]}.parquet"
+    with store.writing() as connection:
+        note_stray(connection, root, path)
+    return path
+
+
+def note_stray(connection: sa.Connection, root: str, path: str) -> None:
+    """Note in a transaction that a file is to be deleted."""
+    connection.execute(sa.insert(STRAYS).values(root=root, path=path))
+
+
+def sweep(store: Store) -> int:
+    """Delete the strays, which processes that died have left or which were replaced; returns how many.
 
     Who calls holds the log's lock `archive`: nobody is writing one now.
+
+    Raises:
+        DataError: the archive does not answer.
     """
     with store.reading() as connection:
-        known = set(connection.execute(sa.select(PARTS.c.path).where(PARTS.c.root == root)).scalars())
-    filesystem, folder = locate(store.parts.uri(root))
-    selector = FileSelector(f"{folder}/{FOLDER}", allow_not_found=True, recursive=True)
-    try:
-        found = [info.path for info in filesystem.get_file_info(selector) if info.is_file]
-        strays = [path for path in found if path.removeprefix(f"{folder}/") not in known]
-        for path in strays:
-            filesystem.delete_file(path)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be tidied: {' '.join(str(error).split())}") from error
+        strays = [(root, path) for root, path in connection.execute(sa.select(STRAYS.c.root, STRAYS.c.path))]
+    for root, path in strays:
+        filesystem, folder = locate(store.parts.uri(root))
+        try:
+            if filesystem.get_file_info(f"{folder}/{path}").type != FileType.NotFound:
+                filesystem.delete_file(f"{folder}/{path}")
+        except OSError as error:
+            raise DataError(f"{path} cannot be deleted from {folder}: {' '.join(str(error).split())}") from error
+        with store.writing() as connection:
+            connection.execute(sa.delete(STRAYS).where(STRAYS.c.root == root, STRAYS.c.path == path))
     return len(strays)
 
 

@@ -1,9 +1,9 @@
 """How closed days move from the log to Parquet, so that a process may die at any moment.
 
-A part is written under a name of its positions, and nobody reads it. Then the names of its rows are entered, and with
-the entry of the part, in one transaction, it counts: its rows are in both, and whoever reads takes each position once.
-Then they are deleted from the log, some at a time. Where a process died, the next one goes on: files without an entry
-are deleted, and rows of parts that are not cleared yet.
+A part is written under a name that is noted before, and nobody reads it. Then the names of its rows are entered, and
+with the entry of the part, in one transaction, it counts: its rows are in both, and whoever reads takes each once.
+Then they are deleted from the log, some at a time. Where a process died, the next one goes on: files that were noted
+and not entered are deleted, and rows of parts that are not cleared yet.
 
 What stays in the log: rows that do not fit their columns (another hand wrote them, or a disk has damaged them);
 feedback whose decision is not archived, or of another loop; the first and the last step of each fold.
@@ -24,7 +24,7 @@ from data.filesystems import locate
 from data.log.archived import keys
 from data.log.archived.parts import Part, last_part, select_parts
 from data.log.archiving.closing import cut
-from data.log.archiving.files import FOLDER, enter, sweep, write_file
+from data.log.archiving.files import FOLDER, begin_file, enter, sweep, write_file
 from data.log.archiving.rows import Rows
 from data.log.statements import insert_new
 from data.log.store import Store
@@ -66,7 +66,7 @@ class Mover:
 
     def tidy(self) -> int:
         """Bring to an end what a process that died had begun; returns how many files it had left."""
-        swept = sweep(self._store, self._root)
+        swept = sweep(self._store)
         with self._store.reading() as connection:
             parts = [part for log in _ORDER for part in select_parts(connection, log.table.name, ~PARTS.c.cleared)]
         for part in parts:
@@ -103,7 +103,7 @@ class Mover:
         if (first := next(groups, None)) is None:
             return None
         day, begins = rows.day, first["seq"][0].as_py()
-        path = f"{FOLDER}/{log.table.name}/day={day}/{begins:012d}-{rows.generation + 1:06d}.parquet"
+        path = begin_file(self._store, self._root, f"{FOLDER}/{log.table.name}/day={day}", begins)
         summary = write_file(self._filesystem, self._path, path, log, chain([first], groups))
         self._watch("written", summary.rows)
         return summary.part(log, day, self._root, path)

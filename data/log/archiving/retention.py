@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
-from data.filesystems import locate
 from data.log.archived import keys
 from data.log.archived.parts import Part, select_parts
 from data.log.archiving.closing import time_column
+from data.log.archiving.files import note_stray, sweep
 from data.log.archiving.moving import Yielding
 from data.log.archiving.rewriting import forget_names
 from data.log.store import Store
@@ -115,9 +115,9 @@ def _drop(store: Store, log: Log[Any], part: Part) -> None:
             with Yielding(), store.writing() as connection:
                 forget_names(connection, log, group[start : start + _AT_ONCE])
     with store.writing() as connection:
+        note_stray(connection, part.root, part.path)
         connection.execute(sa.update(PARTS).where(PARTS.c.seq == part.seq).values(path=None, bytes=0))
-    filesystem, root = locate(store.parts.uri(part.root))
-    filesystem.delete_file(f"{root}/{part.path}")
+    sweep(store)
 
 
 def _delete_left(store: Store, log: Log[Any], before: date, now: datetime) -> int:

@@ -2,12 +2,11 @@
 
 A file is written beside, and nobody reads it. One transaction then enters it in the place of the old one, deletes the
 names of the rows, and deletes what there is of them in the log. Then the old file is deleted. A process that dies on
-the way leaves files without an entry, which the next one deletes first.
+the way leaves files that were noted and not entered, or not deleted: the next one deletes them first.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -20,7 +19,7 @@ from data.filesystems import locate
 from data.log.archived import keys
 from data.log.archived.parts import Part, last_part, parts_between
 from data.log.archived.reading import Archived, from_both
-from data.log.archiving.files import enter, sweep, write_file
+from data.log.archiving.files import begin_file, enter, note_stray, sweep, write_file
 from data.log.database import StoreUnavailable
 from data.log.statements import chunks
 from data.log.store import Store
@@ -51,7 +50,12 @@ def remove(
     for _ in range(_TRIES):
         with store.reading() as connection:
             archives = last_part(connection) > 0
-        with store.exclusively("archive") if archives else nullcontext():
+        if archives:
+            with store.exclusively("archive"):
+                sweep(store)
+                counts = _try(store, find, then)
+                sweep(store)  # the old files, or the new ones
+        else:  # the first part may be being written now: then it is seen that it was entered, and done again
             counts = _try(store, find, then)
         if counts is not None:
             return counts
@@ -61,15 +65,9 @@ def remove(
 def _try(
     store: Store, find: Callable[[Archived], Doomed], then: Callable[[sa.Connection, Doomed], Counter[str]]
 ) -> Counter[str] | None:
-    roots = _roots(store)
-    for root in roots:
-        sweep(store, root)
     doomed, old, generation = _find(store, find)
-    new = [_rewrite(store, part, doomed, generation, place) for place, part in enumerate(old)]
-    counts = _replace(store, old, [part for part in new if part], doomed, generation, then)
-    for root in roots:  # the old files, or the new ones
-        sweep(store, root)
-    return counts
+    new = [_rewrite(store, part, doomed) for part in old]
+    return _replace(store, old, [part for part in new if part], doomed, generation, then)
 
 
 @from_both
@@ -86,14 +84,14 @@ def _find(store: Store, find: Callable[[Archived], Doomed]) -> tuple[Doomed, lis
         return doomed, parts, last_part(connection)
 
 
-def _rewrite(store: Store, part: Part, doomed: Doomed, generation: int, place: int) -> Part | None:
+def _rewrite(store: Store, part: Part, doomed: Doomed) -> Part | None:
     """Write the file of a part without some rows; None: there are no others."""
     log, seqs = next((log, table["seq"]) for log, table in doomed.items() if log.table.name == part.kind)
     groups = (group for group in _without(store, part, seqs.combine_chunks()) if group.num_rows)
     if (first := next(groups, None)) is None:
         return None
     filesystem, root = locate(store.parts.uri(part.root))
-    path = f"{part.path.rpartition('/')[0]}/{part.first:012d}-{generation + 1:06d}.{place}.parquet"
+    path = begin_file(store, part.root, part.path.rpartition("/")[0], part.first)
 
     def rows() -> Iterator[pa.Table]:
         yield first
@@ -129,7 +127,9 @@ def _replace(
         counts = then(connection, doomed)
         for part in new:
             enter(connection, replace(part, seq=0))
-        connection.execute(sa.delete(PARTS).where(PARTS.c.seq.in_([part.seq for part in old])))
+        for part in old:
+            note_stray(connection, part.root, part.path)
+            connection.execute(sa.delete(PARTS).where(PARTS.c.seq == part.seq))
         return counts + Counter({log.table.name: table.num_rows for log, table in doomed.items()})
 
 
@@ -142,8 +142,3 @@ def forget_names(connection: sa.Connection, log: Log[Any], table: pa.Table) -> N
     for number, seqs in by_number.items():
         for some in chunks(seqs):
             connection.execute(sa.delete(ARCHIVED_KEYS).where(columns.number == number, columns.seq.in_(some)))
-
-
-def _roots(store: Store) -> list[str]:
-    with store.reading() as connection:
-        return list(connection.execute(sa.select(PARTS.c.root).distinct()).scalars())

@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the two tables."""
+    """Make the tables."""
     op.create_table(
         "archived_parts",
         sa.Column("seq", sa.Integer(), nullable=False),
@@ -24,6 +24,12 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_archived_parts_kind_last", "archived_parts", ["kind", "last"])
+    op.create_table(
+        "archived_strays",
+        sa.Column("root", sa.Text(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("root", "path"),
+    )
     op.create_table(
         "archived_keys",
         sa.Column("number", sa.BigInteger(), nullable=False),

@@ -95,7 +95,7 @@ def revision(path: Path) -> str:
         return str(found)
 
 
-OF_REVISION_2 = ("archived_keys", "archived_parts")
+OF_REVISION_2 = ("archived_keys", "archived_parts", "archived_strays")
 BEFORE_REVISIONS = (
     *(f"DROP TABLE {table}" for table in ("alembic_version", *OF_REVISION_2)),
     "PRAGMA user_version = 3",
