@@ -94,7 +94,8 @@ class Shop:
             path.name: shelve(path, settings).digest for path in sorted((settings.home / "policies").iterdir())
         }
         when = SnapshotSettings(every_s=1e-9 if saved else 3600)
-        self.loops = Loops(store, settings, [self.plans], lambda: datetime.now(UTC), when)
+        self.shift = timedelta(0)
+        self.loops = Loops(store, settings, [self.plans], lambda: datetime.now(UTC) + self.shift, when)
         self.served = Served({"v1": dict.fromkeys(self.digests, 1.0)})
         self.rng = np.random.default_rng(seed)
 
@@ -327,7 +328,9 @@ def test_windows_of_others_close_in_the_steps_in_which_they_did(
     for module in ("rl.online.learner", "rl.provenance.capture"):
         monkeypatch.setattr(f"{module}.MAX_ROWS", 4)
     shop = Shop(store, settings, 0)
+    shop.shift = -DAY  # nothing is due
     shop.live(40, mostly_heavy)
+    shop.shift = timedelta(0)
     for _ in range(12):
         shop.loops.poll()
     shop.seed = 1
