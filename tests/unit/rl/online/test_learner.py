@@ -249,7 +249,7 @@ def test_a_follower_takes_over_a_publication_that_then_stays_as_it_is(log: Log) 
 
 def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Feedback that was received in time counts, however late it is read."""
-    monkeypatch.setattr("rl.online.learner._ROWS", 10)
+    monkeypatch.setattr("rl.online.learner.MAX_ROWS", 10)
     learner = log.learner(("rfm_bandit",))
     decisions = log.decide(40, seed=0)
     learner.poll()
@@ -262,7 +262,7 @@ def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyP
 
 
 def test_catching_up_reads_a_silent_log_to_its_end(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl.online.learner._ROWS", 10)
+    monkeypatch.setattr("rl.online.learner.MAX_ROWS", 10)
     for decision in log.decide(35, seed=0)[-2:]:
         log.report(decision, "click")
     learner = log.learner()
@@ -310,7 +310,7 @@ def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -
             for kind in ("view", "click", "purchase"):
                 log.report(decision, kind)
         log.clock.advance(60)
-    monkeypatch.setattr("rl.online.learner._ROWS", 10)
+    monkeypatch.setattr("rl.online.learner.MAX_ROWS", 10)
     learner, most = log.learner(), 0
     while not learner.caught_up:
         learner.poll()
