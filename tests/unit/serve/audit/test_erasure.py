@@ -246,7 +246,7 @@ def test_killed_while_it_captures_and_asked_again(store: Store, settings: Settin
         child = subprocess.Popen(
             [sys.executable, "-c", task, str(settings.home), HEAVY], start_new_session=True, stderr=subprocess.DEVNULL
         )
-        while child.poll() is None and not list(settings.home.glob("cache/.remainders-*/*")):
+        while child.poll() is None and not list(settings.home.glob("cache/.remainders-*")):
             time.sleep(0.005)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
