@@ -7,7 +7,9 @@ import pytest
 from tests.bench import table
 from tests.bench.table import OLDER, ROOT, Row, Rows, digest, insert, read_results, read_rows
 
-BENCHES = {"bandits", "common", "dqn_loops", "ingest_pandas", "table", "vw", "waiting_fold"}
+BENCHES = {"archive_scan_one", "bandits", "common", "dqn_loops", "ingest_pandas", "restart_learner", "table", "vw"} | {
+    "waiting_fold"
+}
 """Modules of tests/bench that are no bench: they are parts of one."""
 
 
