@@ -88,7 +88,7 @@ def archive_days(
         closed = closed_until(store, wait_s, keep_days)
         moved = mover.move(closed.until)
         retention = retention or Retention()
-        expired = expire(store, retention, store.now())
+        expired = expire(store, retention, closed.until)
         expired["artefacts"] = _expire_artefacts(store, settings, retention)
     return Summary(
         archive=settings.archive_uri,

@@ -5,7 +5,7 @@ number of days is given.
 """
 
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -40,14 +40,19 @@ class Retention(BaseModel):
     )
 
 
-def expire(store: Store, retention: Retention, now: datetime) -> Counter[str]:
+def expire(store: Store, retention: Retention, closed: datetime) -> Counter[str]:
     """Delete what need not be kept any more; returns the number of rows by table. Who calls holds the lock `archive`.
+
+    Args:
+        store: the log.
+        retention: how long what is kept.
+        closed: until when days are closed: no row of an open one is deleted, however short that is.
 
     Raises:
         StoreError: the log did not answer; the next call goes on.
         DataError: the archive did not.
     """
-    expired = Counter[str]()
+    expired, now = Counter[str](), store.now()
     kept: list[tuple[Log[Any], int | None]] = [
         (DECISIONS, retention.decisions),
         (FEEDBACK, retention.feedback),
@@ -57,13 +62,13 @@ def expire(store: Store, retention: Retention, now: datetime) -> Counter[str]:
     for log, days in kept:
         if days is None:
             continue
-        before = (now - timedelta(days=days)).date()
+        before = min(now - timedelta(days=days), closed).date()
         with store.reading() as connection:
             parts = select_parts(connection, log.table.name, PARTS.c.day < str(before))
         for part in parts:
             _drop(store, log, part)
             expired[log.table.name] += part.rows
-        expired[log.table.name] += _delete_left(store, log, before, now)
+        expired[log.table.name] += _delete_left(store, log, before)
     if retention.old_steps is not None:
         ended = _ended(store, now - timedelta(days=retention.old_steps))
         with store.reading() as connection:
@@ -120,10 +125,10 @@ def _drop(store: Store, log: Log[Any], part: Part) -> None:
     sweep(store)
 
 
-def _delete_left(store: Store, log: Log[Any], before: date, now: datetime) -> int:
+def _delete_left(store: Store, log: Log[Any], before: date) -> int:
     """Delete old rows that the log still has itself."""
     columns, deleted, rows = log.table.c, 0, _AT_ONCE
-    until = now.replace(year=before.year, month=before.month, day=before.day, hour=0, minute=0, second=0, microsecond=0)
+    until = datetime.combine(before, time(), UTC)
     old = sa.select(columns.seq).where(columns[time_column(log)] < until).order_by(columns.seq).limit(_AT_ONCE)
     while rows == _AT_ONCE:
         with Yielding(), store.writing() as connection:

@@ -134,6 +134,16 @@ def test_each_kind_is_kept_as_long_as_it_is_said(
     assert store.decisions() == []
 
 
+def test_no_row_of_an_open_day_is_deleted(
+    store: Store, clock: Clock, settings: Settings, written: list[AnyRecord]
+) -> None:
+    assert clock() == NOON + 3 * DAY + timedelta(hours=3)
+    done = archive_days(store, settings, Retention(decisions=1, feedback=1), wait_s=2.5 * 86_400)
+    # The window of the 6th is open: a day of retention is over, but only the 5th is closed.
+    assert done.closed_until == "2026-01-06T00:00:00+00:00"
+    assert {decision.time.day for _, decision in store.decisions()} == {6, 7, 8}
+
+
 def test_steps_and_artefacts_of_old_folds_go_and_those_of_the_fold_that_runs_stay(
     store: Store, clock: Clock, settings: Settings, tmp_path: Path
 ) -> None:
