@@ -12,11 +12,16 @@ from data.command import DONE, INTERRUPTED, REFUSED, argument_parser, command
 from data.errors import DataError
 
 REPOSITORY = Path(data.command.__file__).parents[1]
+CHILDREN = {"rl.provenance.erasure"}
+"""Started by the project's own processes, not by people."""
 COMMANDS = sorted(
-    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
-    for floor in ("data", "rl", "serve")
-    for path in (REPOSITORY / floor).rglob("*.py")
-    if "sys.exit(main())" in path.read_text()
+    {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
+        for floor in ("data", "rl", "serve")
+        for path in (REPOSITORY / floor).rglob("*.py")
+        if "sys.exit(main())" in path.read_text()
+    }
+    - CHILDREN
 )
 
 
