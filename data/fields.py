@@ -54,6 +54,8 @@ def _to_utc(time: datetime) -> datetime:
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """A point in time; any offset is accepted and converted, a time without one is refused."""
+MAX_DAYS: Final = 36_500
+"""A century, of settings in days: calendars do not go back as far as one likes."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 """`(time - EPOCH) // MICROSECOND` is a time as a whole number: exact."""

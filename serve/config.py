@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from data.fields import PolicyName
+from data.fields import MAX_DAYS, PolicyName
 from data.log.archiving.retention import Retention
 from data.schema import RewardSpec
 from data.settings import Settings
@@ -54,7 +54,7 @@ class DailyArchive(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     hour: int = Field(default=3, ge=0, le=23, description="of the day, in UTC")
-    keep_days: int = Field(default=0, ge=0, description="closed days that stay in the log")
+    keep_days: int = Field(default=0, ge=0, le=MAX_DAYS, description="closed days that stay in the log")
     retention: Retention = Retention()
 
 

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data.archive.objects import Objects
 from data.errors import DataError
+from data.fields import MAX_DAYS
 from data.log.erasures import count_erasures
 from data.log.loops import fold_step
 from data.log.store import Store
@@ -48,6 +49,7 @@ class SnapshotSettings(BaseModel):
     keep_days: float = Field(
         default=30.0,
         ge=0,
+        le=MAX_DAYS,
         description="the first snapshot of each day of a fold is kept so long, for audits to begin from",
     )
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.errors import RecommenderError
-from data.fields import EPOCH, MICROSECOND
+from data.fields import EPOCH, MAX_DAYS, MICROSECOND
 from data.log.database import StoreUnavailable
 from data.log.erasures import decisions_of, list_erasures
 from data.log.loops import begun_folds, fold_step, fold_steps
@@ -60,7 +60,9 @@ class ProofSettings(BaseModel):
         description="seconds for making folds again before the rows are deleted, newest first; 0: nothing is proved",
     )
     max_mb: int = Field(default=256, ge=1, description="of what is kept of one fold")
-    keep_days: float = Field(default=30.0, ge=0, description="after a fold's last step, so long is it kept")
+    keep_days: float = Field(
+        default=30.0, ge=0, le=MAX_DAYS, description="after a fold's last step, so long is it kept"
+    )
 
 
 def capture(store: Store, settings: Settings, user_id: str, limits: ProofSettings) -> Proof:

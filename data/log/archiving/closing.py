@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.attribution import GRACE
+from data.errors import DataError
+from data.fields import MAX_DAYS
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, VERSIONS, Log
 from data.log.unreadable import read
@@ -43,7 +45,14 @@ def closed_until(store: Store, wait_s: float | None = None, keep_days: int = 0) 
         wait_s: the longest wait window; None: that of the folds, or where there is none that of a specification that
             says nothing else.
         keep_days: closed days that count as open.
+
+    Raises:
+        DataError: the window is negative or no number, or the days are negative or beyond a century.
     """
+    if wait_s is not None and not wait_s >= 0:  # what is open would count as closed
+        raise DataError(f"the longest wait window must be a number of seconds from 0, got {wait_s}")
+    if not 0 <= keep_days <= MAX_DAYS:
+        raise DataError(f"the closed days that stay in the log must be from 0 to {MAX_DAYS:,}, got {keep_days}")
     with store.reading() as connection:
         begun = read(
             connection, VERSIONS, VERSIONS.select().where(VERSIONS.table.c.number == 0).order_by(VERSIONS.table.c.seq)

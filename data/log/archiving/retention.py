@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
+from data.fields import MAX_DAYS
 from data.log.archived import keys
 from data.log.archived.parts import Part, select_parts
 from data.log.archiving.closing import time_column
@@ -28,13 +29,22 @@ class Retention(BaseModel):
     """Days that rows are kept after the day that they are of; None: for ever."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    decisions: int | None = Field(default=None, ge=1, description="days that decisions are kept; default: for ever")
-    feedback: int | None = Field(default=None, ge=1, description="days that feedback is kept; default: for ever")
-    events: int | None = Field(default=None, ge=1, description="days that events are kept; default: for ever")
-    rejects: int | None = Field(default=None, ge=1, description="days that rejects are kept; default: for ever")
+    decisions: int | None = Field(
+        default=None, ge=1, le=MAX_DAYS, description="days that decisions are kept; default: for ever"
+    )
+    feedback: int | None = Field(
+        default=None, ge=1, le=MAX_DAYS, description="days that feedback is kept; default: for ever"
+    )
+    events: int | None = Field(
+        default=None, ge=1, le=MAX_DAYS, description="days that events are kept; default: for ever"
+    )
+    rejects: int | None = Field(
+        default=None, ge=1, le=MAX_DAYS, description="days that rejects are kept; default: for ever"
+    )
     old_steps: int | None = Field(
         default=90,
         ge=1,
+        le=MAX_DAYS,
         description="days that the steps of a fold are kept after its end, and with them what can be proved of its "
         "decisions; null: for ever",
     )

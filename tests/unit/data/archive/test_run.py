@@ -60,6 +60,10 @@ def test_the_command_tells_what_it_did(
     ("options", "says"),
     [
         (["--retain-events", "soon"], "--retain-events: .* got 'soon'"),
+        (["--wait-s", "-5"], "the longest wait window must be a number of seconds from 0, got -5.0"),
+        (["--wait-s", "nan"], "got nan"),
+        (["--keep-days", "-1"], "must be from 0 to 36,500, got -1"),
+        (["--keep-days", "999999999"], "got 999999999"),
         (["--retain-old-steps", "0"], "--retain-old_steps: .* greater than or equal to 1"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from data.log.erasures import erase_from_store
 from data.log.loops import fold_steps
@@ -24,6 +25,7 @@ from rl.online.snapshot import Snapshot
 from rl.online.snapshots import Snapshots, SnapshotSettings
 from rl.policies import CrossedConfig, NeuralLinearConfig, PolicyConfig, TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
+from rl.provenance.capture import ProofSettings
 from tests.support.clocks import Clock
 from tests.support.shops import POLICIES
 
@@ -268,3 +270,10 @@ def test_a_forgotten_user_is_in_no_history_and_none_is_saved_with_them(shop: Sho
     for path in (shop.settings.home).rglob("*"):
         assert path.is_dir() or f'"{forgotten}"'.encode() not in path.read_bytes()
     assert snapshots.before(learner.fold_id, learner.number) is not None
+
+
+@pytest.mark.parametrize("days", [-1.0, 1e9, float("inf"), float("nan")])
+def test_days_that_no_calendar_has_are_refused(days: float) -> None:
+    for settings in (SnapshotSettings, ProofSettings):
+        with pytest.raises(ValidationError, match="keep_days"):
+            settings(keep_days=days)
