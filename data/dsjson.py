@@ -18,7 +18,7 @@ from typing import TextIO, TypeAlias, cast
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from data.attribution import attribute
+from data.attribution.join import attribute
 from data.command import DONE, argument_parser, command
 from data.errors import DataError
 from data.formats.compressed import read_lines

@@ -9,7 +9,7 @@ from typing import get_args
 from pydantic_core import to_json
 
 from data.command import DONE, argument_parser, command
-from data.log.keys import GRACE, Key, KeyRefused, Role, create, list_keys, revoke, rotate
+from data.log.current.keys import GRACE, Key, KeyRefused, Role, create, list_keys, revoke, rotate
 from data.log.store import Store
 from data.private import keep_private
 from data.settings import Settings

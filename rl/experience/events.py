@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.archive.parquet import read_events
-from data.attribution import GRACE, Outcome, join
+from data.attribution.join import GRACE, Outcome, join
 from data.errors import DataError
 from data.features.purchases import purchase_columns
 from data.ingest.clean import clean, finish_events

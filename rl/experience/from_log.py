@@ -1,4 +1,4 @@
-"""The log's transitions (`data.transitions.TRANSITION_SCHEMA`) as columns that a network learns from.
+"""The log's transitions (`data.attribution.transitions.TRANSITION_SCHEMA`) as columns that a network learns from.
 
 The features are the encoder's, the same that the service computes. What the log's table has no column for is left out:
 there is no history of what the user was shown before.
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from data.attribution.transitions import TRANSITION_SCHEMA
 from data.errors import DataError
 from data.features.customers import Encoder
 from data.schema import CONTEXT_TIME, parse_visit_time
-from data.transitions import TRANSITION_SCHEMA
 from rl.experience.checks import NEXT, Columns
 from rl.policy.arrays import FloatArray, IntArray
 
@@ -31,7 +31,7 @@ def convert_log(table: pa.Table, encoder: Encoder, candidates: int | None = None
     A row that says what cannot be is left out, and a warning says how many.
 
     Args:
-        table: of `data.transitions.transitions`.
+        table: of `data.attribution.transitions.transitions`.
         encoder: of the service's policies.
         candidates: A, at least as many as any row has; by default the most that one has. What is padded is off.
 

@@ -1,7 +1,7 @@
 """Transitions of the whole log in bulk, archived days and open ones: as a Ray dataset, in memory that does not grow.
 
 Each task reads a range of positions: its decisions, what was reported about them, and where rewards have a future the
-decisions around it. What comes out is what `data.transitions` makes of the same decisions one by one.
+decisions around it. What comes out is what `data.attribution.transitions` makes of the same decisions one by one.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,9 @@ import ray.data
 from numpy.typing import NDArray
 from ray.data import ExecutionResources
 
-from data.attribution import GRACE, attribute
-from data.attribution_columns import Outcomes, attribute_columns, microseconds
+from data.attribution.columns import Outcomes, attribute_columns, microseconds
+from data.attribution.join import GRACE, attribute
+from data.attribution.transitions import TRANSITION_SCHEMA
 from data.cluster import quiet_ray_data
 from data.log.archived.columns import to_records
 from data.log.archived.reading import keep
@@ -26,7 +27,6 @@ from data.log.bulk import decisions_between, divide, feedback_about, late_feedba
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK
 from data.schema import LOOP_V1, RewardSpec
-from data.transitions import TRANSITION_SCHEMA
 
 _TASK_ROWS = 50_000
 _AROUND_ROWS = 10_000

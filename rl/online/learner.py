@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from data.attribution import Outcome
+from data.attribution.join import Outcome
 from data.fields import EPOCH, MICROSECOND
 from data.log.following import (
     SeenDecision,

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from data.attribution import Outcome
+from data.attribution.join import Outcome
 from data.log.database import StoreError
 from data.schema import Decision
 from rl.encoders.base import VisitEncoder

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from data.attribution import Outcome, attribute
+from data.attribution.join import Outcome, attribute
 from data.log.following import SeenDecision, SeenFeedback
 from data.schema import Decision, Feedback, RewardSpec
 from rl.online.observe import TRANSIENT

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.attribution import deadlines
+from data.attribution.join import deadlines
 from rl.policy.arrays import BoolArray, IntArray
 
 _BLOCK = 4_096
@@ -32,8 +32,8 @@ class _Block:
 class Windows:
     """Open wait windows, in the order of the log. Times are microseconds since 1970 UTC.
 
-    A window closes when its deadline has passed, whatever stands before it in the log; `data.attribution.deadlines`
-    says when that is, also where clocks jump.
+    A window closes when its deadline has passed, whatever stands before it in the log; `deadlines` of
+    `data.attribution.join` says when that is, also where clocks jump.
 
     Args:
         wait_us: length of a window.

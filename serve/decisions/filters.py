@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from data.log.catalogue_copy import Catalogue
-from data.log.users import NOTHING, Past
+from data.log.current.catalogue_copy import Catalogue
+from data.log.current.users import NOTHING, Past
 from data.schema import Rules
 from rl.policy.errors import PolicyError
 from serve.contracts.decisions import RecommendRequest
@@ -48,7 +48,7 @@ def needs_past(request: RecommendRequest) -> bool:
 
 
 def lookback_starts(lookback: Lookback, now: datetime) -> tuple[datetime, datetime]:
-    """Return since when what was seen and what was bought counts; see `data.log.users.past`."""
+    """Return since when what was seen and what was bought counts; see `data.log.current.users.past`."""
     return now - timedelta(seconds=lookback.seen_s), now - timedelta(seconds=lookback.bought_s)
 
 

@@ -8,8 +8,8 @@ from typing import TypeAlias
 from pydantic import JsonValue
 
 from data.ingest.http_rows import clean_records
+from data.log.current.users import NOTHING, Past, past
 from data.log.store import Store, Stored
-from data.log.users import NOTHING, Past, past
 from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler

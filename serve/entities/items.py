@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from data.log import items
-from data.log.catalogue_copy import Catalogue
-from data.log.items import Item, StoredItem
-from data.log.replica_copy import ReplicaCopy
+from data.log.current import items
+from data.log.current.catalogue_copy import Catalogue
+from data.log.current.items import Item, StoredItem
+from data.log.current.replica_copy import ReplicaCopy
 from data.log.store import Store
 from data.schema import Change
 
@@ -33,13 +33,13 @@ class Items:
         return self._store.now()
 
     async def upsert(self, new: Sequence[Item]) -> list[Change]:
-        """See `data.log.items.upsert`."""
+        """See `data.log.current.items.upsert`."""
         changes = await asyncio.to_thread(items.upsert, self._store, new)
         await asyncio.to_thread(self.refresh)
         return changes
 
     async def page(self, after: int, limit: int, category: str | None, available: bool | None) -> list[StoredItem]:
-        """See `data.log.items.page`."""
+        """See `data.log.current.items.page`."""
         return await asyncio.to_thread(items.page, self._store, after, limit, category=category, available=available)
 
     async def get(self, item_id: str) -> StoredItem | None:

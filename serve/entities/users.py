@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from data.log.current.users import Entry, User, get_user, history, upsert_user
 from data.log.store import Store
-from data.log.users import Entry, User, get_user, history, upsert_user
 from data.settings import Settings
 from rl.provenance.capture import ProofSettings
 from serve.entities.forgetting import forget
@@ -29,7 +29,7 @@ class Users:
     def read_history(
         self, user_id: str, limit: int, before: tuple[int, int] | None
     ) -> tuple[list[Entry], tuple[int, int] | None]:
-        """See `data.log.users.history`. Blocks."""
+        """See `data.log.current.users.history`. Blocks."""
         return history(self._store, user_id, limit, before)
 
     async def forget(self, user_id: str) -> dict[str, int]:

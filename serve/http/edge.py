@@ -9,7 +9,7 @@ from fastapi.security.base import SecurityBase
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
-from data.log.keys import Role
+from data.log.current.keys import Role
 from serve.config import Limits
 from serve.contracts.errors import ERRORS
 from serve.http import answers, exchange

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from data.log.keys import PREFIX, Key, Role, digest, list_keys
-from data.log.replica_copy import ReplicaCopy
+from data.log.current.keys import PREFIX, Key, Role, digest, list_keys
+from data.log.current.replica_copy import ReplicaCopy
 from data.log.store import Store
 
 

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from data.attribution.transitions import TRANSITION_SCHEMA
 from data.fields import EPOCH, MICROSECOND
 from data.filesystems import locate
 from data.log.archived.columns import schema
@@ -35,7 +36,6 @@ from data.log.archiving.rows import GROUP_ROWS, PART_ROWS
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, PARTS, Log
 from data.schema import RewardSpec
-from data.transitions import TRANSITION_SCHEMA
 from tests.bench.common import finish, folder, say
 
 SPEC = RewardSpec(wait_s=600.0, default=-0.01)

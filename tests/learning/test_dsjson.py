@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import vowpalwabbit
 
-from data.attribution import join
+from data.attribution.join import join
 from data.dsjson import default_spec, export_lines, import_lines
 from data.log.store import Store
 from data.schema import Decision, Features, Feedback

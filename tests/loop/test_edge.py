@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.log import keys
+from data.log.current import keys
 from data.log.store import Store
 from data.nodes.node import load_node
 from serve.api.application import create_api

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from data.log import keys
+from data.log.current import keys
 from data.log.store import Store
 from data.settings import Settings
 from serve.audit.run import audit

@@ -7,6 +7,7 @@ from typing import Any
 
 from data.log.archiving.closing import closed_until
 from data.log.archiving.moving import Moved, Mover, Watch
+from data.log.current.users import history, past
 from data.log.following import (
     decision_ids,
     last_feedback,
@@ -19,7 +20,6 @@ from data.log.following import (
 )
 from data.log.loops import date_range, fold_steps, last_received
 from data.log.store import Store
-from data.log.users import history, past
 from data.schema import AnyRecord, Decision, Event, Feedback, Reject, Version
 from serve.decisions.ids import new_id
 from tests.support.clocks import NOON, Clock

@@ -18,7 +18,17 @@ NUMPY = {"cython_runtime", "numpy"}
 SQLALCHEMY = {"cython_runtime", "greenlet", "sqlalchemy"}
 PYARROW = NUMPY | {"cloudpickle", "filelock", "pyarrow"}
 """What a store needs that reads its closed days too."""
-GROUND = ("attribution", "command", "errors", "feature_objects", "fields", "private", "sameness", "schema", "settings")
+GROUND = (
+    "attribution.join",
+    "command",
+    "errors",
+    "feature_objects",
+    "fields",
+    "private",
+    "sameness",
+    "schema",
+    "settings",
+)
 
 LOADED = """
 import importlib, json, sys

@@ -264,7 +264,7 @@ def _baseline(baselines: Any, slot: int, candidates: Sequence[str]) -> str | Non
 
 
 def _rewards(decision: Decision, outcomes: Sequence[Json]) -> list[Feedback]:
-    """Return a reward for each slot that something was observed of, named as `data.attribution` has it."""
+    """Return a reward for each slot that something was observed of, named as `data.attribution.join` has it."""
     names = [slot.slot_id for slot in decision.slots] or decision.slate
     costs = [parse_number(outcome["_label_cost"], "_label_cost") for outcome in outcomes]
     return [

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json, to_json
 
-from data.attribution import Outcome
+from data.attribution.join import Outcome
 from data.errors import DataError, reason
 from data.formats.dsjson.features import check_features, make_readable
 from data.formats.dsjson.foreign import Repeats, parse_decision, parse_observation

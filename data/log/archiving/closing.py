@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.attribution import GRACE
+from data.attribution.join import GRACE
 from data.errors import DataError
 from data.fields import MAX_DAYS
 from data.log.store import Store

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from scipy.optimize import brentq
 
-from data.attribution import AGGREGATE
+from data.attribution.join import AGGREGATE
 from data.schema import RewardSpec
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 

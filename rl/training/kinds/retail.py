@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
-from data.attribution import GRACE
+from data.attribution.join import GRACE
 from data.errors import DataError
 from data.features.customers import Encoder, EncoderConfig, fit
 from data.fields import PolicyName

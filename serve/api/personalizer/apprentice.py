@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from data.attribution import (
+from data.attribution.join import (
     GRACE,
     Outcome,
     attribute,

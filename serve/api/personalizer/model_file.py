@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from data.log.settings_table import SettingsTable, writing
+from data.log.current.settings_table import SettingsTable, writing
 from data.log.store import Store
 from rl.artefacts.artefact import ARRAYS, DESCRIPTION, Artefact, load_served, save
 from rl.artefacts.errors import ArtefactError

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from data.feature_objects import FeatureError
 from data.log import loops
-from data.log.settings_table import reading, writing
+from data.log.current.settings_table import reading, writing
 from data.log.store import Store, Stored
 from data.schema import AnyRecord, Decision, Feedback, RewardSpec
 from data.settings import Settings

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator
 
-from data.attribution import attribute
+from data.attribution.join import attribute
 from data.schema import Decision, Feedback, RewardSpec
 from serve.api.v1 import csv_answers as tables
 from serve.contracts.decisions import LoggedDecision, LoggedFeedback

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from data.fields import Id
-from data.log.items import Item, StoredItem
+from data.log.current.items import Item, StoredItem
 from serve.contracts.catalogue import (
     CatalogueItem,
     ItemRequest,

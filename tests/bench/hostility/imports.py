@@ -75,9 +75,9 @@ async def bring_in(home: Path, checkout: Path, seed: int, turn: int, count: int,
 
 def missing(home: Path, promised: set[Promise]) -> list[Promise]:
     """Return what was promised and is not in the log."""
-    from data.log.items import get
+    from data.log.current.items import get
+    from data.log.current.users import get_user
     from data.log.store import Store
-    from data.log.users import get_user
     from data.settings import Settings
     from tests.support.rows import feedback_rows
 

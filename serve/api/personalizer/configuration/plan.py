@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
+from data.log.current.settings_table import reading
 from data.log.erasures import count_erasures
-from data.log.settings_table import reading
 from data.log.store import Store
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact

@@ -1,7 +1,7 @@
 """A replica's copy of the configuration: requests read it without waiting for the store."""
 
-from data.log.replica_copy import ReplicaCopy
-from data.log.settings_table import reading
+from data.log.current.replica_copy import ReplicaCopy
+from data.log.current.settings_table import reading
 from data.log.store import Store
 from serve.api.personalizer.configuration.values import Configuration, read_configuration
 

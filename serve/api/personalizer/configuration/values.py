@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 from data.fields import Id
-from data.log.settings_table import Setting, SettingsTable
+from data.log.current.settings_table import Setting, SettingsTable
 from data.schema import RewardSpec
 from serve.api.personalizer.configuration import durations
 from serve.api.personalizer.errors import ERRORS

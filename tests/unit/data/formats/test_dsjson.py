@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import vowpalwabbit
 
-from data.attribution import attribute
+from data.attribution.join import attribute
 from data.dsjson import (
     LISTED,
     default_spec,

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from data.attribution import GRACE, join
+from data.attribution.join import GRACE, join
+from data.attribution.transitions import TRANSITION_SCHEMA, transitions
 from data.log.store import Store
 from data.schema import Decision, Feedback, RewardSpec, Slot
-from data.transitions import TRANSITION_SCHEMA, transitions
 from rl.experience import logged
 from rl.experience.logged import Wanted, logged_transitions
 from tests.support.archives import DAY, archive, some_decision, write_days

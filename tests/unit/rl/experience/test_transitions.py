@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.attribution.transitions import TRANSITION_SCHEMA
 from data.errors import DataError
-from data.transitions import TRANSITION_SCHEMA
 from rl.experience.checks import Columns
 from rl.experience.collection import collect_transitions
 from rl.experience.from_log import convert_log

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.attribution import join
+from data.attribution.join import join
 from data.log.following import SeenDecision, new_decisions
 from data.log.store import Store
 from data.schema import (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from data.attribution import Outcome
+from data.attribution.join import Outcome
 from data.features.rfm import N_STATES
 from data.fields import Scalar
 from data.schema import Decision

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.attribution import attribute
+from data.attribution.join import attribute
 from data.dsjson import export_lines, import_lines
+from data.log.current.users import history, past
 from data.log.erasures import erase_from_store
 from data.log.following import routed_decisions
 from data.log.loops import fold_steps
 from data.log.store import Store
-from data.log.users import history, past
 from data.schema import Features, RewardSpec, Version
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save

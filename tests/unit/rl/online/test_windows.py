@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data.attribution import deadlines
+from data.attribution.join import deadlines
 from rl.online.windows import MAX_WAIT_S, Windows
 
 WAIT = 100

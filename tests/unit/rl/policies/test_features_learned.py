@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from data.attribution import Outcome
+from data.attribution.join import Outcome
 from data.feature_objects import (
     MAX_DEPTH,
     MAX_NAME,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from data.log.items import Item, upsert
+from data.log.current.items import Item, upsert
 from data.log.store import Store
 from data.settings import Settings
 from rl import train

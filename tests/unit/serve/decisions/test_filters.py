@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data.log.catalogue_copy import Catalogue
-from data.log.items import Item, delete, upsert
+from data.log.current.catalogue_copy import Catalogue
+from data.log.current.items import Item, delete, upsert
+from data.log.current.users import Past
 from data.log.store import Store
-from data.log.users import Past
 from data.schema import Rules
 from rl.encoders.visit import Visit
 from rl.policy.errors import PolicyError

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from data.log import keys
+from data.log.current import keys
 from data.log.store import Store
 from data.settings import Settings
 from serve.config import Limits

@@ -6,12 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
+from data.log.current.users import history
 from data.log.database import StoreUnavailable
 from data.log.erasures import count_erasures, erase_from_store
 from data.log.loops import delete
 from data.log.store import Store
 from data.log.tables import ARCHIVED_KEYS, PARTS
-from data.log.users import history
 from data.schema import AnyRecord, Decision, Event, Feedback, Reject
 from tests.support.archives import DAY, archive, everything
 from tests.support.clocks import NOON, Clock

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from data.log.current.users import upsert_user
 from data.log.database import StoreUnavailable
 from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.log.tables import ERASURES
-from data.log.users import upsert_user
 from data.schema import Decision, Event, Feedback
 from tests.support.clocks import NOON
 from tests.support.rows import count_rows, raw_bytes

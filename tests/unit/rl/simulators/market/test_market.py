@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.attribution import attribute
+from data.attribution.join import attribute
 from data.errors import DataError
 from data.features.customers import Encoder, EncoderConfig, fit
 from data.features.rfm import STATES_PER_SEGMENT

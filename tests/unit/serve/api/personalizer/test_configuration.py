@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import JsonValue
 
-from data.log.keys import Role, create
-from data.log.settings_table import writing
+from data.log.current.keys import Role, create
+from data.log.current.settings_table import writing
 from serve.api.personalizer.configuration import durations
 from serve.api.personalizer.configuration.replica import copy_configuration
 from serve.api.personalizer.configuration.vw_arguments import to_config

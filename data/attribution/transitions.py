@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 from pydantic_core import to_json
 
-from data.attribution import Outcome
+from data.attribution.join import Outcome
 from data.schema import Decision
 
 TRANSITION_SCHEMA = pa.schema(

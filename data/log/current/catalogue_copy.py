@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.log.items import changes
+from data.log.current.items import changes
 from data.log.store import Store
 from data.log.unreadable import describe_error, log_unreadable
 

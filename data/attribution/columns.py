@@ -1,4 +1,4 @@
-"""Attribution of whole tables: what `data.attribution` gives for one decision, for many at once, bit by bit.
+"""Attribution of whole tables: what `data.attribution.join` gives for one decision, for many at once, bit by bit.
 
 Letters in comments: N decisions, S slots of all of them, M reports.
 """
@@ -36,7 +36,7 @@ class Outcomes:
 
 
 def attribute_columns(decisions: pa.Table, feedback: pa.Table, spec: RewardSpec, now: datetime) -> Outcomes:
-    """Give each slot of each decision its reward; see `data.attribution.attribute`.
+    """Give each slot of each decision its reward; see `data.attribution.join.attribute`.
 
     Args:
         decisions: `seq`, `time`, `loop`, `slate`, `deferred`, in the order of `seq`; slots have no names of their own.

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data.attribution import Outcome, attribute, join
+from data.attribution.join import Outcome, attribute, join
+from data.attribution.transitions import TRANSITION_SCHEMA, transitions
 from data.schema import Decision, Feedback, RewardSpec
-from data.transitions import TRANSITION_SCHEMA, transitions
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEC = RewardSpec(weights={"view": 0.0, "click": 1.0, "purchase": 5.0, "return": -3.0}, wait_s=60.0)

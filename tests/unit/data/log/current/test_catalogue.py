@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data.log.catalogue_copy import Catalogue
-from data.log.items import (
+from data.log.current.catalogue_copy import Catalogue
+from data.log.current.items import (
     Item,
     delete,
     get,

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.attribution import AGGREGATE, join
-from data.attribution_columns import attribute_columns
+from data.attribution.columns import attribute_columns
+from data.attribution.join import AGGREGATE, join
 from data.log.archived.columns import schema
 from data.log.tables import DECISIONS, FEEDBACK
 from data.schema import ACTIVATE, Decision, Feedback, RewardSpec

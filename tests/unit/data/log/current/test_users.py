@@ -13,16 +13,16 @@ from data.archive.erasure import erase_from_archive
 from data.archive.parquet import KINDS, Archive, read_events, write_part
 from data.errors import DataError
 from data.ingest.clean import clean, finish_events, finish_rejects
-from data.log.erasures import erase_from_store
-from data.log.store import Store
-from data.log.tables import ERASURES
-from data.log.users import (
+from data.log.current.users import (
     Past,
     get_user,
     history,
     past,
     upsert_user,
 )
+from data.log.erasures import erase_from_store
+from data.log.store import Store
+from data.log.tables import ERASURES
 from data.nodes.node import load_node
 from data.schema import (
     Decision,

@@ -1,0 +1,1 @@
+"""Attribution: feedback becomes the rewards of decisions, and these become transitions."""
