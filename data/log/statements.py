@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 V = TypeVar("V")
@@ -36,6 +37,11 @@ def insert_or_update(table: sa.Table) -> sa.Insert:
     statement = postgresql.insert(table)
     new = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
     return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new)
+
+
+def arguments(element: FunctionElement[Any], compiler: SQLCompiler, options: Any) -> list[str]:
+    """Return the arguments of one of the constructs below as a database spells them."""
+    return [compiler.process(argument, **options) for argument in element.clauses]
 
 
 class has_element(FunctionElement[bool]):  # noqa: N801 - read as a function

@@ -9,6 +9,7 @@ the namespace, which is what interactions go by, and 1 that is on for a category
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -22,7 +23,6 @@ from data.schema import (
     Features,
     Slot,
 )
-from rl.encoders.base import stack_histories
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.visit import Visit
 from rl.policy.arrays import FloatArray, IntArray
@@ -162,16 +162,7 @@ class FeaturesEncoder(CatalogueEncoder):
         Raises:
             FeatureError: see `flatten`; or a visit's features are not of as many items as it has candidates.
         """
-        b = len(visits)
-        items = self.item_positions(item for visit in visits for item in visit.candidates).reshape(b, -1)
-        return Query(
-            features=np.zeros((b, 1, 0)),
-            state=np.zeros(b, dtype=np.int64),
-            items=items,
-            mask=np.ones(items.shape, dtype=np.bool_),
-            history=stack_histories(visits),
-            sparse=sparse(visits),
-        )
+        return replace(super().query(visits), sparse=sparse(visits))
 
 
 def sparse(visits: Sequence[Visit]) -> Sparse:

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from data.log.store import Store
-from data.schema import Decision, Features, Feedback, RewardSpec
+from data.schema import Decision, Feedback, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.shelf import shelve
@@ -31,8 +31,8 @@ from rl.policies import CrossedConfig, LinearThompsonConfig, build
 from rl.provenance.replay import Sources, state_at
 from serve.learning.loops import Loops, Plan
 from tests.bench.service.shop import market_and_encoder
+from tests.bench.waiting_fold import K, decision
 
-K = 10
 INTERVAL = timedelta(milliseconds=5)
 """Between two decisions of the log."""
 SPEC = FoldSpec(reward=RewardSpec(wait_s=600.0), learn_from="all")
@@ -52,29 +52,9 @@ def decisions(first: int, n: int, time: datetime) -> list[Decision]:
     rng, items, users = np.random.default_rng(first), encoder().items, encoder().users
     made = list[Decision]()
     for number in range(first, first + n):
-        slate = rng.permutation(len(items))[:K].tolist()
-        features = Features.model_construct(
-            context=({"where": f"page{number % 7}", "device": f"device{number % 3}", "hour": number % 24},),
-            items=tuple(
-                ({"kind": f"kind{one % 9}", "brand": f"brand{one % 13}", "price": float(one)},) for one in slate
-            ),
-        )
-        shown = tuple(items[one] for one in slate)
-        made.append(
-            Decision.model_construct(
-                decision_id=f"{number:032x}",
-                time=time + (number - first) * INTERVAL,
-                user_id=users[number % len(users)],
-                context={},
-                candidates=shown,
-                slate=shown,
-                propensities=(0.1,) * K,
-                scores=(0.25,) * K,
-                policy="policy",
-                policy_version="00000000.00000000.1",
-                features=features,
-            )
-        )
+        shown = rng.permutation(len(items))[:K].tolist()
+        slate = tuple(items[one] for one in shown)
+        made.append(decision(number, time + (number - first) * INTERVAL, users[number % len(users)], shown, slate))
     return made
 
 

@@ -8,6 +8,7 @@ version has: records, the store, and a learner that follows it.
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import process_time
@@ -36,34 +37,35 @@ CLICKED = 0.3
 _AT_ONCE = 2_000
 
 
+def decision(number: int, time: datetime, user: str, shown: Sequence[int], items: tuple[str, ...]) -> Decision:
+    """Return a decision of ten items with features, `shown` their numbers, in a context of three features."""
+    features = Features.model_construct(
+        context=({"where": f"page{number % 7}", "device": f"device{number % 3}", "hour": number % 24},),
+        items=tuple(({"kind": f"kind{one % 9}", "brand": f"brand{one % 13}", "price": float(one)},) for one in shown),
+    )
+    return Decision.model_construct(
+        decision_id=f"{number:032x}",
+        time=time,
+        user_id=user,
+        context={},
+        candidates=items,
+        slate=items,
+        propensities=(0.1,) * K,
+        scores=(0.25,) * K,
+        policy="policy",
+        policy_version="00000000.00000000.1",
+        features=features,
+    )
+
+
 def decisions(first: int, n: int) -> list[Decision]:
-    """Return decisions of ten items with features, each shown in a context of three features."""
+    """Return decisions about 200 items, of 5,000 users."""
     rng = np.random.default_rng(first)
     made = list[Decision]()
     for number in range(first, first + n):
         shown = rng.permutation(200)[:K].tolist()
         items = tuple(f"item{one}" for one in shown)
-        features = Features.model_construct(
-            context=({"where": f"page{number % 7}", "device": f"device{number % 3}", "hour": number % 24},),
-            items=tuple(
-                ({"kind": f"kind{one % 9}", "brand": f"brand{one % 13}", "price": float(one)},) for one in shown
-            ),
-        )
-        made.append(
-            Decision.model_construct(
-                decision_id=f"{number:032x}",
-                time=START + number * STEP,
-                user_id=f"user{number % 5_000}",
-                context={},
-                candidates=items,
-                slate=items,
-                propensities=(0.1,) * K,
-                scores=(0.25,) * K,
-                policy="policy",
-                policy_version="00000000.00000000.1",
-                features=features,
-            )
-        )
+        made.append(decision(number, START + number * STEP, f"user{number % 5_000}", shown, items))
     return made
 
 

@@ -11,17 +11,23 @@ from data.features.customers import EncoderConfig, fit
 from data.log.store import Store
 from data.nodes.node import NodeSpec
 from rl.artefacts.artefact import Artefact, save
+from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.customers import CustomerEncoder
+from rl.encoders.json_features import FeaturesEncoder
 from rl.experience.events import generated_events
 from rl.online.fold import Publication
 from rl.policies import (
+    CrossedConfig,
     LinearThompsonConfig,
+    NeuralLinearConfig,
     PolicyConfig,
     PopularityConfig,
     RandomConfig,
     RFMBanditConfig,
+    TransformerConfig,
     build,
 )
+from rl.policies.transformer.config import QNetworkConfig
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market.market import Market
 from serve.config import ServiceConfig
@@ -54,6 +60,29 @@ def untrained(encoder: CustomerEncoder, name: str) -> Artefact:
     config = POLICIES[name]
     policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
     return Artefact(name=name, config=config, policy=policy, encoder=encoder, digest="0" * 8)
+
+
+LEARNING: dict[str, PolicyConfig] = {
+    "linear_thompson": POLICIES["linear_thompson"],
+    "rfm_bandit": POLICIES["rfm_bandit"],
+    "neural_linear": NeuralLinearConfig(hidden=(8,), refresh_every=20, capacity=100, steps=3),
+    "crossed": CrossedConfig(),
+}
+
+
+def of_every_kind(encoder: CustomerEncoder) -> dict[str, Artefact]:
+    """Return all kinds of policies that learn, untrained, and a network that reads histories."""
+    made = dict[str, Artefact]()
+    for name, config in LEARNING.items():
+        of = FeaturesEncoder(()) if isinstance(config, CrossedConfig) else encoder
+        policy = build(config, of.n_features, of.n_states, of.popularity)
+        made[name] = Artefact(name=name, config=config, policy=policy, encoder=of)
+    network, items = TransformerConfig(network=QNetworkConfig(width=8)), encoder.items
+    policy = build(network, 0, 1, np.zeros(len(items) + 1))
+    made["network"] = Artefact(
+        name="network", config=network, policy=policy, encoder=CatalogueEncoder(items), history=5
+    )
+    return made
 
 
 def recommender(artefacts: Mapping[str, Artefact], shares: Mapping[str, float]) -> Recommender:

@@ -6,22 +6,18 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from data.log.column_types import RawText
-from data.log.statements import contains, has_element, stored_bytes, stored_integer
-
-
-def _arguments(element: Any, compiler: SQLCompiler, options: Any) -> list[str]:
-    return [compiler.process(argument, **options) for argument in element.clauses]
+from data.log.statements import arguments, contains, has_element, stored_bytes, stored_integer
 
 
 @compiles(has_element, "postgresql")
 def _has_element(element: has_element, compiler: SQLCompiler, **options: Any) -> str:
-    array, value = _arguments(element, compiler, options)
+    array, value = arguments(element, compiler, options)
     return f"jsonb_exists({array}::jsonb, {value})"
 
 
 @compiles(contains, "postgresql")
 def _contains(element: contains, compiler: SQLCompiler, **options: Any) -> str:
-    text, part = _arguments(element, compiler, options)
+    text, part = arguments(element, compiler, options)
     if isinstance(next(iter(element.clauses)).type, RawText):
         return f"position(convert_to({part}, 'UTF8') IN {text}) > 0"
     return f"strpos({text}, {part}) > 0"
@@ -30,5 +26,5 @@ def _contains(element: contains, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(stored_integer, "postgresql")
 @compiles(stored_bytes, "postgresql")
 def _stored(element: stored_integer | stored_bytes, compiler: SQLCompiler, **options: Any) -> str:
-    [column] = _arguments(element, compiler, options)
+    [column] = arguments(element, compiler, options)
     return column  # of its type, and in UTF-8: the database sees to that

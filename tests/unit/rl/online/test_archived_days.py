@@ -1,31 +1,20 @@
 """A fold comes to the same bits wherever the rows of its log are."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.log.loops import fold_steps
-from data.log.store import Store
 from data.schema import Feedback, RewardSpec
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from tests.support.archives import DAY, archive
-from tests.support.clocks import Clock
 from tests.support.logs import Written, described
 from tests.support.shops import small_market
 
 SPEC = FoldSpec(reward=RewardSpec(wait_s=3_600.0, default=-0.1, aggregation="sum"), learn_from="all")
 ENCODER = small_market()[1]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[Written]:
-    clock = Clock()
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)
-    yield Written(store, clock)
-    store.close()
 
 
 def learner(log: Written, fold_id: str | None = None) -> OnlineLearner:

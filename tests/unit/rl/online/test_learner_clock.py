@@ -1,20 +1,17 @@
 """A clock that jumps while a fold follows the log: the fold is what a fresh one of the same log is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.log.store import Store
 from data.schema import Decision, RewardSpec
 from rl.encoders.customers import CustomerEncoder
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from rl.policies.crossed.policy import CrossedBandit
 from rl.policy.interface import Policy
-from tests.support.clocks import Clock
 from tests.support.described import asked
 from tests.support.logs import ITEMS, Written, described
 from tests.support.shops import untrained
@@ -33,14 +30,6 @@ JUMPS: dict[str, Sequence[tuple[int, int, float]]] = {
     "for good, back": ((60, 10_000, -3_600),),
 }
 """From which second until which the clock is off, and by how many."""
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[Written]:
-    clock = Clock()
-    store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)
-    yield Written(store, clock)
-    store.close()
 
 
 def learner(log: Written, encoder: CustomerEncoder) -> OnlineLearner:

@@ -1,6 +1,5 @@
 """A record that cannot be learned stops nothing else: it is counted, listed with its place, and left out by all."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from data.log.current.users import history, past
 from data.log.erasures import erase_from_store
 from data.log.following import routed_decisions
 from data.log.loops import fold_steps
-from data.log.store import Store
 from data.schema import Features, RewardSpec, Version
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
@@ -31,7 +29,6 @@ from serve.audit.run import audit
 from serve.decisions.served import Served
 from serve.learning import loops as loops_module
 from serve.learning.loops import Loops, Plan
-from tests.support.clocks import Clock
 from tests.support.logs import Written, described
 from tests.support.rows import feedback_rows
 from tests.support.shops import untrained
@@ -44,14 +41,6 @@ FAULTS = Path(__file__).parents[3] / "faults"
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, store=None, archive=None)
-
-
-@pytest.fixture
-def log(settings: Settings) -> Iterator[Written]:
-    clock = Clock()
-    store = Store.open(settings.store_url, clock)
-    yield Written(store, clock)
-    store.close()
 
 
 def learner(log: Written, encoder: CustomerEncoder, fold_id: str | None = None, **more: Artefact) -> OnlineLearner:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,27 +16,16 @@ from data.log.store import Store
 from data.schema import Decision, Features, Feedback, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
-from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.customers import CustomerEncoder
-from rl.encoders.json_features import FeaturesEncoder
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from rl.online.snapshot import Snapshot
 from rl.online.snapshots import Snapshots, SnapshotSettings
-from rl.policies import CrossedConfig, NeuralLinearConfig, PolicyConfig, TransformerConfig, build
-from rl.policies.transformer.config import QNetworkConfig
 from rl.provenance.capture import ProofSettings
 from tests.support.clocks import Clock
-from tests.support.shops import POLICIES
+from tests.support.shops import of_every_kind
 
 SPEC = FoldSpec(reward=RewardSpec(wait_s=60.0, default=-0.1, aggregation="max"), learn_from="all")
-NETWORK = TransformerConfig(network=QNetworkConfig(width=8))
-LEARNING: dict[str, PolicyConfig] = {
-    "linear_thompson": POLICIES["linear_thompson"],
-    "rfm_bandit": POLICIES["rfm_bandit"],
-    "neural_linear": NeuralLinearConfig(hidden=(8,), refresh_every=20, capacity=100, steps=3),
-    "crossed": CrossedConfig(),
-}
 ALWAYS = SnapshotSettings(every_s=1e-9)
 NO_ERASURE = 0
 
@@ -50,21 +39,7 @@ class Shop:
 
     def artefacts(self) -> dict[str, Artefact]:
         """Return policies that have learned nothing; the network reads histories."""
-        made = {name: self._artefact(name, config) for name, config in LEARNING.items()}
-        network = Artefact(
-            name="network",
-            config=NETWORK,
-            policy=build(NETWORK, 0, 1, np.zeros(len(self.customers.items) + 1)),
-            encoder=CatalogueEncoder(self.customers.items),
-            history=5,
-            digest="network0",
-        )
-        return {**made, "network": network}
-
-    def _artefact(self, name: str, config: PolicyConfig) -> Artefact:
-        encoder = FeaturesEncoder(()) if isinstance(config, CrossedConfig) else self.customers
-        policy = build(config, encoder.n_features, encoder.n_states, encoder.popularity)
-        return Artefact(name=name, config=config, policy=policy, encoder=encoder, digest=f"{name:.8}")
+        return {name: replace(one, digest=f"{name:.8}") for name, one in of_every_kind(self.customers).items()}
 
     def learner(self, snapshot: Snapshot | None = None, fold_id: str | None = None) -> OnlineLearner:
         return OnlineLearner(self.store, self.artefacts(), SPEC, self.clock, fold_id, snapshot)

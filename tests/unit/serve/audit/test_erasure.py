@@ -24,15 +24,10 @@ from data.log.store import Store
 from data.log.tables import ERASURES
 from data.schema import Feedback, RewardSpec
 from data.settings import Settings
-from rl.artefacts.artefact import Artefact, save
+from rl.artefacts.artefact import save
 from rl.artefacts.shelf import shelve
-from rl.encoders.catalogue import CatalogueEncoder
-from rl.encoders.customers import CustomerEncoder
-from rl.encoders.json_features import FeaturesEncoder
 from rl.online.fold import FoldSpec
 from rl.online.snapshots import SnapshotSettings
-from rl.policies import CrossedConfig, NeuralLinearConfig, PolicyConfig, TransformerConfig, build
-from rl.policies.transformer.config import QNetworkConfig
 from rl.provenance.capture import ProofSettings, capture
 from rl.provenance.erasure import carry_out, prove
 from rl.provenance.proofs import Proofs
@@ -40,40 +35,18 @@ from serve.audit.run import Audit, audit
 from serve.decisions.served import Served
 from serve.entities.forgetting import forget
 from serve.learning.loops import Loops, Plan
-from tests.support.shops import POLICIES, small_market
+from tests.support.shops import of_every_kind, small_market
 from tests.support.visits import visit
 
 SPEC = RewardSpec(wait_s=0.05, default=-0.1)
 DAY = timedelta(days=1)
-NETWORK = TransformerConfig(network=QNetworkConfig(width=8))
-LEARNING: dict[str, PolicyConfig] = {
-    "linear_thompson": POLICIES["linear_thompson"],
-    "rfm_bandit": POLICIES["rfm_bandit"],
-    "neural_linear": NeuralLinearConfig(hidden=(8,), refresh_every=20, capacity=100, steps=3),
-    "crossed": CrossedConfig(),
-}
 ITEMS = small_market()[1].items
 HEAVY, SECOND, THIRD = "12000", "12001", "12002"
 
 
-def artefacts(encoder: CustomerEncoder) -> dict[str, Artefact]:
-    """Return all kinds of policies that learn, and a network that reads histories."""
-    made = dict[str, Artefact]()
-    for name, config in LEARNING.items():
-        of = FeaturesEncoder(()) if isinstance(config, CrossedConfig) else encoder
-        policy = build(config, of.n_features, of.n_states, of.popularity)
-        made[name] = Artefact(name=name, config=config, policy=policy, encoder=of)
-    items = encoder.items
-    network = build(NETWORK, 0, 1, np.zeros(len(items) + 1))
-    made["network"] = Artefact(
-        name="network", config=NETWORK, policy=network, encoder=CatalogueEncoder(items), history=5
-    )
-    return made
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    for name, artefact in artefacts(small_market()[1]).items():
+    for name, artefact in of_every_kind(small_market()[1]).items():
         save(artefact, tmp_path / "policies" / name)
     return Settings(home=tmp_path, store=None, archive=None)
 

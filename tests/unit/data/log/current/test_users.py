@@ -26,40 +26,19 @@ from data.log.tables import ERASURES
 from data.nodes.node import load_node
 from data.schema import (
     Decision,
-    Event,
     Feedback,
     Reject,
 )
 from tests.support.clocks import NOON, Clock
+from tests.support.records import FORGOTTEN, decision, event
 from tests.support.rows import feedback_rows, raw_bytes, reject_rows
 
 HOUR = timedelta(hours=1)
-FORGOTTEN = "user-to-forget-4711"
 NODE = load_node("online_retail")
-
-
-def decision(decision_id: str, user_id: str | None = FORGOTTEN, slate: str = "ab", **fields: Any) -> Decision:
-    n = len(slate)
-    return Decision(
-        decision_id=decision_id,
-        user_id=user_id,
-        time=fields.pop("time", NOON),
-        candidates=tuple(slate),
-        slate=tuple(slate),
-        propensities=(0.5,) * n,
-        scores=(0.0,) * n,
-        policy="p",
-        policy_version="v",
-        **fields,
-    )
 
 
 def report(of: str, kind: str = "view", item_id: str | None = None, feedback_id: str | None = None) -> Feedback:
     return Feedback(feedback_id=feedback_id or f"{of}-{kind}-{item_id}", decision_id=of, kind=kind, item_id=item_id)
-
-
-def event(event_id: str, user_id: str | None = FORGOTTEN, item_id: str = "x", **fields: Any) -> Event:
-    return Event(node_id="online_retail", event_id=event_id, user_id=user_id, item_id=item_id, **fields)
 
 
 def test_features_are_kept_and_replaced(store: Store, clock: Clock) -> None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,30 +19,17 @@ from data.log.database import StoreError
 from data.log.erasures import erase_from_store
 from data.log.migrations.revisions import differences
 from data.log.store import Store
-from data.schema import LOOP_V1, Decision, Event, Feedback, Reject
+from data.schema import LOOP_V1, Event, Feedback, Reject
 from serve.api.application import create_api
 from tests.support.packages import needs_package
 from tests.support.postgres import Cluster
+from tests.support.records import decision
 from tests.support.rows import reject_rows
 from tests.support.shops import shop_service
 
 FOLDER = str(Path(data.log.migrations.__file__).parent)
 
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
-
-
-def decision(number: int, user_id: str = "u") -> Decision:
-    return Decision(
-        decision_id=f"d{number}",
-        time=datetime(2026, 3, 1, tzinfo=UTC),
-        user_id=user_id,
-        candidates=("a", "b"),
-        slate=("a",),
-        propensities=(0.5,),
-        scores=(0.25,),
-        policy="random",
-        policy_version="1",
-    )
 
 
 def click(number: int) -> Feedback:
@@ -167,13 +153,13 @@ def test_what_is_forgotten_is_in_no_page_that_a_statement_reads(postgres: Cluste
     url = postgres.new_database()
     name = url.rpartition("/")[2]
     with closing(Store.open(url)) as store:
-        store.insert([decision(n, f"u{n % 2}") for n in range(200)])
+        store.insert([decision(f"d{n}", f"u{n % 2}") for n in range(200)])
         store.insert([click(n) for n in range(200)])
         assert erase_from_store(store, "u1")["decisions"] == 100
         assert erase_from_store(store, "u1") == dict.fromkeys(
             ("feedback", "decisions", "events", "users", "rejects"), 0
         )
-        assert store.insert([decision(200, "u0")])[0].seq == 201
+        assert store.insert([decision("d200", "u0")])[0].seq == 201
     postgres.execute("CREATE EXTENSION pageinspect", name)
     items = postgres.execute("SELECT count(t_data) FROM heap_page_items(get_raw_page('decisions', 0))", name)
     assert items[0][0] in range(1, 100)
@@ -185,7 +171,7 @@ def test_what_is_forgotten_is_in_no_page_that_a_statement_reads(postgres: Cluste
 
 
 def test_a_transaction_that_still_sees_the_rows_does_not_keep_the_request(store: Store) -> None:
-    store.insert([decision(1)])
+    store.insert([decision("d1", "u")])
     with store.reading() as connection:
         connection.exec_driver_sql("SELECT count(*) FROM decisions").scalar()
         assert erase_from_store(store, "u")["decisions"] == 1

@@ -12,31 +12,9 @@ from data.log.database import StoreUnavailable
 from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.log.tables import ERASURES
-from data.schema import Decision, Event, Feedback
-from tests.support.clocks import NOON
+from data.schema import Feedback
+from tests.support.records import FORGOTTEN, decision, event
 from tests.support.rows import count_rows, raw_bytes
-
-FORGOTTEN = "user-to-forget-4711"
-
-
-def decision(decision_id: str, user_id: str | None = FORGOTTEN, slate: str = "ab", **fields: Any) -> Decision:
-    n = len(slate)
-    return Decision(
-        decision_id=decision_id,
-        user_id=user_id,
-        time=NOON,
-        candidates=tuple(slate),
-        slate=tuple(slate),
-        propensities=(0.5,) * n,
-        scores=(0.0,) * n,
-        policy="p",
-        policy_version="v",
-        **fields,
-    )
-
-
-def event(event_id: str, user_id: str | None = FORGOTTEN, item_id: str = "x", **fields: Any) -> Event:
-    return Event(node_id="online_retail", event_id=event_id, user_id=user_id, item_id=item_id, **fields)
 
 
 def fill(store: Store, seed: int) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -30,24 +30,9 @@ from data.schema import (
     Slot,
     Version,
 )
+from tests.support.records import decision
 
 pytestmark = pytest.mark.heavy
-
-T0 = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-def decision(decision_id: str, user: str = "u") -> Decision:
-    return Decision(
-        decision_id=decision_id,
-        time=T0,
-        user_id=user,
-        candidates=("a", "b"),
-        slate=("a",),
-        propensities=(0.5,),
-        scores=(0.25,),
-        policy="random",
-        policy_version="1",
-    )
 
 
 def event(number: int) -> Event:
@@ -178,7 +163,7 @@ def test_features_as_deep_as_a_request_may_have_them_come_through(url: str) -> N
 
 
 def test_what_is_no_record_fails_alone(url: str) -> None:
-    unlikely = decision("unlikely").model_copy(update={"propensities": (0.0,)})
+    unlikely = decision("unlikely").model_copy(update={"propensities": (0.0, 0.5)})
     unwritable = decision("unwritable").model_copy(update={"user_id": "\ud800"})
 
     async def commit(writer: WriterProcess) -> None:
