@@ -61,6 +61,16 @@ MICROSECOND: Final = timedelta(microseconds=1)
 """`(time - EPOCH) // MICROSECOND` is a time as a whole number: exact."""
 
 
+def to_us(time: datetime) -> int:
+    """Return a time in microseconds since 1970 UTC: exact."""
+    return (time - EPOCH) // MICROSECOND
+
+
+def from_us(us: int) -> datetime:
+    """Return the time that is so many microseconds after 1970 began in UTC."""
+    return EPOCH + timedelta(microseconds=us)
+
+
 PolicyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 """A policy's name is also its folder's."""
 

@@ -152,6 +152,15 @@ class Decision(Record):
 
     @model_validator(mode="after")
     def _slots_agree(self) -> "Decision":
+        self.check_slots()
+        return self
+
+    def check_slots(self) -> None:
+        """Check what a policy has said, of a decision that was constructed without validation.
+
+        Raises:
+            ValueError: lengths do not agree, or a propensity is none.
+        """
         lengths = {len(self.slate), len(self.propensities), len(self.scores)}
         if len(lengths) != 1:
             raise ValueError(
@@ -169,7 +178,6 @@ class Decision(Record):
             )
         if any(not 0.0 < p <= 1.0 for p in self.propensities):
             raise ValueError(f"propensities must be in (0, 1], got {self.propensities}")
-        return self
 
 
 class Feedback(Record):

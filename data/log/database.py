@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Final, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -75,6 +75,7 @@ class StoreOccupied(StoreUnavailable):
 
 _REMEDY = "stop what uses it and put a copy from before the damage in its place; what can be read can be exported first"
 log = logging.getLogger("raycommend.store")
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -88,6 +89,8 @@ class Backend(Protocol):
     """Its transactions see one state of the database."""
     writing: sa.Engine
     """Its transactions hold the write lock from their beginning: one at a time, so that positions grow with commits."""
+    begun: sa.Engine
+    """Its transactions are begun by others, on its connections' drivers: see `begin_by_driver`."""
     folder: Path | None
     """That it is in, if it is a file: what lies there too is known relative to it."""
     driver_error: type[Exception]
@@ -126,6 +129,14 @@ class Backend(Protocol):
 
     def time(self, connection: sa.Connection) -> datetime:
         """Return the time by the one clock of all who write, in a transaction that holds the write lock."""
+        ...
+
+    def begin_by_driver(self, connection: Any) -> tuple[int, bool]:
+        """Begin a transaction on a connection of the driver's as those of `writing` begin.
+
+        Returns:
+            The time, as `time` says it, in microseconds since 1970, and whether there is an archived name.
+        """
         ...
 
     def error_kind(self, error: BaseException) -> ErrorKind:
@@ -288,12 +299,17 @@ class Database:
         Raises:
             StoreUnconfirmed: the connection was lost while it was being committed.
         """
+        with self._committing(self._backend.writing.begin()) as connection:
+            yield connection
+
+    @contextmanager
+    def _committing(self, transaction: AbstractContextManager[T]) -> Iterator[T]:
         self.check()
         if self._damage:
             raise StoreDamaged(f"{self.name} is damaged and only read: {self._damage}; {_REMEDY}")
         committing = list[bool]()
-        with self._errors(committing), self._backend.writing.begin() as connection:
-            yield connection
+        with self._errors(committing), transaction as begun:
+            yield begun
             committing.append(True)
         self.check()  # what is acknowledged is in the database that is in its place after the commit
 

@@ -261,3 +261,6 @@ ARCHIVED_KEYS = sa.Table(
 )
 """Positions by a number that stands for a name (`data.log.archived.keys`). Others may have the same number, and a row
 may be in the log yet, or gone: whoever finds a position reads what is there."""
+
+ANY_ARCHIVED = "SELECT 1 FROM archived_keys LIMIT 1"
+"""Says whether there is any: most logs have no archive."""

@@ -85,6 +85,7 @@ class Recommender:
 
         Raises:
             PolicyError: there is no candidate, the named policy is not served, or `context.time` is not a time.
+            ValueError: the policy's propensities are none.
         """
         return self.decide_and_explain(visit)[0]
 
@@ -123,6 +124,7 @@ class Recommender:
             slots=visit.slots,
             request=visit.request,
         )
+        decision.check_slots()  # all else comes from a request that was validated
         return decision, first
 
     def apply(self, update: Update) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from data.log.statements import chunks
-from data.log.tables import ARCHIVED_KEYS, DECISIONS, EVENTS, NAMED, Key, Log
+from data.log.tables import ANY_ARCHIVED, ARCHIVED_KEYS, DECISIONS, EVENTS, NAMED, Key, Log
 
 _OF_USERS = frozenset({DECISIONS.table.name, EVENTS.table.name})
 _WITH_TIME = re.compile(r"0[0-9a-f]{31}")
@@ -55,7 +55,7 @@ def columns(log: Log[Any]) -> list[str]:
 
 def any_archived(connection: sa.Connection) -> bool:
     """Return whether there is any entry: most logs have no archive."""
-    return connection.exec_driver_sql("SELECT 1 FROM archived_keys LIMIT 1").first() is not None
+    return connection.exec_driver_sql(ANY_ARCHIVED).first() is not None
 
 
 def positions(connection: sa.Connection, numbers: Collection[int]) -> set[int]:

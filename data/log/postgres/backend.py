@@ -25,7 +25,6 @@ _CONTENTS: Final = (
     "SELECT count(*), coalesce(bool_or(relname = 'alembic_version'), false) FROM pg_class "
     "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'i')"
 )
-_TIME: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _SCRUBBED: Final = ("decisions", "feedback", "events", "rejects", "users")
 _SCRUB_S: Final = 600
 log = logging.getLogger("raycommend.store")
@@ -47,6 +46,7 @@ class PostgresBackend:
         self.name = f"{given.get('dbname', '')} on {given.get('host', given.get('hostaddr', 'this machine'))}"
         self.reading = driver.create_engine(given, self._check)
         self.writing = driver.for_writing(self.reading)
+        self.begun: sa.Engine = self.reading.execution_options(begin=None)
         self._own: Identity | None = None
         self.replaced = False
         """Whether another database answered where the log was."""
@@ -100,8 +100,12 @@ class PostgresBackend:
 
     def time(self, connection: sa.Connection) -> datetime:
         """Return the server's time: replicas are on several machines."""
-        us: int = connection.exec_driver_sql(_TIME).scalar_one()
+        us: int = connection.exec_driver_sql(driver.TIME).scalar_one()
         return EPOCH + us * MICROSECOND
+
+    def begin_by_driver(self, connection: driver.Connection) -> tuple[int, bool]:
+        """Begin, by the server's time."""
+        return driver.begin_by_driver(connection)
 
     def error_kind(self, error: BaseException) -> ErrorKind:
         """Return what an error of the driver says of the database."""

@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import Diagnostic, OperationalError
 
 from data.log.database import ErrorKind
+from data.log.tables import ANY_ARCHIVED
 
 STATEMENT_S: Final = 30
 """How long the server works at a statement or waits for a lock."""
@@ -38,6 +39,8 @@ _WRITE = (
     f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = '{_STUCK_S}s'; "
     f"SELECT pg_advisory_xact_lock({LOCK})"
 )
+TIME: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+"""The server's, in microseconds since 1970."""
 _UNAVAILABLE = {
     "08",  # connections
     "28",  # who may connect
@@ -136,7 +139,17 @@ def for_writing(engine: sa.Engine) -> sa.Engine:
 
 
 def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", _READ))
+    if statement := connection.get_execution_options().get("begin", _READ):
+        connection.exec_driver_sql(statement)
+
+
+def begin_by_driver(connection: Connection) -> tuple[int, bool]:
+    """Begin a transaction that holds the writers' lock, in one message; returns its time and if a name is archived."""
+    cursor = connection.execute(f"{_WRITE}; SELECT ({TIME}), EXISTS ({ANY_ARCHIVED})")
+    while cursor.nextset():  # of each statement
+        pass
+    row: tuple[int, bool] = cursor.fetchall()[0]
+    return row
 
 
 def _leave(context: sa.engine.ExceptionContext) -> None:

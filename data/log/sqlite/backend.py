@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 import data.log.sqlite.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.atomic import lock
+from data.fields import EPOCH, MICROSECOND
 from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.sqlite import driver
@@ -37,6 +38,7 @@ class SqliteBackend:
         self.folder: Path | None = self._path.parent
         self.reading = driver.create_engine(location)
         self.writing = driver.for_writing(self.reading)
+        self.begun: sa.Engine = self.reading.execution_options(begin=None)
 
     def open(self, expected: Identity | None, accept: Callable[[Contents], None]) -> Contents:
         """Make the folder and the file if they are missing, and switch the file to a write-ahead log."""
@@ -88,6 +90,11 @@ class SqliteBackend:
     def time(self, connection: sa.Connection) -> datetime:
         """Return the machine's time: all who write are on it."""
         return datetime.now(UTC)
+
+    def begin_by_driver(self, connection: sqlite3.Connection) -> tuple[int, bool]:
+        """Begin, by this machine's time."""
+        any_archived = driver.begin_by_driver(connection)  # waits for the lock: the time is read after it
+        return (datetime.now(UTC) - EPOCH) // MICROSECOND, any_archived
 
     def error_kind(self, error: BaseException) -> ErrorKind:
         """Return what an error of the driver says of the database."""

@@ -8,8 +8,10 @@ import sqlalchemy as sa
 
 from data.log.database import ErrorKind
 from data.log.migrations.revisions import Contents
+from data.log.tables import ANY_ARCHIVED
 
 BUSY_TIMEOUT_S: Final = 30.0
+_WRITE = "BEGIN IMMEDIATE"
 _AUTOCHECKPOINT_PAGES = 25_000  # of 4 KiB
 _GIVEN_BACK_PAGES = 500  # in one transaction
 _PASSING = {
@@ -44,7 +46,13 @@ def create_engine(location: sa.URL) -> sa.Engine:
 
 def for_writing(engine: sa.Engine) -> sa.Engine:
     """Return the same engine with transactions that hold the write lock from their beginning."""
-    return engine.execution_options(begin="BEGIN IMMEDIATE")
+    return engine.execution_options(begin=_WRITE)
+
+
+def begin_by_driver(driver: sqlite3.Connection) -> bool:
+    """Begin a transaction that holds the write lock; returns whether there is an archived name."""
+    driver.execute(_WRITE)
+    return driver.execute(ANY_ARCHIVED).fetchone() is not None
 
 
 def _be_durable(connection: sqlite3.Connection, _: object) -> None:
@@ -57,7 +65,8 @@ def _be_durable(connection: sqlite3.Connection, _: object) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     # A writer takes the lock at once: upgrading a read transaction fails if another process wrote in between.
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    if statement := connection.get_execution_options().get("begin", "BEGIN"):
+        connection.exec_driver_sql(statement)
 
 
 def contents(driver: sqlite3.Connection) -> Contents:

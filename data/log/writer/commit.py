@@ -1,12 +1,15 @@
 """Group commit: many requests, one transaction, each answered after its commit."""
 
-from collections.abc import Sequence
-from itertools import islice
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
+from typing import Protocol, TypeVar
 
 from data.log.database import StoreError, StoreUnavailable
-from data.log.store import Store, Stored
+from data.log.store import Stored
 from data.schema import AnyRecord
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 class StoreBusy(StoreError):  # noqa: N818 - a state that passes, not a mistake
@@ -24,15 +27,18 @@ class Writer(Protocol):
         ...
 
 
-def commit_together(store: Store, submissions: Sequence[Sequence[AnyRecord]]) -> list[list[Stored] | Exception]:
+def commit_together(
+    insert: Callable[[Sequence[T]], Sequence[S]], submissions: Sequence[Sequence[T]]
+) -> list[list[S] | Exception]:
     """Commit submissions in one transaction, and return what the log then holds for each, or why it was not committed.
 
-    Where one spoils the transaction of all, each gets one of its own, so that only that one fails.
+    `insert` is `Store.insert` or `Store.insert_rows`. Where one submission spoils the transaction of all, each gets one
+    of its own, so that only that one fails.
     """
     try:
-        stored = iter(store.insert([record for records in submissions for record in records]))
+        stored = iter(insert(list(chain.from_iterable(submissions))))
     except Exception as error:
         if len(submissions) == 1 or isinstance(error, StoreUnavailable):
             return [error] * len(submissions)
-        return [outcome for records in submissions for outcome in commit_together(store, [records])]
+        return [outcome for records in submissions for outcome in commit_together(insert, [records])]
     return [list(islice(stored, len(records))) for records in submissions]

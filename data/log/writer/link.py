@@ -4,9 +4,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
-from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
 from data.log.database import (
@@ -17,6 +16,8 @@ from data.log.database import (
     StoreUnavailable,
     StoreUnconfirmed,
 )
+from data.log.insertion import Placed
+from data.log.rows import to_row
 from data.log.sqlite.driver import BUSY_TIMEOUT_S
 from data.log.store import Stored
 from data.schema import AnyRecord
@@ -31,11 +32,6 @@ UNANSWERED_BEATS: Final = int((BUSY_TIMEOUT_S + 15) / BEAT_S)
 """The same without an answer to what waits for one: a database that is locked answers sooner."""
 ENOUGH: Final = 8
 """Submissions that wait for no company: the child commits them while the parent makes and reads others."""
-Record: TypeAlias = Annotated[AnyRecord, Field(union_mode="left_to_right")]
-"""Every kind needs fields that the others refuse, so that an object is of one kind only; decisions are most of them."""
-RECORD = TypeAdapter[AnyRecord](Record)
-Brief: TypeAlias = tuple[Any, bool, int, bool]
-"""The fields of `Stored`; the record None if it is the one that was sent, as most are, else as JSON."""
 ERRORS = {
     kind.__name__: kind
     for kind in (
@@ -74,7 +70,8 @@ class Link(asyncio.Protocol):
 
     async def send(self, records: Sequence[AnyRecord]) -> list[Stored]:
         """Send records, and wait for what is answered."""
-        line = encode_line(self._sent, [record.__dict__ for record in records])
+        rows = [to_row(record) for record in records]
+        line = encode_line(self._sent, [(row.layout.name, row.values) for row in rows])
         future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
         self._waiting[self._sent] = records, future
         self._sent += 1
@@ -145,7 +142,7 @@ class Link(asyncio.Protocol):
             self._settle(number, self._refusal or unanswered)
         self._closed.set()
 
-    def _settle(self, number: int, answer: list[Brief] | Exception) -> None:
+    def _settle(self, number: int, answer: list[Any] | Exception) -> None:
         records, future = self._waiting.pop(number)
         self.pending -= len(records)
         if future.done():  # cancelled: nobody waits for it any more
@@ -154,9 +151,12 @@ class Link(asyncio.Protocol):
             future.set_exception(answer)
         else:
             pairs = zip(records, answer, strict=True)
-            future.set_result(
-                [Stored(sent if row[0] is None else RECORD.validate_python(row[0]), *row[1:]) for sent, row in pairs]
-            )
+            future.set_result([Stored.of(record, _placed(record, *placed)) for record, placed in pairs])
+
+
+def _placed(sent: AnyRecord, record: Any, seq: int, inserted: bool, orphan: bool, received_at: int | None) -> Placed:
+    held = None if record is None else type(sent).model_validate(record)
+    return Placed(seq, inserted, orphan, received_at, held)
 
 
 def encode_line(*content: Any) -> bytes:

@@ -1,11 +1,10 @@
 """Group commit in a process of its own, so that writing takes nothing from who decides.
 
 To commit a decision takes a quarter as long as to make it, and Python gives a process one core. Parent and child talk
-through a socket pair in lines of JSON: records go one way, what the log then holds for them the other.
+through a socket pair in lines of JSON: rows go one way, what the log then holds for them the other.
 """
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -15,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from data.log.database import (
     Identity,
@@ -25,15 +25,15 @@ from data.log.database import (
     StoreUnavailable,
     StoreUnconfirmed,
 )
+from data.log.insertion import Placed
+from data.log.rows import Row, layouts
 from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (
     BEAT_S,
     ENOUGH,
     ERRORS,
-    Brief,
     Link,
-    Record,
     encode_line,
 )
 from data.schema import AnyRecord
@@ -44,8 +44,6 @@ _RECEIVED_BYTES = 1 << 20
 _URL = "RAYCOMMEND_WRITER_STORE"
 _MAX_PENDING = 10_000  # records
 _ENDING_S = 1.0
-_RECORDS = TypeAdapter(list[Record])
-_LINE = TypeAdapter(tuple[int, list[Record]])
 
 
 class WriterProcess:
@@ -187,25 +185,16 @@ def _groups(link: socket.socket) -> Iterator[list[bytearray]]:
 
 
 def _commit(store: Store, lines: Sequence[bytearray]) -> list[bytes]:
-    """Commit the records of some lines in one transaction, and return the lines to answer with."""
-    asked: dict[int, Sequence[AnyRecord]] = {}
+    """Commit the rows of some lines in one transaction, and return the lines to answer with."""
+    known = layouts()
+    asked = [from_json(line) for line in lines]
+    rows = [[Row(known[name], values) for name, values in submission] for _, submission in asked]
     answers = []
-    for line in lines:
-        try:
-            number, records = _LINE.validate_json(line)
-            asked[number] = records
-            continue
-        except ValidationError:
-            number, rows = json.loads(line)
-        try:  # once more in Python: pydantic's reader of JSON stops at 200 levels, which features may have already
-            asked[number] = _RECORDS.validate_python(rows)
-        except ValidationError as error:
-            answers.append(_failure(number, error))
-    for (number, sent), outcome in zip(asked.items(), commit_together(store, list(asked.values())), strict=True):
+    for (number, _), outcome in zip(asked, commit_together(store.insert_rows, rows), strict=True):
         if isinstance(outcome, Exception):
             answers.append(_failure(number, outcome))
         else:
-            answers.append(encode_line(number, "", _brief(sent, outcome)))
+            answers.append(encode_line(number, "", [_values(placed) for placed in outcome]))
     return answers
 
 
@@ -215,12 +204,9 @@ def _failure(number: int | None, error: Exception) -> bytes:
     return encode_line(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))
 
 
-def _brief(sent: Sequence[AnyRecord], answer: Sequence[Stored]) -> list[Brief]:
-    pairs = zip(sent, answer, strict=True)
-    return [
-        (None if row.record is record else row.record.__dict__, row.inserted, row.seq, row.orphan)
-        for record, row in pairs
-    ]
+def _values(placed: Placed) -> tuple[Any, ...]:
+    record = placed.record and placed.record.__dict__
+    return record, placed.seq, placed.inserted, placed.orphan, placed.received_at
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class GroupCommit:
     async def _commit(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
-            outcomes = await asyncio.to_thread(commit_together, self._store, [records for records, _ in group])
+            outcomes = await asyncio.to_thread(commit_together, self._store.insert, [records for records, _ in group])
             for (_, future), outcome in zip(group, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     future.set_exception(outcome)

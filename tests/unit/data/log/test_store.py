@@ -148,7 +148,7 @@ def test_a_retry_of_what_cannot_be_read_back_is_refused_by_name(store: Store) ->
     with pytest.raises(StoreError, match="decisions has 'd1' already, in a row that cannot be read back"):
         store.insert([decision("d0"), decision("d1")])
     assert count_rows(store)["decisions"] == 1
-    refused, stored = commit_together(store, [[decision("d1")], [decision("d2")]])
+    refused, stored = commit_together(store.insert, [[decision("d1")], [decision("d2")]])
     assert isinstance(refused, StoreError)
     assert isinstance(stored, list)
     assert [row.inserted for row in stored] == [True]
@@ -291,7 +291,7 @@ class Counting:
 def test_submissions_are_committed_together_and_answered_each(store: Store) -> None:
     counting = Counting(store)
     submissions: list[list[AnyRecord]] = [[decision(f"d{n}"), feedback(f"f{n}", f"d{n}")] for n in range(100)]
-    answers = commit_together(counting, [[], *submissions])  # type: ignore[arg-type]
+    answers = commit_together(counting.insert, [[], *submissions])
     assert answers[0] == []
     for n, stored in enumerate(answers[1:]):
         assert isinstance(stored, list)
@@ -303,7 +303,7 @@ def test_submissions_are_committed_together_and_answered_each(store: Store) -> N
 def test_a_full_disk_is_told_to_all_and_not_tried_again_one_by_one(store: Store) -> None:
     counting = Counting(store)
     counting.failure = StoreUnavailable("database or disk is full")
-    answers = commit_together(counting, [[decision(f"d{n}")] for n in range(10)])  # type: ignore[arg-type]
+    answers = commit_together(counting.insert, [[decision(f"d{n}")] for n in range(10)])
     assert answers == [counting.failure] * 10
     assert counting.batches == [10]
 
@@ -312,7 +312,7 @@ def test_one_bad_submission_fails_alone(store: Store) -> None:
     counting = Counting(store)
     good: list[list[AnyRecord]] = [[decision(f"d{n}")] for n in range(6)]
     bad: list[AnyRecord] = [decision("half"), reject("r", row=2**70)]
-    answers = commit_together(counting, [*good[:3], bad, *good[3:]])  # type: ignore[arg-type]
+    answers = commit_together(counting.insert, [*good[:3], bad, *good[3:]])
     assert isinstance(answers.pop(3), OverflowError | StoreError)
     assert all(isinstance(answer, list) and answer[0].inserted for answer in answers)
     assert [d.decision_id for _, d in store.decisions()] == [f"d{n}" for n in range(6)]

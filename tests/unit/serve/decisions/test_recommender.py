@@ -1,6 +1,7 @@
 """The recommender: candidates, propensities, routing and replay."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.visit import Visit
+from rl.policies.baselines import Random
 from rl.policy.errors import PolicyError
+from rl.policy.queries import Slates
 from serve.decisions.draws import generator
 from serve.decisions.recommender import Recommender
 from serve.decisions.router import Router, unit_interval
@@ -131,3 +134,15 @@ def test_a_decision_names_its_version(recommender: Recommender) -> None:
     assert (
         recommender.decide(visit(recommender, "d", NOON + timedelta(days=1), k=1)).policy_version == "00000000.fold.0"
     )
+
+
+def test_what_is_no_propensity_is_not_answered(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide = Random.decide
+
+    def decide_wrongly(policy: Random, *arguments: Any) -> Slates:
+        slates = decide(policy, *arguments)
+        return replace(slates, propensities=np.full_like(slates.propensities, np.nan))
+
+    monkeypatch.setattr(Random, "decide", decide_wrongly)
+    with pytest.raises(ValueError, match=r"propensities must be in \(0, 1\]"):
+        recommender.decide(visit(recommender, "d1", NOON, k=5, user_id="12000", policy="random"))

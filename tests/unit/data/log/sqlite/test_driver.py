@@ -10,7 +10,7 @@ import pytest
 from data.log.database import StoreError, StoreUnavailable
 from data.log.store import Store
 from data.log.writer.commit import commit_together
-from data.schema import Decision, Feedback
+from data.schema import AnyRecord, Decision, Feedback
 from tests.support.rows import count_rows
 
 
@@ -71,7 +71,8 @@ def test_a_locked_database_is_reported_and_nothing_is_half_written(
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    [answer] = commit_together(store, [[decision("d"), Feedback(feedback_id="f", decision_id="d", kind="click")]])
+    records: list[AnyRecord] = [decision("d"), Feedback(feedback_id="f", decision_id="d", kind="click")]
+    [answer] = commit_together(store.insert, [records])
     assert isinstance(answer, StoreUnavailable)
     other.execute("ROLLBACK")
     assert set(count_rows(store).values()) == {0}

@@ -16,8 +16,10 @@ import pytest
 from pydantic import JsonValue
 
 from data.log.database import StoreError, StoreUnavailable, StoreUnconfirmed
+from data.log.rows import to_row
 from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy
+from data.log.writer.link import encode_line
 from data.log.writer.process import WriterProcess
 from data.schema import (
     AnyRecord,
@@ -162,20 +164,20 @@ def test_features_as_deep_as_a_request_may_have_them_come_through(url: str) -> N
     run(url, commit)
 
 
-def test_what_is_no_record_fails_alone(url: str) -> None:
-    unlikely = decision("unlikely").model_copy(update={"propensities": (0.0, 0.5)})
+def test_what_cannot_be_written_fails_alone(url: str) -> None:
+    too_large = Reject(node_id="n", reject_id="r", source="http", row=2**70, rule="is")
     unwritable = decision("unwritable").model_copy(update={"user_id": "\ud800"})
 
     async def commit(writer: WriterProcess) -> None:
         outcomes = await asyncio.gather(
-            writer.commit([unlikely]),
+            writer.commit([too_large]),
             writer.commit([unwritable]),
             writer.commit([decision("good")]),
             return_exceptions=True,
         )
-        for outcome, why in zip(outcomes, ("propensities must be in (0, 1]", "surrogates not allowed"), strict=False):
-            assert isinstance(outcome, ValueError)
-            assert why in str(outcome)
+        assert isinstance(outcomes[0], OverflowError | StoreError)
+        assert isinstance(outcomes[1], ValueError)
+        assert "surrogates not allowed" in str(outcomes[1])
 
     run(url, commit)
     with closing(Store.open(url)) as store:
@@ -363,6 +365,7 @@ def test_signals_to_the_whole_group_do_not_end_the_child(url: str) -> None:
 PARENT = """
 import asyncio, sys
 from data.schema import Event
+from data.log.writer.link import encode_line
 from data.log.writer.process import WriterProcess
 
 async def main():
@@ -397,7 +400,8 @@ def test_a_child_whose_parent_dies_in_the_middle_of_a_line_commits_what_is_befor
     with ours, theirs:
         command = [sys.executable, "-m", "data.log.writer.process"]
         child = subprocess.Popen(command, stdin=theirs.fileno(), env=os.environ | {"RAYCOMMEND_WRITER_STORE": url})
-        ours.sendall(b'[0, [{"node_id": "n", "event_id": "0"}]]\n[1, [{"node_id": "n", "event_id": "1"}]]')
+        lines = [encode_line(n, [("events", to_row(event(n)).values)]) for n in range(2)]
+        ours.sendall(b"".join(lines).removesuffix(b"\n"))
         ours.shutdown(socket.SHUT_WR)
         assert child.wait(timeout=30) == 0
     with closing(Store.open(url)) as store:

@@ -1,0 +1,52 @@
+"""Transactions that insert by the database's driver, past SQLAlchemy; `RAYCOMMEND_PLAIN=1` turns it off.
+
+Gains a quarter of the processor time of a commit of eight decisions in the process that writes (SQLite, SQLAlchemy
+2.1.9; medians of interleaved runs), and two of five round trips to a PostgreSQL server. The plain way is
+`Database.writing` with SQLAlchemy's own connection: the same statements in the same order.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from data.fields import to_us
+from data.log.database import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class DriverTransaction:
+    """See `data.log.insertion.Transaction`."""
+
+    connection: sa.Connection
+    """Of the same transaction: it neither begins nor ends one."""
+    now: int
+    any_archived: bool
+    driver: Any
+
+    def execute(self, statement: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """Run a statement of the driver's and return its rows."""
+        rows: Sequence[Sequence[Any]] = self.driver.execute(statement, values).fetchall()
+        return rows
+
+
+@contextmanager
+def begin(backend: Backend, clock: Callable[[], datetime] | None) -> Iterator[DriverTransaction]:
+    """Open a transaction that holds the write lock, and commit it at the end.
+
+    Args:
+        backend: of the database.
+        clock: gives its time; None: the backend's does.
+    """
+    with backend.begun.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        try:
+            now, any_archived = backend.begin_by_driver(driver)
+            yield DriverTransaction(connection, to_us(clock()) if clock else now, any_archived, driver)
+            driver.commit()
+        except backend.driver_error:
+            connection.invalidate()  # SQLAlchemy has not seen it, and would give the same connection to the next
+            raise

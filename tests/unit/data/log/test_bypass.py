@@ -1,0 +1,94 @@
+"""Transactions by the driver: they do what SQLAlchemy's do, and leave nothing behind where they fail."""
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from data.log.database import StoreError
+from data.log.insertion import Placed, PlainTransaction, insert_rows
+from data.log.store import Store, Stored
+from data.schema import AnyRecord, Decision, Event, Feedback, Reject, Version
+from tests.support.rows import count_rows
+
+T0 = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
+
+
+def decision(decision_id: str, user: str = "u") -> Decision:
+    return Decision(
+        decision_id=decision_id,
+        time=T0,
+        user_id=user,
+        candidates=("a", "b"),
+        slate=("b",),
+        propensities=(0.1 + 0.2,),
+        scores=(-0.0,),
+        policy="random",
+        policy_version="1",
+        deferred=True,
+    )
+
+
+def click(feedback_id: str, decision_id: str) -> Feedback:
+    return Feedback(feedback_id=feedback_id, decision_id=decision_id, kind="click")
+
+
+VERSION = Version(
+    version_id="v.0",
+    loop="v1",
+    objective="default",
+    fold_id="v",
+    number=0,
+    decision_seq=1,
+    feedback_seq=2,
+    as_of=T0,
+    caught_up=True,
+)
+SENT: list[list[AnyRecord]] = [
+    [decision("d"), click("f", "d"), click("f", "unknown"), Event(node_id="n", event_id="e"), VERSION],
+    [Reject(node_id="n", reject_id="r", source="http", row=3, rule="is", value="\0é"), click("g", "unknown")],
+    [decision("d", "another"), decision("new"), decision("new", "another"), click("g", "d"), click("h", "new")],
+]
+
+
+def test_both_ways_answer_and_store_the_same(new_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, rows = list[list[list[Stored]]](), list[dict[str, int]]()
+    for plain in (False, True):
+        monkeypatch.setenv("RAYCOMMEND_PLAIN", str(int(plain)))
+        with closing(Store.open(new_url(f"plain{plain:d}"), lambda: T0)) as store:
+            with store.inserting() as transaction:
+                assert isinstance(transaction, PlainTransaction) is plain
+            answers.append([store.insert(records) for records in SENT])
+            rows.append(count_rows(store))
+            assert store.decisions()[0][1] == decision("d")
+    assert answers[0] == answers[1]
+    assert rows[0] == rows[1]
+    again = answers[0][2]
+    assert [(row.inserted, row.orphan) for row in again] == [
+        (False, False),
+        (True, False),
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    assert again[2].record == decision("new")  # what was first, of one transaction too
+
+
+def insert_and_fail(*arguments: Any) -> list[Placed]:
+    insert_rows(*arguments)
+    raise RuntimeError("ours")
+
+
+def test_what_fails_leaves_nothing_and_the_next_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises((OverflowError, StoreError)):
+        store.insert([decision("d"), Reject(node_id="n", reject_id="r", source="http", row=2**70, rule="is")])
+    assert set(count_rows(store).values()) == {0}
+    monkeypatch.setattr("data.log.store.insert_rows", insert_and_fail)
+    with pytest.raises(RuntimeError, match="ours"):
+        store.insert([decision("d")])
+    monkeypatch.undo()
+    assert set(count_rows(store).values()) == {0}
+    assert store.insert([decision("d")])[0].inserted
+    assert count_rows(store)["decisions"] == 1
