@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from data.fields import from_us, to_us
-from data.log import bypass
 from data.log.archived.columns import to_records
 from data.log.archived.keys import any_archived
 from data.log.archived.parts import PartFiles, last_archived
 from data.log.archived.reading import Archived, from_both, merge
 from data.log.database import Backend, Database, Identity, StoreError
-from data.log.insertion import Known, Placed, PlainTransaction, Transaction, insert_rows
-from data.log.rows import RECEIVED_AT, Row, to_row
+from data.log.insertion import bypass
+from data.log.insertion.insert import Known, Placed, PlainTransaction, Transaction, insert_rows
+from data.log.insertion.rows import RECEIVED_AT, Row, to_row
 from data.log.selection import select_in
 from data.log.sqlite.backend import SqliteBackend
 from data.log.tables import DECISIONS, EVENTS, FEEDBACK, Log, R

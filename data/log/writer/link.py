@@ -16,8 +16,8 @@ from data.log.database import (
     StoreUnavailable,
     StoreUnconfirmed,
 )
-from data.log.insertion import Placed
-from data.log.rows import to_row
+from data.log.insertion.insert import Placed
+from data.log.insertion.rows import to_row
 from data.log.sqlite.driver import BUSY_TIMEOUT_S
 from data.log.store import Stored
 from data.schema import AnyRecord

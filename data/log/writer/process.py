@@ -25,8 +25,8 @@ from data.log.database import (
     StoreUnavailable,
     StoreUnconfirmed,
 )
-from data.log.insertion import Placed
-from data.log.rows import Row, layouts
+from data.log.insertion.insert import Placed
+from data.log.insertion.rows import Row, layouts
 from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (

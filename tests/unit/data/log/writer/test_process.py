@@ -16,7 +16,7 @@ import pytest
 from pydantic import JsonValue
 
 from data.log.database import StoreError, StoreUnavailable, StoreUnconfirmed
-from data.log.rows import to_row
+from data.log.insertion.rows import to_row
 from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy
 from data.log.writer.link import encode_line

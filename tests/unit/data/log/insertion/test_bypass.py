@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data.log.database import StoreError
-from data.log.insertion import Placed, PlainTransaction, insert_rows
+from data.log.insertion.insert import Placed, PlainTransaction, insert_rows
 from data.log.store import Store, Stored
 from data.schema import AnyRecord, Decision, Event, Feedback, Reject, Version
 from tests.support.rows import count_rows

@@ -14,7 +14,7 @@ from data.log.archived.parts import last_part
 from data.log.archived.reading import Archived
 from data.log.column_types import RawText
 from data.log.database import StoreError
-from data.log.rows import Layout, Row, layouts
+from data.log.insertion.rows import Layout, Row, layouts
 from data.log.selection import select_keys
 from data.log.statements import chunks, one_of
 from data.log.tables import DECISIONS, NAMED, Key

@@ -19,7 +19,7 @@ from data.log.database import Backend
 
 @dataclass(frozen=True, slots=True)
 class DriverTransaction:
-    """See `data.log.insertion.Transaction`."""
+    """See `data.log.insertion.insert.Transaction`."""
 
     connection: sa.Connection
     """Of the same transaction: it neither begins nor ends one."""
