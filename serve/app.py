@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
 from data.archive.parquet import Archive
-from data.log.database import StoreError
+from data.log.errors import StoreError
 from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.nodes.node import load_nodes

@@ -1,24 +1,16 @@
-"""The database that the log is in: opened, durable, with transactions. What is in it is `data.log.store`'s.
-
-StoreError                  the log cannot be opened, or a statement failed
-└── StoreUnavailable        the database cannot answer now (locked, disk full, no connection); nothing was written
-    ├── StoreLost           it was deleted or replaced while it was open
-    ├── StoreDamaged        it is damaged
-    ├── StoreUnconfirmed    who was asked did not answer: it was written or not
-    └── StoreOccupied       another process does what only one may do at a time
-"""
+"""The database that the log is in: opened, durable, with transactions. What is in it is `data.log.store`'s."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from data.errors import RecommenderError
+from data.log.errors import StoreDamaged, StoreError, StoreUnavailable, StoreUnconfirmed
 from data.log.migrations.revisions import REVISION, Contents, refusal, upgrade
 
 SQL_ERRORS: Final = (SQLAlchemyError,)
@@ -28,49 +20,6 @@ Identity: TypeAlias = tuple[int, ...]
 """Which database it is, in numbers: another one at the same place has others."""
 ErrorKind: TypeAlias = Literal["unavailable", "disconnected", "damaged", "refused"]
 """What an error of a driver says: try again; the same, and what was asked last is done or not; damage; a mistake."""
-
-
-class StoreError(RecommenderError):
-    """The log cannot be opened, or a statement failed."""
-
-
-class StoreUnavailable(StoreError):  # noqa: N818 - a state that passes, not a mistake
-    """The database cannot answer now. Nothing was written; the same records may be sent again."""
-
-    client_message: ClassVar[str] = "the log cannot commit now; nothing was stored, try again"
-    """What a client may hear of it: no paths, no names."""
-
-
-class StoreLost(StoreUnavailable):
-    """The log was deleted or replaced while it was open. Nothing is written until it is there again.
-
-    The same one put back is gone on with. Another one is another log: who has learned from the first must begin anew.
-    """
-
-    client_message = (
-        "the log was deleted or replaced while the service ran; nothing was stored, and nothing will be "
-        "until an operator puts it back"
-    )
-
-
-class StoreDamaged(StoreUnavailable):
-    """The log is damaged. Nothing is written to it: what is written next to damage is lost with it."""
-
-    client_message = "the log is damaged; nothing was stored, and nothing will be until an operator has restored it"
-
-
-class StoreUnconfirmed(StoreUnavailable):
-    """It is not known whether the records were written. They may be sent again: none counts twice."""
-
-    client_message = (
-        "the log did not confirm in time; what was sent is stored or not: send it again, nothing counts twice"
-    )
-
-
-class StoreOccupied(StoreUnavailable):
-    """Another process does what only one may do at a time."""
-
-    client_message = "days of the log are being archived: ask again when that has ended"
 
 
 _REMEDY = "stop what uses it and put a copy from before the damage in its place; what can be read can be exported first"

@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 from data.log.archived import keys
 from data.log.archived.reading import Archived, from_both
 from data.log.archiving.rewriting import Doomed, remove
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.log.statements import chunks, contains, one_of
 from data.log.store import Store
 from data.log.tables import DECISIONS, ERASURES, EVENTS, FEEDBACK, REJECTS, USERS

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from data.fields import EPOCH, MICROSECOND
-from data.log.archived.columns import DECISION_SEQ, as_json, to_records
-from data.log.archived.keys import any_archived
+from data.log.archived.columns import to_records
+from data.log.archived.following import archived_decisions, archived_feedback, positions_about
 from data.log.archived.parts import archived_after, select_parts
-from data.log.archived.reading import Archived, from_both, merge
-from data.log.statements import chunks, one_of, stored_bytes, stored_integer
+from data.log.archived.reading import from_both, merge
+from data.log.statements import chunks, one_of, read_stored, stored_bytes, stored_integer
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, PARTS
 from data.log.unreadable import Fault, read
@@ -54,14 +54,6 @@ class SeenFeedback(NamedTuple):
     """This and the three before are read only for histories."""
 
 
-def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[list[Any]]:
-    """Read the rows of a query whose texts are selected as `stored_bytes`."""
-    return [
-        [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
-        for row in connection.execute(query)
-    ]
-
-
 @from_both
 def new_decisions(
     store: Store, loop: str, after: int, limit: int | None, *, until: int | None, heard_until: int, with_slate: bool
@@ -80,7 +72,8 @@ def new_decisions(
     with store.reading() as connection:
         archive, archived = store.archived(connection), list[SeenDecision]()
         if archive.reaches(DECISIONS, after):
-            archived = _archived_decisions(connection, archive, loop, after, limit, until, heard_until, with_slate)
+            rows = archived_decisions(connection, archive, loop, after, limit, until, heard_until, with_slate)
+            archived = [SeenDecision(*row) for row in rows]
         if limit is not None and len(archived) == limit:
             until = archived[-1].seq  # of the log only what stands between
         d, f = DECISIONS.table.c, FEEDBACK.table.c
@@ -91,36 +84,8 @@ def new_decisions(
         columns: list[sa.ColumnElement[Any]] = [d.seq, stored_integer(d.time), heard]
         columns += [stored_bytes(d.decision_id), stored_bytes(d.user_id), stored_bytes(d.slate)] if with_slate else []
         query = sa.select(*columns).where(*DECISIONS.between(after, until, loop)).order_by(d.seq).limit(limit)
-        logged = [SeenDecision(*row) for row in _rows(connection, query)]
+        logged = [SeenDecision(*row) for row in read_stored(connection, query)]
     return _in_order(logged, archived)[:limit]
-
-
-def _archived_decisions(
-    connection: sa.Connection,
-    archived: Archived,
-    loop: str,
-    after: int,
-    limit: int | None,
-    until: int | None,
-    heard_until: int,
-    with_slate: bool,
-) -> list[SeenDecision]:
-    names = ["decision_id", "time", *(["user_id", "slate"] if with_slate else [])]
-    table = archived.between(DECISIONS, after, until, limit, names, pc.field("loop") == loop)
-    if not table.num_rows:
-        return []
-    seqs, ids = table["seq"].to_pylist(), table["decision_id"].to_pylist()
-    reports = archived.about(seqs, heard_until, ["loop"]).filter(pc.field("loop") == loop)
-    heard, heard_in_log = set(reports[DECISION_SEQ].to_pylist()), set[str]()
-    f = FEEDBACK.table.c
-    for chunk in chunks(ids):
-        about = (one_of(connection, f.decision_id, chunk), f.loop.concat("") == loop, f.seq + 0 <= heard_until)
-        heard_in_log.update(connection.execute(sa.select(f.decision_id).where(*about)).scalars())
-    columns: list[list[Any]] = [seqs, _us(table["time"])]
-    columns.append([seq in heard or name in heard_in_log for seq, name in zip(seqs, ids, strict=True)])
-    if with_slate:
-        columns += [ids, table["user_id"].to_pylist(), [as_json(slate) for slate in table["slate"].to_pylist()]]
-    return [SeenDecision(*row) for row in zip(*columns, strict=True)]
 
 
 @from_both
@@ -141,11 +106,8 @@ def new_feedback(
     with store.reading() as connection:
         archive, archived = store.archived(connection), list[SeenFeedback]()
         if archive.reaches(FEEDBACK, after):
-            names = ["received_at", DECISION_SEQ, *content]
-            table = archive.between(FEEDBACK, after, until, limit, names, pc.field("loop") == loop)
-            columns = [table["seq"].to_pylist(), _us(table["received_at"])]
-            columns += [table[name].to_pylist() for name in [DECISION_SEQ, *content]]
-            archived = [SeenFeedback(*row) for row in zip(*columns, strict=True)]
+            rows = archived_feedback(archive, loop, after, limit, until, content)
+            archived = [SeenFeedback(*row) for row in rows]
         if limit is not None and len(archived) == limit:
             until = archived[-1].seq
         d, f = DECISIONS.table.c, FEEDBACK.table.c
@@ -158,32 +120,11 @@ def new_feedback(
             else []
         )
         query = sa.select(*selected).where(*FEEDBACK.between(after, until, loop)).order_by(f.seq).limit(limit)
-        logged = [SeenFeedback(*row) for row in _rows(connection, query)]
-        logged = _about_archived(connection, archive, loop, logged)
+        logged = [SeenFeedback(*row) for row in read_stored(connection, query)]
+        lacking = [report.seq for report in logged if report.decision_seq is None]
+        if lacking and (found := positions_about(connection, archive, loop, lacking)):
+            logged = [r._replace(decision_seq=found[r.seq]) if r.seq in found else r for r in logged]
     return _in_order(logged, archived)[:limit]
-
-
-def _about_archived(
-    connection: sa.Connection, archived: Archived, loop: str, reports: list[SeenFeedback]
-) -> list[SeenFeedback]:
-    """Complete reports of which the log lacks the decision where the archive has it."""
-    lacking = [report.seq for report in reports if report.decision_seq is None]
-    if not lacking or not any_archived(connection):
-        return reports
-    about, f = dict[int, str](), FEEDBACK.table.c
-    for chunk in chunks(lacking):
-        query = sa.select(f.seq, stored_bytes(f.decision_id)).where(one_of(connection, f.seq, chunk))
-        about |= {seq: name for seq, name in _rows(connection, query)}
-    found = archived.find(DECISIONS, {(name,) for name in about.values()}, ["loop"])
-    rows = zip(found["decision_id"].to_pylist(), found["loop"].to_pylist(), found["seq"].to_pylist(), strict=True)
-    seqs = {name: seq for name, of, seq in rows if of == loop}
-    return [r if r.seq not in about else r._replace(decision_seq=seqs.get(about[r.seq])) for r in reports]
-
-
-def _us(times: pa.ChunkedArray) -> list[int]:
-    """Return times as microseconds since 1970 UTC."""
-    us: list[int] = times.cast(pa.int64()).to_pylist()
-    return us
 
 
 S = TypeVar("S", SeenDecision, SeenFeedback)

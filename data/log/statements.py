@@ -74,6 +74,14 @@ class stored_integer(FunctionElement[int]):  # noqa: N801
         super().__init__(sa.type_coerce(column, sa.BigInteger))
 
 
+def read_stored(connection: sa.Connection, query: sa.Select[Any]) -> list[list[Any]]:
+    """Read the rows of a query whose texts are selected as `stored_bytes`."""
+    return [
+        [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
+        for row in connection.execute(query)
+    ]
+
+
 class stored_bytes(FunctionElement[Any]):  # noqa: N801
     """A text as it is stored, bytes where the database may have some that are not UTF-8: others can be read then."""
 

@@ -3,147 +3,31 @@
 Closed days may lie in the archive (`data.archive`): all who read the log read them too, by its database's say.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
-from typing import Self
+from collections.abc import Collection, Sequence
 
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from data.fields import from_us, to_us
 from data.log.archived.columns import to_records
-from data.log.archived.keys import any_archived
-from data.log.archived.parts import PartFiles, last_archived
+from data.log.archived.parts import last_archived
 from data.log.archived.reading import Archived, from_both, merge
-from data.log.database import Backend, Database, Identity, StoreError
-from data.log.insertion import bypass
-from data.log.insertion.insert import Known, Placed, PlainTransaction, Transaction, insert_rows
-from data.log.insertion.rows import RECEIVED_AT, Row, to_row
+from data.log.insertion.appender import Appender
 from data.log.selection import select_in
-from data.log.sqlite.backend import SqliteBackend
 from data.log.tables import DECISIONS, EVENTS, FEEDBACK, Log, R
 from data.log.unreadable import Fault, read
-from data.schema import AnyRecord, Decision, Event, Feedback
-from data.settings import Settings
+from data.schema import Decision, Event, Feedback
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the log holds for a record that was sent to it."""
-
-    record: AnyRecord
-    """As it is in the log: for a known key what was stored first, whatever was sent now."""
-    inserted: bool
-    """False if the key was known."""
-    seq: int
-    """Its position in the log of its kind: positions grow, some numbers are skipped."""
-    orphan: bool = False
-    """Of a feedback: the log has no decision with its decision id, at least not yet."""
-
-    @classmethod
-    def of(cls, record: AnyRecord, placed: Placed) -> Self:
-        """Return what the log holds for a record that was sent as a row."""
-        if placed.record is not None:
-            record = placed.record
-        elif placed.received_at is not None:
-            record = record.model_copy(update={RECEIVED_AT: from_us(placed.received_at)})
-        return cls(record, placed.inserted, placed.seq, placed.orphan)
-
-
-def _backend(url: str) -> Backend:
-    scheme = url.partition(":")[0]
-    match scheme.partition("+")[0]:
-        case "sqlite":
-            return SqliteBackend(url)
-        case "postgresql" if scheme in ("postgresql", "postgresql+psycopg"):
-            from data.log.postgres.backend import PostgresBackend  # its driver is loaded by who needs it
-
-            return PostgresBackend(url)
-    raise StoreError(f"the log is kept in SQLite or PostgreSQL, expected sqlite:///path or postgresql://, got {scheme}")
-
-
-class Store(Database):
+class Store(Appender):
     """The log in one database. Any number of threads and processes may hold one on the same place.
 
-    `seq` is a log position: whoever has read up to one misses nothing by asking for what is after it. That needs
-    positions to become visible in their order: whoever writes holds a lock from before its first position to its
-    commit. Every reading method answers in the order of `seq`, and leaves out rows that cannot be read back
+    Every reading method answers in the order of `seq`, and leaves out rows that cannot be read back
     (`data.log.unreadable`); all raise StoreUnavailable if the database does not answer within 30 s.
     """
-
-    _plain = False
-
-    @classmethod
-    def open(cls, url: str, clock: Callable[[], datetime] | None = None, expected: Identity | None = None) -> Self:
-        """Open the log at a URL, `sqlite:///path` or libpq's `postgresql://`; make what is missing of it.
-
-        SQLite's folder and file are made; a PostgreSQL database must be there. Tables are made, or brought to the
-        newest revision. A log that is found to be damaged is opened for reading only: see `StoreDamaged`.
-
-        Args:
-            url: where it is.
-            clock: gives the time for `received_at`, timezone-aware; None: that of the machine that the database is on.
-            expected: which database it must be (`Database.identity` of who has opened it), not another in its place.
-
-        Raises:
-            StoreError: the URL is none of these, or the database is no log, one of other tables, or cannot be durable.
-            StoreUnavailable: it cannot be reached now.
-            StoreLost: it is not the expected one.
-        """
-        store = cls(_backend(url), clock)
-        store._plain = Settings().plain
-        store._open(expected)
-        return store
-
-    def insert(self, records: Sequence[AnyRecord], *, received: bool = False) -> list[Stored]:
-        """Commit the records in one transaction and return, in their order, what the log then holds for each.
-
-        A known key changes nothing; of several records with one key the first is stored. `received_at` is set here,
-        to one time for the whole transaction; with `received` only where a record has none: it comes from another log,
-        which received it then. Raises StoreUnavailable if the database cannot commit now, StoreError
-        (or the driver's ValueError or OverflowError) if a record does not fit a row, or the row of its key cannot be
-        read back; then nothing is written.
-        """
-        placed = self.insert_rows([to_row(record) for record in records], received=received)
-        return [Stored.of(record, one) for record, one in zip(records, placed, strict=True)]
-
-    def insert_rows(self, rows: Sequence[Row], *, received: bool = False) -> list[Placed]:
-        """Commit rows as `insert` does records."""
-        if not rows:
-            return []
-        known = Known()
-        while True:
-            with self.inserting() as transaction:
-                if known.is_complete(transaction, rows):
-                    return insert_rows(transaction, rows, received, known)
-            known = self._look_up(rows)  # without the write lock: files are read
-
-    @contextmanager
-    def inserting(self) -> Iterator[Transaction]:
-        """Open a transaction to insert in, as `writing` does."""
-        if self._plain:
-            with self.writing() as connection:
-                yield PlainTransaction(connection, to_us(self.time(connection)), any_archived(connection))
-        else:
-            with self._committing(bypass.begin(self._backend, self._clock)) as transaction:
-                yield transaction
-
-    @from_both
-    def _look_up(self, rows: Sequence[Row]) -> Known:
-        with self.reading() as connection:
-            return Known.look_up(connection, self.archived(connection), rows)
 
     def decision(self, decision_id: str) -> Decision | None:
         """Return the decision, or None if the log has none with this id."""
         return self.decisions_by_id([decision_id]).get(decision_id)
-
-    @cached_property
-    def parts(self) -> PartFiles:
-        """The files of archived rows."""
-        return PartFiles(self._backend.folder)
 
     def archived(self, connection: sa.Connection) -> Archived:
         """Return the archived rows as a transaction sees them, for those who read tables with `from_both`."""

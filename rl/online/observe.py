@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from data.attribution.join import Outcome
-from data.log.database import StoreError
+from data.log.errors import StoreError
 from data.schema import Decision
 from rl.encoders.base import VisitEncoder
 from rl.encoders.json_features import add_slot_features

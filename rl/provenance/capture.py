@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data.errors import RecommenderError
 from data.fields import EPOCH, MAX_DAYS, MICROSECOND
-from data.log.database import StoreUnavailable
 from data.log.erasures import decisions_of, list_erasures
+from data.log.errors import StoreUnavailable
 from data.log.loops import begun_folds, fold_step, fold_steps
 from data.log.store import Store
 from data.log.unreadable import describe_error

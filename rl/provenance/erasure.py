@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from threadpoolctl import threadpool_limits
 
 from data.errors import DataError
-from data.log.database import StoreUnavailable
 from data.log.erasures import list_erasures
+from data.log.errors import StoreUnavailable
 from data.log.store import Store
 from data.settings import Settings
 from rl.provenance.capture import ProofSettings, capture, has_been_learned

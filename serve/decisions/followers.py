@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from data.log.database import StoreError
+from data.log.errors import StoreError
 from data.log.following import routed_decisions
 from data.log.store import Store
 from data.schema import Decision

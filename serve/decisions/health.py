@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from data.log.database import StoreError
+from data.log.errors import StoreError
 from data.log.following import lag
 from data.log.store import Store
 from rl.online.state import FoldState

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from data.log.store import Stored
+from data.log.insertion.appender import Stored
 from data.nodes.node import NodeSpec
 from data.schema import LOOP_V1, Event, Feedback, Reject
 from serve.contracts.reports import EventResult, FeedbackRequest, FeedbackResult

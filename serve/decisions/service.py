@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from data.ingest.http_rows import clean_records
 from data.log.current.users import NOTHING, Past, past
-from data.log.store import Store, Stored
+from data.log.insertion.appender import Stored
+from data.log.store import Store
 from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from data.archive.erasure import erase_from_archive
 from data.archive.parquet import Archive
 from data.errors import DataError, RecommenderError
-from data.log.database import StoreUnavailable
 from data.log.erasures import erase_from_store
+from data.log.errors import StoreUnavailable
 from data.log.store import Store
 from data.settings import Settings
 from rl.artefacts.erasure import erase_from_artefacts

@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from data.errors import reason
 from data.feature_objects import FeatureError
-from data.log.database import StoreError, StoreUnavailable
+from data.log.errors import StoreError, StoreUnavailable
 from data.log.writer.commit import StoreBusy
 from rl.policy.errors import PolicyError
 from serve.contracts.body import FORMS

@@ -19,7 +19,7 @@ from datetime import datetime
 from time import monotonic
 from typing import TypeAlias
 
-from data.log.database import StoreError
+from data.log.errors import StoreError
 from data.log.store import Store
 from data.log.unreadable import describe_error
 from data.settings import Settings

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from data.log.database import StoreError
 from data.log.erasures import count_erasures
+from data.log.errors import StoreError
 from data.log.loops import begun_folds
 from data.log.store import Store
 from data.schema import LOOP_V1

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from data.log.store import Store, Stored
+from data.log.insertion.appender import Stored
+from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.schema import AnyRecord, Decision, Feedback
 from tests.support.databases import new_url as new_url

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from data.log.store import Store, Stored
+from data.log.insertion.appender import Stored
+from data.log.store import Store
 from data.schema import AnyRecord
 
 

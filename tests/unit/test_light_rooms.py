@@ -16,8 +16,6 @@ PYDANTIC = {
 }  # fmt: skip
 NUMPY = {"cython_runtime", "numpy"}
 SQLALCHEMY = {"cython_runtime", "greenlet", "sqlalchemy"}
-PYARROW = NUMPY | {"cloudpickle", "filelock", "pyarrow"}
-"""What a store needs that reads its closed days too."""
 GROUND = (
     "attribution.join",
     "command",
@@ -60,7 +58,7 @@ def load(*modules: str) -> set[str]:
     [
         pytest.param(tuple(f"data.{name}" for name in GROUND), PYDANTIC | NUMPY, id="the ground of data"),
         pytest.param(modules_of("serve/contracts"), PYDANTIC, id="serve/contracts"),
-        pytest.param(modules_of("data/log/writer"), PYDANTIC | SQLALCHEMY | PYARROW, id="data/log/writer"),
+        pytest.param(modules_of("data/log/writer"), PYDANTIC | SQLALCHEMY | {"filelock"}, id="data/log/writer"),
         pytest.param(modules_of("rl/policy"), PYDANTIC | NUMPY, id="rl/policy"),
         pytest.param(("rl.policies",), PYDANTIC | NUMPY, id="the configurations of policies"),
     ],

@@ -7,13 +7,15 @@ in order and packed densely. All other names are hashed.
 import re
 from collections.abc import Collection, Iterator
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import sqlalchemy as sa
 
 from data.log.statements import chunks
 from data.log.tables import ANY_ARCHIVED, ARCHIVED_KEYS, DECISIONS, EVENTS, NAMED, Key, Log
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # who asks for names alone need not load it
 
 _OF_USERS = frozenset({DECISIONS.table.name, EVENTS.table.name})
 _WITH_TIME = re.compile(r"0[0-9a-f]{31}")
@@ -37,7 +39,7 @@ def _hash(*name: str) -> int:
     return int.from_bytes(blake2b("\0".join(name).encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
-def entries(log: Log[Any], table: pa.Table) -> Iterator[tuple[int, int]]:
+def entries(log: Log[Any], table: "pa.Table") -> Iterator[tuple[int, int]]:
     """Yield the number and the position of each name of archived rows."""
     seqs = table["seq"].to_pylist()
     if log in NAMED:
@@ -75,6 +77,6 @@ def of_user(connection: sa.Connection, log: Log[Any], user_id: str, before: int 
     )
 
 
-def key_tuples(log: Log[Any], table: pa.Table) -> list[Key]:
+def key_tuples(log: Log[Any], table: "pa.Table") -> list[Key]:
     """Return the keys of archived rows."""
     return list(zip(*(table[column.name].to_pylist() for column in log.key), strict=True))

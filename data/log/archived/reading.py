@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from data.errors import DataError
 from data.log.archived import keys
 from data.log.archived.columns import DECISION_SEQ, schema, to_records
-from data.log.archived.parts import PartFiles, PartGone, parts_about, parts_between
+from data.log.archived.files import PartFiles
+from data.log.archived.parts import PartGone, parts_about, parts_between
 from data.log.tables import FEEDBACK, Key, Log, R
 from data.log.unreadable import Fault
 

@@ -20,7 +20,7 @@ from data.log.archived import keys
 from data.log.archived.parts import Part, last_part, parts_between
 from data.log.archived.reading import Archived, from_both
 from data.log.archiving.files import begin_file, enter, note_stray, sweep, write_file
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.log.statements import chunks
 from data.log.store import Store
 from data.log.tables import ARCHIVED_KEYS, PARTS, Log

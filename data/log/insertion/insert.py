@@ -5,20 +5,22 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import sqlalchemy as sa
 
 from data.log.archived import keys as archived_keys
 from data.log.archived.parts import last_part
-from data.log.archived.reading import Archived
 from data.log.column_types import RawText
-from data.log.database import StoreError
+from data.log.errors import StoreError
 from data.log.insertion.rows import Layout, Row, layouts
 from data.log.selection import select_keys
 from data.log.statements import chunks, one_of
 from data.log.tables import DECISIONS, NAMED, Key
 from data.schema import AnyRecord, Feedback
+
+if TYPE_CHECKING:
+    from data.log.archived.reading import Archived
 
 _ROWS: Final = 1_000  # of a statement; SQLite binds at most 32,766 values
 
@@ -89,7 +91,7 @@ class Known:
     """Those that feedback is about."""
 
     @classmethod
-    def look_up(cls, connection: sa.Connection, archived: Archived, rows: Collection[Row]) -> "Known":
+    def look_up(cls, connection: sa.Connection, archived: "Archived", rows: Collection[Row]) -> "Known":
         """Read what the archive has of some rows. Files are read: not with the write lock held."""
         known = cls(last_part(connection))
         for layout in layouts().values():

@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.types import TypeDecorator
 
-from data.log.database import StoreError
+from data.log.errors import StoreError
 from data.log.tables import FEEDBACK, LOGS, Key, Log
 from data.schema import AnyRecord
 

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 import data.log.postgres.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.fields import EPOCH, MICROSECOND
-from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreOccupied
+from data.log.database import ErrorKind, Identity
+from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.postgres import driver
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 import data.log.sqlite.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.atomic import lock
 from data.fields import EPOCH, MICROSECOND
-from data.log.database import ErrorKind, Identity, StoreError, StoreLost, StoreOccupied
+from data.log.database import ErrorKind, Identity
+from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.sqlite import driver
 from data.log.sqlite.file_checks import WatchedFile, damage, identity

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import Protocol, TypeVar
 
-from data.log.database import StoreError, StoreUnavailable
-from data.log.store import Stored
+from data.log.errors import StoreError, StoreUnavailable
+from data.log.insertion.appender import Stored
 from data.schema import AnyRecord
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ class Writer(Protocol):
     """What a service commits records by; `data.log.writer.process` has the one that is served."""
 
     async def commit(self, records: Sequence[AnyRecord]) -> list[Stored]:
-        """Commit the records in one transaction and return what the log then holds for each, as `Store.insert` does.
+        """Commit the records in one transaction and return what the log then holds for each, as `Appender.insert` does.
 
         A commit cannot be taken back: who is cancelled while waiting for one has it nevertheless.
         """

@@ -8,18 +8,12 @@ from typing import Any, Final, cast
 
 from pydantic_core import to_json
 
-from data.log.database import (
-    Identity,
-    StoreDamaged,
-    StoreError,
-    StoreLost,
-    StoreUnavailable,
-    StoreUnconfirmed,
-)
+from data.log.database import Identity
+from data.log.errors import StoreDamaged, StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
+from data.log.insertion.appender import Stored
 from data.log.insertion.insert import Placed
 from data.log.insertion.rows import to_row
 from data.log.sqlite.driver import BUSY_TIMEOUT_S
-from data.log.store import Stored
 from data.schema import AnyRecord
 
 BEAT_S: Final = 1.0

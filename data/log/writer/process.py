@@ -18,16 +18,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from data.log.database import (
-    Identity,
-    StoreError,
-    StoreLost,
-    StoreUnavailable,
-    StoreUnconfirmed,
-)
+from data.log.database import Identity
+from data.log.errors import StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
+from data.log.insertion.appender import Appender, Stored
 from data.log.insertion.insert import Placed
 from data.log.insertion.rows import Row, layouts
-from data.log.store import Store, Stored
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (
     BEAT_S,
@@ -79,9 +74,9 @@ class WriterProcess:
 
         Raises:
             StoreUnconfirmed: the child has died or hung: the records are committed or not, and may be sent again.
-            StoreUnavailable: as `Store.insert` does, or no child could be started; none was committed.
+            StoreUnavailable: as `Appender.insert` does, or no child could be started; none was committed.
             StoreBusy: too many records wait for their commit.
-            StoreError, ValueError, OverflowError: as `Store.insert` does; none was committed.
+            StoreError, ValueError, OverflowError: as `Appender.insert` does; none was committed.
         """
         link = self._link if self._link and self._link.open else await self._linked()
         if link.pending and link.pending + len(records) > _MAX_PENDING:
@@ -136,7 +131,8 @@ def main() -> None:
     expected = tuple(map(int, sys.argv[1:])) or None
     with socket.socket(fileno=0) as link, _beating(link) as send:
         try:
-            store = Store.open(os.environ[_URL], expected=expected)
+            store = Appender.open(os.environ[_URL], expected=expected)
+            store.prepare()
         except StoreLost as error:
             send(_failure(None, error))
             return
@@ -184,7 +180,7 @@ def _groups(link: socket.socket) -> Iterator[list[bytearray]]:
                 time.sleep(_GATHER_S)
 
 
-def _commit(store: Store, lines: Sequence[bytearray]) -> list[bytes]:
+def _commit(store: Appender, lines: Sequence[bytearray]) -> list[bytes]:
     """Commit the rows of some lines in one transaction, and return the lines to answer with."""
     known = layouts()
     asked = [from_json(line) for line in lines]

@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from data.feature_objects import FeatureError
 from data.log import loops
 from data.log.current.settings_table import reading, writing
-from data.log.store import Store, Stored
+from data.log.insertion.appender import Stored
+from data.log.store import Store
 from data.schema import AnyRecord, Decision, Feedback, RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact

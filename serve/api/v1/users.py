@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from data.errors import DataError
 from data.fields import Id
 from data.log.current.users import Entry
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.schema import Decision
 from serve.api.v1.decisions import describe
 from serve.contracts.catalogue import (

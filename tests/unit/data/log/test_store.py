@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from data.log.database import StoreError, StoreUnavailable
-from data.log.store import Store, Stored
+from data.log.errors import StoreError, StoreUnavailable
+from data.log.insertion.appender import Stored
+from data.log.store import Store
 from data.log.tables import LOGS
 from data.log.writer.commit import commit_together
 from data.schema import (

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI
 from starlette.responses import JSONResponse, Response
 
 from data.feature_objects import FeatureError
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.log.writer.commit import StoreBusy
 from rl.policy.errors import PolicyError
 from serve.api.personalizer.errors import ERRORS as PERSONALIZER

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.log.current.keys import KeyRefused, create, list_keys, revoke, rotate
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.log.store import Store
 from serve.http.keys import ANYONE, ENVIRONMENT, KeyRing, Principal
 from serve.keys import main

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from data.log.current.users import history
-from data.log.database import StoreUnavailable
 from data.log.erasures import count_erasures, erase_from_store
+from data.log.errors import StoreUnavailable
 from data.log.loops import delete
 from data.log.store import Store
 from data.log.tables import ARCHIVED_KEYS, PARTS

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from data.log.database import StoreError
+from data.log.errors import StoreError
+from data.log.insertion.appender import Stored
 from data.log.insertion.insert import Placed, PlainTransaction, insert_rows
-from data.log.store import Store, Stored
+from data.log.store import Store
 from data.schema import AnyRecord, Decision, Event, Feedback, Reject, Version
 from tests.support.rows import count_rows
 

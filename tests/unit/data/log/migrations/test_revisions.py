@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import data.log.migrations
-from data.log.database import StoreError, StoreUnavailable
+from data.log.errors import StoreError, StoreUnavailable
 from data.log.migrations.revisions import REVISION, differences
 from data.log.store import Store
 from data.schema import Event

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 
 import data.log.migrations
 from data.log import following
-from data.log.database import StoreError
 from data.log.erasures import erase_from_store
+from data.log.errors import StoreError
 from data.log.migrations.revisions import differences
 from data.log.store import Store
 from data.schema import LOOP_V1, Event, Feedback, Reject
@@ -142,9 +142,10 @@ def test_no_read_of_what_is_new_looks_through_the_whole_log(
         asked.append(query)
         return []
 
-    monkeypatch.setattr(following, "_rows", rows)
+    monkeypatch.setattr(following, "read_stored", rows)
     following.new_decisions(grown, LOOP_V1, after, 1_000, until=None, heard_until=50_000, with_slate=True)
     following.new_feedback(grown, LOOP_V1, after, 1_000, until=None, with_content=True)
+    assert len(asked) == 2
     for query in asked:
         assert not re.search(r"Seq Scan|Hash|Sort", plan := plan_of(grown, query)), plan
 

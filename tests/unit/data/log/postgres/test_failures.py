@@ -15,7 +15,7 @@ import psycopg
 import psycopg.errors
 import pytest
 
-from data.log.database import StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
+from data.log.errors import StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
 from data.log.postgres import driver
 from data.log.postgres.driver import error_kind
 from data.log.store import Store

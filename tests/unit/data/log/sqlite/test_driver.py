@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.log.database import StoreError, StoreUnavailable
+from data.log.errors import StoreError, StoreUnavailable
 from data.log.store import Store
 from data.log.writer.commit import commit_together
 from data.schema import AnyRecord, Decision, Feedback

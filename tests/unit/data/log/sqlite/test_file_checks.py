@@ -19,13 +19,8 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from data.log.database import (
-    StoreDamaged,
-    StoreError,
-    StoreLost,
-    StoreUnavailable,
-)
 from data.log.erasures import erase_from_store
+from data.log.errors import StoreDamaged, StoreError, StoreLost, StoreUnavailable
 from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.private import keep_private

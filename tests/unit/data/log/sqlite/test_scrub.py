@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from data.log.current.users import upsert_user
-from data.log.database import StoreUnavailable
 from data.log.erasures import erase_from_store
+from data.log.errors import StoreUnavailable
 from data.log.store import Store
 from data.log.tables import ERASURES
 from data.schema import Feedback

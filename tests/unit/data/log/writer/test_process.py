@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from data.log.database import StoreError, StoreUnavailable, StoreUnconfirmed
+from data.log.errors import StoreError, StoreUnavailable, StoreUnconfirmed
+from data.log.insertion.appender import Stored
 from data.log.insertion.rows import to_row
-from data.log.store import Store, Stored
+from data.log.store import Store
 from data.log.writer.commit import StoreBusy
 from data.log.writer.link import encode_line
 from data.log.writer.process import WriterProcess
@@ -32,6 +33,8 @@ from data.schema import (
     Slot,
     Version,
 )
+from tests.support.archives import archive, write_days
+from tests.support.clocks import Clock
 from tests.support.records import decision
 
 pytestmark = pytest.mark.heavy
@@ -134,6 +137,27 @@ FULL: list[AnyRecord] = [
         begins={"policies": {"p": "d"}, "spec": [1.0, 1]},
     ),
 ]
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["at the start", "while it runs"])
+def test_what_is_archived_is_known(url: str, tmp_path: Path, running: bool) -> None:
+    clock = Clock()
+    with closing(Store.open(url, clock)) as store:
+        first, *_ = written = write_days(store, clock, 60)
+        assert isinstance(first, Decision)
+        about = Feedback(feedback_id="late", decision_id=first.decision_id, kind="click")
+
+        async def commit(writer: WriterProcess) -> None:
+            if running:
+                archive(store, tmp_path / "archive")
+            again, late = await writer.commit([first, about])
+            assert (again.record, again.inserted, again.seq) == (first, False, 1)
+            assert (late.inserted, late.orphan) == (True, False)
+            assert not (await writer.commit([written[1]]))[0].inserted
+
+        if not running:
+            archive(store, tmp_path / "archive")
+        run(url, commit)
 
 
 def test_every_field_of_every_record_comes_through(url: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.feature_objects import FeatureError
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.log.writer.commit import StoreBusy
 from data.schema import Features
 from serve.api.personalizer.rank import MAX_ACTIONS

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.log.current.keys import create
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.log.store import Store
 from data.schema import RewardSpec
 from data.settings import Settings

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from data.log.database import StoreUnavailable
+from data.log.errors import StoreUnavailable
 from data.log.store import Store
 from data.log.writer.commit import StoreBusy
 from data.nodes.node import load_node
