@@ -3,6 +3,7 @@
 RecommenderError                       data
 ├── DataError                          data: data, or their declaration, cannot be used
 │   ├── PartGone                       data.log: a file of archived days was rewritten or deleted while it was read
+│   ├── NodeInUse                      data.archive: another process ingests rows of a node
 │   ├── ObjectMissing                  data.archive: there is no object of that name
 │   └── ObjectDamaged                  data.archive: an object is not what was written
 ├── UnreadableError                    data: a file is not what it should be; becomes a DataError with the file's name

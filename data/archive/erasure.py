@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from data.archive.parquet import KINDS, Archive, Kind, write_part
 from data.atomic import sync
+from data.errors import DataError
 from data.nodes.naming import names_user, user_headers
 
 
@@ -23,14 +24,18 @@ def erase_from_archive(archive: Archive, user_id: str) -> dict[str, int]:
         The number of rows by kind.
 
     Raises:
-        DataError: a node is being ingested; run it again when that has ended.
+        NodeInUse: a node is being ingested; run it again when that has ended.
+        DataError: the archive does not answer, or a file of it cannot be read; run it again when that is mended.
     """
     counts = dict.fromkeys(KINDS, 0)
-    for node_id in archive.nodes():
-        with archive.lock(node_id), archive.staging(node_id, f"erasure{uuid.uuid4().hex[:8]}") as staging:
-            for kind in KINDS:
-                for _, path in archive.parts(kind, node_id):
-                    counts[kind] += _rewrite(archive, kind, node_id, path, user_id, staging)
+    try:
+        for node_id in archive.nodes():
+            with archive.lock(node_id), archive.staging(node_id, f"erasure{uuid.uuid4().hex[:8]}") as staging:
+                for kind in KINDS:
+                    for _, path in archive.parts(kind, node_id):
+                        counts[kind] += _rewrite(archive, kind, node_id, path, user_id, staging)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"the archive {archive.root} does not answer: {' '.join(str(error).split())}") from error
     return {f"archive_{kind}": count for kind, count in counts.items()}
 
 

@@ -34,6 +34,10 @@ PART = re.compile(r"p([01]*)-[0-9a-z]+\.parquet")
 NODE_ID = pa.schema([("node_id", pa.string())])
 
 
+class NodeInUse(DataError):  # noqa: N818 - a state that passes, not a mistake
+    """Another process ingests rows of a node."""
+
+
 @dataclass(frozen=True)
 class Archive:
     """A folder of a filesystem that holds the tables."""
@@ -128,7 +132,7 @@ class Archive:
         Only a local archive can be locked: on object storage, run one ingestion of a node at a time.
 
         Raises:
-            DataError: another process holds the lock.
+            NodeInUse: another process holds the lock.
         """
         if not self.is_local:
             yield
@@ -137,8 +141,8 @@ class Archive:
         with lock(path, lambda process: self._is_in_use(node_id, process)):
             yield
 
-    def _is_in_use(self, node_id: str, process: str) -> DataError:
-        return DataError(
+    def _is_in_use(self, node_id: str, process: str) -> NodeInUse:
+        return NodeInUse(
             f"node {node_id} is being ingested into {self.root} by process {process}; wait until it has ended"
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from data.archive.erasure import erase_from_archive
-from data.archive.parquet import Archive
+from data.archive.parquet import Archive, NodeInUse
 from data.errors import DataError, RecommenderError
 from data.log.erasures import erase_from_store
 from data.log.errors import StoreUnavailable
@@ -52,7 +52,8 @@ def forget(store: Store, settings: Settings, user_id: str, limits: ProofSettings
         The number of rows (of artefacts: those that knew them) by place.
 
     Raises:
-        Incomplete: a node is being ingested into the archive, a trained policy is damaged, or the store cannot answer.
+        Incomplete: a node is being ingested into the archive, a trained policy is damaged, or the store or the archive
+            cannot answer.
     """
     counts, done, failures = dict[str, int](), list[str](), dict[str, Exception]()
     try:
@@ -86,6 +87,8 @@ def forget(store: Store, settings: Settings, user_id: str, limits: ProofSettings
 def _describe(error: Exception) -> str:
     if isinstance(error, StoreUnavailable):
         return error.client_message
-    if isinstance(error, DataError):
+    if isinstance(error, NodeInUse):
         return "a node is being ingested, ask again when that has ended"
+    if isinstance(error, DataError):
+        return "the archive does not answer or lacks a file, the service's log says which: ask again when it is there"
     return "it is damaged, the log says which"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
+from data.archive.parquet import NodeInUse
 from data.errors import DataError
 from data.fields import Id
 from data.log.current.users import Entry
@@ -57,14 +58,19 @@ def router(service: Service) -> APIRouter:
         except Incomplete as incomplete:
             causes = incomplete.failures.values()
             log.warning("a user is not forgotten everywhere yet: %s", incomplete)
-            if any(isinstance(cause, StoreUnavailable) for cause in causes):
+            if any(_passes(cause) for cause in causes):
                 raise ERRORS.refuse("store_unavailable", incomplete.client_message) from None
-            if any(isinstance(cause, DataError) for cause in causes):
+            if any(isinstance(cause, NodeInUse) for cause in causes):
                 raise ERRORS.refuse("conflict", incomplete.client_message) from None
             raise  # a damaged policy is a fault of ours
         return Forgotten(removed=removed)
 
     return routes
+
+
+def _passes(cause: Exception) -> bool:
+    """Return whether the log or the archive did not answer."""
+    return isinstance(cause, StoreUnavailable) or (isinstance(cause, DataError) and not isinstance(cause, NodeInUse))
 
 
 def _read_user(service: Service, user_id: str, before: str | None, limit: int) -> UserResponse:

@@ -119,6 +119,25 @@ def test_an_ingestion_in_the_way_is_a_conflict_that_passes(client: TestClient, s
     assert client.delete(f"/v1/users/{FORGOTTEN}").status_code == 200
 
 
+def test_an_archive_that_does_not_answer_is_503(
+    client: TestClient, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "events").write_text("not a folder")
+    store.insert([Event(node_id="online_retail", event_id="e", user_id=FORGOTTEN)])
+    error = client.delete(f"/v1/users/{FORGOTTEN}")
+    assert (error.status_code, error.json()["error"]["code"]) == (503, "store_unavailable")
+    assert error.json()["error"]["message"] == (
+        "forgotten in the trained policies and the log and the snapshots; not finished in the archive: the archive "
+        "does not answer or lacks a file, the service's log says which: ask again when it is there"
+    )
+    assert f"{tmp_path}/archive does not answer: " in caplog.text
+    assert str(tmp_path) not in error.text
+    assert count_rows(store)["events"] == 0  # the other places are done
+    (tmp_path / "archive" / "events").unlink()
+    assert client.delete(f"/v1/users/{FORGOTTEN}").status_code == 200
+
+
 def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path, text: str) -> None:
         raise NotScrubbed("in use")
