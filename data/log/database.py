@@ -128,10 +128,10 @@ class Database:
                 if found.tables:
                     self._damage = self._backend.damage()
             except (SQLAlchemyError, self._backend.driver_error) as error:
-                kind = self._backend.error_kind(getattr(error, "orig", None) or error)
-                passes = kind == "disconnected" and self._backend.shared
+                cause, text = _cause(error)
+                passes = self._backend.error_kind(cause) == "disconnected" and self._backend.shared
                 raise (StoreUnavailable if passes else StoreError)(
-                    f"cannot open {self.name} as a log: {error}"
+                    f"cannot open {self.name} as a log: {text}"
                 ) from error
             if self._damage:
                 log.error("%s is damaged and only read: %s; %s", self.name, self._damage, _REMEDY)
@@ -267,16 +267,23 @@ class Database:
         try:
             yield
         except sa.exc.TimeoutError as error:
-            raise StoreUnavailable(f"the log's database cannot answer now: {error}") from error
+            raise StoreUnavailable(f"the log's database cannot answer now: {_cause(error)[1]}") from error
         except (SQLAlchemyError, self._backend.driver_error) as error:
-            cause = getattr(error, "orig", None) or error
+            cause, text = _cause(error)
             match self._backend.error_kind(cause):
                 case "disconnected" if committing:
-                    raise StoreUnconfirmed(f"the log's database did not confirm a commit: {cause}") from error
+                    raise StoreUnconfirmed(f"the log's database did not confirm a commit: {text}") from error
                 case "unavailable" | "disconnected":
-                    raise StoreUnavailable(f"the log's database cannot answer now: {cause}") from error
+                    raise StoreUnavailable(f"the log's database cannot answer now: {text}") from error
                 case "damaged":
-                    self._damage = str(cause)
-                    raise StoreDamaged(f"{self.name} is damaged: {cause}; {_REMEDY}") from error
+                    self._damage = text
+                    raise StoreDamaged(f"{self.name} is damaged: {text}; {_REMEDY}") from error
                 case "refused":
-                    raise StoreError(f"the log's database refused a statement: {cause}") from error
+                    raise StoreError(f"the log's database refused a statement: {text}") from error
+
+
+def _cause(error: Exception) -> tuple[BaseException, str]:
+    """Return what the driver raised, and what that says, in one line and without SQLAlchemy's link to its own pages."""
+    cause = getattr(error, "orig", None) or error
+    said = cause.args[0] if isinstance(cause, SQLAlchemyError) and cause.args else cause  # `str` adds the link
+    return cause, " ".join(str(said).split())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import sqlalchemy as sa
 
 from data.log.errors import StoreError, StoreUnavailable
 from data.log.insertion.appender import Stored
@@ -318,3 +319,11 @@ def test_one_bad_submission_fails_alone(store: Store) -> None:
     assert all(isinstance(answer, list) and answer[0].inserted for answer in answers)
     assert [d.decision_id for _, d in store.decisions()] == [f"d{n}" for n in range(6)]
     assert counting.batches == [8, 1, 1, 1, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [sa.exc.TimeoutError, sa.exc.InvalidRequestError])
+def test_what_the_database_says_is_one_line_without_links(store: Store, kind: type[sa.exc.SQLAlchemyError]) -> None:
+    error = kind("there was\n\tno connection", code="3o7r")
+    assert "https://sqlalche.me" in str(error)
+    with pytest.raises(StoreError, match=r"database [^\n]*: there was no connection$"), store.reading():
+        raise error

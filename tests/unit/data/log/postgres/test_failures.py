@@ -430,8 +430,10 @@ def test_an_error_without_a_code_is_a_lost_connection_or_a_mistake() -> None:
 
 
 def test_a_server_that_does_not_answer_is_unavailable_not_refused() -> None:
-    with pytest.raises(StoreUnavailable, match=r"cannot open log on 127\.0\.0\.1 as a log: .*refused"):
+    with pytest.raises(StoreUnavailable, match=r"cannot open log on 127\.0\.0\.1 as a log: .*refused") as failure:
         Store.open(f"postgresql://raycommend@127.0.0.1:{free_port()}/log")
+    assert "sqlalche" not in str(failure.value)
+    assert "\n" not in str(failure.value)
 
 
 def test_what_is_no_log_is_refused(own: Cluster, caplog: pytest.LogCaptureFixture) -> None:
