@@ -14,9 +14,13 @@ import pytest
 
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "g++": ("g++",),  # compiles networks (torch.compile)
+    "iproute2": ("ip",),  # networks between hosts
     "npm": ("npm", "node"),  # the JavaScript clients of Personalizer
+    "openssh-client": ("ssh", "ssh-keygen"),
+    "openssh-server": ("sshd",),  # hosts of their own on one machine
     "openssl": ("openssl",),  # makes the certificate of a test
     "postgresql": ("initdb", "pg_ctl", "pg_basebackup"),  # the log's other database
+    "rsync": ("rsync",),  # how Ray gives hosts their files
 }
 """By package."""
 

@@ -1,0 +1,203 @@
+"""The project's cluster.yaml on hosts of this machine, with the edits for own machines, and what it needs around it.
+
+An office, which starts the cluster and asks it; a head; workers. PostgreSQL, an object store and MLflow run on this
+machine.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import numpy as np
+import yaml
+from pyarrow.fs import FileSystem
+
+from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions
+from tests.support.cluster_files import ROOT, read
+from tests.support.hosts.host import Host, host, make_key
+from tests.support.hosts.network import Network, network
+from tests.support.objects import ACCOUNT, object_store
+from tests.support.postgres import Cluster, cluster
+from tests.support.services import wait_for
+from tests.support.trackers import tracking_server
+
+PASSWORD: Final = "a-password-that-is-in-no-command-line"
+KEY: Final = "an-api-key-that-is-in-no-command-line"
+_SSH: Final = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+DASHBOARD: Final = "http://localhost:8265"  # of the office
+
+
+@dataclass
+class RayCluster:
+    """A cluster that `ray up` has started."""
+
+    office: Host
+    head: Host
+    workers: list[Host]
+    database: Cluster
+    store_url: str
+    settings: Mapping[str, str]
+    """What lies in ~/.raycommend.env."""
+    transactions: str
+    """URI of a shop's transactions in the object store."""
+
+    @property
+    def hosts(self) -> list[Host]:
+        return [self.head, *self.workers]
+
+    def up(self) -> None:
+        """Start it, and wait until all hosts have joined: the head starts the workers after `ray up` has ended."""
+        self.office.run("ray up -y --no-config-cache ~/cluster.yaml", timeout_s=600)
+        self.office.start("ray dashboard ~/cluster.yaml", self.office.folder / "dashboard.log")
+        wait_for(lambda: len(self.alive()) == len(self.hosts), 300)
+
+    def down(self) -> None:
+        """End it as the page says for machines of one's own, and wait until no process of it is left."""
+        for pid in self.office.find("ray dashboard"):
+            os.kill(pid, signal.SIGINT)
+        self.office.run("serve shutdown -y && ray down -y ~/cluster.yaml", timeout_s=300)
+        for worker in self.workers:
+            self.office.run(f"ssh {_SSH} root@{worker.address} 'bash -lic \"ray stop\"'")
+        wait_for(lambda: not any(map(self.left, self.hosts)), 60)
+
+    def left(self, host: Host) -> list[str]:
+        """Return the command lines on a host, but for those that were there before the cluster."""
+        own = (host.pid, *host.find("sshd:"))
+        return [line for pid, line in host.processes().items() if pid not in own]
+
+    def alive(self) -> set[str]:
+        """Return the addresses of the nodes that the head knows and hears of; none while it does not answer."""
+        try:
+            nodes = self.ask("nodes?view=summary")["data"]["summary"]
+        except AssertionError:
+            return set()
+        return {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """Ask the head's dashboard from the office.
+
+        Raises:
+            AssertionError: it does not answer, or not with 200.
+        """
+        answer: dict[str, Any] = json.loads(self.office.run(f"curl -sf -H @$HOME/header '{DASHBOARD}/{path}'").stdout)
+        return answer
+
+    def submit(self, command: str, timeout_s: float = 400) -> dict[str, Any]:
+        """Run a command of ours as a job, and return the JSON that it has printed."""
+        job = "ray job submit --working-dir . --entrypoint-num-cpus 1 -- python -m"
+        said = self.office.run(f"{job} {command}", timeout_s=timeout_s).stdout
+        report: dict[str, Any] = json.loads([line for line in said.splitlines() if line.startswith("{")][-1])
+        return report
+
+    def deploy(self, **autoscaling: float) -> None:
+        """Deploy the service with other bounds of autoscaling, and wait until it runs."""
+        config = yaml.safe_load((ROOT / "serve" / "deploy" / "service.yaml").read_text())
+        config["applications"][0]["deployments"][0]["autoscaling_config"] |= autoscaling
+        (self.office.folder / "home" / "service.yaml").write_text(yaml.safe_dump(config))
+        self.office.run("serve deploy ~/service.yaml")
+        wait_for(lambda: self._application().get("status") == "RUNNING", 180)
+
+    def replicas(self) -> dict[str, str]:
+        """Return the addresses of the hosts of the replicas that answer, by the replicas' names."""
+        deployments = self._application().get("deployments", {})
+        replicas = deployments.get("Gateway", {"replicas": []})["replicas"]
+        return {replica["replica_id"]: replica["node_ip"] for replica in replicas if replica["state"] == "RUNNING"}
+
+    def client(self, host: Host, port: int = 8000, key: str | None = KEY) -> httpx.Client:
+        """Return what asks a host from this machine, which is not one of the cluster's."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=f"http://{host.address}:{port}", headers=headers, timeout=30)
+
+    def _application(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.ask("api/serve/applications/")["applications"].get("raycommend", {})
+        return found
+
+
+@contextmanager
+def ray_cluster(folder: Path, workers: int = 2) -> Iterator[RayCluster]:
+    """Make the hosts and what is around them; `up` starts the cluster. All ends with this, whatever runs."""
+    with ExitStack() as stack:
+        net = stack.enter_context(network())
+        database = stack.enter_context(cluster(net.gateway))
+        database.admit(net.subnet, PASSWORD)
+        store_url = database.new_database()
+        objects = stack.enter_context(object_store(address=net.gateway))
+        tracking = stack.enter_context(tracking_server(folder, net.gateway))
+        settings = {
+            "RAYCOMMEND_STORE": store_url.replace("127.0.0.1", net.gateway),
+            "PGPASSWORD": PASSWORD,
+            "RAYCOMMEND_ARCHIVE": within(objects, "archive"),
+            "MLFLOW_TRACKING_URI": tracking,
+            "RAYCOMMEND_API_KEY": KEY,
+            **ACCOUNT,
+        }
+        key = make_key(folder)
+        names = ["office", "head", *(f"worker-{number}" for number in range(1, workers + 1))]
+        made = [_start(stack, net, number, name, folder, key) for number, name in enumerate(names, 1)]
+        office, head, *others = made
+        _furnish(office, head, others, key, settings)
+        transactions = within(objects, "in/transactions.parquet")
+        put_transactions(transactions)
+        yield RayCluster(office, head, others, database, store_url, settings, transactions)
+
+
+def within(uri: str, path: str) -> str:
+    """Return the URI of a path in a bucket."""
+    bucket, _, options = uri.partition("?")
+    return f"{bucket}/{path}?{options}"
+
+
+def put_transactions(uri: str) -> None:
+    """Write a generated shop's transactions."""
+    rng = np.random.default_rng(0)
+    market = generate_market(GeneratedMarketConfig(), rng)
+    filesystem, path = FileSystem.from_uri(uri)
+    with filesystem.open_output_stream(path) as file:
+        generate_transactions(market, 3_000, rng).to_parquet(file)
+
+
+def _start(stack: ExitStack, net: Network, number: int, name: str, folder: Path, key: Path) -> Host:
+    variables = {"RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": DASHBOARD, "RAY_DASHBOARD_ADDRESS": DASHBOARD}
+    made = stack.enter_context(
+        host(net, number, name, folder, key.with_suffix(".pub"), **(variables if name == "office" else {}))
+    )
+    if name != "office":
+        _lend_packages(made)
+    return made
+
+
+def _lend_packages(host: Host) -> None:
+    """Let a host have this machine's packages, read only, where `make` would install them: no index is reached."""
+    venv = "~/raycommend/.venv"
+    commands = [f"mkdir -p {venv}", f"cp {sys.prefix}/pyvenv.cfg {venv}", f"touch {venv}/installed"]
+    for name in ("bin", "lib"):
+        commands += [
+            f"mkdir {venv}/{name}",
+            f"mount --bind {sys.prefix}/{name} {venv}/{name}",
+            f"mount -o remount,bind,ro {venv}/{name}",
+        ]
+    host.run(" && ".join(commands))
+
+
+def _furnish(office: Host, head: Host, workers: list[Host], key: Path, settings: Mapping[str, str]) -> None:
+    """Put into the office what the page says that must be there: a key, a token, the settings, the edited file."""
+    home = office.folder / "home"
+    edited = read("local")
+    edited["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address for worker in workers]}
+    edited["auth"] |= {"ssh_user": "root"}
+    (home / "cluster.yaml").write_text(yaml.safe_dump(edited, sort_keys=False))
+    shutil.copy(key, home / ".ssh" / "id_ed25519")
+    (home / ".raycommend.env").write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+    for secret in (home / ".ssh" / "id_ed25519", home / ".raycommend.env"):
+        secret.chmod(0o600)
+    office.run("ray get-auth-token --generate")
+    token = (home / ".ray" / "auth_token").read_text()
+    (home / "header").write_text(f"Authorization: Bearer {token}\n")
