@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 # PyPI's Linux build of torch brings CUDA. README, "Install" says how to take another build.
 TORCH ?= torch==2.13.0
+# Groups of pyproject.toml's dependencies to install: a cluster's nodes need no tools of developers.
+PARTS ?= runtime dev
 RUN = .venv/bin/python -m
 # Two at a time, the tests of a file one after the other: they share what it has started. In the order given, long files
 # first: one that is left to the end keeps a processor idle.
@@ -36,5 +38,5 @@ clean:  ## forget the virtual environment; what runs have written under var/ sta
 .venv/installed: pyproject.toml .constraints.txt
 	$(PYTHON) -m venv .venv
 	$(RUN) pip install --quiet --upgrade pip==26.3
-	$(RUN) pip install --quiet --group runtime --group dev --constraint .constraints.txt "$(TORCH)"
+	$(RUN) pip install --quiet $(PARTS:%=--group %) --constraint .constraints.txt "$(TORCH)"
 	touch $@

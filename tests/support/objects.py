@@ -8,18 +8,18 @@ from unittest.mock import patch
 import boto3
 from moto.server import ThreadedMotoServer
 
-_ACCOUNT = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+ACCOUNT = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @contextmanager
-def object_store(bucket: str = "shop") -> Iterator[str]:
+def object_store(bucket: str = "shop", address: str = "127.0.0.1") -> Iterator[str]:
     """Run it and yield the pyarrow URI of a bucket; the account is in the environment meanwhile."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
     try:
-        with patch.dict(os.environ, _ACCOUNT):
+        with patch.dict(os.environ, ACCOUNT):
             boto3.client("s3", endpoint_url=url).create_bucket(Bucket=bucket)
             yield f"s3://{bucket}?endpoint_override={url}"
     finally:

@@ -29,6 +29,8 @@ class Cluster:
 
     folder: Path
     port: int = field(default_factory=free_port)
+    address: str = "127.0.0.1"
+    """Where else it listens, for who knows the password of its user (`admit`)."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -69,12 +71,20 @@ class Cluster:
         with (self.data / "postgresql.auto.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
+    def admit(self, network: str, password: str) -> None:
+        """Let its user in from a network, such as 10.0.0.0/24, by a password."""
+        with (self.data / "pg_hba.conf").open("a") as file:
+            file.write(f"host all {USER} {network} scram-sha-256\n")
+        self.execute(f"ALTER ROLE {USER} PASSWORD '{password}'")
+        self.reload()
+
     def reload(self) -> None:
         self.run("pg_ctl", "-D", self.data, "reload")
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = f"-c port={self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{self.folder}'"
+        addresses = ",".join({"127.0.0.1", self.address})
+        options = f"-c port={self.port} -c listen_addresses={addresses} -c unix_socket_directories='{self.folder}'"
         log = ("-l", self.folder / "server.log", "-o", options)
         self.run("pg_ctl", "-D", self.data, "-w", "-t", str(int(_START_S)), *log, "start")
 
@@ -127,15 +137,17 @@ class Cluster:
 
 
 @contextmanager
-def cluster(**settings: str) -> Iterator[Cluster]:
+def cluster(address: str = "127.0.0.1", **settings: str) -> Iterator[Cluster]:
     """Make and start a cluster, and remove it at the end."""
     with folder() as path:
-        made = Cluster(path)
+        made = Cluster(path, address=address)
         made.initialise(**settings)
-        made.start()
-        yield made
-        if made.runs:
-            made.stop("immediate")
+        try:
+            made.start()
+            yield made
+        finally:
+            if made.runs:
+                made.stop("immediate")
 
 
 @contextmanager

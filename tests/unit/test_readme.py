@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SERVICE = (ROOT / "serve/README.md").read_text()
 PAGES = "".join(
-    (ROOT / page).read_text() for page in ("serve/OPERATING.md", "serve/AZURE.md", "data/README.md", "rl/README.md")
+    (ROOT / page).read_text()
+    for page in ("serve/OPERATING.md", "serve/CLUSTER.md", "serve/AZURE.md", "data/README.md", "rl/README.md")
 )
 
 
@@ -60,7 +61,8 @@ def test_the_first_page_can_be_read_in_one_sitting() -> None:
 
 
 def test_every_named_file_exists() -> None:
-    named = re.findall(r"(?:rl/experiments|data/nodes|serve)/[a-z_]+\.(?:toml|yaml|py|cfg)", README + SERVICE + PAGES)
+    folder, name = r"(?:rl/experiments|data/nodes|serve|serve/deploy)", r"[a-z_]+\.(?:toml|yaml|py|cfg)"
+    named = re.findall(f"{folder}/{name}", README + SERVICE + PAGES)
     assert named
     for path in named:
         assert (ROOT / path).is_file(), path

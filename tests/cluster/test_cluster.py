@@ -1,0 +1,169 @@
+"""The way of serve/CLUSTER.md, walked: three hosts, from `ray up` to `ray down`, asked from outside of them."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+
+from tests.support.hosts.cluster import KEY, PASSWORD, RayCluster, ray_cluster
+from tests.support.hosts.host import Host
+from tests.support.hosts.marks import needs_hosts
+from tests.support.packages import needs_package
+from tests.support.services import wait_for
+
+pytestmark = [*needs_hosts(), needs_package("postgresql"), pytest.mark.slow, pytest.mark.timeout(1_800)]
+
+_SHORT = {"upscale_delay_s": 1, "downscale_delay_s": 5, "look_back_period_s": 3, "target_ongoing_requests": 4}
+_CLIENTS = 16  # at once: four times what two replicas are to have
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A cluster that has ingested a shop's transactions; at its end it must be gone."""
+    with ray_cluster(tmp_path_factory.mktemp("cluster")) as made:
+        made.up()
+        assert made.submit(f"data.ingest --node online_retail '{made.transactions}'")["events"] > 5_000
+        yield made
+        made.down()
+        assert [made.left(host) for host in made.hosts] == [[], [], []]
+
+
+@pytest.fixture(scope="module")
+def champion(cluster: RayCluster) -> dict[str, Any]:
+    return cluster.submit("rl.train --decisions 500 --name linear_thompson --register_as champion")
+
+
+@pytest.fixture(scope="module")
+def replicas(cluster: RayCluster, champion: dict[str, Any]) -> dict[str, Host]:
+    """Two replicas that answer, by name, with their hosts."""
+    cluster.deploy(max_replicas=3, **_SHORT)
+    hosts = {host.address: host for host in cluster.hosts}
+    return {name: hosts[address] for name, address in cluster.replicas().items()}
+
+
+def test_rollouts_run_on_two_hosts(cluster: RayCluster) -> None:
+    with watching(cluster, "ray::BatchedEnvRunner") as seen:
+        report = cluster.submit(
+            "rl.train rl/experiments/shop.toml --runners 2 --env_steps 4000 --envs_per_runner 16 --name rollouts"
+            " --evaluation.every 2000 --evaluation.episodes 32 --dqn.learning_starts 512"
+        )
+    assert report["env_steps"] >= 4_000
+    assert seen == {worker.name for worker in cluster.workers}  # and none on the head, which runs no work
+
+
+def test_replicas_answer_on_two_hosts_with_the_champion(
+    cluster: RayCluster, champion: dict[str, Any], replicas: dict[str, Host]
+) -> None:
+    assert {host.name for host in replicas.values()} == {"worker-1", "worker-2"}
+    for host in cluster.hosts:  # each has an ingress, the head's too
+        with cluster.client(host) as client:
+            wait_for(lambda client=client: answers(client), 60)
+            answer = client.post("/v1/recommend", json={"user_id": "12347", "k": 3}).json()
+            assert answer["policy"]["version"].startswith(champion["digest"])
+            assert len(answer["items"]) == 3
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_replica_learns_from_feedback_that_another_was_given(cluster: RayCluster, replicas: dict[str, Host]) -> None:
+    """Each is asked at its own port; 20000 is a replica's on its host."""
+    (one, first), (other, second) = replicas.items()
+    with cluster.client(first, 20_000) as told, cluster.client(second, 20_000) as asked:
+        assert told.get("/healthz").json()["replica"] == one
+        before = asked.get("/healthz").json()
+        assert before["replica"] == other
+        decided = told.post("/v1/recommend", json={"user_id": "12347", "k": 1}).json()
+        report = {"decision_id": decided["decision_id"], "kind": "purchase", "item_id": decided["items"][0]["item_id"]}
+        position = told.post("/v1/feedback", json=report).json()["results"][0]["position"]
+        wait_for(lambda: asked.get("/healthz").json()["learned_through"] >= position, 30)
+        after = asked.get("/healthz").json()["policies"][0]["version"]
+        assert after != before["policies"][0]["version"]
+        known = asked.get(f"/v1/decisions/{decided['decision_id']}").json()
+        assert [feedback["kind"] for feedback in known["feedback"]] == ["purchase"]
+
+
+def test_without_the_key_or_the_token_nothing_is_let_in(cluster: RayCluster, replicas: dict[str, Host]) -> None:
+    for host in cluster.workers:
+        for port in (8_000, 20_000):
+            with cluster.client(host, port, key=None) as client:
+                assert client.post("/v1/recommend", json={"k": 1}).status_code == 401
+    for port in (8_265, 20_050, 20_051):  # the dashboard's, HAProxy's statistics and metrics: not from another host
+        with cluster.client(cluster.head, port) as client, pytest.raises(httpx.ConnectError):
+            client.get("/")
+    refused = cluster.office.run("ray job submit -- true", check=False, RAY_AUTH_MODE="disabled")
+    assert refused.returncode
+    assert "401" in refused.stdout or "uthenti" in refused.stdout
+
+
+def test_secrets_are_in_no_command_line_and_no_job(cluster: RayCluster, champion: dict[str, Any]) -> None:
+    token = (cluster.office.folder / "home" / ".ray" / "auth_token").read_text()
+    jobs = cluster.office.run("ray job list").stdout
+    for secret in (PASSWORD, KEY, token):
+        assert secret not in jobs
+        for host in (cluster.office, *cluster.hosts):
+            assert not host.find(secret), host.name
+    for host in cluster.hosts:
+        modes = host.run("stat -c %a ~/.raycommend.env ~/.ray/auth_token").stdout.split()
+        assert modes == ["600", "600"], host.name
+
+
+def test_a_replica_comes_with_load_and_goes_without(cluster: RayCluster, replicas: dict[str, Host]) -> None:
+    statuses: list[int] = []
+    enough = Event()
+    load = Thread(target=asyncio.run, args=(ask(cluster.workers, statuses, enough),))
+    load.start()
+    try:
+        wait_for(lambda: len(cluster.replicas()) == 3, 180)
+    finally:
+        enough.set()
+        load.join()
+    assert set(statuses) == {200}
+    assert len(statuses) > 100
+    wait_for(lambda: len(cluster.replicas()) == 2, 180)
+    for host in cluster.hosts:
+        with cluster.client(host) as client:
+            assert client.post("/v1/recommend", json={"user_id": "12347", "k": 3}).status_code == 200
+
+
+async def ask(hosts: list[Host], statuses: list[int], enough: Event) -> None:
+    """Ask both ingresses from many clients at once, and write down how they answer."""
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
+
+        async def client(host: Host) -> None:
+            while not enough.is_set():
+                url = f"http://{host.address}:8000/v1/recommend"
+                async with session.post(url, json={"k": 3, "user_id": "12347"}) as response:
+                    statuses.append(response.status)
+
+        await asyncio.gather(*(client(hosts[number % len(hosts)]) for number in range(_CLIENTS)))
+
+
+@contextmanager
+def watching(cluster: RayCluster, title: str) -> Iterator[set[str]]:
+    """Look meanwhile on which hosts there are processes of a title, and yield their names."""
+    seen: set[str] = set()
+    enough = Event()
+
+    def look() -> None:
+        while not enough.is_set():
+            seen.update(host.name for host in cluster.hosts if host.find(title))
+            time.sleep(0.5)
+
+    watcher = Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        enough.set()
+        watcher.join()
