@@ -198,6 +198,6 @@ def _furnish(office: Host, head: Host, workers: list[Host], key: Path, settings:
     (home / ".raycommend.env").write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
     for secret in (home / ".ssh" / "id_ed25519", home / ".raycommend.env"):
         secret.chmod(0o600)
-    office.run("ray get-auth-token --generate")
+    office.run("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
     token = (home / ".ray" / "auth_token").read_text()
     (home / "header").write_text(f"Authorization: Bearer {token}\n")
