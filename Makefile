@@ -16,7 +16,7 @@ demo: .venv/installed  ## the whole loop on one machine: [DATA=transactions] [PO
 
 test: .venv/installed  ## the test suite, but for what is marked slow; services have the machine to themselves
 	$(RUN) pytest $(TOGETHER) tests/learning tests/loop tests/unit
-	$(RUN) pytest tests/services
+	$(RUN) pytest tests/services tests/cluster
 
 slow: .venv/installed  ## the tests that take minutes
 	$(RUN) pytest -m slow

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_replicas_answer_on_two_hosts_with_the_champion(
     assert {host.name for host in replicas.values()} == {"worker-1", "worker-2"}
     for host in cluster.hosts:  # each has an ingress, the head's too
         with cluster.client(host) as client:
-            wait_for(lambda client=client: answers(client), 60)
+            wait_for(partial(answers, client), 60)
             answer = client.post("/v1/recommend", json={"user_id": "12347", "k": 3}).json()
             assert answer["policy"]["version"].startswith(champion["digest"])
             assert len(answer["items"]) == 3

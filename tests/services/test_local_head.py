@@ -1,4 +1,4 @@
-"""The README's cluster commands, as written but for the ports, against a head with token authentication. Slow."""
+"""The commands of serve/OPERATING.md, as written but for the ports, against a head with token authentication. Slow."""
 
 import json
 import os

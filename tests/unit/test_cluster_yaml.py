@@ -8,7 +8,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from data.schema import RewardSpec
 from serve.config import ServiceConfig
-from tests.support.cluster_files import ROOT, Where, edits, read
+from tests.support.cluster_files import PAGE, ROOT, Where, edits, read
 
 PLACES: tuple[Where, ...] = get_args(Where)
 CLOUDS = [place for place in PLACES if place != "local"]
@@ -72,6 +72,12 @@ def test_code_is_synced_and_what_grows_is_not(cluster: dict[str, Any]) -> None:
     code = {path for path in cluster["file_mounts"].values() if not path.startswith("~")}
     assert code == {"data", "rl", "serve", "Makefile", "pyproject.toml", ".constraints.txt"}
     assert all((ROOT / path).exists() for path in code)
+
+
+def test_the_page_says_how_to_choose_the_images() -> None:
+    images = {group["node_config"]["ImageId"] for group in read("aws")["available_node_types"].values()}
+    assert images == {"ami-of-ubuntu", "ami-with-driver"}
+    assert all(f"s/{image}/$(image /aws/service/" in PAGE.read_text() for image in images)
 
 
 def test_one_line_makes_the_workers_spot_instances_and_no_other_node() -> None:

@@ -107,7 +107,7 @@ class Host:
 
 @contextmanager
 def host(
-    net: Network, number: int, name: str, folder: Path, key: Path, *, shm: str = "4g", **environment: str
+    net: Network, number: int, name: str, folder: Path, key: Path, *, shm: str = "50%", **environment: str
 ) -> Iterator[Host]:
     """Start a host, and end it with all that runs on it.
 
@@ -117,7 +117,7 @@ def host(
         name: of the host.
         folder: for its files, which are removed at the end.
         key: public key of who may log in as root.
-        shm: size of its /dev/shm.
+        shm: size of its /dev/shm: of which Ray wants 30 % of the memory.
         environment: of all commands that are run on it, but by ssh.
     """
     place = folder / name

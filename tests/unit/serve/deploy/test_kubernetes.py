@@ -1,6 +1,10 @@
 """The Kubernetes manifests are what KubeRay and Kubernetes take, and say what the rest of the project says."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -119,6 +123,19 @@ def test_the_service_is_that_of_the_other_clusters_behind_haproxy() -> None:
         (container,) = group["template"]["spec"]["containers"]
         assert container["args"] == ['variables=$(python -m serve.environment) || exit 1; eval "$variables"']
         assert {"containerPort": 8000, "name": "serve"} in container["ports"]
+
+
+@pytest.mark.heavy
+def test_the_pods_start_ray_with_haproxy_in_its_environment() -> None:
+    """As KubeRay does: what the container is given, and after it the start of Ray."""
+    cluster = RESOURCES["RayService/raycommend"]["spec"]["rayClusterConfig"]
+    (given,) = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["args"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for python, starts in ((path, True), ("/usr/bin:/bin", False)):  # where it cannot be had, Ray does not start
+        command = ["bash", "-c", "--", f" {given}  && ulimit -n 10; echo starts $RAY_SERVE_ENABLE_HA_PROXY"]
+        environment = {"PATH": python, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.stdout == "starts 1\n") == starts == (done.returncode == 0)
 
 
 @pytest.mark.parametrize("name", ["RayJob/raycommend-train", "RayCronJob/raycommend-nightly"])
