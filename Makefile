@@ -21,7 +21,7 @@ test: .venv/installed  ## the test suite, but for what is marked slow; services 
 slow: .venv/installed  ## the tests that take minutes
 	$(RUN) pytest -m slow
 
-unit: .venv/installed  ## the tests that need neither Ray nor another process
+unit: .venv/installed  ## the tests that start neither Ray nor another process, and take less than a second
 	$(RUN) pytest $(TOGETHER) -m "not slow and not heavy" tests/unit
 
 lint: .venv/installed  ## format, lint, types, walls

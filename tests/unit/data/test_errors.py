@@ -5,6 +5,8 @@ import builtins
 import re
 from pathlib import Path
 
+import pytest
+
 import data.errors
 
 REPOSITORY = Path(data.errors.__file__).parents[1]
@@ -36,6 +38,7 @@ def defined() -> dict[str, tuple[list[str], str]]:
     return {name: found for name, found in classes.items() if name in raised and not name.startswith("_")}
 
 
+@pytest.mark.heavy
 def test_every_error_hangs_where_it_is_drawn() -> None:
     tree, classes = drawn(), defined()
     assert tree.keys() == classes.keys()

@@ -73,6 +73,7 @@ def client(settings: Settings) -> Any:
     return MlflowClient(settings.tracking_uri)
 
 
+@pytest.mark.heavy
 def test_the_champion_is_fetched_as_it_was_registered(settings: Settings, model: str, tmp_path: Path) -> None:
     assert resolve_alias(settings, model) is None
     registered = register(settings, saved(tmp_path / "net"), "champion", model)

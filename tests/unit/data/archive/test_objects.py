@@ -43,6 +43,7 @@ def stored(objects: Objects) -> list[str]:
     return [info.path for info in objects._infos()]
 
 
+@pytest.mark.heavy
 def test_any_node_reads_what_one_has_put(objects: Objects, uri: str, tmp_path: Path) -> None:
     objects.put("ab12", folder(tmp_path / "a", x="1", y="2"))
     objects.put("cd34", folder(tmp_path / "b", x=""))
@@ -98,6 +99,7 @@ def test_what_a_killed_writer_has_left_is_no_object(tmp_path: Path) -> None:
     assert objects.names() == ["ab12"]
 
 
+@pytest.mark.heavy
 def test_a_store_that_does_not_answer_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")

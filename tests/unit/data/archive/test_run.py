@@ -41,6 +41,7 @@ def written(store: Store, clock: Clock) -> list[AnyRecord]:
     return write_days(store, clock, DECISIONS)
 
 
+@pytest.mark.heavy
 def test_the_command_tells_what_it_did(
     store: Store, written: list[AnyRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_second_one_at_the_same_time_is_refused(
     assert "is at it and holds" in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_an_archive_that_cannot_be_written_to_loses_nothing(
     store: Store, written: list[AnyRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +121,7 @@ def test_days_lie_in_an_object_store_too(store: Store, written: list[AnyRecord],
     assert {info.path.removeprefix(f"{root}/") for info in files if info.is_file} == parts
 
 
+@pytest.mark.heavy
 def test_each_kind_is_kept_as_long_as_it_is_said(
     store: Store, clock: Clock, settings: Settings, written: list[AnyRecord]
 ) -> None:
@@ -181,6 +184,7 @@ def test_steps_and_artefacts_of_old_folds_go_and_those_of_the_fold_that_runs_sta
     assert served.names() == ["bb", "cc"]
 
 
+@pytest.mark.heavy
 def test_a_service_archives_by_its_configuration(
     store: Store, clock: Clock, written: list[AnyRecord], tmp_path: Path
 ) -> None:

@@ -312,6 +312,7 @@ def mutated(value: Any, rng: np.random.Generator) -> Any:
     return copy
 
 
+@pytest.mark.heavy
 def test_whatever_is_in_a_line_it_is_read_or_refused_and_what_is_read_is_exported(empty: Store, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     extra = {"pdrop": 0.5, "_skipLearn": False, "_ba": [0, 1], "_type": "cb"}

@@ -80,6 +80,7 @@ def test_how_long_a_quoted_value_may_be_is_declared() -> None:
     assert rows(b'a,b,c\n0,"x\ny",z\n', max_value_lines=1)[1] == {0: '0,"x', 1: 'y",z'}
 
 
+@pytest.mark.heavy
 @settings(deadline=None)
 @given(
     st.lists(st.lists(st.text(alphabet='x",\n é', max_size=4), min_size=1, max_size=5).map(",".join), max_size=30),

@@ -265,6 +265,7 @@ def test_a_simulators_policy_without_features_is_served_by_ids(tmp_path: Path) -
     )
 
 
+@pytest.mark.heavy
 def test_a_policy_trained_in_the_retail_simulator_is_served_to_its_customers(tmp_path: Path) -> None:
     spec = RewardSpec(default=0.5)
     env = retail(4, market={"users": 40, "items": 12, "kinds": 3}, encoder={"rank": 3}, k=2, spec=spec)

@@ -109,6 +109,7 @@ def assert_tensors(given: dict[str, Tensor], wanted: dict[str, list[Any]]) -> No
         torch.testing.assert_close(given[name], torch.tensor(values), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("records", tables(RECORDS), ids=["dictionaries", "pandas", "pyarrow", "columns"])
 def test_every_table_gives_the_same_tensors(records: Records) -> None:
     assert_tensors(encode_inputs(DESCRIPTION, records), INPUTS)

@@ -106,6 +106,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 # Stored and loaded
 
 
+@pytest.mark.heavy
 def test_a_round_trip_is_exact(tmp_path: Path) -> None:
     for name, network in {"small": trained(), "everything": build(parse(EVERYTHING), seed=1).eval()}.items():
         digest = save_network(network, tmp_path / "deep" / name)
@@ -305,6 +306,7 @@ def overlaps(description: NetworkDescription) -> int:
     return count
 
 
+@pytest.mark.heavy
 def test_the_picture_is_there_and_of_a_readable_size(tmp_path: Path) -> None:
     for name, description, least in (("small", SMALL, (150, 500)), ("everything", EVERYTHING, (1000, 1500))):
         draw_network(parse(description), tmp_path / f"{name}.png")

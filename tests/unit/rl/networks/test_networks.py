@@ -158,6 +158,7 @@ def test_a_column_without_numbers_cannot_be_standardised() -> None:
         build(parse(description)).standardise({"x": torch.tensor([[1.0, NAN], [2.0, NAN]])})
 
 
+@pytest.mark.heavy
 def test_id_0_is_a_zero_vector_that_is_not_learned() -> None:
     network = build(parse(SHARED))
     table = network.get_parameter("embeddings.node_words.weight")

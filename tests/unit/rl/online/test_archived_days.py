@@ -13,6 +13,8 @@ from tests.support.archives import DAY, archive
 from tests.support.logs import Written, described
 from tests.support.shops import small_market
 
+pytestmark = pytest.mark.heavy
+
 SPEC = FoldSpec(reward=RewardSpec(wait_s=3_600.0, default=-0.1, aggregation="sum"), learn_from="all")
 ENCODER = small_market()[1]
 

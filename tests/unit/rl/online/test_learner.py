@@ -125,6 +125,7 @@ def live(log: Log, learner: OnlineLearner) -> None:
     learner.poll()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", LEARNING)
 @pytest.mark.parametrize("learn_from", ["own", "all"])
 def test_online_equals_batch(log: Log, name: str, learn_from: str) -> None:
@@ -134,6 +135,7 @@ def test_online_equals_batch(log: Log, name: str, learn_from: str) -> None:
     assert state(learner, name)["b" if name == "linear_thompson" else "counts"].any()
 
 
+@pytest.mark.heavy
 def test_a_restarted_learner_comes_back_with_the_same_state(log: Log) -> None:
     learner = log.learner()
     live(log, learner)
@@ -215,6 +217,7 @@ def test_a_closed_decision_is_forgotten(log: Log) -> None:
     assert not learner.waiting
 
 
+@pytest.mark.heavy
 def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
     """Trained from the log up to a moment, then served: the same as learning the whole log online."""
     whole = log.learner(("rfm_bandit",), learn_from="all")
@@ -233,6 +236,7 @@ def test_what_an_artefact_was_trained_on_is_not_learned_again(log: Log) -> None:
     assert_same_state(state(continued, "rfm_bandit"), state(whole, "rfm_bandit"))
 
 
+@pytest.mark.heavy
 def test_a_follower_takes_over_a_publication_that_then_stays_as_it_is(log: Log) -> None:
     learner = log.learner()
     live(log, learner)
@@ -302,6 +306,7 @@ def test_orphans_change_nothing_and_are_read_past(log: Log) -> None:
     assert learner.poll() is None
 
 
+@pytest.mark.heavy
 def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rebuilding needs memory for the open decisions of a moment, not for the log, and learns the same."""
     live(log, log.learner())

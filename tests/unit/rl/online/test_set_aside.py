@@ -82,6 +82,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("clicked", [True, False])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_bad_decision_is_set_aside_and_all_others_are_learned(
@@ -150,6 +151,7 @@ def test_what_arrives_while_following_is_set_aside_as_well_and_once(log: Written
     assert following.positions == (3, 6)
 
 
+@pytest.mark.heavy
 def test_what_was_set_aside_is_set_aside_again_and_states_repeat_bit_by_bit(
     log: Written, encoder: CustomerEncoder
 ) -> None:

@@ -119,6 +119,7 @@ def written(snapshot: Snapshot, folder: Path) -> Snapshot:
     return Snapshot.load(folder)
 
 
+@pytest.mark.heavy
 def test_a_fold_is_the_same_with_and_without_snapshots_at_every_cut(shop: Shop, tmp_path: Path) -> None:
     learner = shop.learner()
     cuts = []
@@ -208,6 +209,7 @@ def test_they_are_saved_by_time_or_by_decisions_and_only_if_something_was_learne
     assert not always.offer(learner, shop.store, NO_ERASURE)
 
 
+@pytest.mark.heavy
 def test_the_last_three_and_the_first_of_each_day_are_kept_for_a_while(shop: Shop) -> None:
     learner, snapshots = shop.learner(), shop.snapshots(SnapshotSettings(every_s=1e-9, keep_days=2))
     for day in range(4):

@@ -82,6 +82,7 @@ def test_it_closes_what_a_plain_dictionary_does(seed: int) -> None:
         assert all(one in windows for one in open_)
 
 
+@pytest.mark.heavy
 def test_a_decision_that_waits_takes_less_than_twenty_bytes() -> None:
     n, at_once = 200_000, 1_000
     windows = Windows(WAIT)

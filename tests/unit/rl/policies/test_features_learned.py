@@ -44,6 +44,8 @@ from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Slates
 from tests.support.shops import small_market
 
+pytestmark = pytest.mark.heavy
+
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 ITEMS = ("20001", "20002", "cold")
 CONFIGS: dict[str, PolicyConfig] = {

@@ -96,6 +96,7 @@ def test_an_empty_slate_is_refused() -> None:
         untrained(RandomConfig()).decide(asked(), 0, np.random.default_rng(0))
 
 
+@pytest.mark.heavy
 @each_policy
 @pytest.mark.parametrize("rows", [200, 7, 1])
 def test_learning_at_once_or_in_parts_is_the_same(config: PolicyConfig, rows: int) -> None:
@@ -128,6 +129,7 @@ def test_a_correction_is_as_if_the_final_reward_had_been_seen(config: PolicyConf
     same_state(trained(config), corrected)
 
 
+@pytest.mark.heavy
 @each_policy
 def test_wrong_arrays_are_refused(config: PolicyConfig) -> None:
     saved = trained(config).state_dict()

@@ -50,6 +50,7 @@ def visit(rng: np.random.Generator, kinds: tuple[str, ...]) -> Visit:
     return Visit(None, TIME, kinds, {}, features)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("config", ANY, ids=name_of)
 def test_every_policy_keeps_its_promises(config: PolicyConfig) -> None:
     k = config.slate if isinstance(config, SlateTransformerConfig) else 3
@@ -61,6 +62,7 @@ def test_every_kind_is_checked() -> None:
     assert {type(config) for config in ANY} == set(get_args(union))
 
 
+@pytest.mark.heavy
 def test_a_network_with_a_history_keeps_its_promises() -> None:
     samples, rng = make_samples(np.random.default_rng(1), n_features=F, n_items=N), np.random.default_rng(2)
     age = np.arange(7, 0, -1) * (np.arange(7) >= rng.integers(8, size=(len(samples.query), 1)))

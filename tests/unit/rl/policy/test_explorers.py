@@ -161,6 +161,7 @@ def test_second_slot_by_hand(explorer: Exploration, scores: FloatArray, by_hand:
     np.testing.assert_allclose(slates.propensities[after_the_first, 1], np.array(by_hand)[second])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize(("explorer", "scores"), [case[:2] for case in BY_HAND], ids=KINDS)
 def test_slates_come_as_often_as_their_propensities_say(explorer: Exploration, scores: FloatArray, k: int) -> None:

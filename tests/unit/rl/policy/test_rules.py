@@ -124,6 +124,7 @@ def named(positions: IntArray, items: Sequence[str] = ITEMS) -> Slate:
     return tuple(items[position] for position in positions if position >= 0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("explorer", EXPLORERS, ids=lambda explorer: explorer.kind)
@@ -244,6 +245,7 @@ def test_slots_are_filled_as_far_as_they_can_be(exclusions: list[set[str]]) -> N
     assert len(drawn) == len(possible) or len(possible) > 5
 
 
+@pytest.mark.heavy
 @settings(max_examples=150, deadline=None)
 @given(
     pins=st.dictionaries(st.sampled_from(ITEMS), st.integers(0, 6), max_size=4).filter(

@@ -157,6 +157,7 @@ def priced(observation: Observation) -> IntArray:
     return slates
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("rule", "expected", "error"),
     [

@@ -156,6 +156,7 @@ def test_spaces_that_are_no_queries_are_refused(fields: dict[str, Any], action: 
         check_spaces(gym.spaces.Dict(fields), action)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SIMULATORS)
 def test_the_shipped_ones_keep_the_contract(name: str) -> None:
     env = make(name, 2)

@@ -32,6 +32,8 @@ from serve.learning.loops import Loops, Plan
 from tests.support.shops import POLICIES, save_policies, small_market
 from tests.support.visits import visit
 
+pytestmark = pytest.mark.heavy
+
 SPEC = RewardSpec(wait_s=0.05)
 DAY = timedelta(days=1)
 

@@ -38,6 +38,8 @@ from serve.learning.loops import Loops, Plan
 from tests.support.shops import of_every_kind, small_market
 from tests.support.visits import visit
 
+pytestmark = pytest.mark.heavy
+
 SPEC = RewardSpec(wait_s=0.05, default=-0.1)
 DAY = timedelta(days=1)
 ITEMS = small_market()[1].items

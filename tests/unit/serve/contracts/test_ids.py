@@ -61,6 +61,7 @@ def asks(given: str) -> list[tuple[str, Any, str]]:
     ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("given", BAD)
 def test_line_breaks_and_control_characters_are_refused_when_they_are_first_sent(
     client: TestClient, given: str
@@ -74,6 +75,7 @@ def test_line_breaks_and_control_characters_are_refused_when_they_are_first_sent
     assert (refused.status_code, refused.json()["error"]["where"]) == (422, "path.user_id")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("given", GOOD)
 def test_other_ids_are_found_again_and_forgotten(client: TestClient, given: str) -> None:
     body = {"user_id": given, "decision_id": given, "candidates": ["20003", given], "k": 2}
@@ -195,6 +197,7 @@ def test_lines_with_such_ids_are_refused() -> None:
     assert read.decision.decision_id == "personalizer:row 1 row 2"
 
 
+@pytest.mark.heavy
 def test_the_personalizer_refuses_them_in_its_own_words(tmp_path: Path) -> None:
     with personalizer_loop(tmp_path) as loop:
         client = TestClient(loop.app, headers=HEADERS, raise_server_exceptions=False)

@@ -111,6 +111,7 @@ def test_a_cold_item_is_known_by_its_features_and_a_cold_user_by_his(shop: Shop,
     assert (found.decisions, found.mismatches) == (123, [])
 
 
+@pytest.mark.heavy
 def test_it_can_be_trained_from_the_log(shop: Shop, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live(shop, 60)
     monkeypatch.setattr("rl.training.kinds.retail.GRACE", timedelta(seconds=-600.5))  # as if all windows had closed
@@ -120,6 +121,7 @@ def test_it_can_be_trained_from_the_log(shop: Shop, home: Path, monkeypatch: pyt
     assert any(array.any() for array in logged.policy.state_dict().values())
 
 
+@pytest.mark.heavy
 def test_tags_are_learned_and_never_stop_recommendations(shop: Shop, store: Store, home: Path) -> None:
     client = shop.client
     assert client.post("/v1/items", json=fault("01-item-with-tags.json")).json()["results"][0]["status"] == "created"
@@ -189,6 +191,7 @@ def test_rows_from_before_there_were_bounds_are_served_and_learned(shop: Shop, s
     assert shop.client.post("/v1/recommend", json={"k": 1}).json()["learned_through"] == told["position"]
 
 
+@pytest.mark.heavy
 def test_a_row_that_cannot_be_learned_is_set_aside_by_a_training_from_the_log(
     shop: Shop, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

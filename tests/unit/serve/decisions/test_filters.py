@@ -187,6 +187,7 @@ def test_a_decision_keeps_what_was_selected(catalogue: Catalogue) -> None:
     assert {slate[1] for slate in slates} == {"b"}
 
 
+@pytest.mark.heavy
 def test_too_large_a_catalogue_must_be_narrowed(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path / 'store.db'}", lambda: NOON)
     many = [Item(item_id=f"{n}", categories=("few",) if n < 5 else ()) for n in range(MAX_CATALOGUE + 1)]

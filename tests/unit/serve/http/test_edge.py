@@ -127,6 +127,7 @@ def test_head_of_an_endless_answer_ends() -> None:
     assert [(head.status, head.body) for head in asyncio.run(heads())] == [(200, b"")] * 3
 
 
+@pytest.mark.heavy
 def test_gzip_is_taken_within_the_limit_of_the_body() -> None:
     api = application()
     text = json.dumps({"text": "a" * 9_000}).encode()

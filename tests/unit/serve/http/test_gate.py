@@ -274,6 +274,7 @@ header_names = st.sampled_from(
 )
 
 
+@pytest.mark.heavy
 @given(headers=st.dictionaries(header_names, st.text(st.characters(max_codepoint=255)), max_size=5))
 def test_no_header_is_a_fault_of_ours(headers: dict[str, str]) -> None:
     app = api(Limits(), KeyRing(admin_key="a key that no header is"))

@@ -24,6 +24,8 @@ from tests.support.archives import DAY, DECISIONS, archive, everything, some_dec
 from tests.support.clocks import NOON, Clock
 from tests.support.rows import count_rows
 
+pytestmark = pytest.mark.heavy
+
 
 def test_whoever_reads_the_log_sees_the_same_before_and_after(
     store: Store, written: list[AnyRecord], tmp_path: Path

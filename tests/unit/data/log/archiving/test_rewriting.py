@@ -16,6 +16,8 @@ from data.schema import AnyRecord, Decision, Event, Feedback, Reject
 from tests.support.archives import DAY, archive, everything
 from tests.support.clocks import NOON, Clock
 
+pytestmark = pytest.mark.heavy
+
 USER = "u5"
 
 

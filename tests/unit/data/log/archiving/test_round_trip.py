@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -94,6 +95,7 @@ REJECTS_SENT: SearchStrategy[Reject] = st.builds(
 )
 
 
+@pytest.mark.heavy
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.one_of(decisions(), FEEDBACKS, EVENTS_SENT, REJECTS_SENT), min_size=1, max_size=8))
 def test_records_of_any_kind_are_the_same_in_arrow(records: list[AnyRecord]) -> None:
@@ -108,6 +110,7 @@ def test_records_of_any_kind_are_the_same_in_arrow(records: list[AnyRecord]) -> 
             assert table.schema.names == [name for name in schema(log).names if name != "decision_seq"]
 
 
+@pytest.mark.heavy
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(decisions(), min_size=1, max_size=8, unique_by=lambda decision: decision.decision_id))
 def test_decisions_of_any_time_come_back_from_the_archive(made: list[Decision]) -> None:

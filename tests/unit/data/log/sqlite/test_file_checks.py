@@ -271,6 +271,7 @@ def test_a_home_that_was_open_to_others_is_mended(tmp_path: Path, caplog: pytest
         os.umask(before)
 
 
+@pytest.mark.heavy
 def test_forgetting_waits_for_who_reads(store: Store, path: Path) -> None:
     store.insert([decision("d")])
     with closing(sqlite3.connect(path, check_same_thread=False)) as reader:
@@ -282,6 +283,7 @@ def test_forgetting_waits_for_who_reads(store: Store, path: Path) -> None:
         end.join()
 
 
+@pytest.mark.heavy
 def test_forgetting_succeeds_while_others_write_and_move_pages(store: Store, path: Path) -> None:
     """The learner moves pages of the write-ahead log all the time: an attempt meanwhile is turned away at once."""
     store.insert([decision(f"d{n}", user_id=f"u{n % 3}", context={"t": "x" * 2_000}) for n in range(3_000)])

@@ -35,6 +35,7 @@ def fill(store: Store, seed: int) -> None:
         upsert_user(store, f"someone-{rng.randrange(300)}", {"a": "b" * rng.randrange(200)})
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("seed", [1, 4])
 def test_no_byte_of_him_is_left_in_the_database(store: Store, tmp_path: Path, seed: int) -> None:
     fill(store, seed)

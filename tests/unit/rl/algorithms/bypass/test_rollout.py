@@ -78,6 +78,7 @@ def test_a_step_that_ends_has_no_future_and_one_that_is_cut_off_has() -> None:
     np.testing.assert_array_equal(found.discounts, [0.9, 0, 0.9])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_the_columns_follow_each_other(n_step: int) -> None:
     """The next observation of a shop shows what was done, n steps later; nothing goes past the end of an episode."""
@@ -92,6 +93,7 @@ def test_the_columns_follow_each_other(n_step: int) -> None:
     np.testing.assert_array_equal(going, np.array(of_step) < 20 - n_step)
 
 
+@pytest.mark.heavy
 def test_propensities_are_those_of_the_policy() -> None:
     sampler = runner()
     policy = sampler.module.acting_policy()
@@ -121,6 +123,7 @@ def test_a_compiled_network_acts_as_the_network_does(monkeypatch: pytest.MonkeyP
                     weights.add_(0.3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(number)))
 
 
+@pytest.mark.heavy
 def test_a_compiled_network_is_called_with_histories_of_one_length() -> None:
     sampler = runner(network={"width": 8})
     called: list[int] = []
@@ -146,6 +149,7 @@ def test_padding_of_all_rows_is_left_out_where_nothing_is_compiled() -> None:
     np.testing.assert_array_equal(whole, query.history)
 
 
+@pytest.mark.heavy
 def test_same_seed_same_columns() -> None:
     one, again, other = (runner(seed).sample() for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.actions, again.actions)
@@ -153,6 +157,7 @@ def test_same_seed_same_columns() -> None:
     assert (one.actions != other.actions).any()
 
 
+@pytest.mark.heavy
 def test_episodes_are_counted_and_their_returns_averaged() -> None:
     sampler = runner()
     sampled = sampler.sample(num_timesteps=40 * B)
@@ -163,6 +168,7 @@ def test_episodes_are_counted_and_their_returns_averaged() -> None:
     assert metrics["episode_return_mean"].peek() == pytest.approx(sampled.rewards.sum() / (2 * B))
 
 
+@pytest.mark.heavy
 def test_slates_are_logged_slot_by_slot() -> None:
     from rl.algorithms.slate_q.algorithm import SlateQConfig
 

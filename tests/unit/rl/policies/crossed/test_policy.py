@@ -109,6 +109,7 @@ def test_one_call_or_many_are_the_same_up_to_rounding() -> None:
         np.testing.assert_allclose(parts.state_dict()[name], array, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.heavy
 def test_a_full_dictionary_and_too_many_cells_are_the_same_in_one_call_or_many() -> None:
     small = {"max_features": 20, "max_cells": 10}
     whole, parts, observations = learned(history(), **small), untrained(**small), history()
@@ -207,6 +208,7 @@ def spread(policy: CrossedBandit, query: Query) -> FloatArray:
     return np.asarray(policy.scores(query, np.random.default_rng(0))[0].std(axis=0))
 
 
+@pytest.mark.heavy
 def test_a_context_that_never_comes_again_is_not_explored_for_ever() -> None:
     def visit(number: int) -> Query:
         return asked(COFFEES, {"request": f"r{number}", "temperature": 10.0 + number % 7})
@@ -252,6 +254,7 @@ def test_interactions_are_split_between_context_and_item() -> None:
     assert set(blocks(("uwi",))) == {("u", "iw"), ("w", "iu"), ("uw", "i"), ("i", "uw"), ("iu", "w"), ("iw", "u")}
 
 
+@pytest.mark.heavy
 def test_a_cubic_interaction_sees_what_pairs_do_not() -> None:
     """The reward is 1 where two properties of the context agree; the item only says what to be rewarded for."""
     rng = np.random.default_rng(0)

@@ -55,6 +55,7 @@ def test_memory_keeps_the_newest_in_order() -> None:
     assert memory.seen == 12
 
 
+@pytest.mark.heavy
 def test_after_a_refresh_the_head_is_the_posterior_over_the_kept_data() -> None:
     policy, observations = learner(), some(330)
     policy.update(observations)  # refreshed after 100, 200 and 300; 250 are kept
@@ -65,6 +66,7 @@ def test_after_a_refresh_the_head_is_the_posterior_over_the_kept_data() -> None:
         np.testing.assert_allclose(policy.state_dict()[name], array, rtol=0, atol=1e-9)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("rows", [330, 100, 7, 1])
 def test_refreshes_come_after_the_same_observations_however_calls_are_cut(rows: int) -> None:
     whole, parts, observations = learner(), learner(), some(330)
@@ -87,6 +89,7 @@ def test_a_restored_policy_goes_on_as_the_saved_one() -> None:
     np.testing.assert_array_equal(restored.expected(query()), policy.expected(query()))
 
 
+@pytest.mark.heavy
 def test_the_network_learns_what_no_linear_model_can() -> None:
     policy = learner(CONFIG.model_copy(update={"steps": 800, "capacity": 1_000, "refresh_every": 1_000}))
     policy.update(some(1_000))

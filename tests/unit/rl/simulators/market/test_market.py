@@ -160,6 +160,7 @@ def test_a_generated_market_has_the_sizes_and_the_click_rate() -> None:
     assert market.ceilings(1, clicks)["random"] == pytest.approx(0.1, abs=0.003)  # over days, not over months
 
 
+@pytest.mark.heavy
 def test_transactions_have_the_columns_and_the_flaws_of_online_retail() -> None:
     """Shares of 0.249, 0.004, 0.016 and 0.001 of the lines before the 1 % of duplicates, within four errors."""
     market = generate_market(GeneratedMarketConfig(), np.random.default_rng(0))
@@ -215,6 +216,7 @@ def test_generated_events_are_the_good_lines_once() -> None:
     assert events["event_id"].to_pylist() == sorted(events["event_id"].to_pylist())
 
 
+@pytest.mark.heavy
 def test_customers_buy_what_they_would_click() -> None:
     """In 5,000 invoices the best-loved fifth of a customer's items sells over twice as often as the least-loved."""
     market = generate_market(GeneratedMarketConfig(users=10, items=20), np.random.default_rng(0))
@@ -419,6 +421,7 @@ def test_observations_are_queries() -> None:
     assert query.mask.all()
 
 
+@pytest.mark.heavy
 def test_random_earns_what_its_ceiling_says() -> None:
     """The mean expected reward of 40,000 visits is the ceiling within four standard errors."""
     steps = interact(Random(), env(n=200), 200, 0, np.random.default_rng(0))

@@ -14,6 +14,7 @@ from tests.support.episodes import assert_mean
 SMALL: dict[str, Any] = {"market": {"users": 30, "items": 12, "kinds": 3, "invoices": 400}, "encoder": {"rank": 3}}
 
 
+@pytest.mark.heavy
 def test_the_default_has_the_ceilings_of_the_card() -> None:
     env = make("raycommend/Retail-v0", 2)
     assert isinstance(env, RetailEnv)
@@ -50,6 +51,7 @@ def test_rewards_follow_the_specification() -> None:
     np.testing.assert_array_equal(rewards, info["bought"].sum(axis=1))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("options", "message"),
     [

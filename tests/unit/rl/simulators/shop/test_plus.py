@@ -53,6 +53,7 @@ def exact(rule: Literal["random", "fixed", "oracle"]) -> float:
     return total
 
 
+@pytest.mark.heavy
 def test_ceilings_are_exact() -> None:
     """The figures of the card; the oracle shows what is the favourite, which never hurts later steps."""
     rng, world = np.random.default_rng(0), ShopPlus(B)

@@ -89,6 +89,7 @@ def greedy(observation: Observation) -> IntArray:
     return chosen
 
 
+@pytest.mark.heavy
 def test_the_greedy_belief_earns_its_ceiling() -> None:
     assert_mean(returns(Shop(4_000), greedy, seed=2), 12.197, 0.006)
 

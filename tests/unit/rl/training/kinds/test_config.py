@@ -164,6 +164,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.heavy
 def test_training_reports_and_saves(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main([*SMALL, "--name", "tiny", "--decisions", "2001", "--slate_size", "3"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -149,6 +149,7 @@ def test_slates_reach_the_algorithm_and_the_policy() -> None:
     config.validate()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("environment", "message"),
     [

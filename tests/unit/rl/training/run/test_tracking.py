@@ -87,6 +87,7 @@ def test_a_trial_is_shown_under_its_search(settings: Settings) -> None:
     assert tags["mlflow.parentRunId"] == parent.run_id
 
 
+@pytest.mark.heavy
 def test_a_tracker_that_fails_does_not_end_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("no folder")
     with Tracker(Settings(home=tmp_path / "file"), "shop", RESOLVED) as tracker:

@@ -176,6 +176,7 @@ def test_a_learning_mode_is_changed_alone_and_stays_where_none_is_given(client: 
     assert client.put(SERVICE, json=later).json()["learningMode"] == "Apprentice"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("mode", "logged"), [("Online", "explore"), ("Apprentice", "apprentice"), ("LoggingOnly", "log")]
 )
@@ -228,6 +229,7 @@ QUADRATICS = " ".join(f"--quadratic {pair}" for pair in ("GT", "MR", "GR", "ME",
 FAULTS = Path(__file__).parents[4] / "faults"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "arguments",
     [  # what the tests of Azure's clients set, and what the service began with
@@ -278,6 +280,7 @@ def test_what_is_no_learning_policy(unchanged: TestClient, policy: Any, code: st
     assert unchanged.get(POLICY).json() == before
 
 
+@pytest.mark.heavy
 def test_a_policy_that_an_earlier_version_took_does_not_stop_the_service(
     client: TestClient, loop: Loop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -169,6 +169,7 @@ def test_a_deferred_event_counts_when_it_was_activated(shop: Shop) -> None:
     assert shop.expected("a") > 0.1
 
 
+@pytest.mark.heavy
 def test_the_same_reward_counts_once_and_others_follow_the_aggregation(shop: Shop) -> None:
     decision = shop.rank("a")
     for value in (0.25, 0.25, 1.0, 0.25):
@@ -182,6 +183,7 @@ def test_the_same_reward_counts_once_and_others_follow_the_aggregation(shop: Sho
     assert expected == pytest.approx({name: one * value for name, value in rewards.items()})
 
 
+@pytest.mark.heavy
 def test_configuration_changes_without_losing_what_was_learned(shop: Shop) -> None:
     for _ in range(20):
         shop.reward(shop.rank("a"), 1)
@@ -194,6 +196,7 @@ def test_configuration_changes_without_losing_what_was_learned(shop: Shop) -> No
     assert shop.loop.loops.problems == {}
 
 
+@pytest.mark.heavy
 def test_another_learning_policy_learns_the_log_anew(shop: Shop) -> None:
     for _ in range(10):
         shop.reward(shop.rank("a"), 1)
@@ -235,6 +238,7 @@ def test_metrics_of_the_apprentice_mode(shop: Shop) -> None:
     assert "latestApprenticeModeMetrics" not in shop.client.get(SERVICE).json()
 
 
+@pytest.mark.heavy
 def test_a_model_that_was_exported_can_be_imported_again(shop: Shop) -> None:
     for _ in range(10):
         shop.reward(shop.rank("a"), 1)
@@ -251,6 +255,7 @@ def test_a_model_that_was_exported_can_be_imported_again(shop: Shop) -> None:
     assert shop.expected("a") < before - 0.01  # it goes on learning
 
 
+@pytest.mark.heavy
 def test_a_model_is_forgotten_and_begins_anew(shop: Shop) -> None:
     for _ in range(10):
         shop.reward(shop.rank("a"), 1)
@@ -267,6 +272,7 @@ def test_a_model_is_forgotten_and_begins_anew(shop: Shop) -> None:
     assert shop.expected("a") > 0.1
 
 
+@pytest.mark.heavy
 def test_what_is_no_model_of_ours_is_refused(shop: Shop, tmp_path: Path) -> None:
     shop.reward(shop.rank("a"), 1)
     before = shop.expected("a")
@@ -306,6 +312,7 @@ def _zip(parts: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> byte
     return blob.getvalue()
 
 
+@pytest.mark.heavy
 def test_the_log_is_deleted_and_the_model_keeps_what_it_has_learned(shop: Shop) -> None:
     properties = f"/personalizer/logs/properties{LATEST}"
     assert shop.client.get(properties).json()["error"]["code"] == "LogsPropertiesNotFound"
@@ -328,6 +335,7 @@ def test_the_log_is_deleted_and_the_model_keeps_what_it_has_learned(shop: Shop) 
     assert shop.client.delete(LOGS).status_code == 204
 
 
+@pytest.mark.heavy
 def test_an_audit_makes_every_decision_again(shop: Shop, tmp_path: Path) -> None:
     def some() -> None:
         slots = [{"id": "1", "baselineAction": "a", "excludedActions": ["b"]}, {"id": "2", "baselineAction": "b"}]

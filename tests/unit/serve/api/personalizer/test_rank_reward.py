@@ -220,6 +220,7 @@ def test_slots_are_filled_and_rewarded_by_their_ids(client: TestClient, loop: Lo
     ]
 
 
+@pytest.mark.heavy
 def test_slots_that_can_be_filled_are_filled_whatever_is_drawn(client: TestClient) -> None:
     for _ in range(30):  # drawn for itself alone, the first slot would often take what the last needs
         places = slots(("1", "a", []), ("2", "b", []), ("3", "c", ["a", "b"]))

@@ -156,6 +156,7 @@ def test_a_store_that_cannot_answer_is_503(client: TestClient, store: Store, mon
     assert client.delete(f"/v1/users/{FORGOTTEN}").json()["removed"]["events"] == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("method", "path", "body", "where", "message"),
     [

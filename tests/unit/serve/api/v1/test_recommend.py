@@ -140,6 +140,7 @@ def test_events_are_stored_or_rejected_one_by_one(client: TestClient, store: Sto
     assert event.record["session"] == "536365"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "where", "message"),
     [
@@ -229,6 +230,7 @@ def test_a_configured_key_is_required(service: Service, headers: dict[str, str],
     assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.heavy
 def test_other_methods_and_media_types_are_refused(client: TestClient) -> None:
     for method in ("GET", "HEAD", "PUT"):
         response = client.request(method, "/v1/recommend")
