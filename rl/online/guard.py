@@ -1,14 +1,15 @@
-"""Guarded updates of one policy: outcomes that it cannot learn are left out with the reason, a failed update is undone.
+"""Guarded updates of policies: outcomes that one cannot learn are left out with the reason, a failed update is undone.
 
 What is left out follows from the log alone, so that a repeated fold leaves out the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from data.attribution.join import Outcome
 from rl.artefacts.artefact import Artefact
 from rl.online.observe import (
     TRANSIENT,
@@ -18,7 +19,8 @@ from rl.online.observe import (
     largest_value,
     partition,
 )
-from rl.online.steps import Taught
+from rl.online.set_aside import SetAsideRows
+from rl.online.steps import Lesson, OutcomeChange, Remainder, Taught
 from rl.policy.queries import Impressions
 
 _LARGE = 1e6  # after a value above it the state is checked at once
@@ -132,3 +134,78 @@ class Guard:
         self._policy.load_state_dict(self._checkpoint.state)
         for impressions in self._checkpoint.updates:
             self._policy.update(impressions)
+
+
+class Guards:
+    """Those policies of a fold that learn, each guarded: what one cannot learn is set aside for it alone."""
+
+    def __init__(
+        self,
+        artefacts: Mapping[str, Artefact],
+        rows: Mapping[str, int],
+        learn_from: Literal["own", "all"],
+        set_aside: SetAsideRows,
+    ) -> None:
+        """Guard policies.
+
+        Args:
+            artefacts: of the fold, by name.
+            rows: impressions that each policy has learned since its state was last looked at; 0 if it is left out.
+            learn_from: the decisions that each learns from.
+            set_aside: gets the rows that a policy cannot learn.
+        """
+        self._artefacts, self._learn_from, self._set_aside = artefacts, learn_from, set_aside
+        self._guards = {name: Guard(a, rows.get(name, 0)) for name, a in artefacts.items() if a.policy.learns}
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Impressions that each policy has learned since its state was last looked at."""
+        return {name: guard.rows for name, guard in self._guards.items()}
+
+    def learn(
+        self, due: Sequence[OutcomeChange], remainder: Remainder | None, lessons: dict[str, Lesson] | None
+    ) -> dict[str, Impressions]:
+        """Let each policy learn the outcomes that are due, in their order, and return what it has learned.
+
+        Args:
+            due: the outcomes.
+            remainder: what stands in for rows that are gone; None: nothing.
+            lessons: gets what each policy was given, if it is asked for.
+
+        Raises:
+            PolicyError: a policy cannot go on from the remainder.
+        """
+        learned_by = dict[str, Impressions]()
+        positions = {one.outcome.decision.decision_id: one.seq for one in due}
+
+        def at(learnables: Sequence[Learnable]) -> frozenset[int]:
+            return frozenset(positions[outcome.decision.decision_id] for outcome, _ in learnables)
+
+        for name, guard in self._guards.items():
+            if remainder and (taught := remainder.policies.get(name)):
+                guard.take(taught)
+                for seq in sorted(taught.set_aside):
+                    self._set_aside.add("decisions", seq, UnlearnableError("it could not be learned then"), name)
+                continue
+            outcomes: list[Learnable] = [
+                (one.outcome, one.previous)
+                for one in due
+                # What was not learned cannot be corrected.
+                if self._learns(name, one.outcome) and not self._set_aside.has("decisions", one.seq, name)
+            ]
+            if not outcomes:
+                continue
+            learned, failed = guard.learn(outcomes)
+            for (outcome, _), error in failed:
+                self._set_aside.add("decisions", positions[outcome.decision.decision_id], error, name)
+            if learned is not None:
+                learned_by[name] = learned
+            if lessons is not None:
+                lessons[name] = Lesson(at(outcomes), at([learnable for learnable, _ in failed]), learned)
+        return learned_by
+
+    def _learns(self, name: str, outcome: Outcome) -> bool:
+        decision, until = outcome.decision, self._artefacts[name].learned_until
+        if decision.mode == "log" or (until is not None and decision.time <= until):
+            return False
+        return self._learn_from == "all" or decision.policy == name

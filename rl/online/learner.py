@@ -22,47 +22,21 @@ from uuid import uuid4
 
 from pydantic import JsonValue
 
-from data.attribution.join import Outcome
-from data.fields import EPOCH, MICROSECOND
-from data.log.following import (
-    SeenDecision,
-    SeenFeedback,
-    decision_ids,
-    last_feedback,
-    new_decisions,
-    new_feedback,
-    to_time,
-    whole_decisions,
-    whole_feedback,
-)
+from data.log.following import decision_ids
 from data.log.store import Store
 from data.schema import Feedback, Version
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
-from rl.online.errors import SnapshotError
-from rl.online.fold import (
-    FoldSpec,
-    HistoryStep,
-    Publication,
-    Update,
-)
-from rl.online.guard import Guard
+from rl.online.fold import FoldSpec, HistoryStep, Publication, Update
+from rl.online.guard import Guards
 from rl.online.histories import Histories
 from rl.online.history_steps import update_histories
-from rl.online.observe import Learnable, UnlearnableError
+from rl.online.reading import Reader
 from rl.online.set_aside import SetAsideRows
-from rl.online.snapshot import Cursor, Snapshot
+from rl.online.snapshot import Cursor, Snapshot, SnapshotError
 from rl.online.steps import Lesson, OutcomeChange, Remainder, Replayed, Step, find_due
 from rl.online.windows import MAX_WAIT_S, Windows
-from rl.policy.arrays import IntArray
 from rl.policy.errors import PolicyError
-
-MAX_ROWS = 5_000
-"""Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
-_UNREAD = ("propensities", "scores", "probabilities", "rules", "request")
-"""Fields of a decision that nothing is learned from."""
-_FEATURES = ("candidates", "features", "slots")
-"""Those that only policies which learn from features of the request need."""
 
 
 class OnlineLearner:
@@ -96,23 +70,23 @@ class OnlineLearner:
         self._store, self._artefacts, self._spec, self._clock = store, artefacts, spec, clock
         self._lock = threading.Lock()
         self._windows = Windows(int(min(spec.reward.wait_s, MAX_WAIT_S) * 1e6))
-        self._decision_seq = self._feedback_seq = self._number = 0
+        self._number = 0
         self._unfinished: Step | None = None
         self.set_aside = SetAsideRows(f"loop {spec.loop}, objective {spec.objective}", clock)
         """The rows that were not learned."""
-        plain = not any(isinstance(artefact.encoder, FeaturesEncoder) for artefact in artefacts.values())
-        self._unread = (*_UNREAD, *_FEATURES) if plain else _UNREAD
         length = max((artefact.history for artefact in artefacts.values()), default=0)
         self.histories = Histories(length) if length else None
         """Of the users, where a policy reads them."""
+        features = any(isinstance(artefact.encoder, FeaturesEncoder) for artefact in artefacts.values())
+        self._reader = Reader(store, spec.loop, self._windows, with_content=length > 0, with_features=features)
         self.fold_id = fold_id or uuid4().hex[:8]
         self.caught_up = False
         """Whether the last poll came to the end of the log."""
         self._as_of, self._origin = clock(), snapshot.cursor if snapshot else None
         rows = self._restore(snapshot) if snapshot else {}
-        self.begun_at = self._decision_seq, self._number
+        self.begun_at = self.positions[0], self._number
         """Log position of the last decision, and the step, that it has begun after."""
-        self._guards = {name: Guard(a, rows.get(name, 0)) for name, a in artefacts.items() if a.policy.learns}
+        self._guards = Guards(artefacts, rows, spec.learn_from, self.set_aside)
         self._unrecorded = [] if fold_id else [self._version(self._as_of, begins=True)]
         self._unpublished: Update | None = None
 
@@ -128,7 +102,7 @@ class OnlineLearner:
         if (self.histories is None) != (snapshot.histories is None):
             raise SnapshotError(f"{cursor.fold_id}.{cursor.number} has other histories than the policies read")
         self.histories = snapshot.histories
-        self._decision_seq, self._feedback_seq = cursor.decision_seq, cursor.feedback_seq
+        self._reader.positions = cursor.decision_seq, cursor.feedback_seq
         if cursor.fold_id == self.fold_id:
             self._number, self._as_of = cursor.number, cursor.as_of
         self.set_aside.restore(cursor.set_aside, cursor.rows)
@@ -165,7 +139,7 @@ class OnlineLearner:
             self._record()
             artefacts = {name: replace(a, policy=deepcopy(a.policy)) for name, a in self._artefacts.items()}
             histories = self.histories.copy() if self.histories is not None else None
-            return Publication(self.fold_id, self._number, self._feedback_seq, artefacts, histories)
+            return Publication(self.fold_id, self._number, self.positions[1], artefacts, histories)
 
     def snapshot(self) -> Snapshot | None:
         """Return the state after the last step, to begin from; None where a step is not finished.
@@ -177,11 +151,12 @@ class OnlineLearner:
             self._record()
             if self._unfinished is not None:
                 return None
+            decision_seq, feedback_seq = self.positions
             cursor = Cursor(
                 fold_id=self.fold_id,
                 number=self._number,
-                decision_seq=self._decision_seq,
-                feedback_seq=self._feedback_seq,
+                decision_seq=decision_seq,
+                feedback_seq=feedback_seq,
                 as_of=self._as_of,
                 spec=self._spec,
                 policies=self._digests(),
@@ -190,7 +165,7 @@ class OnlineLearner:
                 rows=self.set_aside.remembered(),
                 history=self.histories.length if self.histories is not None else 0,
             )
-            policies = {name: self._artefacts[name].policy.state_dict() for name in self._guards}
+            policies = {name: self._artefacts[name].policy.state_dict() for name in cursor.checked}
             histories = self.histories.copy() if self.histories is not None else None
             return Snapshot(cursor, policies, self._windows.state_dict(), histories)
 
@@ -207,12 +182,12 @@ class OnlineLearner:
     @property
     def positions(self) -> tuple[int, int]:
         """Log positions up to which it has read decisions and feedback."""
-        return self._decision_seq, self._feedback_seq
+        return self._reader.positions
 
     @property
     def checked(self) -> dict[str, int]:
         """Impressions that each policy has learned since its state was last looked at; see `rl.online.guard`."""
-        return {name: guard.rows for name, guard in self._guards.items()}
+        return self._guards.rows
 
     def windows_without(self, seqs: Collection[int]) -> Windows:
         """Return the open wait windows, as they are where the decisions at some positions are gone."""
@@ -235,11 +210,8 @@ class OnlineLearner:
             StoreUnavailable: the log does not answer.
         """
         self.caught_up, self._as_of = version.caught_up, version.as_of
-        decisions = self._new_decisions(version.decision_seq, version.feedback_seq, None)
-        feedback = self._new_feedback(version.feedback_seq, None) if self._decision_seq else []
-        until = version.decision_seq, version.feedback_seq
-        closed = remainder.closed if remainder else None
-        step = self._unfinished = self._advance(decisions, feedback, until, version.as_of, closed)
+        step, decisions = self._reader.read_again(version, remainder.closed if remainder else None)
+        self._unfinished = step
         self._number, lessons = version.number - 1, dict[str, Lesson]()
         self._finish(remainder, lessons)
         self._number = version.number  # also where nothing that it has read is in the log any more
@@ -247,20 +219,8 @@ class OnlineLearner:
 
     def _read(self) -> Update | None:
         if self._unfinished is None:
-            now, feedback, behind = self._clock(), list[SeenFeedback](), False
-            # Feedback first: then each decision that it is about is in the log already when the decisions are read.
-            if self._decision_seq:
-                feedback = self._new_feedback(None, MAX_ROWS)
-                through = feedback[-1].seq if feedback else self._feedback_seq
-                behind = len(feedback) == MAX_ROWS
-                if behind:  # there is more, all received later than this: for the fold it is not later yet
-                    now = min(now, to_time(feedback[-1].received_us))
-            else:  # no decision was read yet: feedback is read with its decision
-                through = last_feedback(self._store, self._spec.loop)
-            decisions = self._new_decisions(None, through, MAX_ROWS)
-            until = decisions[-1].seq if decisions else self._decision_seq, max(through, self._feedback_seq)
-            self._unfinished = self._advance(decisions, feedback, until, now)
-            self.caught_up = not behind and max(len(decisions), len(self._unfinished.closed)) < MAX_ROWS
+            step, self.caught_up = self._reader.read(self._clock())
+            self._unfinished = step
         step = self._unfinished
         update = self._finish()
         if update:
@@ -268,46 +228,12 @@ class OnlineLearner:
             self._unrecorded.append(self._version(step.as_of))
         return update
 
-    def _new_decisions(self, until: int | None, heard_until: int, limit: int | None) -> list[SeenDecision]:
-        after, loop, slate = self._decision_seq, self._spec.loop, self.histories is not None
-        return new_decisions(self._store, loop, after, limit, until=until, heard_until=heard_until, with_slate=slate)
-
-    def _new_feedback(self, until: int | None, limit: int | None) -> list[SeenFeedback]:
-        after, loop, content = self._feedback_seq, self._spec.loop, self.histories is not None
-        return new_feedback(self._store, loop, after, limit, until=until, with_content=content)
-
-    def _advance(
-        self,
-        decisions: Sequence[SeenDecision],
-        feedback: Sequence[SeenFeedback],
-        until: tuple[int, int],
-        now: datetime,
-        close: IntArray | None = None,
-    ) -> Step:
-        """Move on past what was read. What fails after this is done again from the step that is returned."""
-        after = self._decision_seq, self._feedback_seq
-        touched = {report.decision_seq for report in feedback if (report.decision_seq or after[0] + 1) <= after[0]}
-        touched |= {decision.seq for decision in decisions if decision.heard}
-        self._windows.add([decision.seq for decision in decisions], [decision.time_us for decision in decisions])
-        if close is None:
-            closed, silent = self._windows.close((now - EPOCH) // MICROSECOND, MAX_ROWS)
-        else:
-            closed, silent = self._windows.close_at(close)
-        self._decision_seq, self._feedback_seq = until
-        positions = frozenset(seq for seq in touched if seq is not None)
-        rows = (decisions, feedback) if self.histories is not None else ((), ())
-        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *rows)
-
     def _finish(self, remainder: Remainder | None = None, lessons: dict[str, Lesson] | None = None) -> Update | None:
         """Learn the step that was read; `lessons` gets what each policy was given."""
         step, update = self._unfinished, None
         assert step is not None, "there is one"
         if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions or remainder:
-            decisions, faults = whole_decisions(self._store, {*step.touched, *step.silent}, self._unread)
-            self.set_aside.add_faults(faults)
-            positions = {decision.decision_id: seq for seq, decision in decisions}
-            feedback, faults = whole_feedback(self._store, self._spec.loop, positions, step.until[1])
-            self.set_aside.add_faults(faults)
+            decisions, feedback = self._reader.read_whole(step, self.set_aside)
             changes = self._update_histories(step, feedback)
             if step.touched or step.closed or step.until[1] > step.after[1] or changes or remainder:
                 due = find_due(step, decisions, feedback, self._windows, self._spec.reward, self.set_aside)
@@ -330,8 +256,8 @@ class OnlineLearner:
             objective=self._spec.objective,
             fold_id=self.fold_id,
             number=self._number,
-            decision_seq=self._decision_seq,
-            feedback_seq=self._feedback_seq,
+            decision_seq=self.positions[0],
+            feedback_seq=self.positions[1],
             as_of=now,
             caught_up=self.caught_up,
             begins=self._begins() if begins else None,
@@ -362,37 +288,5 @@ class OnlineLearner:
         lessons: dict[str, Lesson] | None,
     ) -> Update:
         self._number += 1
-        impressions = {}
-        positions = {one.outcome.decision.decision_id: one.seq for one in due}
-
-        def at(learnables: Sequence[Learnable]) -> frozenset[int]:
-            return frozenset(positions[outcome.decision.decision_id] for outcome, _ in learnables)
-
-        for name, guard in self._guards.items():
-            if remainder and (taught := remainder.policies.get(name)):
-                guard.take(taught)
-                for seq in sorted(taught.set_aside):
-                    self.set_aside.add("decisions", seq, UnlearnableError("it could not be learned then"), name)
-                continue
-            outcomes: list[Learnable] = [
-                (one.outcome, one.previous)
-                for one in due
-                # What was not learned cannot be corrected.
-                if self._learns(name, one.outcome) and not self.set_aside.has("decisions", one.seq, name)
-            ]
-            if not outcomes:
-                continue
-            learned, failed = guard.learn(outcomes)
-            for (outcome, _), error in failed:
-                self.set_aside.add("decisions", positions[outcome.decision.decision_id], error, name)
-            if learned is not None:
-                impressions[name] = learned
-            if lessons is not None:
-                lessons[name] = Lesson(at(outcomes), at([learnable for learnable, _ in failed]), learned)
-        return Update(self._number, self._feedback_seq, impressions, changes)
-
-    def _learns(self, name: str, outcome: Outcome) -> bool:
-        decision, until = outcome.decision, self._artefacts[name].learned_until
-        if decision.mode == "log" or (until is not None and decision.time <= until):
-            return False
-        return self._spec.learn_from == "all" or decision.policy == name
+        impressions = self._guards.learn(due, remainder, lessons)
+        return Update(self._number, self.positions[1], impressions, changes)

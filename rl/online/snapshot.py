@@ -18,13 +18,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from rl.online.errors import SnapshotError
+from data.errors import RecommenderError
 from rl.online.fold import FoldSpec
 from rl.online.histories import Histories
 from rl.online.state import SetAside
 
 _FOLD, _ARRAYS, _HISTORIES = "fold.json", "arrays.safetensors", "histories.json"
 _POLICY, _WINDOWS = "policy.", "windows."  # what the names of arrays begin with
+
+
+class SnapshotError(RecommenderError):
+    """A folder does not hold a fold's state, or not one that a policy can go on from."""
 
 
 class Cursor(BaseModel):

@@ -28,10 +28,9 @@ from data.log.erasures import count_erasures
 from data.log.loops import fold_step
 from data.log.store import Store
 from data.settings import Settings
-from rl.online.errors import SnapshotError
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
-from rl.online.snapshot import Cursor, Snapshot
+from rl.online.snapshot import Cursor, Snapshot, SnapshotError
 
 _KEPT = 3
 """Snapshots of a kind that are kept in any case: the last ones, should one be damaged."""

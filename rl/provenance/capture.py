@@ -25,8 +25,8 @@ from data.log.store import Store
 from data.log.unreadable import describe_error
 from data.schema import Version
 from data.settings import Settings
-from rl.online.learner import MAX_ROWS
 from rl.online.observe import TRANSIENT
+from rl.online.reading import MAX_ROWS
 from rl.online.set_aside import MAX_REMEMBERED
 from rl.online.snapshots import Snapshots
 from rl.online.steps import Lesson, Remainder, Replayed, Taught

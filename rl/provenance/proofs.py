@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from data.archive.objects import ObjectDamaged, ObjectMissing, Objects
 from data.settings import Settings
-from rl.online.errors import SnapshotError
+from rl.online.snapshot import SnapshotError
 from rl.online.steps import Remainder
 from rl.provenance.proof import Proof
 from rl.provenance.remainders import RemainderReader, merge

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from rl.online.errors import SnapshotError
+from rl.online.snapshot import SnapshotError
 from rl.online.steps import Remainder, Taught
 from rl.policy.queries import DENSE, Impressions
 from rl.policy.sparse import Sparse

@@ -14,10 +14,9 @@ from data.schema import Version
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.shelf import load_shelved
-from rl.online.errors import SnapshotError
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
-from rl.online.snapshot import Snapshot
+from rl.online.snapshot import Snapshot, SnapshotError
 from rl.online.snapshots import Snapshots
 from rl.online.steps import Replayed
 from rl.provenance.proofs import FoldRemainders, Proofs

@@ -26,9 +26,9 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import load_shelved
-from rl.online.errors import SnapshotError
 from rl.online.fold import FoldSpec, FoldSteps, News, Place, Publication, Update
 from rl.online.learner import OnlineLearner
+from rl.online.snapshot import SnapshotError
 from rl.online.snapshots import Snapshots, SnapshotSettings
 from rl.online.state import FoldState
 

@@ -97,7 +97,7 @@ def test_every_state_is_made_again_from_the_archive_bit_by_bit(log: Written, tmp
 def test_a_fold_that_is_behind_reads_over_the_end_of_the_archive(
     log: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rl.online.learner.MAX_ROWS", 7)  # many steps, that end anywhere
+    monkeypatch.setattr("rl.online.reading.MAX_ROWS", 7)  # many steps, that end anywhere
     live(log, learner(log))
     logged = learner(log)
     logged.catch_up()

@@ -253,7 +253,7 @@ def test_a_follower_takes_over_a_publication_that_then_stays_as_it_is(log: Log) 
 
 def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Feedback that was received in time counts, however late it is read."""
-    monkeypatch.setattr("rl.online.learner.MAX_ROWS", 10)
+    monkeypatch.setattr("rl.online.reading.MAX_ROWS", 10)
     learner = log.learner(("rfm_bandit",))
     decisions = log.decide(40, seed=0)
     learner.poll()
@@ -266,7 +266,7 @@ def test_a_learner_that_lags_loses_nothing(log: Log, monkeypatch: pytest.MonkeyP
 
 
 def test_catching_up_reads_a_silent_log_to_its_end(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl.online.learner.MAX_ROWS", 10)
+    monkeypatch.setattr("rl.online.reading.MAX_ROWS", 10)
     for decision in log.decide(35, seed=0)[-2:]:
         log.report(decision, "click")
     learner = log.learner()
@@ -289,7 +289,7 @@ def test_two_states_never_have_the_same_number(log: Log, monkeypatch: pytest.Mon
 
     for decision in log.decide(2, seed=0):
         log.report(decision, "click")
-    monkeypatch.setattr("rl.online.learner.new_decisions", interrupted)
+    monkeypatch.setattr("rl.online.reading.new_decisions", interrupted)
     seen = {}
     while update := learner.poll():
         seen[update.number] = state(learner, "rfm_bandit")["sums"].sum()
@@ -315,7 +315,7 @@ def test_a_long_log_is_read_abreast(log: Log, monkeypatch: pytest.MonkeyPatch) -
             for kind in ("view", "click", "purchase"):
                 log.report(decision, kind)
         log.clock.advance(60)
-    monkeypatch.setattr("rl.online.learner.MAX_ROWS", 10)
+    monkeypatch.setattr("rl.online.reading.MAX_ROWS", 10)
     learner, most = log.learner(), 0
     while not learner.caught_up:
         learner.poll()

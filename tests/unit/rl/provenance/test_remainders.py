@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl.online.errors import SnapshotError
+from rl.online.snapshot import SnapshotError
 from rl.online.steps import Remainder, Taught
 from rl.policy.queries import Impressions
 from rl.policy.sparse import Sparse

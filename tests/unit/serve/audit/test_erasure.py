@@ -300,7 +300,7 @@ def test_windows_of_others_close_in_the_steps_in_which_they_did(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step closes so many windows at most: without the user's, others would be among the first."""
-    for module in ("rl.online.learner", "rl.provenance.capture"):
+    for module in ("rl.online.reading", "rl.provenance.capture"):
         monkeypatch.setattr(f"{module}.MAX_ROWS", 4)
     shop = Shop(store, settings, 0)
     shop.shift = -DAY  # nothing is due
