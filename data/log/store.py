@@ -82,11 +82,10 @@ class Store(Appender):
             grouped.setdefault(feedback.decision_id, []).append(feedback)
         return grouped
 
-    def events(self, node_id: str, after: int = 0, limit: int | None = None) -> list[tuple[int, Event]]:
-        """Return a node's events after a log position with their positions, `limit` at most."""
-        columns = EVENTS.table.c
-        where = [columns.node_id == node_id, columns.seq > after]
-        return self._select(EVENTS, after, where, [pc.field("node_id") == node_id], limit, (), None)
+    def events(self, node_id: str) -> list[tuple[int, Event]]:
+        """Return a node's events with their positions."""
+        where = [EVENTS.table.c.node_id == node_id]
+        return self._select(EVENTS, 0, where, [pc.field("node_id") == node_id], None, (), None)
 
     @from_both
     def _select(

@@ -121,14 +121,3 @@ class InterestEvolution(BatchedEnv):
         used = np.minimum(np.stack([self._watched, self._steps], axis=1) / BUDGET, _USED_AT_MOST)
         features = np.concatenate([self._interests, used], axis=1)[:, None, :]
         return {"features": features, "items": (self._topics + 1).astype(np.int32), "mask": self._mask}
-
-
-def click_weights(features: FloatArray, items: IntArray) -> FloatArray:
-    """Return what the probability of a click on each candidate is proportional to, [B, A]; for no click it is 2.
-
-    Args:
-        features: [B, 1, 22] as observed.
-        items: [B, A] topics from 1.
-    """
-    weights: FloatArray = 1.0 + np.take_along_axis(features[:, 0], items - 1, axis=1)
-    return weights

@@ -119,7 +119,7 @@ def everything(store: Store) -> dict[str, Any]:
         "other loop": store.decisions(loop="other"),
         "by id": store.decisions_by_id(ids),
         "feedback": store.feedback_of([*ids, "nobody 0"]),
-        "events": [store.events("n"), store.events("n", 5, 7), store.events("m")],
+        "events": [store.events("n"), store.events("m")],
         "last": store.last_decision(),
         "seen": seen,
         "reports": reports,

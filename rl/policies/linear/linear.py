@@ -9,7 +9,6 @@ from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
 
 from rl.policies.linear.config import LinearConfig, LinearThompsonConfig, LinUCBConfig, RidgeConfig
 from rl.policies.linear.evidence import Evidence, Prior
@@ -105,13 +104,6 @@ class Linear(LinearPolicy):
     def mean(self) -> FloatArray:
         """Posterior mean of the weights, [G]; rewards are these times φ, and the prior's centre."""
         return self._models[0].solve(self.prior)[1].copy()
-
-    @property
-    def covariance(self) -> FloatArray:
-        """A⁻¹: posterior covariance of the weights in units of the noise variance, [G, G]."""
-        lower, mean = self._models[0].solve(self.prior)
-        inverse: FloatArray = cho_solve((lower, True), np.eye(len(mean)))
-        return inverse
 
     def expected(self, query: Query) -> FloatArray:
         """Return m + φᵀA⁻¹(b - mx), [B, A]."""

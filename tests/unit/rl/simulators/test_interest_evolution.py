@@ -12,7 +12,6 @@ from rl.simulators.interest_evolution import (
     GAIN,
     TOPIC_QUALITY,
     InterestEvolution,
-    click_weights,
 )
 from tests.support.episodes import Rule, assert_mean, returns
 from tests.support.markets import four_errors
@@ -27,6 +26,17 @@ def first_step(actions: IntArray) -> tuple[Observation, Observation, FloatArray,
     before, _ = world.reset(seed=0)
     after, rewards, _, _, info = world.step(actions)
     return before, after, rewards, info["chosen"]
+
+
+def click_weights(features: FloatArray, items: IntArray) -> FloatArray:
+    """Return what the probability of a click on each candidate is proportional to, [B, A]; for no click it is 2.
+
+    Args:
+        features: [B, 1, 22] as observed.
+        items: [B, A] topics from 1.
+    """
+    weights: FloatArray = 1.0 + np.take_along_axis(features[:, 0], items - 1, axis=1)
+    return weights
 
 
 def test_users_and_candidates() -> None:
