@@ -35,7 +35,7 @@ from rl.policy.arrays import IntArray
 from rl.provenance.proof import FoldProof, Proof, begin_proof
 from rl.provenance.proofs import Proofs
 from rl.provenance.remainders import RemainderWriter, to_arrays
-from rl.provenance.replay import Replay, Sources, begin_replay, origin_of
+from rl.provenance.replay import Replay, Sources, begin_replay, find_beginning, origin_of
 
 _LARGE = 1 << 16
 """Bytes of impressions from which on a policy's state may be kept in their place."""
@@ -191,7 +191,8 @@ class _Fold:
     def _begin(self) -> None:
         """Make the state again after the last step before the user's first decision, or what the fold began with."""
         number = max(self._number, 0)
-        replay = self._replay = begin_replay(self._sources, self._first.fold_id, number)
+        beginning = find_beginning(self._sources, self._first.fold_id, number)
+        replay = self._replay = begin_replay(self._sources, beginning)
         for step in fold_steps(self._sources.store, self._first.fold_id):
             if replay.learner.number < step.number <= number:
                 replay.repeat(step)

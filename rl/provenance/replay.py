@@ -60,48 +60,80 @@ class Replay:
         return self.learner.replay(step, self._remainders.at(step.number))
 
 
-def begin_replay(sources: Sources, fold_id: str, number: int) -> Replay:
-    """Begin a recorded fold at the last snapshot up to a step, or else with its beginning.
+@dataclass(frozen=True)
+class Beginning:
+    """What the replay of a fold begins with: a snapshot of its own, else what it began with itself."""
+
+    first: Version
+    """Its first step."""
+    snapshot: Snapshot | None
+    origin: "tuple[Beginning, int] | None" = None
+    """The beginning of the fold whose state after a step it began with, and that step: it is to be made again."""
+
+    @property
+    def since(self) -> datetime:
+        """From when on steps are repeated: since it began, or since there was a state of one that it came from."""
+        oldest = self
+        while oldest.origin:
+            oldest = oldest.origin[0]
+        return min(self.first.as_of, oldest.snapshot.cursor.as_of if oldest.snapshot else oldest.first.as_of)
+
+
+def find_beginning(sources: Sources, fold_id: str, number: int) -> Beginning:
+    """Return what the replay of a recorded fold begins with, to reach a step: the last snapshot up to it.
 
     A fold that began from another one's snapshot, and has none of its own that is as early, begins with the state of
     the other, which is made again if need be.
 
-    Args:
-        sources: what it is made from.
-        fold_id: which fold.
-        number: the step that is to be reached.
-
     Raises:
-        SnapshotError: the log does not know the fold, no state can be made again that it began with, or what was kept
-            of forgotten users is damaged.
-        ArtefactError: an artefact that it began with is gone or damaged.
-        PolicyError: its arrays do not fit its description.
+        SnapshotError: the log does not know the fold.
         StoreUnavailable: the log does not answer.
     """
     snapshot = sources.snapshots.before(fold_id, number) if sources.snapshots else None
     first = fold_step(sources.store, fold_id, 0)
     if first is None or first.begins is None:
         raise SnapshotError(f"the log does not know how fold {fold_id} began")
-    digests, origin = first.begins["policies"], origin_of(first)
-    assert isinstance(digests, dict), "as the learner wrote it"
-    if snapshot is None and origin:
-        snapshot = state_at(sources, *origin)
+    origin = origin_of(first)
+    if snapshot or not origin:
+        return Beginning(first, snapshot)
+    return Beginning(first, None, (find_beginning(sources, *origin), origin[1]))
+
+
+def begin_replay(sources: Sources, beginning: Beginning) -> Replay:
+    """Begin a recorded fold.
+
+    Raises:
+        SnapshotError: no state can be made again that it began with, or what was kept of forgotten users is damaged.
+        ArtefactError: an artefact that it began with is gone or damaged.
+        PolicyError: its arrays do not fit its description.
+        StoreUnavailable: the log does not answer.
+    """
+    first, snapshot = beginning.first, beginning.snapshot
+    if beginning.origin:
+        snapshot = _state_at(sources, *beginning.origin)
     if snapshot:
         snapshot = _without_gone(sources.store, snapshot)
+    begins = first.begins or {}
+    digests = begins["policies"]
+    assert isinstance(digests, dict), "as the learner wrote it"
     artefacts = {name: load_shelved(str(digest), sources.settings) for name, digest in digests.items()}
-    spec = FoldSpec.model_validate(first.begins["spec"])
-    learner = OnlineLearner(sources.store, artefacts, spec, fold_id=fold_id, snapshot=snapshot)
-    return Replay(learner, artefacts, sources.proofs.of_fold(fold_id, sources.erasures))
+    spec = FoldSpec.model_validate(begins["spec"])
+    learner = OnlineLearner(sources.store, artefacts, spec, fold_id=first.fold_id, snapshot=snapshot)
+    return Replay(learner, artefacts, sources.proofs.of_fold(first.fold_id, sources.erasures))
 
 
 def state_at(sources: Sources, fold_id: str, number: int) -> Snapshot:
     """Return the state of a recorded fold after a step.
 
     Raises:
-        SnapshotError: as `begin_replay` does; or the log has no such step.
+        SnapshotError: as `find_beginning` and `begin_replay` do; or the log has no such step.
         ArtefactError, PolicyError, StoreUnavailable: as `begin_replay` does.
     """
-    replay = begin_replay(sources, fold_id, number)
+    return _state_at(sources, find_beginning(sources, fold_id, number), number)
+
+
+def _state_at(sources: Sources, beginning: Beginning, number: int) -> Snapshot:
+    replay, fold_id = begin_replay(sources, beginning), beginning.first.fold_id
     for step in fold_steps(sources.store, fold_id):
         if replay.learner.number < step.number <= number:
             replay.repeat(step)

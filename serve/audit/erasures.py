@@ -28,15 +28,15 @@ class Erasures:
 
     def excuse(self, repeated: Comparison) -> str | None:
         """Return why a decision need not be the same: what its fold had learned from is gone; None: it must be."""
-        if repeated.fold_begun is None:
+        fold_id, begun, _ = repeated.fold
+        if begun is None:
             return None
-        fold_id, number = repeated.step
         for erasure, time in self.times.items():
-            if time < repeated.fold_begun:
+            if time < begun:
                 continue
             if (proof := self.proofs.get(erasure)) is None:
                 return f"the erasure of {time:%Y-%m-%d %H:%M} has no proof"
-            if not proof.covers(fold_id, number):
+            if not proof.covers(fold_id, repeated.step):
                 fold = proof.folds.get(fold_id)
                 through = f"proves it to step {fold.through}" if fold else "does not prove it"
                 return f"the erasure of {time:%Y-%m-%d %H:%M} {through}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from typing import NamedTuple
 
 from data.errors import RecommenderError
 from data.log.following import policy_versions, whole_decisions
@@ -16,7 +17,7 @@ from rl.online.fold import Publication
 from rl.online.observe import TRANSIENT
 from rl.online.snapshots import Snapshots
 from rl.policy.arrays import FloatArray
-from rl.provenance.replay import Replay, Sources, begin_replay
+from rl.provenance.replay import Replay, Sources, begin_replay, find_beginning
 from serve.decisions.recommender import Recommender, to_visit
 from serve.decisions.router import Router
 
@@ -24,15 +25,24 @@ _CHUNK = 1_000
 _COMPARED = ("candidates", "slate", "propensities", "scores", "probabilities", "policy_version")
 
 
+class Fold(NamedTuple):
+    """A fold that is made again."""
+
+    fold_id: str
+    begun: datetime | None = None
+    """None: the log does not know it."""
+    since: datetime | None = None
+    """From when on steps are repeated; see `rl.provenance.replay.Beginning`."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A logged decision beside the same one made again."""
 
     logged: Decision
-    fold_begun: datetime | None
-    """None: the log does not know its fold."""
-    step: tuple[str, int]
-    """The fold and the step that it was made with."""
+    fold: "Fold"
+    """The fold that it was made with."""
+    step: int
     differs: str | None
     """What is not the same, or why it could not be made again; None: it is the same, bit by bit."""
     distribution: FloatArray | None = None
@@ -80,14 +90,17 @@ def _repeat_fold(
     """Make the decisions at (step, log position) again, which are in order."""
     store, versions = sources.store, fold_steps(sources.store, fold_id)
     if not versions or versions[0].begins is None:
-        yield from _fail(store, fold_id, places, None, "the log does not know the fold that it was made with", faults)
+        unknown = "the log does not know the fold that it was made with"
+        yield from _fail(store, Fold(fold_id), places, unknown, faults)
         return
-    begun = versions[0].as_of
+    fold = Fold(fold_id, versions[0].as_of, versions[0].as_of)
     try:
-        replay = begin_replay(sources, fold_id, places[0][0])
+        beginning = find_beginning(sources, fold_id, places[0][0])
+        fold = fold._replace(since=beginning.since)
+        replay = begin_replay(sources, beginning)
         recommender = _recommender(replay)
     except (RecommenderError, ValueError, OSError) as error:
-        yield from _fail(store, fold_id, places, begun, str(error), faults)
+        yield from _fail(store, fold, places, str(error), faults)
         return
     learner, failed = replay.learner, ""
     steps = (step for step in versions if step.number > learner.number)
@@ -102,23 +115,18 @@ def _repeat_fold(
         recommender.number = number
         missing = None if learner.number == number else f"the log has no step {number} of fold {fold_id}"
         if missing or failed:
-            yield from _fail(store, fold_id, list(of_step), begun, failed or missing or "", faults)
+            yield from _fail(store, fold, list(of_step), failed or missing or "", faults)
         else:
             for decision in _read(store, [seq for _, seq in of_step], faults):
-                yield _repeat(decision, begun, (fold_id, number), recommender)
+                yield _repeat(decision, fold, number, recommender)
 
 
 def _fail(
-    store: Store,
-    fold_id: str,
-    places: Sequence[tuple[int, int]],
-    begun: datetime | None,
-    why: str,
-    faults: list[Fault],
+    store: Store, fold: Fold, places: Sequence[tuple[int, int]], why: str, faults: list[Fault]
 ) -> Iterator[Comparison]:
     for number, of_step in groupby(places, key=lambda row: row[0]):
         for decision in _read(store, [seq for _, seq in of_step], faults):
-            yield Comparison(decision, begun, (fold_id, number), why)
+            yield Comparison(decision, fold, number, why)
 
 
 def _recommender(replay: Replay) -> Recommender:
@@ -129,18 +137,18 @@ def _recommender(replay: Replay) -> Recommender:
     return recommender
 
 
-def _repeat(decision: Decision, begun: datetime, step: tuple[str, int], recommender: Recommender) -> Comparison:
+def _repeat(decision: Decision, fold: Fold, step: int, recommender: Recommender) -> Comparison:
     try:
         again, distribution = recommender.decide_and_explain(to_visit(decision))
     except TRANSIENT:
         raise
     except Exception as error:  # a damaged row, or a policy that cannot answer it: the others are made again
-        return Comparison(decision, begun, step, f"it cannot be made again: {describe_error(error)}")
+        return Comparison(decision, fold, step, f"it cannot be made again: {describe_error(error)}")
     name = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
     if name is None:
-        return Comparison(decision, begun, step, None, distribution)
+        return Comparison(decision, fold, step, None, distribution)
     difference = f"{name} is {_short(getattr(decision, name))} in the log, {_short(getattr(again, name))} made again"
-    return Comparison(decision, begun, step, difference, distribution)
+    return Comparison(decision, fold, step, difference, distribution)
 
 
 def _short(value: object) -> str:

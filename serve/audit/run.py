@@ -101,8 +101,8 @@ class Audit:
         decision, distribution = repeated.logged, repeated.distribution
         if repeated.differs:
             if (why := erasures.excuse(repeated)) is not None:
-                self.erased[f"fold {repeated.step[0]}: {why}"] += 1
-            elif last_expired and repeated.fold_begun and repeated.fold_begun <= last_expired:
+                self.erased[f"fold {repeated.fold.fold_id}: {why}"] += 1
+            elif last_expired and repeated.fold.since and repeated.fold.since <= last_expired:
                 self.expired += 1
             else:
                 self.mismatches.append(f"{decision.decision_id}: {repeated.differs}")

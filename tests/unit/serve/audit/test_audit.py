@@ -21,6 +21,7 @@ from data.settings import Settings
 from rl.artefacts.shelf import shelve
 from rl.online.fold import FoldSpec
 from rl.online.snapshots import Snapshots, SnapshotSettings
+from rl.provenance.replay import origin_of
 from serve.audit.run import (
     Audit,
     Calibration,
@@ -114,6 +115,24 @@ def test_what_is_not_kept_any_more_is_told_from_what_differs(store: Store, setti
     assert report.expired > 10
     assert report.provable_since == datetime.now(UTC).date() + DAY
     assert report.report()["not_repeatable_after_retention"] == report.expired
+
+
+@pytest.mark.parametrize("from_snapshots", [True, False])
+def test_what_needs_expired_steps_of_a_former_fold_is_told_from_what_differs(
+    store: Store, settings: Settings, from_snapshots: bool
+) -> None:
+    live(store, settings, 40, seed=0, saved=True)
+    archive_all(settings)
+    live(store, settings, 40, seed=1, saved=True)
+    second, first = begun_folds(store, "v1", None)
+    origin = origin_of(second)
+    assert origin is not None
+    assert origin[0] == first.fold_id
+    archive_all(settings, days=30, old_steps=7)
+    report = found(store, settings, from_snapshots=from_snapshots)
+    assert (report.mismatches, report.repeated + report.expired) == ([], 80)
+    if not from_snapshots:
+        assert report.expired >= 40, "nothing of the second fold can be proved without the steps of the first"
 
 
 def test_what_was_tampered_with_is_found(store: Store, settings: Settings) -> None:
