@@ -52,7 +52,7 @@ class Layout:
     """Where the values of one kind of record stand in its rows."""
 
     def __init__(self, log: Log[Any]) -> None:
-        self.log, self.name = log, log.table.name
+        self.log, self.name = log, str(log.table.name)  # of SQLAlchemy's own kind: slow to write as JSON
         self.columns = [column for column in log.table.c if column is not log.table.c.seq]
         names = [column.name for column in self.columns]
         self._values = attrgetter(*names)
