@@ -20,7 +20,12 @@ def tracking_server(folder: Path, address: str = "127.0.0.1") -> Iterator[str]:
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", address, "--port", url.rsplit(":", 1)[1]),
         *("--workers", "1", "--allowed-hosts", url.removeprefix("http://")),
-        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", folder / "artefacts"),
+        *(
+            "--backend-store-uri",
+            f"sqlite:///{folder / 'mlflow.db'}",
+            "--artifacts-destination",
+            str(folder / "artefacts"),
+        ),
     ]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(

@@ -127,7 +127,7 @@ def host(
         process = subprocess.Popen(
             [
                 *("unshare", *_SPACES, "--fork", "--kill-child", "--mount-proc", "--propagation=private"),
-                *(sys.executable, "-S", "-E", _INIT, place, Path.home(), shm, *_kept_paths()),
+                *map(str, (sys.executable, "-S", "-E", _INIT, place, Path.home(), shm, *_kept_paths())),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
