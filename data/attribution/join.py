@@ -1,6 +1,7 @@
 """Attribution: decisions with their feedback become rewards. Pure functions, no storage.
 
-The one place where feedback turns into reward: the online learner, batch training and evaluation all use it.
+What says how feedback turns into reward, for the online learner, batch training and evaluation. For whole tables
+`data.attribution.columns` computes the same faster; a test holds it to this, bit by bit.
 
 Clocks jump, and this is what holds then. What a decision earns follows from the stamps in the log alone: feedback
 counts if its `received_at` is within the wait of its decision's `time`, before or after, however late it is read and
