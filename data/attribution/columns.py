@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.fields import EPOCH, MICROSECOND
+from data.fields import to_us
 from data.schema import ACTIVATE, RewardSpec
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -48,7 +48,7 @@ def attribute_columns(decisions: pa.Table, feedback: pa.Table, spec: RewardSpec,
     slates = _flat(decisions["slate"])
     offsets, n = slates[0], decisions.num_rows
     times = microseconds(decisions["time"])
-    closed = ((now - EPOCH) // MICROSECOND - times) / 1e6 > spec.wait_s
+    closed = (to_us(now) - times) / 1e6 > spec.wait_s
     row = np.searchsorted(decisions["seq"].to_numpy(), feedback["decision_seq"].to_numpy())  # [M]
     value: Floats = feedback["value"].to_numpy()
     in_time = np.abs(microseconds(feedback["received_at"]) - times[row]) / 1e6 <= spec.wait_s

@@ -1,7 +1,7 @@
 """How the values of records stand in the columns of tables, and come back."""
 # ruff: noqa: D102 - the contract of these methods is SQLAlchemy's
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 from sqlalchemy.types import TypeDecorator
 
-from data.fields import EPOCH, MICROSECOND
+from data.fields import from_us, to_us
 from data.schema import Slot
 
 
@@ -20,10 +20,10 @@ class Time(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
-        return None if value is None else (value - EPOCH) // MICROSECOND
+        return None if value is None else to_us(value)
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
-        return None if value is None else EPOCH + timedelta(microseconds=value)
+        return None if value is None else from_us(value)
 
 
 Position: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")

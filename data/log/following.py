@@ -7,14 +7,14 @@ depend on where a row is.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from data.fields import EPOCH, MICROSECOND
+from data.fields import from_us, to_us
 from data.log.archived.columns import to_records
 from data.log.archived.following import archived_decisions, archived_feedback, positions_about
 from data.log.archived.parts import archived_after, select_parts
@@ -265,11 +265,11 @@ def lag(store: Store, loop: str, decision_seq: int, feedback_seq: int) -> Lag:
             counts.append(connection.execute(sa.select(sa.func.count()).where(*new)).scalar_one() + archived)
             first = sa.select(stored_integer(columns[time])).where(*new).order_by(columns.seq).limit(1)
             oldest += [at for at in (connection.execute(first).scalar(), first_archived) if at is not None]
-    since = (store.now() - EPOCH) // MICROSECOND - min(oldest) if oldest else 0
+    since = to_us(store.now()) - min(oldest) if oldest else 0
     return Lag(counts[0], counts[1], max(since, 0) / 1e6)
 
 
 def to_time(us: int) -> datetime:
     """Return microseconds since 1970 UTC as a time, the first or last there is where they are beyond all."""
     earliest, latest = -62_135_596_800_000_000, 253_402_300_799_999_999
-    return EPOCH + timedelta(microseconds=max(earliest, min(us, latest)))
+    return from_us(max(earliest, min(us, latest)))

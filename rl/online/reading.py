@@ -6,7 +6,7 @@ A new step ends where the log did when it was read; one that is repeated ends wh
 from collections.abc import Sequence
 from datetime import datetime
 
-from data.fields import EPOCH, MICROSECOND
+from data.fields import to_us
 from data.log.following import (
     SeenDecision,
     SeenFeedback,
@@ -134,7 +134,7 @@ class Reader:
         touched |= {decision.seq for decision in decisions if decision.heard}
         self._windows.add([decision.seq for decision in decisions], [decision.time_us for decision in decisions])
         if close is None:
-            closed, silent = self._windows.close((now - EPOCH) // MICROSECOND, MAX_ROWS)
+            closed, silent = self._windows.close(to_us(now), MAX_ROWS)
         else:
             closed, silent = self._windows.close_at(close)
         self.positions = until

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from data.errors import RecommenderError
-from data.fields import EPOCH, MAX_DAYS, MICROSECOND
+from data.fields import MAX_DAYS, to_us
 from data.log.erasures import decisions_of, list_erasures
 from data.log.errors import StoreUnavailable
 from data.log.loops import begun_folds, fold_step, fold_steps
@@ -239,7 +239,7 @@ class _Fold:
         new = [decision for decision in done.decisions if decision.seq not in self._own]
         self._shadow.add([decision.seq for decision in new], [decision.time_us for decision in new])
         closed = np.array([seq for seq in done.closed if seq not in self._own], dtype=np.int64)
-        now_us = (step.as_of - EPOCH) // MICROSECOND
+        now_us = to_us(step.as_of)
         if np.array_equal(self._shadow.find_due(now_us, MAX_ROWS), closed):
             self._shadow.close(now_us, MAX_ROWS)
             return None

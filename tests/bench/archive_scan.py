@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from data.attribution.transitions import TRANSITION_SCHEMA
-from data.fields import EPOCH, MICROSECOND
+from data.fields import to_us
 from data.filesystems import locate
 from data.log.archived.columns import schema
 from data.log.archiving.files import FOLDER, begin_file, enter, write_file
@@ -129,7 +129,7 @@ def _ids(numbers: np.ndarray, salt: int) -> pa.Array:
 
 
 def _times(numbers: np.ndarray, after_us: int | np.ndarray = 0) -> pa.Array:
-    us = (START - EPOCH) // MICROSECOND + numbers * (86_400_000_000 // A_DAY) + after_us
+    us = to_us(START) + numbers * (86_400_000_000 // A_DAY) + after_us
     return pa.array(us, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
 
 

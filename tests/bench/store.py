@@ -28,7 +28,7 @@ import numpy as np
 import psycopg
 from pydantic_core import to_json
 
-from data.fields import EPOCH, MICROSECOND
+from data.fields import to_us
 from data.log.store import Store
 from data.log.writer.commit import Writer
 from data.log.writer.link import Link
@@ -217,7 +217,7 @@ def connect(url: str) -> tuple[Any, str]:
 
 def row(decision: Decision) -> Sequence[object]:
     """Return the values of a row."""
-    values = {**decision.__dict__, "time": (decision.time - EPOCH) // MICROSECOND}
+    values = {**decision.__dict__, "time": to_us(decision.time)}
     return [to_json(values[name]).decode() if name in JSON else values[name] for name in COLUMNS]
 
 

@@ -5,7 +5,6 @@ Feedback has one more, `decision_seq`: the log position of its decision.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from functools import cache
 from typing import Any, Final, cast
 
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 from sqlalchemy.engine.default import DefaultDialect
 
-from data.fields import EPOCH
+from data.fields import from_us
 from data.log.column_types import Json, JsonTuple, Time
 from data.log.tables import DECISIONS, FEEDBACK, Log, R
 from data.log.unreadable import Fault, describe_error, log_unreadable
@@ -122,7 +121,7 @@ def _stored_values(column: pa.ChunkedArray) -> list[Any]:
 def _decoder(column: sa.Column[Any]) -> Callable[[Any], Any]:
     match column.type:
         case Time():
-            return lambda us: None if us is None else EPOCH + timedelta(microseconds=us)
+            return lambda us: None if us is None else from_us(us)
         case JsonTuple():
             return lambda values: None if values is None else tuple(values)
         case Json() as json:

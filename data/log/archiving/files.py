@@ -15,7 +15,7 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from data.atomic import sync
 from data.errors import DataError
-from data.fields import EPOCH, MICROSECOND
+from data.fields import from_us
 from data.filesystems import locate
 from data.log.archived.columns import DECISION_SEQ, schema
 from data.log.archived.parts import Part
@@ -50,7 +50,7 @@ class Summary:
     def part(self, log: Log[Any], day: date, root: str, path: str, cleared: bool = False) -> Part:
         """Return the part that was written."""
         refers = (min(self._refers), max(self._refers)) if self._refers else None
-        first, last = (EPOCH + us * MICROSECOND for us in (min(self._times), max(self._times)))
+        first, last = (from_us(us) for us in (min(self._times), max(self._times)))
         ends = min(self._seqs), max(self._seqs)
         return Part(0, log.table.name, day, *ends, refers, (first, last), self.rows, self.bytes, root, path, cleared)
 

@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 import data.log.postgres.statements  # noqa: F401 - from then on constructs are spelt for it
-from data.fields import EPOCH, MICROSECOND
+from data.fields import from_us
 from data.log.database import ErrorKind, Identity
 from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
@@ -102,7 +102,7 @@ class PostgresBackend:
     def time(self, connection: sa.Connection) -> datetime:
         """Return the server's time: replicas are on several machines."""
         us: int = connection.exec_driver_sql(driver.TIME).scalar_one()
-        return EPOCH + us * MICROSECOND
+        return from_us(us)
 
     def begin_by_driver(self, connection: driver.Connection) -> tuple[int, bool]:
         """Begin, by the server's time."""

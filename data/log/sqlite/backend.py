@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import data.log.sqlite.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.atomic import lock
-from data.fields import EPOCH, MICROSECOND
+from data.fields import to_us
 from data.log.database import ErrorKind, Identity
 from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
@@ -95,7 +95,7 @@ class SqliteBackend:
     def begin_by_driver(self, connection: sqlite3.Connection) -> tuple[int, bool]:
         """Begin, by this machine's time."""
         any_archived = driver.begin_by_driver(connection)  # waits for the lock: the time is read after it
-        return (datetime.now(UTC) - EPOCH) // MICROSECOND, any_archived
+        return to_us(datetime.now(UTC)), any_archived
 
     def error_kind(self, error: BaseException) -> ErrorKind:
         """Return what an error of the driver says of the database."""

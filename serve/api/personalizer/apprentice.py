@@ -14,7 +14,7 @@ from data.attribution.join import (
     attribute,
     deadlines,
 )
-from data.fields import EPOCH, MICROSECOND
+from data.fields import MICROSECOND, to_us
 from data.log.store import Store
 from data.log.unreadable import describe_error, log_unreadable
 from data.schema import RewardSpec
@@ -79,9 +79,9 @@ class ApprenticeMetrics:
         while rows := self._store.decisions(self._seq, _ROWS, loop=LOOP, without=_NOT_READ):
             feedback = self._store.feedback_of([d.decision_id for _, d in rows if d.mode == "apprentice"])
             # Not in the order of their times: a clock that has jumped must not hold up all that follow.
-            ends = deadlines([(d.time - EPOCH) // MICROSECOND for _, d in rows], self._wait_us) + GRACE // MICROSECOND
+            ends = deadlines([to_us(d.time) for _, d in rows], self._wait_us) + GRACE // MICROSECOND
             for (seq, decision), end in zip(rows, ends.tolist(), strict=True):
-                if (now - EPOCH) // MICROSECOND <= end:
+                if to_us(now) <= end:
                     return
                 self._seq = seq
                 if decision.mode != "apprentice" or (self._since and decision.time < self._since):
