@@ -53,10 +53,15 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, store=None, archive=None)
 
 
+@pytest.fixture
+def child() -> None:
+    """Let a child do it, as in a service."""
+
+
 @pytest.fixture(autouse=True)
 def no_child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process do what a child would."""
-    if "heavy" not in request.keywords:
+    """Let this process do what a child would, but where a test asks for `child`."""
+    if "child" not in request.fixturenames:
         monkeypatch.setattr("rl.provenance.erasure.run_child", carry_out)
 
 
@@ -207,7 +212,7 @@ def erase(store: Store, settings: Settings, limits: ProofSettings | None = None,
     proofs.finish(user)
 
 
-@pytest.mark.heavy
+@pytest.mark.usefixtures("child")
 def test_killed_while_it_captures_and_asked_again(store: Store, settings: Settings) -> None:
     Shop(store, settings, 0).live(60, mostly_heavy)
     task = (
