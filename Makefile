@@ -18,8 +18,9 @@ test: .venv/installed  ## the test suite, but for what is marked slow; services 
 	$(RUN) pytest $(TOGETHER) tests/learning tests/loop tests/unit
 	$(RUN) pytest tests/services tests/cluster
 
-slow: .venv/installed  ## the tests that take minutes
-	$(RUN) pytest -m slow
+slow: .venv/installed  ## the tests that test leaves out: many seconds, or minutes
+	$(RUN) pytest $(TOGETHER) -m slow tests/learning tests/loop tests/unit
+	$(RUN) pytest -m slow tests/services tests/cluster
 
 unit: .venv/installed  ## the tests that start neither Ray nor another process, and take less than a second
 	$(RUN) pytest $(TOGETHER) -m "not slow and not heavy" tests/unit

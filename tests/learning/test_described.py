@@ -13,6 +13,7 @@ PLACES = ("beach", "city", "forest", "hills")
 SLOPES = np.array([[0.8, 0.0, -0.3], [-0.8, 0.3, 0.0], [0.0, -0.8, 0.3], [0.3, 0.8, -0.8]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0, 50])
 def test_coffee_is_learned(delay: int) -> None:
     earned = play(untrained(epsilon=0.01), 10_000, ask_coffee, delay)
@@ -21,6 +22,7 @@ def test_coffee_is_learned(delay: int) -> None:
     assert earned[-1000:].mean() >= 0.985
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "sign"), [({"cell_sd": 0.0}, 1.0), ({}, -1.0)])
 def test_coffee_is_not_learned_without_cells_nor_from_the_opposite(broken: dict[str, float], sign: float) -> None:
     earned = play(untrained(epsilon=0.01, **broken), 3_000, ask_coffee, sign=sign)
@@ -36,6 +38,7 @@ def ask_weather(rng: np.random.Generator) -> tuple[Query, FloatArray]:
     return query, SLOPES @ weather
 
 
+@pytest.mark.slow
 def test_contexts_that_never_come_again_are_generalised_over() -> None:
     rng = np.random.default_rng(1)
     means = [ask_weather(rng)[1] for _ in range(2_000)]

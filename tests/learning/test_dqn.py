@@ -86,6 +86,7 @@ def probes(monkeypatch: pytest.MonkeyPatch, ray_local: None) -> None:
         monkeypatch.setitem(registry.SIMULATORS, name, probe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize("options", [{}, {"network": NETWORK | {"dueling": False}, "double_q": False, "n_step": 2}])
 def test_the_values_of_a_probe_are_exact(name: str, options: dict[str, Any]) -> None:
@@ -94,12 +95,14 @@ def test_the_values_of_a_probe_are_exact(name: str, options: dict[str, Any]) -> 
     np.testing.assert_allclose(found_values(algorithm, PROBES[name]), PROBES[name].values, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["raycommend/OfAction-v0", "raycommend/TwoSteps-v0"])
 def test_rllibs_own_runner_replay_and_update_find_them_too(name: str) -> None:
     algorithm = trained(name, 4_000, plain=True, priority_alpha=0.6)
     np.testing.assert_allclose(found_values(algorithm, PROBES[name]), PROBES[name].values, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "broken"), [("raycommend/OfAction-v0", Opposite), ("raycommend/TwoSteps-v0", Forgetful)]
 )
@@ -126,6 +129,7 @@ def test_it_learns_in_the_shop() -> None:
     assert shop_return(QLearner) > GOOD
 
 
+@pytest.mark.slow
 def test_one_that_learns_the_opposite_does_not() -> None:
     assert shop_return(Opposite) < 3.2
 

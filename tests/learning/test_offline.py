@@ -95,6 +95,7 @@ def told(title: str, seed: int, returns: Returns) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_conservative_q_learning_beats_who_made_the_log(tmp_path: Path, seed: int) -> None:
     returns = learned(tmp_path, log(seed).columns, seed)
@@ -104,6 +105,7 @@ def test_conservative_q_learning_beats_who_made_the_log(tmp_path: Path, seed: in
     assert returns.mean > 11
 
 
+@pytest.mark.slow
 def test_cloning_is_as_good_as_who_made_the_log(tmp_path: Path) -> None:
     returns = learned(tmp_path, log(0).columns, 0, method="cloning")
     told("cloning", 0, returns)
@@ -111,12 +113,14 @@ def test_cloning_is_as_good_as_who_made_the_log(tmp_path: Path) -> None:
     assert abs(returns.mean - log(0).greedy.mean) < 1
 
 
+@pytest.mark.slow
 def test_cloning_what_was_earned_beats_who_made_the_log(tmp_path: Path) -> None:
     returns = learned(tmp_path, log(0).columns, 0, passes=4, method="cloning", earned=True)
     told("cloning what was earned", 0, returns)
     assert margin(returns, log(0).greedy) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["rewards of the opposite sign", "rewards of other transitions"])
 def test_a_learner_of_wrong_rewards_does_not(tmp_path: Path, broken: str) -> None:
     columns = dict(log(0).columns)

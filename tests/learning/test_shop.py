@@ -75,21 +75,25 @@ def rfm_bandit_learns(seed: int, reward_sign: float = 1.0) -> bool:
     return rewards[0] > rewards[1]
 
 
+@pytest.mark.slow
 @five_seeds
 def test_linear_thompson_closes_most_of_the_gap(seed: int) -> None:
     assert thompson_learns(seed)
 
 
+@pytest.mark.slow
 @five_seeds
 def test_linear_thompson_that_learns_the_opposite_does_not(seed: int) -> None:
     assert not thompson_learns(seed, reward_sign=-1.0)
 
 
+@pytest.mark.slow
 @five_seeds
 def test_the_rfm_bandit_beats_popularity(seed: int) -> None:
     assert rfm_bandit_learns(seed)
 
 
+@pytest.mark.slow
 @five_seeds
 def test_an_rfm_bandit_that_learns_the_opposite_does_not(seed: int) -> None:
     assert not rfm_bandit_learns(seed, reward_sign=-1.0)

@@ -115,6 +115,7 @@ def test_what_is_written_above_is_right() -> None:
     assert of[1].argmax() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_the_exact_values_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     values, alone, slates = learned(trained(monkeypatch))
@@ -123,6 +124,7 @@ def test_the_exact_values_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slates == [{SEED, DULL}, {BAIT, DULL}]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_returns_of_two_steps_are_those_of_the_slates_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regulars were shown slates at random as well, the mean of which is worth less than the best."""
@@ -132,6 +134,7 @@ def test_returns_of_two_steps_are_those_of_the_slates_shown(monkeypatch: pytest.
     assert slates == [{SEED, DULL}, {BAIT, DULL}]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_a_learner_that_ignores_the_future_shows_the_bait(monkeypatch: pytest.MonkeyPatch) -> None:
     values, _, slates = learned(trained(monkeypatch, gamma=0.0))

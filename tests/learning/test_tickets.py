@@ -113,6 +113,7 @@ def knows_priorities(score: Score) -> bool:
     return score.absolute_error < 0.05
 
 
+@pytest.mark.slow
 @three_seeds
 def test_unseen_tickets_are_told_by_title_body_and_tags(seed: int) -> None:
     of = scores(seed)
@@ -120,6 +121,7 @@ def test_unseen_tickets_are_told_by_title_body_and_tags(seed: int) -> None:
     assert knows_priorities(of["priority"]), of
 
 
+@pytest.mark.slow
 @three_seeds
 def test_shuffled_answers_teach_nothing(seed: int) -> None:
     of = scores(seed, "labels")

@@ -103,6 +103,7 @@ def points() -> Iterator[tuple[int, int]]:
     yield from ((-1, statements) for statements in range(3, 120, 9))
 
 
+@pytest.mark.slow
 def test_whenever_it_is_killed_all_rows_are_there_once_and_the_next_run_completes_it(
     home: Path, processes: Any, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_whenever_it_is_killed_all_rows_are_there_once_and_the_next_run_complete
     assert killed > 30, "killed after its end: a test of nothing"
 
 
+@pytest.mark.slow
 def test_whenever_an_erasure_is_killed_the_next_one_completes_it(home: Path, processes: Any, tmp_path: Path) -> None:
     archived = tmp_path / "archived"
     shutil.copytree(home, archived)

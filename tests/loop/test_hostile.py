@@ -102,6 +102,7 @@ async def learned_after(shop: Shop) -> bool:
     return bool(min(through) >= result["position"])
 
 
+@pytest.mark.slow
 def test_no_probe_is_answered_by_a_fault_and_learning_goes_on(shop: Shop) -> None:
     accepted, refused, faults = asyncio.run(ask_all(shop))
     assert not faults, "\n".join(faults[:10])

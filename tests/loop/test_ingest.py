@@ -210,6 +210,7 @@ def test_a_rerun_adds_nothing(tmp_path: Path) -> None:
     assert files(tmp_path / "archive") == listed
 
 
+@pytest.mark.slow
 def test_partitions_of_different_runs_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.jsonl", rows(300))
     for bits, events in ((3, 300), (0, 0), (5, 0)):
@@ -274,6 +275,7 @@ data.ingest.run.ingest([sys.argv[1]], load_node("online_retail"), sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_killed_while_publishing_and_run_again_is_a_clean_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(write(tmp_path / "a.parquet", rows(400) + [row | {"UnitPrice": 0.0} for row in rows(50, 9)]))
     killed = subprocess.run([sys.executable, "-c", KILLED, path, str(tmp_path / "killed")], check=False, cwd=REPOSITORY)
@@ -288,6 +290,7 @@ def test_killed_while_publishing_and_run_again_is_a_clean_run(tmp_path: Path, mo
     assert not list((tmp_path / "killed" / "_staging").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_while_reading_and_run_again_is_a_clean_run(tmp_path: Path) -> None:
     for number in range(40):
         write(tmp_path / "in" / f"{number:02d}.jsonl", rows(2000, number))
@@ -413,6 +416,7 @@ def test_online_retail_gives_its_exact_numbers(tmp_path: Path) -> None:
     assert Archive.at(str(tmp_path)).dataset("rejects", NODE).count_rows() == 145_572
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.skipif(not REAL.exists(), reason=f"Online Retail is not at {REAL}; set RAYCOMMEND_TEST_DATA")
 def test_online_retail_as_people_have_it_gives_the_same_events(tmp_path: Path) -> None:

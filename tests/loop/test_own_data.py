@@ -98,6 +98,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
     return Shop(tmp_path / "node.toml", tmp_path / "in", request.param, len(set(rows)), len(bad), event)
 
 
+@pytest.mark.slow
 def test_ones_own_file_becomes_a_served_policy(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import pytest
+
 from data.log.following import new_decisions, new_feedback
 from data.log.store import Store
 from data.schema import LOOP_V1, Decision, Feedback
@@ -59,6 +61,7 @@ def _follow(read: Callable[[int], Seen], seen: Seen) -> int:
     return len(new)
 
 
+@pytest.mark.slow
 def test_who_follows_misses_no_row_while_eight_write_and_are_killed(url: str, tmp_path: Path) -> None:
     starting, rng = multiprocessing.get_context("forkserver"), random.Random(0)
     starting.set_forkserver_preload(["data.log.store", "data.log.postgres.backend"])

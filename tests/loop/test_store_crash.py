@@ -17,6 +17,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import psutil
+import pytest
 
 from data.log.insertion.appender import Stored
 from data.log.store import Store
@@ -152,6 +153,7 @@ def _rows(url: str) -> list[tuple[str, int]]:
     return rows
 
 
+@pytest.mark.slow
 def test_every_acknowledged_record_is_in_the_log_once_after_two_of_four_writers_are_killed(
     url: str, tmp_path: Path
 ) -> None:

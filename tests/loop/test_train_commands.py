@@ -176,6 +176,7 @@ def trained(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runners", ["0", "1"])
 def test_the_same_seed_gives_the_same_curve(
     runners: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
@@ -206,6 +207,7 @@ def test_a_bandit_is_trained_evaluated_and_explained(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["arrays.safetensors", "policy.json"]
 
 
+@pytest.mark.slow
 def test_slates_are_trained_evaluated_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +272,7 @@ envs = 4
 """
 
 
+@pytest.mark.slow
 def test_an_environment_of_ones_own_is_trained_evaluated_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

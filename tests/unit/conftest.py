@@ -1,4 +1,4 @@
-"""Tests of rooms stay in this process: one that starts a Ray, or another Python, is marked `heavy`."""
+"""Tests of rooms stay in this process: one that starts a Ray, or another Python, is marked `heavy` or `slow`."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from rl.encoders.customers import CustomerEncoder
 from rl.training.run.tracking_client import tracking_client
 from tests.support.shops import small_market
 
-_REFUSAL = "a test that starts a Ray, or another Python, is marked `heavy`"
+_REFUSAL = "a test that starts a Ray, or another Python, is marked `heavy` or `slow`"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +44,7 @@ def no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
     Small programs may run: the imports of MLflow and torch ask `uname` and `ldconfig`.
     """
-    if request.node.get_closest_marker("heavy") is not None:
+    if any(request.node.get_closest_marker(mark) is not None for mark in ("heavy", "slow")):
         return
     popen = subprocess.Popen.__init__
 

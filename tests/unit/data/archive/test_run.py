@@ -102,7 +102,7 @@ def bucket() -> Iterator[str]:
         yield uri
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_days_lie_in_an_object_store_too(store: Store, written: list[AnyRecord], tmp_path: Path, bucket: str) -> None:
     before = everything(store)
     place, _, options = bucket.partition("?")

@@ -219,7 +219,7 @@ def test_reading_by_id(store: Store) -> None:
     }
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_more_records_than_a_statement_has_variables(store: Store) -> None:
     sent = [feedback(f"f{n}", f"d{n}") for n in range(25_000)]
     assert all(stored.inserted for stored in store.insert(sent))

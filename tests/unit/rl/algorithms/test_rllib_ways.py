@@ -59,6 +59,7 @@ def test_evaluation_plays_whole_episodes_and_leaves_the_training_alone() -> None
     assert steps == [1_200, 1_200]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runners", [0, 1])
 def test_an_evaluation_within_the_training_has_runners_of_its_own(runners: int) -> None:
     made = config(evaluation_interval=1, evaluation_num_env_runners=runners, evaluation_duration=13)
@@ -99,6 +100,7 @@ def test_without_exploring_the_best_is_done() -> None:
 # Searches
 
 
+@pytest.mark.slow
 def test_tune_tries_each_policy_of_a_grid() -> None:
     made = config().training(policy=tune.grid_search([LinearThompsonConfig(models="per_item"), {"kind": "random"}]))
     assert is_searched(made.hyperparameters)
@@ -163,6 +165,7 @@ def test_a_field_that_rllib_has_too_is_that_of_the_hyper_parameters() -> None:
 # Environments
 
 
+@pytest.mark.slow
 def test_environments_of_ones_own_are_trained_in() -> None:
     tune.register_env("mine", lambda options: Corridor(**options))
     for env, options in (
@@ -176,6 +179,7 @@ def test_environments_of_ones_own_are_trained_in() -> None:
         algorithm.stop()
 
 
+@pytest.mark.slow
 def test_deep_q_learning_walks_a_corridor_to_its_end() -> None:
     """Two steps cost .1 each, the third pays 1; whoever does not learn that is cut off at -2."""
     made = (

@@ -41,6 +41,7 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/store.db"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discount", [0.0, 0.9])
 def test_they_are_the_same_and_in_the_same_order(
     ray_local: None, url: str, tmp_path: Path, discount: float, monkeypatch: pytest.MonkeyPatch

@@ -100,6 +100,7 @@ def test_the_catalogue_is_as_large_as_the_largest_id_if_nobody_says(tmp_path: Pa
     assert describe(written(tmp_path, next_history=columns["next_history"])).n_items == 77
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("materialize", [False, True])
 def test_a_pass_has_every_row_once_and_whole(tmp_path: Path, materialize: bool) -> None:

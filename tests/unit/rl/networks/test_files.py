@@ -235,7 +235,7 @@ def test_onnxruntime_computes_what_torch_does(exported: tuple[Network, Path, flo
     network.train()
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(("opset", "ir"), [(None, 8), (18, 8), (20, 9), (22, 10)])
 def test_operators_are_those_asked_for_and_the_ir_version_is_their_lowest(
     opset: int | None, ir: int, tmp_path: Path

@@ -63,7 +63,7 @@ def beliefs(following: OnlineLearner, name: str) -> list[np.ndarray]:
     return list(policy.state_dict().values())
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", JUMPS)
 def test_a_fold_that_lived_through_jumps_is_a_fresh_one(log: Written, encoder: CustomerEncoder, shape: str) -> None:
     following = learner(log, encoder)

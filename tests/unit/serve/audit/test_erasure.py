@@ -141,6 +141,7 @@ def assert_nowhere(folder: Path, *users: str) -> None:
             assert path.is_dir() or f'"{user}"'.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_a_heavy_user_is_forgotten_and_every_decision_about_others_is_made_again(
     store: Store, settings: Settings
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_heavy_user_is_forgotten_and_every_decision_about_others_is_made_again
     assert Proofs(settings).pending(HEAVY) is None
 
 
+@pytest.mark.slow
 def test_several_in_a_row_with_restarts_between_from_snapshots(store: Store, settings: Settings) -> None:
     Shop(store, settings, 0, saved=True).live(36, mostly_heavy)
     Shop(store, settings, 1, saved=True).live(18, anyone)
@@ -172,6 +174,7 @@ def test_several_in_a_row_with_restarts_between_from_snapshots(store: Store, set
     assert count(store, "12003", "12004", "12005", "12006", "12007", "12008") == 0
 
 
+@pytest.mark.slow
 def test_the_fold_that_runs_goes_on_learning_while_and_after(store: Store, settings: Settings) -> None:
     shop = Shop(store, settings, 0)
     shop.live(60, mostly_heavy)
@@ -212,6 +215,7 @@ def erase(store: Store, settings: Settings, limits: ProofSettings | None = None,
     proofs.finish(user)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("child")
 def test_killed_while_it_captures_and_asked_again(store: Store, settings: Settings) -> None:
     Shop(store, settings, 0).live(60, mostly_heavy)

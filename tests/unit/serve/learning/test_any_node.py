@@ -51,7 +51,7 @@ def visits(loops: Loops, store: Store, name: str) -> None:
         loops.save()
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_it_begins_from_the_snapshot_and_the_policies_of_the_other(store: Store, tmp_path: Path, bucket: str) -> None:
     first, second = node(tmp_path / "first", bucket), node(tmp_path / "second", bucket)
     save_policies(first.home, small_market()[1])

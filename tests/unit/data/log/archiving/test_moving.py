@@ -86,6 +86,7 @@ def test_what_is_archived_is_known_when_it_is_sent_again(
     assert (told.decision_id, told.decision_seq) == (first.decision_id, position)
 
 
+@pytest.mark.slow
 def test_positions_read_in_both_count_once_while_rows_are_deleted(
     store: Store, written: list[AnyRecord], tmp_path: Path
 ) -> None:

@@ -178,7 +178,7 @@ steps = st.lists(
 )
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_a_copy_that_follows_is_a_copy_made_at_once(new_url: Callable[[str], str], steps: list[Any]) -> None:

@@ -101,6 +101,7 @@ def stored(store: Store) -> list[str]:
     return [found.event_id for _, found in store.events("n")]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_comes_back_has_what_was_acknowledged(own: Cluster, store: Store) -> None:
     traffic = Traffic(store)
     with traffic.flowing():

@@ -139,6 +139,7 @@ FULL: list[AnyRecord] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("running", [False, True], ids=["at the start", "while it runs"])
 def test_what_is_archived_is_known(url: str, tmp_path: Path, running: bool) -> None:
     clock = Clock()
@@ -302,6 +303,7 @@ def test_a_killed_child_is_told_to_those_who_wait_and_replaced(url: str) -> None
         assert {d.decision_id for _, d in store.decisions()} == {"before", "w0", "w1", "w2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_hung_child_is_noticed_killed_and_replaced(url: str, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
     """Whether anybody waits for it or not: who does is told, and what was acknowledged is there."""
@@ -330,6 +332,7 @@ def test_a_hung_child_is_noticed_killed_and_replaced(url: str, monkeypatch: pyte
         assert {d.decision_id for _, d in store.decisions()} == {"before", "w0", "w1", "w2"}
 
 
+@pytest.mark.slow
 def test_a_child_that_is_alive_and_does_not_answer_is_replaced_too(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.log.writer.link.UNANSWERED_BEATS", 2)
 
@@ -343,6 +346,7 @@ def test_a_child_that_is_alive_and_does_not_answer_is_replaced_too(url: str, mon
     run(url, commit)
 
 
+@pytest.mark.slow
 def test_a_parent_that_was_stopped_itself_kills_nobody(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.log.writer.link.SILENT_BEATS", 2)
 

@@ -84,6 +84,7 @@ def fresh(policy: PolicyConfig = THOMPSON) -> Policy:
     return build_policy(policy, make(WHEEL, 1).single_observation_space)
 
 
+@pytest.mark.slow
 @two_policies
 def test_same_seed_same_learning_other_seed_another(policy: PolicyConfig) -> None:
     states = []
@@ -96,6 +97,7 @@ def test_same_seed_same_learning_other_seed_another(policy: PolicyConfig) -> Non
     assert any((states[2][name] != array).any() for name, array in states[0].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_runners_merge_exactly(n: int) -> None:
     """The learner's posterior is that of one policy that saw the same transitions in another order, to 1e-6.
@@ -143,6 +145,7 @@ def test_the_same_transitions_give_the_same_posterior_however_many_learned_parts
     same(states[0], states[2], atol=1e-9)
 
 
+@pytest.mark.slow
 @two_policies
 def test_a_checkpoint_restores_every_bit_and_goes_on_alike(policy: PolicyConfig, tmp_path: Path) -> None:
     algorithm = config(policy).build_algo()
@@ -179,6 +182,7 @@ def test_a_restored_run_does_not_see_its_first_contexts_again(tmp_path: Path) ->
     restored.stop()
 
 
+@pytest.mark.slow
 def test_actors_act_by_what_was_learned_and_a_killed_one_is_replaced() -> None:
     algorithm = Spied(config=config(runners=2).fault_tolerance(restart_failed_env_runners=True))
     algorithm.train()

@@ -103,7 +103,7 @@ def test_propensities_are_those_of_the_policy() -> None:
     assert set(np.round(sampled.propensities[:, 0], 6)) == {0.03, 0.73}  # .3 / 10, and .7 + .3 / 10 for the best
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @needs_package("g++")
 def test_a_compiled_network_acts_as_the_network_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)

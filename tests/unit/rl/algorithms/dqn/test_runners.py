@@ -37,6 +37,7 @@ def weights(algorithm: DQN) -> list[np.ndarray]:
     return [parameter.detach().numpy() for parameter in algorithm.learner_group._learner.q_module.net.parameters()]
 
 
+@pytest.mark.slow
 def test_two_runners_sample_in_parallel_with_draws_of_their_own(ray_local: None) -> None:
     algorithm: DQN = config(runners=2).build_algo()
     algorithm.train()
@@ -46,6 +47,7 @@ def test_two_runners_sample_in_parallel_with_draws_of_their_own(ray_local: None)
     algorithm.stop()
 
 
+@pytest.mark.slow
 def test_runners_act_with_the_weights_and_the_epsilon_of_the_learner(ray_local: None) -> None:
     algorithm: DQN = config(runners=1).build_algo()
     for _ in range(10):
@@ -60,6 +62,7 @@ def test_runners_act_with_the_weights_and_the_epsilon_of_the_learner(ray_local: 
     algorithm.stop()
 
 
+@pytest.mark.slow
 def test_a_killed_runner_is_replaced_and_training_goes_on(ray_local: None) -> None:
     algorithm: DQN = config(runners=2).build_algo()
     algorithm.train()
@@ -88,6 +91,7 @@ def test_same_seed_same_weights(ray_local: None) -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_the_learner_may_have_a_process_of_its_own(ray_local: None) -> None:
     algorithm: DQN = config().learners(num_learners=1, num_cpus_per_learner=0.1).build_algo()
     for _ in range(5):
@@ -109,6 +113,7 @@ def test_what_cannot_be_trained_with_is_refused(training: dict[str, Any], messag
         config(**training).validate()
 
 
+@pytest.mark.slow
 @needs_package("g++")
 def test_a_compiled_network_has_the_same_values_and_gradients(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)

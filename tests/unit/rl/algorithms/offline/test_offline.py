@@ -110,6 +110,7 @@ def test_surprise_by_hand() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("towards", ["behaviour", "uniform", "learned"])
 @pytest.mark.parametrize("future", [False, True])
 def test_the_conservative_loss_by_hand(tmp_path: Path, towards: str, future: bool) -> None:
@@ -179,6 +180,7 @@ class Watched(OfflineQ):
         setattr(self.learner_group, "update", update)  # noqa: B010
 
 
+@pytest.mark.slow
 def test_every_call_of_train_is_a_pass_in_another_order(tmp_path: Path) -> None:
     columns = some()
     made = config(tmp_path, columns, passes=2)
@@ -197,6 +199,7 @@ def test_every_call_of_train_is_a_pass_in_another_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(rates, [1e-3, 0.02e-3])  # falls in the second half, to 2 %
 
 
+@pytest.mark.slow
 def test_a_restored_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     columns = some(future=True)
     algorithm = build(tmp_path, columns)
@@ -273,6 +276,7 @@ def test_a_table_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
         OfflineQConfig().offline_data(input_=str(tmp_path / "absent")).build_algo()
 
 
+@pytest.mark.slow
 def test_an_experiment_learns_from_a_given_table_and_saves_what_it_learned(tmp_path: Path) -> None:
     env = make("raycommend/Shop-v0", 20)
     write(str(tmp_path / "shop.parquet"), collect_transitions(Random(), env, 400, 0, np.random.default_rng(0)))

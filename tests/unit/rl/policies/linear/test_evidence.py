@@ -178,7 +178,7 @@ def played(
     return policy, positions, np.array(expected)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(("times", "plus"), [(100.0, 0.0), (1.0, 1_000.0), (1e-3, -3.0), (7.0, 0.1)])
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.kind}-{CONFIGS.index(c)}")
 def test_decisions_are_the_same_whatever_rewards_are_measured_in(

@@ -72,7 +72,7 @@ def of_row(query: Query, row: int, padding: int = 0) -> Query:
     return Query(query.features[one], query.state[one], query.items[one], query.mask[one], history[None])
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "features"),
     [({}, F), ({"heads": 2, "layers": 2}, 0), ({"layers": 0, "oldest": 5}, 0), ({"heads": 4, "dueling": False}, F)],
@@ -137,7 +137,7 @@ def test_other_features_than_it_was_trained_with_are_refused(graph: GraphPolicy)
         graph.expected(asked(1, 2, 1, 3))
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_a_network_that_is_computed_otherwise_is_refused() -> None:
     broken = trained()
     list(broken.network.head.parameters())[-1].data[:] = float("nan")
@@ -145,7 +145,7 @@ def test_a_network_that_is_computed_otherwise_is_refused() -> None:
         broken.export_graph()
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_the_service_answers_by_it_without_torch(tmp_path: Path) -> None:
     config = TransformerConfig(network=QNetworkConfig(width=8))
     encoder = CatalogueEncoder(tuple("abcdefghi"))

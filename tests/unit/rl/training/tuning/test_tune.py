@@ -67,6 +67,7 @@ def test_a_wrong_search_is_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_best_trial_and_tracks_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
