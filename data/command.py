@@ -8,12 +8,15 @@ Exit status of every command:
     3    trained, but not registered (rl.train)
     130  interrupted by Ctrl-C
 
-All other exceptions are faults of the code and end in a traceback.
+What the system refuses - a folder that cannot be written to, a full disk - is said in one line as well. All other
+exceptions are faults of the code and end in a traceback.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Protocol
 
@@ -33,7 +36,8 @@ class Command(Protocol):
 def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Command]:
     """Make a command of a function that takes arguments and returns an exit status.
 
-    What it raises of `RecommenderError` becomes one message, `NAME: what is wrong`, on standard error.
+    What it raises of `RecommenderError` becomes one message, `NAME: what is wrong`, on standard error, and so
+    does an error of the system.
     """
 
     def decorate(function: Callable[[Sequence[str]], int]) -> Command:
@@ -43,6 +47,11 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Command]:
                 return function(sys.argv[1:] if arguments is None else arguments)
             except RecommenderError as error:
                 complain(name, str(error))
+                return REFUSED
+            except OSError as error:
+                if error.errno is None:  # raised by code, not by the system
+                    raise
+                complain(name, f"{error.filename}: {error.strerror}" if error.filename else str(error))
                 return REFUSED
             except KeyboardInterrupt:
                 complain(name, "interrupted")
@@ -56,6 +65,27 @@ def command(name: str) -> Callable[[Callable[[Sequence[str]], int]], Command]:
 def complain(name: str, message: str) -> None:
     """Say on standard error what is wrong."""
     print(f"{name}: {message}", file=sys.stderr)
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return a type of options: a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        with suppress(ValueError):
+            if least <= (number := int(text)) and (most is None or number <= most):
+                return number
+        bounds = f"from {least}" if most is None else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"expected a whole number {bounds}, got {text!r}")
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """Parse a finite number of seconds from 0: a type of options."""
+    with suppress(ValueError):
+        if 0.0 <= (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"expected a number of seconds from 0, got {text!r}")
 
 
 def argument_parser(name: str, description: str | None) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from data.attribution.join import attribute
 from data.command import DONE, argument_parser, command
-from data.errors import DataError
+from data.errors import DataError, first_fault
 from data.formats.compressed import read_lines
 from data.formats.dsjson.foreign import REWARD, Repeats
 from data.formats.dsjson.lines import from_line, to_line
@@ -205,7 +205,7 @@ def _export(store: Store, options: argparse.Namespace) -> Counter[str]:
         try:
             spec = RewardSpec.model_validate_json(options.reward.read_bytes())
         except ValidationError as error:
-            raise DataError(f"{options.reward} is no reward specification: {error}") from error
+            raise DataError(f"{options.reward} is no reward specification: {first_fault(error)}") from error
     lines = export_lines(store, options.loop, spec, counts)
     if str(options.path) == "-":
         _write(lines, sys.stdout)

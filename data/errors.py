@@ -39,7 +39,7 @@ A message is what is wrong, where, and what would be right. Some are ValueErrors
 validator, and Gymnasium's callers expect one. NoAnswerError is an OSError, like those of other network clients.
 """
 
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, ValidationError
 
 
 class RecommenderError(Exception):
@@ -60,3 +60,9 @@ class UnreadableError(RecommenderError):
 def reason(fault: ErrorDetails) -> str:
     """Return what pydantic found wrong, without the name of Python's exception that it puts before our own words."""
     return fault["msg"].removeprefix("Value error, ")
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first thing that pydantic found wrong in one line: where, if it is about a part, and what."""
+    fault = error.errors()[0]
+    return ": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), reason(fault)])

@@ -81,6 +81,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file holds; exits with status 2 and one line if it cannot be read."""
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # not TOML, or not even UTF-8
         print(f"{path}: {error}", file=sys.stderr)
         raise SystemExit(2) from error

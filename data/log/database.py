@@ -133,6 +133,8 @@ class Database:
                 raise (StoreUnavailable if passes else StoreError)(
                     f"cannot open {self.name} as a log: {text}"
                 ) from error
+            except OSError as error:
+                raise StoreError(f"cannot open {self.name} as a log: {error}") from error
             if self._damage:
                 log.error("%s is damaged and only read: %s; %s", self.name, self._damage, _REMEDY)
             if found.revision != REVISION:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from data.errors import first_fault
 from data.schema import RewardSpec
 from rl.artefacts.errors import ArtefactError
 from rl.encoders.description import EncoderDescription
@@ -49,4 +50,4 @@ class Description(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ArtefactError(f"{where} does not describe a policy: {error}") from error
+            raise ArtefactError(f"{where} does not describe a policy: {first_fault(error)}") from error

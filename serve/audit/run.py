@@ -4,6 +4,7 @@ Reports how many are not what the log says (must be 0), whether items were shown
 and the mean of 1/p, which is the mean number of candidates if the probabilities are those that were drawn from.
 """
 
+import argparse
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ from serve.audit.replay import Comparison, repeat_all
 
 BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.7, 0.9, 1.0)
 _SHOWN = 20  # mismatches that are listed
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass
@@ -164,16 +166,30 @@ def draw_calibration(rows: Iterable[dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def _day(text: str) -> date:
+    day = date.fromisoformat(text)
+    if day == date.max:
+        raise argparse.ArgumentTypeError(f"{text} has no day after it")
+    return day
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in _PICTURES:
+        raise argparse.ArgumentTypeError(f"expected a file with the extension {' '.join(_PICTURES)}, got {text!r}")
+    return path
+
+
 @command("serve.audit")
 def main(arguments: Sequence[str]) -> int:
     """Run the command: the report as JSON on standard output."""
     parser = argument_parser("serve.audit", __doc__)
-    parser.add_argument("--day", type=date.fromisoformat, default=None, help="in UTC; default: today")
+    parser.add_argument("--day", type=_day, default=None, help="in UTC; default: today")
     parser.add_argument("--home", type=Path, default=None, help="default: RAYCOMMEND_HOME")
     parser.add_argument(
         "--from-beginning", action="store_true", help="make states again from the log's first row, not from snapshots"
     )
-    parser.add_argument("--picture", type=Path, default=None, help="default: audit/DAY.png in the home")
+    parser.add_argument("--picture", type=_picture, default=None, help="default: audit/DAY.png in the home")
     options = parser.parse_args(arguments)
     settings = Settings(home=options.home, store=None, archive=None) if options.home else Settings()
     keep_private(settings.home)

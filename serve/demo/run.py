@@ -21,14 +21,14 @@ from threadpoolctl import threadpool_limits
 
 from data.atomic import lock
 from data.cluster import start_ray
-from data.command import AMISS, DONE, argument_parser, command
+from data.command import AMISS, DONE, argument_parser, command, whole
 from data.errors import DataError
 from data.features.customers import EncoderConfig, fit
 from data.ingest.pipeline import Progress as IngestProgress
 from data.ingest.run import ingest
 from data.log.store import Store
 from data.nodes.node import load_node
-from data.private import keep_private
+from data.private import create_private, keep_private
 from data.schema import RewardSpec
 from data.settings import Settings
 from rl.experience.events import purchase_events
@@ -168,11 +168,15 @@ def main(arguments: Sequence[str]) -> int:
     parser = argument_parser("serve.demo", __doc__)
     parser.add_argument("--data", help="Online Retail transactions (CSV, JSON Lines or Parquet); default: generated")
     parser.add_argument("--home", type=Path, default=Path("var/demo"), help="emptied first (default: var/demo)")
-    parser.add_argument("--visits", type=int, default=16_000, help="over HTTP, shared by 4 policies (default: 16000)")
-    parser.add_argument("--first", type=int, default=40, help="simulated visits of the first training (default: 40)")
-    parser.add_argument("--clients", type=int, default=16, help="at once (default: 16)")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--visits", type=whole(1), default=16_000, help="over HTTP, shared by 4 policies (default: 16000)"
+    )
+    parser.add_argument(
+        "--first", type=whole(1), default=40, help="simulated visits of the first training (default: 40)"
+    )
+    parser.add_argument("--clients", type=whole(1), default=16, help="at once (default: 16)")
+    parser.add_argument("--port", type=whole(1, 65_535), default=8000)
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--exit", action="store_true", help="stop at the end instead of leaving the service up")
     options = parser.parse_args(arguments)
     _check_port(options.port)
@@ -181,11 +185,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     settings = Settings(home=options.home.absolute(), store=None, archive=None)
-    keep_private(settings.home)
+    create_private()
     rng = np.random.default_rng(options.seed)
     os.environ.pop("RAYCOMMEND_API_KEY", None)  # the demo's customers have none
     os.environ.update(ray_environment(drain_s=1))
     with _fresh_home(settings.home), _ray():
+        keep_private(settings.home)
         market = load_data(options.data, settings, rng)
         train_first(settings, options.first, HELD_OUT if options.data else None)
         step(3, "deploy behind HTTP: two replicas and an online learner")
@@ -205,6 +210,8 @@ def _run(options: argparse.Namespace) -> int:
 def _fresh_home(home: Path) -> Iterator[None]:
     """Empty the folder and keep it for this process; only a folder that a demo has made is ever emptied."""
     mark = home / _LOCK
+    if home.exists() and not home.is_dir():
+        raise DataError(f"{home} is no folder: choose another --home")
     if home.exists() and not mark.exists() and any(home.iterdir()):
         raise DataError(f"{home} was not made by a demo and is not empty: choose another --home")
     with lock(mark, lambda process: _is_in_use(home, process)):

@@ -63,9 +63,9 @@ def test_it_stays_up_until_it_is_told_to_stop_and_leaves_nothing_running(tmp_pat
 def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run a demo that must be refused, and return what it says."""
 
-    def run(home: Path, port: int = 0) -> str:
+    def run(home: Path, port: int | None = None) -> str:
         monkeypatch.setattr(os, "environ", dict(os.environ))  # it sets what its Ray would need
-        assert main(["--exit", "--home", str(home), "--port", str(port)]) == 2
+        assert main(["--exit", "--home", str(home), "--port", str(port or free_port())]) == 2
         return capsys.readouterr().err
 
     return run
@@ -83,8 +83,11 @@ def test_a_taken_port_is_one_line(tmp_path: Path, refuse: Callable[..., str]) ->
 
 def test_only_a_folder_of_its_own_is_emptied(tmp_path: Path, refuse: Callable[..., str]) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "thesis.txt").chmod(0o644)
     assert "was not made by a demo and is not empty" in refuse(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "thesis.txt").stat().st_mode & 0o777 == 0o644
+    assert "is no folder" in refuse(tmp_path / "thesis.txt")
 
 
 def test_a_home_that_a_demo_uses_is_left_alone(tmp_path: Path, refuse: Callable[..., str]) -> None:

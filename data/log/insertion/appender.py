@@ -51,7 +51,7 @@ class Stored:
 def _backend(url: str) -> Backend:
     scheme = url.partition(":")[0]
     match scheme.partition("+")[0]:
-        case "sqlite":
+        case "sqlite" if scheme in ("sqlite", "sqlite+pysqlite"):
             return SqliteBackend(url)
         case "postgresql" if scheme in ("postgresql", "postgresql+psycopg"):
             from data.log.postgres.backend import PostgresBackend  # its driver is loaded by who needs it

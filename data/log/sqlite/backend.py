@@ -32,7 +32,10 @@ class SqliteBackend:
 
     def __init__(self, url: str) -> None:
         """Take the file's URL, `sqlite:///path`."""
-        location = sa.make_url(url)
+        try:
+            location = sa.make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise StoreError(f"the log's URL is none: expected sqlite:///path, got {url}") from error
         self._path = Path(location.database or "")
         self._file = WatchedFile(self._path)
         self.name = str(self._path)

@@ -68,7 +68,10 @@ class Tuning(Config):
         """
         values = read_toml(self.experiment)
         for path, value in (self.fixed | sampled).items():
-            _set(values, path.split("."), value)
+            try:
+                _set(values, path.split("."), value)
+            except AttributeError as error:
+                raise TrainingError(f"{self.experiment}: {path} is within a field that is no table") from error
         try:
             experiment = find(str(values.get("kind", RETAIL))).experiment(**values)
         except UnknownKindError as error:

@@ -1,5 +1,6 @@
 """What all commands do alike."""
 
+import errno
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import data.command
-from data.command import DONE, INTERRUPTED, REFUSED, argument_parser, command
+from data.command import DONE, INTERRUPTED, REFUSED, argument_parser, command, seconds, whole
 from data.errors import DataError
 
 REPOSITORY = Path(data.command.__file__).parents[1]
@@ -35,6 +36,12 @@ def total(arguments: Sequence[str]) -> int:
         raise KeyboardInterrupt
     if numbers == ["bug"]:
         raise KeyError(numbers)
+    if numbers == ["fault"]:
+        raise OSError(numbers)
+    if numbers == ["file"]:
+        Path(__file__, "none").read_text()
+    if numbers == ["full"]:
+        raise OSError(errno.ENOSPC, "No space left on device")
     if wrong := [number for number in numbers if not number.isdigit()]:
         raise DataError(f"not a number: {wrong[0]}")
     print(sum(map(int, numbers)))
@@ -48,11 +55,36 @@ def test_errors_are_one_message_and_a_status(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("", "data.sum: not a number: x\n")
     assert total(["stop"]) == INTERRUPTED
     assert capsys.readouterr() == ("", "data.sum: interrupted\n")
-    with pytest.raises(KeyError):  # a fault of the code
-        total(["bug"])
+    assert total(["file"]) == REFUSED
+    assert capsys.readouterr() == ("", f"data.sum: {__file__}/none: Not a directory\n")
+    assert total(["full"]) == REFUSED
+    assert capsys.readouterr() == ("", "data.sum: [Errno 28] No space left on device\n")
+    for bug, raised in (("bug", KeyError), ("fault", OSError)):  # faults of the code
+        with pytest.raises(raised):
+            total([bug])
     with pytest.raises(SystemExit, match="2"):
         total([])
     assert "usage: python -m data.sum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "8", "-1", "1.5", "", "x", "nan", "1e3"])
+def test_a_number_out_of_bounds_is_refused_with_the_bounds(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argument_parser("data.sum", None)
+    parser.add_argument("--clients", type=whole(1, 7))
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([f"--clients={text}"])
+    assert capsys.readouterr().err.endswith(f"--clients: expected a whole number from 1 to 7, got {text!r}\n")
+    assert parser.parse_args(["--clients", "7"]).clients == 7
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "", "x"])
+def test_what_is_no_number_of_seconds_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argument_parser("data.sum", None)
+    parser.add_argument("--drain", type=seconds)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([f"--drain={text}"])
+    assert capsys.readouterr().err.endswith(f"--drain: expected a number of seconds from 0, got {text!r}\n")
+    assert parser.parse_args(["--drain", "0.5"]).drain == 0.5
 
 
 def test_without_arguments_those_of_the_process_count(

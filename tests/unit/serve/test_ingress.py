@@ -99,6 +99,15 @@ def test_it_can_be_had_by_a_shell() -> None:
     assert ray_environment(5.0, FIRST_PORT) != exported
 
 
+@pytest.mark.parametrize("option", ["--first-port=80", "--first-port=65477", "--drain=nan", "--drain=-1"])
+def test_what_no_service_can_have_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        environment.main([option])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "expected a" in printed.err.splitlines()[-1]
+
+
 def test_another_users_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_TEMPORARY", tmp_path)
     (tmp_path / f"raycommend-{os.getuid()}").symlink_to("/")

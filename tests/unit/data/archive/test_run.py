@@ -65,7 +65,7 @@ def test_the_command_tells_what_it_did(
         (["--wait-s", "nan"], "got nan"),
         (["--keep-days", "-1"], "must be from 0 to 36,500, got -1"),
         (["--keep-days", "999999999"], "got 999999999"),
-        (["--retain-old-steps", "0"], "--retain-old_steps: .* greater than or equal to 1"),
+        (["--retain-old-steps", "0"], "--retain-old-steps: .* greater than or equal to 1"),
     ],
 )
 def test_what_it_cannot_use_it_refuses(

@@ -584,7 +584,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["import", str(tmp_path / "none"), "--store", url]) == 2
     (tmp_path / "wrong.json").write_text("{}x")
     assert main(["export", "-", "--store", url, "--reward", str(tmp_path / "wrong.json")]) == 2
-    assert "is no reward specification" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "wrong.json is no reward specification: Invalid JSON" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_vowpal_wabbit_reads_the_features_and_the_label(store: Store, clock: Clock, tmp_path: Path) -> None:

@@ -165,8 +165,9 @@ def described(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize("text", ["", "{", '{"name": "shop"}', "[1]"])
 def test_an_invalid_description_is_refused(folder: Path, text: str) -> None:
     (folder / "policy.json").write_text(text)
-    with pytest.raises(ArtefactError, match=r"policy\.json does not describe a policy"):
+    with pytest.raises(ArtefactError, match=r"^\S+policy\.json does not describe a policy: .*$") as refused:
         load_served(folder)
+    assert len(str(refused.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

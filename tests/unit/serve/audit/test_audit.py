@@ -238,3 +238,10 @@ def test_the_command(store: Store, settings: Settings, capsys: pytest.CaptureFix
         connection.execute("UPDATE decisions SET scores = '[1,1,1]'")
     assert main(["--home", str(settings.home)]) == 1
     assert main(["--home", str(settings.home), "--day", "2001-01-01"]) == 0  # nothing was decided then
+
+
+@pytest.mark.parametrize("option", ["--day=9999-12-31", "--day=tomorrow", "--picture=audit.doc"])
+def test_a_wrong_option_is_refused_before_anything_is_read(option: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--home", str(tmp_path / "home"), option])
+    assert not (tmp_path / "home").exists()

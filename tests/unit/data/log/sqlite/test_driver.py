@@ -42,6 +42,10 @@ def test_open_refuses_what_is_no_log(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database " * 1000)
     with pytest.raises(StoreError, match="file is not a database"):
         Store.open(f"sqlite:///{tmp_path}/text.db")
+    with pytest.raises(StoreError, match=r"cannot open .*/text\.db/store\.db as a log: .*(exists|Not a directory)"):
+        Store.open(f"sqlite:///{tmp_path}/text.db/store.db")
+    with pytest.raises(StoreError, match="expected sqlite:///path, got sqlite:store"):
+        Store.open("sqlite:store.db")
 
 
 def test_a_checkpoint_moves_what_is_committed_into_the_file(store: Store, tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "nowhere.toml: " in refused([str(tmp_path / "nowhere.toml")], capsys)
     (tmp_path / "broken.toml").write_text("seed = = 1")
     assert "broken.toml: Invalid value" in refused([str(tmp_path / "broken.toml")], capsys)
+    (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"')
+    assert "latin.toml: 'utf-8' codec can't decode byte 0xe9" in refused([str(tmp_path / "latin.toml")], capsys)
 
 
 # The command itself, on the smallest generated shop.
@@ -201,6 +203,15 @@ def test_what_cannot_be_trained_is_said(arguments: list[str], message: str, caps
     assert said.out == ""
     assert "rl.train: " in said.err
     assert message in said.err
+
+
+def test_only_the_folder_of_a_policy_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.txt").write_text("years of work")
+    assert train.main([*SMALL, "--out", str(tmp_path / "papers")]) == 2
+    assert "papers holds something else than a policy and would be replaced" in capsys.readouterr().err
+    assert train.main([*SMALL, "--out", str(tmp_path / "papers/thesis.txt")]) == 2
+    assert (tmp_path / "papers" / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.heavy

@@ -67,6 +67,15 @@ def test_a_wrong_search_is_refused(
     assert message in capsys.readouterr().err
 
 
+def test_a_path_through_a_value_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path / "home"))
+    (tmp_path / "search.toml").write_text(SEARCH.replace("dqn.lr", "env_steps.lr"))
+    assert tune.main([str(tmp_path / "search.toml")]) == 2
+    assert "env_steps.lr is within a field that is no table" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_search_finds_the_best_trial_and_tracks_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None, capsys: pytest.CaptureFixture[str]
