@@ -70,7 +70,7 @@ class Tuning(Config):
         for path, value in (self.fixed | sampled).items():
             try:
                 _set(values, path.split("."), value)
-            except AttributeError as error:
+            except (AttributeError, TypeError) as error:
                 raise TrainingError(f"{self.experiment}: {path} is within a field that is no table") from error
         try:
             experiment = find(str(values.get("kind", RETAIL))).experiment(**values)

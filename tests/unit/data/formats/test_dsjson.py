@@ -582,6 +582,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     first = json.loads((tmp_path / "out.dsjson").read_text().splitlines()[0])
     assert (first["_label_cost"], first["EventId"]) == (-1.0, "e1")
     assert main(["import", str(tmp_path / "none"), "--store", url]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
     (tmp_path / "wrong.json").write_text("{}x")
     assert main(["export", "-", "--store", url, "--reward", str(tmp_path / "wrong.json")]) == 2
     said = capsys.readouterr().err
