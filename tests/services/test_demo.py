@@ -25,6 +25,7 @@ def demo(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, env=environment, umask=0o022)
 
 
+@pytest.mark.slow
 def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
     home = tmp_path / "a home"  # with a space: paths must be passed on whole
     done = demo(home, "--visits", "2400", "--port", str(free_port()))
@@ -41,6 +42,7 @@ def test_the_demo_runs_the_whole_loop(tmp_path: Path) -> None:
     assert open_to_others(home) == []
 
 
+@pytest.mark.slow
 def test_it_stays_up_until_it_is_told_to_stop_and_leaves_nothing_running(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "serve.demo", "--home", str(tmp_path), "--visits", "200", "--port", str(port)]

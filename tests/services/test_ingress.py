@@ -34,6 +34,7 @@ def outage(running: Running, within_s: float) -> float:
     return back - began
 
 
+@pytest.mark.slow
 def test_while_a_second_service_starts_nobody_answers_for_it(server: Running, tmp_path: Path) -> None:
     mine = set(server.health_of_all())
     save_policies(tmp_path, small_market()[1])

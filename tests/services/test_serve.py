@@ -166,6 +166,7 @@ def test_retries_while_a_replica_dies_count_once(server: Running) -> None:
         assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
 
 
+@pytest.mark.slow
 def test_restarted_it_comes_back_with_what_it_had_learned(server: Running) -> None:
     body = {"k": 2, "user_id": "12003", "policy": "linear_thompson"}
     first = server.client.post("/v1/recommend", json={**body, "decision_id": "kept"}).json()

@@ -75,6 +75,7 @@ def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_ba
     assert ids | {"first"} <= logged(server.home / "store.db")
 
 
+@pytest.mark.slow
 def test_another_log_in_its_place_is_begun_with_anew(server: Running) -> None:
     path = server.home / "store.db"
     assert ask(server, "before the backup").status_code == 200
