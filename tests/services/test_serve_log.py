@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from tests.support.modes import open_to_others
 from tests.support.services import Running, wait_for
