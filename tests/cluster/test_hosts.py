@@ -1,15 +1,18 @@
 """Hosts on one machine see the network between them and nothing else of each other, and leave nothing behind."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support.cluster_files import ROOT
 from tests.support.hosts.host import Host, host, make_key
 from tests.support.hosts.marks import needs_hosts
-from tests.support.hosts.network import network
+from tests.support.hosts.network import ip, network
+from tests.support.services import wait_for
 
 pytestmark = [*needs_hosts(), pytest.mark.heavy]
 
@@ -69,3 +72,28 @@ def test_a_host_that_is_cut_is_not_reached_until_it_is_mended(hosts: list[Host])
     assert one.run(reach, check=False).returncode
     other.mend()
     one.run(f"for i in $(seq 50); do {reach} && exit; done; exit 1")
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from tests.support.hosts.host import host
+from tests.support.hosts.network import network
+
+with network() as net, host(net, 1, "host", Path(sys.argv[1]), Path(sys.argv[2])) as one:
+    print(one.pid, net.bridge, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_test_that_is_killed_leaves_no_host_running(tmp_path: Path) -> None:
+    key = make_key(tmp_path).with_suffix(".pub")
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, tmp_path, key], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert owner.stdout is not None
+    pid, bridge = owner.stdout.readline().split()
+    owner.kill()
+    try:
+        wait_for(lambda: not Path(f"/proc/{pid}").exists(), 10)
+    finally:
+        owner.wait()
+        ip(f"link delete {bridge}")

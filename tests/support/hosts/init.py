@@ -1,4 +1,5 @@
-"""The first process of a host: makes its folders its own, starts its sshd, and waits for orphans until it is killed.
+"""The first process of a host: makes its folders its own, starts its sshd, and waits for orphans until it is killed,
+or whoever started it has ended.
 
 Run by `tests.support.hosts.host` in namespaces of its own, by the path of this file: it imports nothing of ours.
 """
@@ -6,6 +7,7 @@ Run by `tests.support.hosts.host` in namespaces of its own, by the path of this 
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 
@@ -42,8 +44,15 @@ def main(folder: Path, home: Path, shm: str, kept: list[Path]) -> None:
     sys.stdin.readline()  # the network is there
     subprocess.Popen(sshd, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     print("up", flush=True)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         os.wait()
+
+
+def _end_with_parent() -> None:
+    """End, and with this process all of the host, when the test's process has ended, however it did."""
+    sys.stdin.read()
+    os._exit(1)
 
 
 def _mount(*arguments: str | Path) -> None:
