@@ -146,6 +146,7 @@ def test_without_titles_half_of_the_departments_are_lost_and_all_urgency() -> No
     assert not knows_priorities(of["priority"])
 
 
+@pytest.mark.slow
 def test_without_tags_only_priorities_are_lost() -> None:
     of = scores(0, "tags")
     assert knows_departments(of["department"])

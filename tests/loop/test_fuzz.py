@@ -104,6 +104,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     ["/v1/recommend", "/v1/feedback", "/v1/events", "/v1/items", "/personalizer/v1.0/rank"],

@@ -83,6 +83,7 @@ def files(archive: Path) -> list[Path]:
     return [path for path in archive.rglob("*") if path.is_file() and "_locks" not in path.parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
 def test_each_format_gives_the_same_events(tmp_path: Path, extension: str) -> None:
     records = rows(250)

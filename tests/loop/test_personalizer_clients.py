@@ -193,6 +193,7 @@ def test_a_configuration_counts_by_itself(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handled", [False, True], ids=["lost", "answer lost"])
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_retry_changes_nothing(tmp_path: Path, status: int, handled: bool) -> None:

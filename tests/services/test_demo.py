@@ -100,6 +100,7 @@ def test_a_home_that_a_demo_uses_is_left_alone(tmp_path: Path, refuse: Callable[
     assert (tmp_path / "store.db").exists()
 
 
+@pytest.mark.slow
 def test_transactions_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "transactions.parquet").write_text("something else")
     done = demo(tmp_path / "home", "--data", str(tmp_path / "transactions.parquet"), "--port", str(free_port()))

@@ -108,6 +108,7 @@ def test_a_damaged_row_is_set_aside_and_all_others_are_learned(server: Running) 
     wait_for(lambda: server.client.get("/healthz").json()["status"] == "degraded", 60)
 
 
+@pytest.mark.slow
 def test_a_killed_replica_is_replaced_and_knows_everything(server: Running) -> None:
     before = server.health_of_all()
     server.gateways()[0].kill()
@@ -140,6 +141,7 @@ def insist(server: Running, path: str, body: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError(f"{path} was never answered")
 
 
+@pytest.mark.slow
 def test_retries_while_a_replica_dies_count_once(server: Running) -> None:
     def visit(n: int) -> dict[str, Any]:
         if n == 40:

@@ -45,6 +45,7 @@ def test_home_and_log_are_their_owners_alone(server: Running) -> None:
     assert open_to_others(server.home) == []
 
 
+@pytest.mark.slow
 def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(server: Running) -> None:
     writers = server.find("data.log.writer.process")
     assert len(writers) == 2
@@ -58,6 +59,7 @@ def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(ser
     assert not any(_runs(writer) for writer in writers)
 
 
+@pytest.mark.slow
 def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_back(server: Running) -> None:
     away = server.home.parent / f"{server.home.name}-away"
     away.mkdir()

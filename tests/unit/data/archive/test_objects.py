@@ -99,7 +99,7 @@ def test_what_a_killed_writer_has_left_is_no_object(tmp_path: Path) -> None:
     assert objects.names() == ["ab12"]
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")

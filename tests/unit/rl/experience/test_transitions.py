@@ -119,6 +119,7 @@ def test_a_pass_has_every_row_once_and_whole(tmp_path: Path, materialize: bool) 
     same({name: column[order] for name, column in joined[0].items()}, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 def test_columns_that_learning_does_not_need_stay_on_disk(tmp_path: Path) -> None:
     path = str(tmp_path / "table.parquet")

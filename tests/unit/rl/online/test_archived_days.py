@@ -78,6 +78,7 @@ def test_a_new_fold_and_one_that_goes_on_read_archived_days_as_if_they_were_in_t
         before.catch_up()
 
 
+@pytest.mark.slow
 def test_every_state_is_made_again_from_the_archive_bit_by_bit(log: Written, tmp_path: Path) -> None:
     following = learner(log)
     states = live(log, following)

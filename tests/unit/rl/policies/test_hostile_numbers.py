@@ -134,7 +134,7 @@ def learned(policy: Policy, query: Query, position: int, reward: float) -> None:
     policy.update(Impressions.of_slates(query, shown, np.array([[reward]])))
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("noise_sd", [None, 0.3])
 @pytest.mark.parametrize("interactions", ["::", ":::", "::::"])
 def test_no_number_ends_a_described_policy(interactions: str, noise_sd: float | None) -> None:

@@ -227,7 +227,7 @@ def test_a_choice_for_one_slot_leaves_the_later_ones_theirs() -> None:
 exclusions_of_five = st.lists(st.sets(st.sampled_from(ITEMS), max_size=5), min_size=1, max_size=4)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(exclusions_of_five)
 def test_slots_are_filled_as_far_as_they_can_be(exclusions: list[set[str]]) -> None:

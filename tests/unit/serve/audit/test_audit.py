@@ -93,6 +93,7 @@ def archive_all(settings: Settings, days: float = 2.0, **retained: int) -> None:
     later.close()
 
 
+@pytest.mark.slow
 def test_archived_decisions_are_made_again_bit_by_bit(store: Store, settings: Settings) -> None:
     for seed in range(2):
         live(store, settings, 40, seed, saved=True)

@@ -126,6 +126,7 @@ def test_a_file_that_is_gone_is_said(store: Store, written: list[AnyRecord], tmp
         store.decisions()
 
 
+@pytest.mark.slow
 def test_only_the_first_of_two_that_archive_at_once_goes_on(
     store: Store, written: list[AnyRecord], tmp_path: Path
 ) -> None:

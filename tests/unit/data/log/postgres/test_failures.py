@@ -179,6 +179,7 @@ class Hanging:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_ever_for_a_server_that_hangs(
     own: Cluster, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -245,6 +245,7 @@ def test_one_bad_submission_fails_alone(url: str) -> None:
         assert {d.decision_id for _, d in store.decisions()} == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_too_many_waiting_records_are_refused(url: str) -> None:
     async def commit(writer: WriterProcess) -> None:
         release = hold_lock(url)
@@ -259,6 +260,7 @@ def test_too_many_waiting_records_are_refused(url: str) -> None:
     run(url, commit)
 
 
+@pytest.mark.slow
 def test_what_is_answered_waits_no_longer(url: str) -> None:
     async def commit(writer: WriterProcess) -> None:
         for start in (0, 6_000, 12_000):  # more than may wait at a time

@@ -78,6 +78,7 @@ def test_a_killed_runner_is_replaced_and_training_goes_on(ray_local: None) -> No
     algorithm.stop()
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(ray_local: None) -> None:
     runs = []
     for seed in (3, 3, 4):
