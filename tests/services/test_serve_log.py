@@ -61,6 +61,7 @@ def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(ser
 
 @pytest.mark.slow
 def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_back(server: Running) -> None:
+    assert ask(server, "first").status_code == 200
     away = server.home.parent / f"{server.home.name}-away"
     away.mkdir()
     for file in server.home.glob("store.db*"):
