@@ -9,7 +9,7 @@ RUN = .venv/bin/python -m
 # first: one that is left to the end keeps a processor idle.
 TOGETHER = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test slow unit lint check clean
+.PHONY: demo test slow cluster unit lint check clean
 
 demo: .venv/installed  ## the whole loop on one machine: [DATA=transactions] [PORT=8000] [EXIT=1]
 	$(RUN) serve.demo $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(EXIT),--exit)
@@ -20,7 +20,10 @@ test: .venv/installed  ## the test suite, but for what is marked slow; services 
 
 slow: .venv/installed  ## the tests that test leaves out: many seconds, or minutes
 	$(RUN) pytest $(TOGETHER) -m slow tests/learning tests/loop tests/unit
-	$(RUN) pytest -m slow tests/services tests/cluster
+	$(RUN) pytest -m slow tests/services
+
+cluster: .venv/installed  ## serve/CLUSTER.md as a test: three hosts on this machine, from ray up to ray down
+	$(RUN) pytest -m slow tests/cluster
 
 unit: .venv/installed  ## the tests that start neither Ray nor another process, and take less than a second
 	$(RUN) pytest $(TOGETHER) -m "not slow and not heavy" tests/unit
