@@ -23,7 +23,6 @@ from data.fields import (
     LoggedId,
     Scalar,
     UtcTime,
-    is_id,
 )
 
 LOOP_V1: Final = "v1"
@@ -258,23 +257,6 @@ class Version(Record):
 
 AnyRecord: TypeAlias = Decision | Feedback | Event | Reject | Version
 """A record of the log."""
-
-
-def check_ids(record: Decision | Feedback) -> None:
-    """Check the ids of a record that was made elsewhere, as an `Id` is checked.
-
-    Raises:
-        ValueError: one has a line break or another control character.
-    """
-    if isinstance(record, Decision):
-        ids = {"decision": record.decision_id, "user": record.user_id, "node": record.node_id}
-        ids |= {f"candidate {place}": item for place, item in enumerate(record.candidates)}
-        ids |= {f"slot {place}": slot.slot_id for place, slot in enumerate(record.slots)}
-    else:
-        ids = {"decision": record.decision_id, "feedback": record.feedback_id, "item": record.item_id}
-    for name, given in ids.items():
-        if given is not None and not is_id(given):
-            raise ValueError(f"the id of {name}, {given[:80]!r}, has a line break or another control character")
 
 
 class RewardSpec(Record):

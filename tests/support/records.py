@@ -1,8 +1,9 @@
 """Records by hand, as tests of the log write them."""
 
+from datetime import datetime
 from typing import Any
 
-from data.schema import Decision, Event
+from data.schema import Decision, Event, Version
 from tests.support.clocks import NOON
 
 FORGOTTEN = "user-to-forget-4711"
@@ -26,3 +27,10 @@ def decision(decision_id: str, user_id: str | None = FORGOTTEN, slate: str = "ab
 def event(event_id: str, user_id: str | None = FORGOTTEN, item_id: str = "x", **fields: Any) -> Event:
     """Return an event of the node that ships."""
     return Event(node_id="online_retail", event_id=event_id, user_id=user_id, item_id=item_id, **fields)
+
+
+def version(as_of: datetime = NOON, **fields: Any) -> Version:
+    """Return the beginning of a fold."""
+    usual: dict[str, Any] = {"loop": "v1", "objective": "default", "fold_id": "v", "number": 0}
+    usual |= {"version_id": "v.0", "decision_seq": 1, "feedback_seq": 2, "caught_up": True}
+    return Version(as_of=as_of, **usual | fields)

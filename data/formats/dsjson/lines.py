@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 
 from data.attribution.join import Outcome
 from data.errors import DataError, reason
+from data.fields import is_id
 from data.formats.dsjson.features import check_features, make_readable
 from data.formats.dsjson.foreign import Repeats, parse_decision, parse_observation
 from data.formats.dsjson.values import (
@@ -29,7 +30,6 @@ from data.schema import (
     CONTEXT_TIME,
     Decision,
     Feedback,
-    check_ids,
 )
 
 _OWN = "raycommend"
@@ -164,7 +164,7 @@ def from_line(
     try:
         for record in (line.decision, *line.feedback) if line else ():
             if record is not None:
-                check_ids(record)
+                _check_ids(record)
     except ValueError as error:
         raise DataError(str(error)) from error
     return line
@@ -192,3 +192,20 @@ def _read_own(row: Json) -> tuple[Decision, list[Feedback]]:
         features = {"context": c.get(CONTEXT, []), "items": items}
     decision = Decision.model_validate(kept["decision"] | {"features": features})
     return decision, [Feedback.model_validate(item) for item in kept["feedback"]]
+
+
+def _check_ids(record: Decision | Feedback) -> None:
+    """Check the ids of a record that was made elsewhere, as an `Id` is checked.
+
+    Raises:
+        ValueError: one has a line break or another control character.
+    """
+    if isinstance(record, Decision):
+        ids = {"decision": record.decision_id, "user": record.user_id, "node": record.node_id}
+        ids |= {f"candidate {place}": item for place, item in enumerate(record.candidates)}
+        ids |= {f"slot {place}": slot.slot_id for place, slot in enumerate(record.slots)}
+    else:
+        ids = {"decision": record.decision_id, "feedback": record.feedback_id, "item": record.item_id}
+    for name, given in ids.items():
+        if given is not None and not is_id(given):
+            raise ValueError(f"the id of {name}, {given[:80]!r}, has a line break or another control character")

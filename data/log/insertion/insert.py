@@ -127,10 +127,12 @@ def insert_rows(transaction: Transaction, rows: Sequence[Row], received: bool, k
     Raises:
         StoreError: a key is in a row that cannot be read back.
     """
+    batches: dict[str, dict[int, Row]] = {}
+    for place, row in enumerate(rows):
+        batches.setdefault(row.layout.name, {})[place] = row
     answers: dict[int, Placed] = {}
-    for layout in layouts().values():  # decisions come first
-        batch = {place: row for place, row in enumerate(rows) if row.layout is layout}
-        if batch:
+    for name, layout in layouts().items():  # decisions come first
+        if batch := batches.get(name):
             placed = _insert(transaction, layout, list(batch.values()), received, known)
             answers.update(zip(batch, placed, strict=True))
     return [answers[place] for place in range(len(rows))]
@@ -154,7 +156,9 @@ def _insert(
         held |= {layout.log.key_of(record): (seq, record) for seq, record in rows}
         if lost := [key for key in wanted if key not in held]:
             raise StoreError(f"{name} has {'/'.join(lost[0])!r} already, in a row that cannot be read back")
-    orphans = _orphans(transaction.connection, batch, held) - archived.decision_ids
+    orphans = set[str]()
+    if layout.about is not None:
+        orphans = _orphans(transaction.connection, batch, held) - archived.decision_ids
     answers = []
     for key in keys:
         if (seq := new.pop(key, None)) is not None:

@@ -11,44 +11,20 @@ from data.log.errors import StoreError
 from data.log.insertion.appender import Stored
 from data.log.insertion.insert import Placed, PlainTransaction, insert_rows
 from data.log.store import Store
-from data.schema import AnyRecord, Decision, Event, Feedback, Reject, Version
+from data.schema import AnyRecord, Event, Feedback, Reject
+from tests.support.records import decision, version
 from tests.support.rows import count_rows
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
-
-
-def decision(decision_id: str, user: str = "u") -> Decision:
-    return Decision(
-        decision_id=decision_id,
-        time=T0,
-        user_id=user,
-        candidates=("a", "b"),
-        slate=("b",),
-        propensities=(0.1 + 0.2,),
-        scores=(-0.0,),
-        policy="random",
-        policy_version="1",
-        deferred=True,
-    )
 
 
 def click(feedback_id: str, decision_id: str) -> Feedback:
     return Feedback(feedback_id=feedback_id, decision_id=decision_id, kind="click")
 
 
-VERSION = Version(
-    version_id="v.0",
-    loop="v1",
-    objective="default",
-    fold_id="v",
-    number=0,
-    decision_seq=1,
-    feedback_seq=2,
-    as_of=T0,
-    caught_up=True,
-)
+FIRST = decision("d", deferred=True, propensities=(0.1 + 0.2, 1.0), scores=(-0.0, 1e300))
 SENT: list[list[AnyRecord]] = [
-    [decision("d"), click("f", "d"), click("f", "unknown"), Event(node_id="n", event_id="e"), VERSION],
+    [FIRST, click("f", "d"), click("f", "unknown"), Event(node_id="n", event_id="e"), version()],
     [Reject(node_id="n", reject_id="r", source="http", row=3, rule="is", value="\0é"), click("g", "unknown")],
     [decision("d", "another"), decision("new"), decision("new", "another"), click("g", "d"), click("h", "new")],
 ]
@@ -63,7 +39,7 @@ def test_both_ways_answer_and_store_the_same(new_url: Callable[[str], str], monk
                 assert isinstance(transaction, PlainTransaction) is plain
             answers.append([store.insert(records) for records in SENT])
             rows.append(count_rows(store))
-            assert store.decisions()[0][1] == decision("d")
+            assert store.decisions()[0][1] == FIRST
     assert answers[0] == answers[1]
     assert rows[0] == rows[1]
     again = answers[0][2]

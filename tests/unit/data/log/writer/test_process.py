@@ -31,11 +31,10 @@ from data.schema import (
     Reject,
     Rules,
     Slot,
-    Version,
 )
 from tests.support.archives import archive, write_days
 from tests.support.clocks import Clock
-from tests.support.records import decision
+from tests.support.records import decision, version
 
 pytestmark = pytest.mark.heavy
 
@@ -124,18 +123,7 @@ FULL: list[AnyRecord] = [
     Feedback(feedback_id="f", decision_id="full", loop="personalizer", item_id="b", kind="click", value=0.1, time=LATE),
     Event(node_id="n", event_id="e", user_id="u", item_id="a", time=LATE, outcome=1e-7, record=SCALARS),
     Reject(node_id="n", reject_id="r", source="http", row=3, rule="is", column="c", value="\0", record=SCALARS),
-    Version(
-        version_id="v.0",
-        loop="v1",
-        objective="default",
-        fold_id="v",
-        number=0,
-        decision_seq=1,
-        feedback_seq=2,
-        as_of=LATE,
-        caught_up=True,
-        begins={"policies": {"p": "d"}, "spec": [1.0, 1]},
-    ),
+    version(LATE, begins={"policies": {"p": "d"}, "spec": [1.0, 1]}),
 ]
 
 
