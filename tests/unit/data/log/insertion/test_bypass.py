@@ -69,3 +69,22 @@ def test_what_fails_leaves_nothing_and_the_next_commits(store: Store, monkeypatc
     assert set(count_rows(store).values()) == {0}
     assert store.insert([decision("d")])[0].inserted
     assert count_rows(store)["decisions"] == 1
+
+
+def fail(store: Store, used: list[object]) -> None:
+    with store.inserting() as transaction:
+        used.append(transaction.connection.connection.driver_connection)
+        transaction.execute("no SQL", ())
+
+
+def test_after_an_error_of_the_driver_the_next_has_another_connection(store: Store) -> None:
+    """The server that refused may have become a standby: it would refuse for ever."""
+    used = list[object]()
+    with pytest.raises(StoreError, match="refused a statement"):
+        fail(store, used)
+    with store.inserting() as transaction:
+        assert transaction.connection.connection.driver_connection is not used[0]
+    with store.inserting() as transaction:
+        used.append(transaction.connection.connection.driver_connection)
+    with store.inserting() as transaction:  # and is kept otherwise
+        assert transaction.connection.connection.driver_connection is used[1]
