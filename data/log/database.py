@@ -92,6 +92,10 @@ class Backend(Protocol):
         """Return what an error of the driver says of the database."""
         ...
 
+    def ends_connection(self, error: BaseException) -> bool:
+        """Return whether the connection that an error of the driver came by is of no use any more."""
+        ...
+
     def checkpoint(self) -> None:
         """Do what must be done now and then so that commits stay fast."""
         ...

@@ -47,6 +47,7 @@ def begin(backend: Backend, clock: Callable[[], datetime] | None) -> Iterator[Dr
             now, any_archived = backend.begin_by_driver(driver)
             yield DriverTransaction(connection, to_us(clock()) if clock else now, any_archived, driver)
             driver.commit()
-        except backend.driver_error:
-            connection.invalidate()  # SQLAlchemy has not seen it, and would give the same connection to the next
+        except backend.driver_error as error:
+            if backend.ends_connection(error):  # SQLAlchemy has not seen it, and would give it to the next
+                connection.invalidate()
             raise

@@ -112,6 +112,10 @@ class PostgresBackend:
         """Return what an error of the driver says of the database."""
         return driver.error_kind(error)
 
+    def ends_connection(self, error: BaseException) -> bool:
+        """Return whether the server has gone, or has become a standby."""
+        return driver.ends_connection(error)
+
     def checkpoint(self) -> None:
         """Do nothing: the server does it."""
 

@@ -41,6 +41,7 @@ _WRITE = (
 )
 TIME: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The server's, in microseconds since 1970."""
+_READ_ONLY = "25006"  # a standby
 _UNAVAILABLE = {
     "08",  # connections
     "28",  # who may connect
@@ -52,7 +53,7 @@ _UNAVAILABLE = {
 """Classes of codes of what another try may find otherwise. A table or column that is missing is none of them."""
 _ALSO_UNAVAILABLE = {
     "3D000",  # no such database: it is being restored
-    "25006",  # a standby, or read-only
+    _READ_ONLY,
     "25P03",  # a writer that kept the lock for too long
     "55P03",  # the lock was not to be had
 }
@@ -154,8 +155,13 @@ def begin_by_driver(connection: Connection) -> tuple[int, bool]:
 
 def _leave(context: sa.engine.ExceptionContext) -> None:
     """Leave a server that has become a standby: the next connection is to the one that is none."""
-    if getattr(context.original_exception, "sqlstate", None) == "25006":
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
         context.is_disconnect = True
+
+
+def ends_connection(error: BaseException) -> bool:
+    """Return whether the connection that an error came by is lost, or to a standby."""
+    return getattr(error, "sqlstate", None) == _READ_ONLY or error_kind(error) == "disconnected"
 
 
 def error_kind(error: BaseException) -> ErrorKind:

@@ -104,6 +104,10 @@ class SqliteBackend:
         """Return what an error of the driver says of the database."""
         return driver.error_kind(error)
 
+    def ends_connection(self, error: BaseException) -> bool:
+        """Return False: SQLite would delete the write-ahead log with the last connection to a file."""
+        return False
+
     def checkpoint(self) -> None:
         """Move what is committed from the write-ahead log into the file."""
         with self._driver_connection() as connection:

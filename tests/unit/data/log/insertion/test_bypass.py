@@ -1,7 +1,7 @@
 """Transactions by the driver: they do what SQLAlchemy's do, and leave nothing behind where they fail."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,8 @@ from data.log.insertion.appender import Stored
 from data.log.insertion.insert import Placed, PlainTransaction, insert_rows
 from data.log.store import Store
 from data.schema import AnyRecord, Event, Feedback, Reject
+from tests.support.packages import needs_package
+from tests.support.postgres import Cluster
 from tests.support.records import decision, version
 from tests.support.rows import count_rows
 
@@ -71,20 +73,34 @@ def test_what_fails_leaves_nothing_and_the_next_commits(store: Store, monkeypatc
     assert count_rows(store)["decisions"] == 1
 
 
-def fail(store: Store, used: list[object]) -> None:
-    with store.inserting() as transaction:
-        used.append(transaction.connection.connection.driver_connection)
-        transaction.execute("no SQL", ())
+STANDBY = "DO $$ BEGIN RAISE EXCEPTION 'in recovery' USING ERRCODE = '25006'; END $$"
 
 
-def test_after_an_error_of_the_driver_the_next_has_another_connection(store: Store) -> None:
-    """The server that refused may have become a standby: it would refuse for ever."""
+def refused(store: Store, statement: str) -> object:
+    """Run a statement that fails, and return the driver's connection that it was run by."""
     used = list[object]()
-    with pytest.raises(StoreError, match="refused a statement"):
-        fail(store, used)
-    with store.inserting() as transaction:
-        assert transaction.connection.connection.driver_connection is not used[0]
-    with store.inserting() as transaction:
+    with suppress(StoreError), store.inserting() as transaction:
         used.append(transaction.connection.connection.driver_connection)
-    with store.inserting() as transaction:  # and is kept otherwise
-        assert transaction.connection.connection.driver_connection is used[1]
+        transaction.execute(statement, ())
+        pytest.fail(f"{statement} was run")
+    return used[0]
+
+
+def used_next(store: Store) -> object:
+    with store.inserting() as transaction:
+        connection: object = transaction.connection.connection.driver_connection
+    return connection
+
+
+def test_a_refused_statement_costs_no_connection(store: Store) -> None:
+    """Of SQLite's the last one would take the write-ahead log with it, and the log would be called lost."""
+    assert refused(store, "no SQL") is used_next(store)
+    assert store.insert([decision("d")])[0].inserted
+
+
+@pytest.mark.heavy
+@needs_package("postgresql")
+def test_a_server_that_has_become_a_standby_is_left(postgres: Cluster) -> None:
+    with closing(Store.open(postgres.new_database())) as store:
+        assert refused(store, STANDBY) is not used_next(store)
+        assert store.insert([decision("d")])[0].inserted
