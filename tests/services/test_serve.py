@@ -16,6 +16,8 @@ from data.settings import Settings
 from serve.audit.run import audit
 from tests.support.services import Running, wait_for
 
+pytestmark = pytest.mark.slow  # one story: each test finds what those before it have left
+
 
 def test_both_replicas_learn_from_feedback(server: Running) -> None:
     decision = server.client.post("/v1/recommend", json={"k": 3, "user_id": "12000"}).json()
@@ -108,7 +110,6 @@ def test_a_damaged_row_is_set_aside_and_all_others_are_learned(server: Running) 
     wait_for(lambda: server.client.get("/healthz").json()["status"] == "degraded", 60)
 
 
-@pytest.mark.slow
 def test_a_killed_replica_is_replaced_and_knows_everything(server: Running) -> None:
     before = server.health_of_all()
     server.gateways()[0].kill()
@@ -141,7 +142,6 @@ def insist(server: Running, path: str, body: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError(f"{path} was never answered")
 
 
-@pytest.mark.slow
 def test_retries_while_a_replica_dies_count_once(server: Running) -> None:
     def visit(n: int) -> dict[str, Any]:
         if n == 40:
@@ -168,7 +168,6 @@ def test_retries_while_a_replica_dies_count_once(server: Running) -> None:
         assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
 
 
-@pytest.mark.slow
 def test_restarted_it_comes_back_with_what_it_had_learned(server: Running) -> None:
     body = {"k": 2, "user_id": "12003", "policy": "linear_thompson"}
     first = server.client.post("/v1/recommend", json={**body, "decision_id": "kept"}).json()
