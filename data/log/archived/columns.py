@@ -13,13 +13,18 @@ import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 from sqlalchemy.engine.default import DefaultDialect
 
+from data.errors import DataError
 from data.fields import from_us
 from data.log.column_types import Json, JsonTuple, Time
-from data.log.tables import DECISIONS, FEEDBACK, Log, R
+from data.log.tables import DECISIONS, FEEDBACK, LOGS, Log, R
 from data.log.unreadable import Fault, describe_error, log_unreadable
 
 VERSION: Final = 1
-"""Of the columns; each file says which it has."""
+"""Of the columns; each file says which it has. A new column is no new version: rows of older files have what a
+migration gives to older rows of the log, its default or null. Any other change is, and comes with what reads the
+versions before.
+"""
+_VERSION_KEY = b"raycommend.columns"
 DECISION_SEQ: Final = "decision_seq"
 _NUMBERS = {DECISIONS.table.c.propensities, DECISIONS.table.c.scores, DECISIONS.table.c.probabilities}
 _TIME = pa.timestamp("us", tz="UTC")
@@ -34,7 +39,45 @@ def schema(log: Log[Any]) -> pa.Schema:
     fields = [pa.field(column.name, _type(column), column.nullable) for column in log.table.c]
     if log is FEEDBACK:
         fields.append(pa.field(DECISION_SEQ, pa.int64(), nullable=False))
-    return pa.schema(fields, {"raycommend.columns": f"{log.table.name} {VERSION}"})
+    return pa.schema(fields, {_VERSION_KEY: f"{log.table.name} {VERSION}"})
+
+
+def check_version(written: pa.Schema, name: str) -> None:
+    """Check that a file's columns are of a version that is known here.
+
+    Raises:
+        DataError: they are not, or the file does not say.
+    """
+    _, _, version = (written.metadata or {}).get(_VERSION_KEY, b"").decode(errors="replace").partition(" ")
+    if version != str(VERSION):
+        raise DataError(
+            f"{name} has columns of version {version or 'unknown'}, and this program reads version {VERSION}: "
+            "use the program that has written it, or a newer one"
+        )
+
+
+def add_missing(kind: str, table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return some columns of a table's rows; those that their file is older than have their default, or null.
+
+    Raises:
+        DataError: one of them has no default, and is never null.
+    """
+    log = next(log for log in LOGS if log.table.name == kind)
+    for name in (name for name in names if name not in table.column_names):
+        field = schema(log).field(name)
+        value = _default(log.table.c[name], field.type) if name in log.table.c else None
+        if value is None and not field.nullable:
+            raise DataError(f"a file of archived {kind} lacks the column {name}, which all rows must have")
+        table = table.append_column(field, pa.array([value] * table.num_rows, field.type))
+    return table.select(list(names))
+
+
+def _default(column: sa.Column[Any], of: pa.DataType) -> Any:
+    """Return what rows that were written before a column have in it."""
+    if column.server_default is None:
+        return None
+    text = str(cast(sa.DefaultClause, column.server_default).arg)
+    return text if of == pa.string() else from_json(text) if pa.types.is_list(of) else pa.scalar(text).cast(of).as_py()
 
 
 def _type(column: sa.Column[Any]) -> pa.DataType:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data.errors import DataError
 from data.filesystems import locate
-from data.log.archived.columns import DECISION_SEQ
+from data.log.archived.columns import DECISION_SEQ, add_missing, check_version
 from data.log.archived.parts import Part, PartGone
 
 _KNOWN = 64  # files whose footers are kept
@@ -60,7 +60,7 @@ class PartFiles:
 
         Raises:
             PartGone: it is not there.
-            DataError: it cannot be read.
+            DataError: it cannot be read, or a newer version of this program has written it.
         """
         key = (part.root, part.path)
         with self._lock:
@@ -69,7 +69,9 @@ class PartFiles:
                 return known
         with self._open(part) as stream:
             metadata = pq.read_metadata(stream)
-        names = metadata.schema.to_arrow_schema().names
+        written = metadata.schema.to_arrow_schema()
+        check_version(written, f"{part.path} in {self.uri(part.root)}")
+        names = written.names
         seqs = _bounds(metadata, names.index("seq"))
         refers = _bounds(metadata, names.index(DECISION_SEQ)) if DECISION_SEQ in names else seqs
         footer = Footer(metadata, seqs, refers)
@@ -80,20 +82,22 @@ class PartFiles:
         return footer
 
     def groups(self, part: Part, groups: Iterable[int], columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield row groups of a part, some columns of each.
+        """Yield row groups of a part, some columns of each: of those that it is older than, what `add_missing` says.
 
         Raises:
             PartGone: the file is not there.
-            DataError: it cannot be read.
+            DataError: it cannot be read, or lacks a column that has no default.
         """
         if not (wanted := [int(group) for group in groups]):
             return
         metadata = self.footer(part).metadata
         with self._open(part) as stream:
             file = pq.ParquetFile(stream, metadata=metadata)
+            there = [name for name in columns if name in file.schema_arrow.names]
             for group in wanted:
                 try:
-                    yield file.read_row_group(group, list(columns), use_threads=False)
+                    table = file.read_row_group(group, there, use_threads=False)
+                    yield table if len(there) == len(columns) else add_missing(part.kind, table, columns)
                 except (OSError, pa.ArrowException) as error:
                     raise DataError(f"{part.path} in {self.uri(part.root)} cannot be read: {error}") from error
 

@@ -124,7 +124,7 @@ class Archived:
         """Return the rows at positions."""
         if self._last(log) < min(seqs, default=0):
             return _empty(log, tuple(columns))
-        wanted = np.unique(np.fromiter(seqs, np.int64, len(seqs)))
+        wanted = _sort(seqs)
         tables = list[pa.Table]()
         if len(wanted):
             for part in parts_between(self._connection, log, int(wanted[0]) - 1, int(wanted[-1])):
@@ -133,11 +133,11 @@ class Archived:
                     tables.append(_among(table, "seq", wanted))
         return self._in_order(log, tables, columns)
 
-    def about(self, seqs: Collection[int], until: int | None, columns: Collection[str]) -> pa.Table:
+    def about(self, seqs: Collection[int] | NDArray[np.int64], until: int | None, columns: Collection[str]) -> pa.Table:
         """Return the feedback about decisions at positions, up to a position of its own (None: all)."""
         if not self._last(FEEDBACK):
             return _empty(FEEDBACK, (*columns, DECISION_SEQ))
-        wanted = np.unique(np.fromiter(seqs, np.int64, len(seqs)))
+        wanted = _sort(seqs)
         tables, columns = list[pa.Table](), {*columns, DECISION_SEQ}
         if len(wanted):
             for part in parts_about(self._connection, int(wanted[0]), int(wanted[-1])):
@@ -220,6 +220,12 @@ def keep(table: pa.Table, condition: pc.Expression, columns: Collection[str]) ->
     """Return the rows that meet a condition on some columns: without a copy where all do, as is most often so."""
     read = table.select([name for name in table.column_names if name in columns])
     return table if read.filter(condition).num_rows == table.num_rows else table.filter(condition)
+
+
+def _sort(seqs: Collection[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return positions in order, each once; those that are so already, as most often, are not sorted again."""
+    found = seqs if isinstance(seqs, np.ndarray) else np.fromiter(seqs, np.int64, len(seqs))
+    return found if bool(np.all(found[1:] > found[:-1])) else np.unique(found)
 
 
 def _among(table: pa.Table, column: str, wanted: NDArray[np.int64]) -> pa.Table:

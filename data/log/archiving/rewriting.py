@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from data.filesystems import locate
 from data.log.archived import keys
+from data.log.archived.columns import schema
 from data.log.archived.parts import Part, last_part, parts_between
 from data.log.archived.reading import Archived, from_both
 from data.log.archiving.files import begin_file, enter, note_stray, sweep, write_file
@@ -87,7 +88,7 @@ def _find(store: Store, find: Callable[[Archived], Doomed]) -> tuple[Doomed, lis
 def _rewrite(store: Store, part: Part, doomed: Doomed) -> Part | None:
     """Write the file of a part without some rows; None: there are no others."""
     log, seqs = next((log, table["seq"]) for log, table in doomed.items() if log.table.name == part.kind)
-    groups = (group for group in _without(store, part, seqs.combine_chunks()) if group.num_rows)
+    groups = (group for group in _without(store, log, part, seqs.combine_chunks()) if group.num_rows)
     if (first := next(groups, None)) is None:
         return None
     filesystem, root = locate(store.parts.uri(part.root))
@@ -101,10 +102,9 @@ def _rewrite(store: Store, part: Part, doomed: Doomed) -> Part | None:
     return summary.part(log, part.day, part.root, path, part.cleared)
 
 
-def _without(store: Store, part: Part, seqs: pa.Array) -> Iterator[pa.Table]:
-    footer = store.parts.footer(part)
-    groups = range(footer.metadata.num_row_groups)
-    for group in store.parts.groups(part, groups, footer.metadata.schema.to_arrow_schema().names):
+def _without(store: Store, log: Log[Any], part: Part, seqs: pa.Array) -> Iterator[pa.Table]:
+    groups = range(store.parts.footer(part).metadata.num_row_groups)
+    for group in store.parts.groups(part, groups, schema(log).names):
         yield group.filter(pc.invert(pc.is_in(group["seq"], seqs)))
 
 

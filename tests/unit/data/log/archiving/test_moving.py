@@ -1,9 +1,11 @@
 """Closed days move to the archive, and whoever reads the log sees the same as before."""
 
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -12,6 +14,7 @@ from data.errors import DataError
 from data.log.archived.columns import schema
 from data.log.archiving.closing import STALLED, closed_until
 from data.log.archiving.moving import Mover
+from data.log.erasures import erase_from_store
 from data.log.following import (
     lag,
     last_feedback,
@@ -179,6 +182,46 @@ def test_files_have_the_columns_of_the_log_and_say_which(
             found = pq.read_schema(path)
             assert found.equals(schema(log), check_metadata=False)
             assert found.metadata[b"raycommend.columns"] == f"{log.table.name} 1".encode()
+
+
+def change_files(archive: Path, kind: str, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write the files of a table as another version of this program would have."""
+    for path in sorted((archive / "log" / kind).rglob("*.parquet")):
+        file = pq.ParquetFile(path)
+        groups = [change(file.read_row_group(group)) for group in range(file.num_row_groups)]
+        with pq.ParquetWriter(path, groups[0].schema) as writer:
+            for group in groups:
+                writer.write_table(group)
+
+
+def test_files_older_than_a_column_have_what_a_migration_gives_to_older_rows(
+    url: str, clock: Clock, store: Store, written: list[AnyRecord], tmp_path: Path
+) -> None:
+    """Decisions once had neither `weight` (1 by default) nor `probabilities` ([]) nor `rules` (null)."""
+    younger = ["weight", "deferred", "probabilities", "objective", "rules", "request"]
+    defaults = {"weight": 1.0, "deferred": False, "probabilities": (), "objective": "default", "rules": None}
+    moved = archive(store, tmp_path / "archive").rows["decisions"]
+    before = store.decisions()
+    change_files(tmp_path / "archive", "decisions", lambda table: table.drop_columns(younger))
+    with closing(Store.open(url, clock)) as again:
+        after = again.decisions()
+        old = [(seq, decision.model_copy(update={**defaults, "request": None})) for seq, decision in before[:moved]]
+        assert after == old + before[moved:]
+        erase_from_store(again, "u5")  # the files are written anew
+        assert again.decisions() == [(seq, decision) for seq, decision in after if decision.user_id != "u5"]
+
+
+def test_files_that_lack_what_all_rows_have_or_are_of_another_version_are_refused(
+    url: str, clock: Clock, store: Store, written: list[AnyRecord], tmp_path: Path
+) -> None:
+    archive(store, tmp_path / "archive")
+    change_files(tmp_path / "archive", "decisions", lambda table: table.drop_columns(["policy"]))
+    with closing(Store.open(url, clock)) as again, pytest.raises(DataError, match="lacks the column policy"):
+        again.decisions()
+    newer = {"raycommend.columns": "decisions 2"}
+    change_files(tmp_path / "archive", "decisions", lambda table: table.replace_schema_metadata(newer))
+    with closing(Store.open(url, clock)) as again, pytest.raises(DataError, match=r"of version 2.*reads version 1"):
+        again.decisions()
 
 
 @pytest.mark.parametrize(("wait_s", "closed"), [(60.0, 7), (13 * 3600.0, 7), (16 * 3600.0, 6), (5 * 86_400.0, 2)])
