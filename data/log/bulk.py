@@ -79,11 +79,13 @@ def feedback_about(store: Store, decisions: pa.Table, late: NDArray[np.int64]) -
     d, f = DECISIONS.table.c, FEEDBACK.table.c
     with store.reading() as connection:
         archive = store.archived(connection)
-        archived = archive.about(seqs.tolist(), None, schema(FEEDBACK).names)
+        archived = archive.about(seqs, None, schema(FEEDBACK).names)
         of_log = f.decision_id.in_(sa.select(d.decision_id).where(d.seq.between(int(seqs[0]), int(seqs[-1]))))
         logged = [_read(connection, FEEDBACK, of_log)]
         with_late = decisions.filter(pc.is_in(decisions["seq"], pa.array(late)))["decision_id"].to_pylist()
         logged += [_read(connection, FEEDBACK, one_of(connection, f.decision_id, chunk)) for chunk in chunks(with_late)]
+    if not any(table.num_rows for table in logged):
+        return archived.select(schema(FEEDBACK).names)
     reports = pa.concat_tables(logged)
     place = pc.index_in(reports["decision_id"], decisions["decision_id"])
     reports = reports.filter(place.is_valid())

@@ -40,7 +40,7 @@ _AFTER = ["seq", "time", "user_id", "decision_id", "context", "candidates"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TransitionQuery:
     """Which transitions, of what."""
 
     store: str
@@ -55,7 +55,7 @@ class Wanted:
     """A decision that follows later than this begins another session."""
 
 
-def logged_transitions(wanted: Wanted) -> ray.data.Dataset:
+def logged_transitions(query: TransitionQuery) -> ray.data.Dataset:
     """Return the transitions of all decisions of a loop that are due to be learned: `TRANSITION_SCHEMA`, in log order.
 
     Decisions in the mode `log` are left out. Uses the Ray that is running.
@@ -64,9 +64,9 @@ def logged_transitions(wanted: Wanted) -> ray.data.Dataset:
         ValueError: a discount outside [0, 1].
         StoreError, DataError: log or archive cannot be read.
     """
-    if not 0.0 <= wanted.discount <= 1.0:
-        raise ValueError(f"discount must be in [0, 1], got {wanted.discount}")
-    store = Store.open(wanted.store)
+    if not 0.0 <= query.discount <= 1.0:
+        raise ValueError(f"discount must be in [0, 1], got {query.discount}")
+    store = Store.open(query.store)
     try:
         ranges, late = divide(store, _TASK_ROWS), late_feedback(store)
     finally:
@@ -75,7 +75,7 @@ def logged_transitions(wanted: Wanted) -> ray.data.Dataset:
         rows = pa.table({"first": [first for first, _ in ranges], "last": [last for _, last in ranges]})
         tasks = ray.data.from_arrow([rows[at : at + 1] for at in range(len(ranges))] or [rows])
         dataset = tasks.map_batches(
-            partial(_transitions, wanted=wanted, late=late), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
+            partial(_transitions, query=query, late=late), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
         )
         options = dataset.context.execution_options
         options.preserve_order = True
@@ -89,27 +89,26 @@ def _opened(url: str) -> Store:
     return Store.open(url)
 
 
-def _transitions(ranges: pa.Table, wanted: Wanted, late: NDArray[np.int64]) -> Iterator[pa.Table]:
+def _transitions(ranges: pa.Table, query: TransitionQuery, late: NDArray[np.int64]) -> Iterator[pa.Table]:
     yield TRANSITION_SCHEMA.empty_table()
-    store = _opened(wanted.store)
+    store = _opened(query.store)
     for first, last in zip(ranges["first"].to_pylist(), ranges["last"].to_pylist(), strict=True):
-        decisions = _wanted(decisions_between(store, first, last, _READ, wanted.loop), wanted)
+        decisions = _due(decisions_between(store, first, last, _READ, query.loop), query)
         if decisions.num_rows:
-            yield _of(store, decisions, wanted, late)
+            yield _of(store, decisions, query, late)
 
 
-def _wanted(decisions: pa.Table, wanted: Wanted) -> pa.Table:
-    until = pa.scalar(wanted.until, pa.timestamp("us", tz="UTC"))
+def _due(decisions: pa.Table, query: TransitionQuery) -> pa.Table:
+    until = pa.scalar(query.until, pa.timestamp("us", tz="UTC"))
     return keep(decisions, (pc.field("mode") != "log") & (pc.field("time") <= until), ("mode", "time"))
 
 
-def _of(store: Store, decisions: pa.Table, wanted: Wanted, late: NDArray[np.int64]) -> pa.Table:
+def _of(store: Store, decisions: pa.Table, query: TransitionQuery, late: NDArray[np.int64]) -> pa.Table:
     """Return the transitions of decisions that follow each other in the log."""
-    now = wanted.until + timedelta(seconds=wanted.spec.wait_s) + GRACE
+    now = query.until + timedelta(seconds=query.spec.wait_s) + GRACE
     feedback = feedback_about(store, decisions, late)
-    outcomes = attribute_columns(decisions, feedback, wanted.spec, now)
-    _attribute_named_slots(decisions, feedback, outcomes, wanted.spec, now)
-    due = pa.array(outcomes.due)
+    outcomes = attribute_columns(decisions, feedback, query.spec, now)
+    _attribute_named_slots(decisions, feedback, outcomes, query.spec, now)
     offsets = outcomes.offsets
     of_slots = np.repeat(np.arange(decisions.num_rows), np.diff(offsets))
     whole = np.ones(decisions.num_rows)
@@ -121,12 +120,11 @@ def _of(store: Store, decisions: pa.Table, wanted: Wanted, late: NDArray[np.int6
     columns["policy_version"] = decisions["policy_version"]
     columns["reward"], columns["propensity"] = pa.array(outcomes.reward), pa.array(whole)
     columns["rewards"] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(outcomes.rewards))
-    columns |= _following(store, decisions, wanted)
-    return (
-        pa.table([columns[name] for name in TRANSITION_SCHEMA.names], TRANSITION_SCHEMA.names)
-        .cast(TRANSITION_SCHEMA)
-        .filter(due)
+    columns |= _following(store, decisions, query)
+    table = pa.table([columns[name] for name in TRANSITION_SCHEMA.names], TRANSITION_SCHEMA.names).cast(
+        TRANSITION_SCHEMA
     )
+    return table if outcomes.due.all() else table.filter(pa.array(outcomes.due))  # most often all are: no copy then
 
 
 def _attribute_named_slots(
@@ -143,23 +141,23 @@ def _attribute_named_slots(
             outcomes.reward[at], outcomes.due[at] = outcome.reward, outcome.due
 
 
-def _following(store: Store, decisions: pa.Table, wanted: Wanted) -> dict[str, Any]:
+def _following(store: Store, decisions: pa.Table, query: TransitionQuery) -> dict[str, Any]:
     """Return the columns of what follows each decision: the same user's next one in the session, if any."""
     n = decisions.num_rows
-    if wanted.discount == 0.0:
+    if query.discount == 0.0:
         return {
             "next_decision_id": pa.nulls(n, pa.string()),
             "next_context": pa.nulls(n, pa.string()),
             "next_candidates": pa.nulls(n, pa.list_(pa.string())),
             "discount": pa.array(np.zeros(n)),
         }
-    around = pa.concat_tables([decisions.select(_AFTER), *_around(store, decisions, wanted)])
+    around = pa.concat_tables([decisions.select(_AFTER), *_around(store, decisions, query)])
     users = np.asarray(around["user_id"].combine_chunks().dictionary_encode().indices.fill_null(-1))
     times, seqs = microseconds(around["time"]), around["seq"].to_numpy()
     order = np.lexsort((seqs, times, users))
     here, after = order[:-1], order[1:]
     follows = (users[here] == users[after]) & (users[here] >= 0)
-    follows &= (times[after] - times[here]) / 1e6 <= wanted.session_gap_s
+    follows &= (times[after] - times[here]) / 1e6 <= query.session_gap_s
     next_row = np.full(len(order), -1)
     next_row[here[follows]] = after[follows]
     at = pa.array(next_row[:n], mask=next_row[:n] < 0)
@@ -168,15 +166,15 @@ def _following(store: Store, decisions: pa.Table, wanted: Wanted) -> dict[str, A
         "next_decision_id": following["decision_id"],
         "next_context": following["context"],
         "next_candidates": following["candidates"],
-        "discount": pa.array(np.where(next_row[:n] < 0, 0.0, wanted.discount)),
+        "discount": pa.array(np.where(next_row[:n] < 0, 0.0, query.discount)),
     }
 
 
-def _around(store: Store, decisions: pa.Table, wanted: Wanted) -> Iterator[pa.Table]:
+def _around(store: Store, decisions: pa.Table, query: TransitionQuery) -> Iterator[pa.Table]:
     """Yield the decisions before and after some, as far as they may follow one of them: where clocks jump, before."""
     times, seqs = microseconds(decisions["time"]), decisions["seq"].to_numpy()
-    latest = int(times.max()) + int(wanted.session_gap_s * 1e6)
-    read = partial(decisions_between, store, columns=(*_AFTER, "mode"), loop=wanted.loop)
+    latest = int(times.max()) + int(query.session_gap_s * 1e6)
+    read = partial(decisions_between, store, columns=(*_AFTER, "mode"), loop=query.loop)
     end = store.last_decision()
     for forward in (True, False):
         at = int(seqs[-1]) + 1 if forward else int(seqs[0]) - 1
@@ -184,7 +182,7 @@ def _around(store: Store, decisions: pa.Table, wanted: Wanted) -> Iterator[pa.Ta
             first, last = (at, at + _AROUND_ROWS - 1) if forward else (max(at - _AROUND_ROWS + 1, 1), at)
             some = read(first=first, last=last)
             of_some = microseconds(some["time"])
-            yield _wanted(some, wanted).select(_AFTER)
+            yield _due(some, query).select(_AFTER)
             at = last + 1 if forward else first - 1
             if len(of_some) and (of_some.min() > latest if forward else of_some.max() < times.min()):
                 break

@@ -13,10 +13,8 @@ import pyarrow.compute as pc
 import ray
 
 from data.log.store import Store
-from rl.experience.logged import Wanted, logged_transitions
+from rl.experience.logged import TransitionQuery, logged_transitions
 from tests.bench.archive_scan import SPEC, UNTIL, Memory, join_in_pyarrow
-
-_BATCH = 20_000
 
 
 def main() -> None:
@@ -35,7 +33,9 @@ def main() -> None:
 
 
 def _with_ray(url: str) -> Iterator[pa.Table]:
-    yield from logged_transitions(Wanted(url, SPEC, UNTIL)).iter_batches(batch_size=_BATCH, batch_format="pyarrow")
+    yield from logged_transitions(TransitionQuery(url, SPEC, UNTIL)).iter_batches(
+        batch_size=None, batch_format="pyarrow"
+    )
 
 
 def _with_pyarrow(url: str) -> Iterator[pa.Table]:

@@ -14,7 +14,7 @@ from data.attribution.transitions import TRANSITION_SCHEMA, transitions
 from data.log.store import Store
 from data.schema import Decision, Feedback, RewardSpec, Slot
 from rl.experience import logged
-from rl.experience.logged import Wanted, logged_transitions
+from rl.experience.logged import TransitionQuery, logged_transitions
 from tests.support.archives import DAY, archive, some_decision, write_days
 from tests.support.clocks import NOON, Clock
 
@@ -22,16 +22,16 @@ pytestmark = pytest.mark.heavy
 SPEC = RewardSpec(wait_s=3_600.0, default=-0.5, aggregation="sum")
 
 
-def one_by_one(store: Store, wanted: Wanted) -> pa.Table:
-    decisions = [d for _, d in store.decisions(loop=wanted.loop) if d.mode != "log" and d.time <= wanted.until]
+def one_by_one(store: Store, query: TransitionQuery) -> pa.Table:
+    decisions = [d for _, d in store.decisions(loop=query.loop) if d.mode != "log" and d.time <= query.until]
     feedback = store.feedback_of([decision.decision_id for decision in decisions])
-    now = wanted.until + timedelta(seconds=wanted.spec.wait_s) + GRACE
-    outcomes = list(join(decisions, feedback, wanted.spec, now))
-    return transitions(outcomes, wanted.discount, wanted.session_gap_s if wanted.discount else -1.0)
+    now = query.until + timedelta(seconds=query.spec.wait_s) + GRACE
+    outcomes = list(join(decisions, feedback, query.spec, now))
+    return transitions(outcomes, query.discount, query.session_gap_s if query.discount else -1.0)
 
 
-def in_bulk(wanted: Wanted) -> pa.Table:
-    blocks: Iterable[Any] = logged_transitions(wanted).iter_batches(batch_format="pyarrow", batch_size=None)
+def in_bulk(query: TransitionQuery) -> pa.Table:
+    blocks: Iterable[Any] = logged_transitions(query).iter_batches(batch_format="pyarrow", batch_size=None)
     tables = [TRANSITION_SCHEMA.empty_table(), *(block.cast(TRANSITION_SCHEMA) for block in blocks)]
     return pa.concat_tables(tables).combine_chunks()
 
@@ -63,18 +63,18 @@ def test_they_are_the_same_and_in_the_same_order(
             for d in special
         ]
         store.insert([*special, *reports])
-        wanted = Wanted(url, SPEC, clock() + timedelta(hours=1), discount=discount, session_gap_s=86_400.0)
-        expected = one_by_one(store, wanted)
+        query = TransitionQuery(url, SPEC, clock() + timedelta(hours=1), discount=discount, session_gap_s=86_400.0)
+        expected = one_by_one(store, query)
         assert 140 < expected.num_rows < 155
-        assert in_bulk(wanted) == expected
+        assert in_bulk(query) == expected
         archive(store, tmp_path / "archive")
-        assert in_bulk(wanted) == expected
+        assert in_bulk(query) == expected
         late = next(d for _, d in store.decisions() if isinstance(d, Decision) and d.time < NOON + DAY)
         clock.now = late.time + timedelta(minutes=1)
         store.insert([Feedback(feedback_id="late", decision_id=late.decision_id, kind="click", value=7.0)])
-        assert in_bulk(wanted) == one_by_one(store, wanted) != expected
+        assert in_bulk(query) == one_by_one(store, query) != expected
 
 
 def test_an_empty_log_has_none(ray_local: None, url: str) -> None:
     Store.open(url).close()
-    assert in_bulk(Wanted(url, SPEC, NOON)).num_rows == 0
+    assert in_bulk(TransitionQuery(url, SPEC, NOON)).num_rows == 0
