@@ -15,7 +15,7 @@ from data.log.archived.keys import any_archived
 from data.log.database import Backend, Database, Identity
 from data.log.errors import StoreError
 from data.log.insertion import bypass
-from data.log.insertion.insert import Known, Placed, PlainTransaction, Transaction, insert_rows
+from data.log.insertion.insert import Known, LoggedRow, PlainTransaction, Transaction, insert_rows
 from data.log.insertion.rows import RECEIVED_AT, Row, to_row
 from data.log.sqlite.backend import SqliteBackend
 from data.schema import AnyRecord
@@ -39,13 +39,13 @@ class Stored:
     """Of a feedback: the log has no decision with its decision id, at least not yet."""
 
     @classmethod
-    def of(cls, record: AnyRecord, placed: Placed) -> Self:
+    def of(cls, record: AnyRecord, logged: LoggedRow) -> Self:
         """Return what the log holds for a record that was sent as a row."""
-        if placed.record is not None:
-            record = placed.record
-        elif placed.received_at is not None:
-            record = record.model_copy(update={RECEIVED_AT: from_us(placed.received_at)})
-        return cls(record, placed.inserted, placed.seq, placed.orphan)
+        if logged.record is not None:
+            record = logged.record
+        elif logged.received_at is not None:
+            record = record.model_copy(update={RECEIVED_AT: from_us(logged.received_at)})
+        return cls(record, logged.inserted, logged.seq, logged.orphan)
 
 
 def _backend(url: str) -> Backend:
@@ -101,10 +101,10 @@ class Appender(Database):
         (or the driver's ValueError or OverflowError) if a record does not fit a row, or the row of its key cannot be
         read back; then nothing is written.
         """
-        placed = self.insert_rows([to_row(record) for record in records], received=received)
-        return [Stored.of(record, one) for record, one in zip(records, placed, strict=True)]
+        logged = self.insert_rows([to_row(record) for record in records], received=received)
+        return [Stored.of(record, one) for record, one in zip(records, logged, strict=True)]
 
-    def insert_rows(self, rows: Sequence[Row], *, received: bool = False) -> list[Placed]:
+    def insert_rows(self, rows: Sequence[Row], *, received: bool = False) -> list[LoggedRow]:
         """Commit rows as `insert` does records."""
         if not rows:
             return []

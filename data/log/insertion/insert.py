@@ -26,7 +26,7 @@ _ROWS: Final = 1_000  # of a statement; SQLite binds at most 32,766 values
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class LoggedRow:
     """What the log holds for a row that was sent to it."""
 
     seq: int
@@ -113,7 +113,7 @@ class Known:
         return not archived_keys.positions(connection, numbers) or self.last_part == last_part(connection)
 
 
-def insert_rows(transaction: Transaction, rows: Sequence[Row], received: bool, known: Known) -> list[Placed]:
+def insert_rows(transaction: Transaction, rows: Sequence[Row], received: bool, known: Known) -> list[LoggedRow]:
     """Insert what is new of some rows, and return what the log then holds for each.
 
     Of several with one key the first is inserted.
@@ -130,17 +130,17 @@ def insert_rows(transaction: Transaction, rows: Sequence[Row], received: bool, k
     batches: dict[str, dict[int, Row]] = {}
     for place, row in enumerate(rows):
         batches.setdefault(row.layout.name, {})[place] = row
-    answers: dict[int, Placed] = {}
+    answers: dict[int, LoggedRow] = {}
     for name, layout in layouts().items():  # decisions come first
         if batch := batches.get(name):
-            placed = _insert(transaction, layout, list(batch.values()), received, known)
-            answers.update(zip(batch, placed, strict=True))
+            logged = _insert(transaction, layout, list(batch.values()), received, known)
+            answers.update(zip(batch, logged, strict=True))
     return [answers[place] for place in range(len(rows))]
 
 
 def _insert(
     transaction: Transaction, layout: Layout, batch: Sequence[Row], received: bool, archived: Known
-) -> list[Placed]:
+) -> list[LoggedRow]:
     name, keys = layout.name, [row.key for row in batch]
     held: dict[Key, tuple[int, AnyRecord]] = {}
     if archived.records:
@@ -164,11 +164,11 @@ def _insert(
         if (seq := new.pop(key, None)) is not None:
             row = first[key]
             stamp = row.values[-1] if layout.is_stamped else None
-            answers.append(Placed(seq, True, row.about in orphans, stamp))
+            answers.append(LoggedRow(seq, True, row.about in orphans, stamp))
         else:
             seq, record = held[key]
             orphan = isinstance(record, Feedback) and record.decision_id in orphans
-            answers.append(Placed(seq, False, orphan, record=record))
+            answers.append(LoggedRow(seq, False, orphan, record=record))
     return answers
 
 

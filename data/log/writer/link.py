@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from data.log.database import Identity
 from data.log.errors import StoreDamaged, StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
 from data.log.insertion.appender import Stored
-from data.log.insertion.insert import Placed
+from data.log.insertion.insert import LoggedRow
 from data.log.insertion.rows import to_row
 from data.log.sqlite.driver import BUSY_TIMEOUT_S
 from data.schema import AnyRecord
@@ -145,12 +145,14 @@ class Link(asyncio.Protocol):
             future.set_exception(answer)
         else:
             pairs = zip(records, answer, strict=True)
-            future.set_result([Stored.of(record, _placed(record, *placed)) for record, placed in pairs])
+            future.set_result([Stored.of(record, _logged_row(record, *logged)) for record, logged in pairs])
 
 
-def _placed(sent: AnyRecord, record: Any, seq: int, inserted: bool, orphan: bool, received_at: int | None) -> Placed:
+def _logged_row(
+    sent: AnyRecord, record: Any, seq: int, inserted: bool, orphan: bool, received_at: int | None
+) -> LoggedRow:
     held = None if record is None else type(sent).model_validate(record)
-    return Placed(seq, inserted, orphan, received_at, held)
+    return LoggedRow(seq, inserted, orphan, received_at, held)
 
 
 def encode_line(*content: Any) -> bytes:

@@ -21,7 +21,7 @@ from pydantic_core import from_json
 from data.log.database import Identity
 from data.log.errors import StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
 from data.log.insertion.appender import Appender, Stored
-from data.log.insertion.insert import Placed
+from data.log.insertion.insert import LoggedRow
 from data.log.insertion.rows import Row, layouts
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (
@@ -190,7 +190,7 @@ def _commit(store: Appender, lines: Sequence[bytearray]) -> list[bytes]:
         if isinstance(outcome, Exception):
             answers.append(_failure(number, outcome))
         else:
-            answers.append(encode_line(number, "", [_values(placed) for placed in outcome]))
+            answers.append(encode_line(number, "", [_values(logged) for logged in outcome]))
     return answers
 
 
@@ -200,9 +200,9 @@ def _failure(number: int | None, error: Exception) -> bytes:
     return encode_line(number, *((names[0], str(error)) if names else (StoreError.__name__, repr(error))))
 
 
-def _values(placed: Placed) -> tuple[Any, ...]:
-    record = placed.record and placed.record.__dict__
-    return record, placed.seq, placed.inserted, placed.orphan, placed.received_at
+def _values(logged: LoggedRow) -> tuple[Any, ...]:
+    record = logged.record and logged.record.__dict__
+    return record, logged.seq, logged.inserted, logged.orphan, logged.received_at
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from data.log.errors import StoreError
 from data.log.insertion.appender import Stored
-from data.log.insertion.insert import Placed, PlainTransaction, insert_rows
+from data.log.insertion.insert import LoggedRow, PlainTransaction, insert_rows
 from data.log.store import Store
 from data.schema import AnyRecord, Event, Feedback, Reject
 from tests.support.packages import needs_package
@@ -55,7 +55,7 @@ def test_both_ways_answer_and_store_the_same(new_url: Callable[[str], str], monk
     assert again[2].record == decision("new")  # what was first, of one transaction too
 
 
-def insert_and_fail(*arguments: Any) -> list[Placed]:
+def insert_and_fail(*arguments: Any) -> list[LoggedRow]:
     insert_rows(*arguments)
     raise RuntimeError("ours")
 
