@@ -99,6 +99,8 @@ def _repeat_fold(
         fold = fold._replace(since=beginning.since)
         replay = begin_replay(sources, beginning)
         recommender = _recommender(replay)
+    except TRANSIENT:  # it is the log that does not answer, not the fold that cannot be made
+        raise
     except (RecommenderError, ValueError, OSError) as error:
         yield from _fail(store, fold, places, str(error), faults)
         return
