@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import httpx
 import pytest
 
-from tests.support.hosts.cluster import KEY, PASSWORD, RayCluster, ray_cluster
+from data.log.store import Store
+from tests.support.hosts.cluster import KEY, PASSWORD, RayCluster, put_code, ray_cluster, within
 from tests.support.hosts.host import Host
 from tests.support.hosts.marks import needs_hosts
 from tests.support.packages import needs_package
@@ -20,7 +21,13 @@ from tests.support.services import wait_for
 
 pytestmark = [*needs_hosts(), needs_package("postgresql"), pytest.mark.slow, pytest.mark.timeout(1_800)]
 
-_SHORT = {"upscale_delay_s": 1, "downscale_delay_s": 5, "look_back_period_s": 3, "target_ongoing_requests": 4}
+_SHORT = {
+    "max_replicas": 3,
+    "upscale_delay_s": 1,
+    "downscale_delay_s": 5,
+    "look_back_period_s": 3,
+    "target_ongoing_requests": 4,
+}
 _CLIENTS = 16  # at once: four times what two replicas are to have
 
 
@@ -43,7 +50,7 @@ def champion(cluster: RayCluster) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def replicas(cluster: RayCluster, champion: dict[str, Any]) -> dict[str, Host]:
     """Two replicas that answer, by name, with their hosts."""
-    cluster.deploy(max_replicas=3, **_SHORT)
+    cluster.deploy(_SHORT)
     hosts = {host.address: host for host in cluster.hosts}
     return {name: hosts[address] for name, address in cluster.replicas().items()}
 
@@ -120,34 +127,67 @@ def test_secrets_are_in_no_command_line_and_no_job(cluster: RayCluster, champion
 
 
 def test_a_replica_comes_with_load_and_goes_without(cluster: RayCluster, replicas: dict[str, Host]) -> None:
-    statuses: list[int] = []
-    enough = Event()
-    load = Thread(target=asyncio.run, args=(ask(cluster.workers, statuses, enough),))
-    load.start()
-    try:
+    with asking(cluster.workers, _CLIENTS) as answers:
         wait_for(lambda: len(cluster.replicas()) == 3, 180)
-    finally:
-        enough.set()
-        load.join()
-    assert set(statuses) == {200}
-    assert len(statuses) > 100
+    assert {answer.status for answer in answers} == {200}
+    assert len(answers) > 100
     wait_for(lambda: len(cluster.replicas()) == 2, 180)
     for host in cluster.hosts:
         with cluster.client(host) as client:
             assert client.post("/v1/recommend", json={"user_id": "12347", "k": 3}).status_code == 200
 
 
-async def ask(hosts: list[Host], statuses: list[int], enough: Event) -> None:
-    """Ask both ingresses from many clients at once, and write down how they answer."""
+def test_replicas_take_new_code_one_by_one_while_they_are_asked(cluster: RayCluster, replicas: dict[str, Host]) -> None:
+    before = cluster.replicas()
+    put_code(within(cluster.objects, "code/next.zip"), {'FastAPI(title="raycommend"': 'FastAPI(title="the next"'})
+    with asking(cluster.workers, 4) as answers:
+        cluster.deploy(_SHORT, code="s3://shop/code/next.zip")
+        wait_for(
+            lambda: len(now := cluster.replicas().keys() - before.keys()) == 2 and now == {*cluster.replicas()}, 300
+        )
+    assert {answer.status for answer in answers} == {200}
+    assert len(answers) > 100
+    for host in cluster.hosts:
+        with cluster.client(host) as client:
+            assert {client.get("/openapi.json").json()["info"]["title"] for _ in range(10)} == {"the next"}
+    ids = [answer.decision_id for answer in answers]
+    assert len({*ids}) == len(ids)
+    with closing(Store.open(cluster.store_url)) as log:
+        assert log.decisions_by_id(ids).keys() == {*ids}
+
+
+class Answer(NamedTuple):
+    """What a client was told."""
+
+    status: int
+    decision_id: str
+
+
+@contextmanager
+def asking(hosts: list[Host], clients: int) -> Iterator[list[Answer]]:
+    """Ask the ingresses of hosts from many clients at once, and yield how they answer."""
+    answers: list[Answer] = []
+    enough = Event()
+    load = Thread(target=asyncio.run, args=(ask(hosts, clients, answers, enough),))
+    load.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        load.join()
+
+
+async def ask(hosts: list[Host], clients: int, answers: list[Answer], enough: Event) -> None:
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
 
         async def client(host: Host) -> None:
             while not enough.is_set():
                 url = f"http://{host.address}:8000/v1/recommend"
                 async with session.post(url, json={"k": 3, "user_id": "12347"}) as response:
-                    statuses.append(response.status)
+                    said = await response.json() if response.status == 200 else {}
+                    answers.append(Answer(response.status, said.get("decision_id", "")))
 
-        await asyncio.gather(*(client(hosts[number % len(hosts)]) for number in range(_CLIENTS)))
+        await asyncio.gather(*(client(hosts[number % len(hosts)]) for number in range(clients)))
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs
+from zipfile import ZipFile
 
 import httpx
 import numpy as np
@@ -46,8 +48,13 @@ class RayCluster:
     store_url: str
     settings: Mapping[str, str]
     """What lies in ~/.raycommend.env."""
-    transactions: str
-    """URI of a shop's transactions in the object store."""
+    objects: str
+    """URI of the bucket that all nodes reach."""
+
+    @property
+    def transactions(self) -> str:
+        """URI of a shop's transactions."""
+        return within(self.objects, "in/transactions.parquet")
 
     @property
     def hosts(self) -> list[Host]:
@@ -97,10 +104,17 @@ class RayCluster:
         report: dict[str, Any] = json.loads([line for line in said.splitlines() if line.startswith("{")][-1])
         return report
 
-    def deploy(self, **autoscaling: float) -> None:
-        """Deploy the service with other bounds of autoscaling, and wait until it runs."""
+    def deploy(self, autoscaling: Mapping[str, float], code: str | None = None) -> None:
+        """Deploy the service, and wait until it runs.
+
+        Args:
+            autoscaling: fields of Serve's AutoscalingConfig that are to be others than the file's.
+            code: URI of an archive with the code that replicas have; default: what lies on their nodes.
+        """
         config = yaml.safe_load((ROOT / "serve" / "deploy" / "service.yaml").read_text())
-        config["applications"][0]["deployments"][0]["autoscaling_config"] |= autoscaling
+        application = config["applications"][0]
+        application["deployments"][0]["autoscaling_config"] |= autoscaling
+        application |= {"runtime_env": {"working_dir": code}} if code else {}
         (self.office.folder / "home" / "service.yaml").write_text(yaml.safe_dump(config))
         self.office.run("serve deploy ~/service.yaml")
         wait_for(lambda: self._application().get("status") == "RUNNING", 180)
@@ -137,6 +151,7 @@ def ray_cluster(folder: Path, workers: int = 2) -> Iterator[RayCluster]:
             "RAYCOMMEND_ARCHIVE": within(objects, "archive"),
             "MLFLOW_TRACKING_URI": tracking,
             "RAYCOMMEND_API_KEY": KEY,
+            "AWS_ENDPOINT_URL_S3": parse_qs(objects.partition("?")[2])["endpoint_override"][0],  # for Ray's own reads
             **ACCOUNT,
         }
         key = make_key(folder)
@@ -144,9 +159,9 @@ def ray_cluster(folder: Path, workers: int = 2) -> Iterator[RayCluster]:
         made = [_start(stack, net, number, name, folder, key) for number, name in enumerate(names, 1)]
         office, head, *others = made
         _furnish(office, head, others, key, settings)
-        transactions = within(objects, "in/transactions.parquet")
-        put_transactions(transactions)
-        yield RayCluster(office, head, others, database, store_url, settings, transactions)
+        made_cluster = RayCluster(office, head, others, database, store_url, settings, objects)
+        put_transactions(made_cluster.transactions)
+        yield made_cluster
 
 
 def within(uri: str, path: str) -> str:
@@ -162,6 +177,24 @@ def put_transactions(uri: str) -> None:
     filesystem, path = FileSystem.from_uri(uri)
     with filesystem.open_output_stream(path) as file:
         generate_transactions(market, 3_000, rng).to_parquet(file)
+
+
+def put_code(uri: str, changes: Mapping[str, str]) -> None:
+    """Write the packages of this checkout as an archive, as `git archive HEAD data rl serve` would had they been
+    committed.
+
+    Args:
+        uri: of the archive.
+        changes: texts that become others, wherever they stand.
+    """
+    filesystem, path = FileSystem.from_uri(uri)
+    with filesystem.open_output_stream(path) as stream, ZipFile(stream, "w") as packed:
+        for source in sorted(path for floor in ("data", "rl", "serve") for path in (ROOT / floor).rglob("*.*")):
+            if source.is_file() and "__pycache__" not in source.parts:
+                text = source.read_text()
+                for old, new in changes.items():
+                    text = text.replace(old, new)
+                packed.writestr(source.relative_to(ROOT).as_posix(), text)
 
 
 def _start(stack: ExitStack, net: Network, number: int, name: str, folder: Path, key: Path) -> Host:
