@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from data.archive.run import archive_days
 from data.log.archiving.retention import Retention
+from data.log.errors import StoreUnavailable
 from data.log.loops import begun_folds
 from data.log.store import Store
 from data.log.tables import ERASURES
@@ -200,6 +201,19 @@ def test_a_snapshot_that_is_not_what_the_log_gives_is_found_from_the_beginning(
     snapshots.save(replace(snapshot, policies=forged), 0)
     assert audit(store, settings, later[0], now).mismatches
     assert audit(store, settings, later[0], now, from_snapshots=False).mismatches == []
+
+
+def test_a_log_that_does_not_answer_as_a_fold_begins_is_no_mismatch(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(store, settings, 5, 0)
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("the database is starting up")
+
+    monkeypatch.setattr("serve.audit.replay.begin_replay", fail)
+    with pytest.raises(StoreUnavailable, match="starting up"):
+        found(store, settings)
 
 
 def test_calibration_by_hand() -> None:
