@@ -129,10 +129,11 @@ def test_secrets_are_in_no_command_line_and_no_job(cluster: RayCluster, champion
 def test_a_replica_comes_with_load_and_goes_without(cluster: RayCluster, replicas: dict[str, Host]) -> None:
     with asking(cluster.workers, _CLIENTS) as answers:
         wait_for(lambda: len(cluster.replicas()) == 3, 180)
-    assert {answer.status for answer in answers} == {200}
+    assert not [answer for answer in answers if answer.status != 200]
     assert len(answers) > 100
     wait_for(lambda: len(cluster.replicas()) == 2, 180)
-    for host in cluster.hosts:
+    serving = {cluster.head.address, *cluster.replicas().values()}  # a node without a replica has no ingress
+    for host in (host for host in cluster.hosts if host.address in serving):
         with cluster.client(host) as client:
             assert client.post("/v1/recommend", json={"user_id": "12347", "k": 3}).status_code == 200
 
@@ -145,9 +146,11 @@ def test_replicas_take_new_code_one_by_one_while_they_are_asked(cluster: RayClus
         wait_for(
             lambda: len(now := cluster.replicas().keys() - before.keys()) == 2 and now == {*cluster.replicas()}, 300
         )
-    assert {answer.status for answer in answers} == {200}
+    assert not [answer for answer in answers if answer.status != 200]
     assert len(answers) > 100
-    for host in cluster.hosts:
+    for host in (
+        host for host in cluster.hosts if host.address in {cluster.head.address, *cluster.replicas().values()}
+    ):
         with cluster.client(host) as client:
             assert {client.get("/openapi.json").json()["info"]["title"] for _ in range(10)} == {"the next"}
     ids = [answer.decision_id for answer in answers]
@@ -160,7 +163,9 @@ class Answer(NamedTuple):
     """What a client was told."""
 
     status: int
+    """0: nothing."""
     decision_id: str
+    """Or, where nothing was, why."""
 
 
 @contextmanager
@@ -183,9 +188,13 @@ async def ask(hosts: list[Host], clients: int, answers: list[Answer], enough: Ev
         async def client(host: Host) -> None:
             while not enough.is_set():
                 url = f"http://{host.address}:8000/v1/recommend"
-                async with session.post(url, json={"k": 3, "user_id": "12347"}) as response:
-                    said = await response.json() if response.status == 200 else {}
-                    answers.append(Answer(response.status, said.get("decision_id", "")))
+                try:
+                    async with session.post(url, json={"k": 3, "user_id": "12347"}) as response:
+                        said = await response.json() if response.status == 200 else {}
+                        answers.append(Answer(response.status, said.get("decision_id", "")))
+                except aiohttp.ClientError as error:
+                    answers.append(Answer(0, f"{host.name}: {error!r}"))
+                    await asyncio.sleep(1)
 
         await asyncio.gather(*(client(hosts[number % len(hosts)]) for number in range(clients)))
 
