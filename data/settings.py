@@ -1,12 +1,60 @@
-"""Where a run keeps what it writes, from the environment (`RAYCOMMEND_*`, `MLFLOW_TRACKING_URI`)."""
+"""Where a run keeps what it writes, from the environment (`RAYCOMMEND_*`, `MLFLOW_TRACKING_URI`).
 
+What may be a secret need not stand there: `NAME_FILE` names a file that has the value of `NAME`.
+"""
+
+import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from data.errors import DataError
 
 
-class Settings(BaseSettings):
+class EnvironmentSettings(BaseSettings):
+    """Settings of which each comes from a variable of the environment, or from the file that `NAME_FILE` names.
+
+    Raises:
+        DataError: both are set, or the file cannot be read.
+    """
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Ask what the code gives first, then files, then the environment."""
+        return init_settings, _Files(settings_cls), env_settings
+
+
+class _Files(PydanticBaseSettingsSource):
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        key = str(field.validation_alias or field_name)
+        name = str(field.validation_alias or f"{self.config.get('env_prefix')}{field_name}".upper())
+        path = os.environ.get(f"{name}_FILE")
+        if not path or self.current_state.keys() & {key, field_name}:
+            return None, key, False
+        if name in os.environ:
+            raise DataError(f"{name} and {name}_FILE are both set: one must go")
+        try:
+            return Path(path).read_text().rstrip("\r\n"), key, False
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            raise DataError(f"{name}_FILE: {path}: {reason}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {key: value for value, key, _ in found if value is not None}
+
+
+class Settings(EnvironmentSettings):
     """Locations. Everything lies under one folder unless a location of its own is given."""
 
     model_config = SettingsConfigDict(env_prefix="RAYCOMMEND_", frozen=True, populate_by_name=True)

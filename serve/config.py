@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from data.fields import MAX_DAYS, PolicyName
 from data.log.archiving.retention import Retention
 from data.schema import RewardSpec
-from data.settings import Settings
+from data.settings import EnvironmentSettings, Settings
 from rl.online.snapshots import SnapshotSettings
 from rl.provenance.capture import ProofSettings
 from serve.contracts.rules import BusinessRules, Lookback
@@ -121,8 +121,8 @@ class ServiceConfig(BaseModel):
         return objectives
 
 
-class Secrets(BaseSettings):
-    """What must not stand in a file, from the environment."""
+class Secrets(EnvironmentSettings):
+    """What must not stand in the configuration."""
 
     model_config = SettingsConfigDict(env_prefix="RAYCOMMEND_", frozen=True)
 

@@ -187,7 +187,8 @@ def _run(options: argparse.Namespace) -> int:
     settings = Settings(home=options.home.absolute(), store=None, archive=None)
     create_private()
     rng = np.random.default_rng(options.seed)
-    os.environ.pop("RAYCOMMEND_API_KEY", None)  # the demo's customers have none
+    for name in ("RAYCOMMEND_API_KEY", "RAYCOMMEND_API_KEY_FILE"):
+        os.environ.pop(name, None)  # the demo's customers have none
     os.environ.update(ray_environment(drain_s=1))
     with _fresh_home(settings.home), _ray():
         keep_private(settings.home)
