@@ -31,6 +31,9 @@ class GraphPolicy(Policy):
         graph: what `rl.policies.transformer.export.to_onnx` has returned for a Q network.
         explorer: what is drawn from the Q values.
         state: the weights that the graph was made of.
+
+    Raises:
+        PolicyError: it is no such graph.
     """
 
     learns = False
@@ -40,9 +43,12 @@ class GraphPolicy(Policy):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        shapes = {given.name: given.shape for given in self._session.get_inputs()}
-        self._n_features = int(shapes["features"][2]) if "features" in shapes else 0
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            shapes = {given.name: given.shape for given in self._session.get_inputs()}
+            self._n_features = int(shapes["features"][2]) if "features" in shapes else 0
+        except Exception as error:  # onnxruntime's have no other base
+            raise PolicyError(f"a graph that cannot be run: {type(error).__name__}") from error
 
     def expected(self, query: Query) -> FloatArray:
         """Return Q values [B, A]: the expected discounted sum of rewards from showing each candidate.

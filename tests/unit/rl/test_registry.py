@@ -1,14 +1,18 @@
 """The registry: what is fetched is what was registered, or nothing. Against a real MLflow store."""
 
+import hashlib
+import io
 import json
+import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from data.settings import Settings
 from rl import registry, train
@@ -187,6 +191,91 @@ def test_versions_that_others_made_are_refused(
     mlflow.set_registered_model_alias(model, "champion", "1")
     with pytest.raises(RegistryError, match=message):
         resolve_alias(settings, model)
+
+
+class Bomb:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.mark,)
+
+
+def pickled(bomb: Bomb) -> bytes:
+    return pickle.dumps(bomb)
+
+
+def numpys(bomb: Bomb) -> bytes:
+    blob = io.BytesIO()
+    np.save(blob, np.array([bomb], dtype=object))
+    return blob.getvalue()
+
+
+def torchs(bomb: Bomb) -> bytes:
+    blob = io.BytesIO()
+    torch.save({"weights": bomb}, blob)
+    return blob.getvalue()
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Iterator[Bomb]:
+    """What must not be unpickled: that it works is seen at the end."""
+    made = Bomb(tmp_path / "mark")
+    yield made
+    assert not made.mark.exists()
+    pickle.loads(pickled(made))
+    assert made.mark.exists()
+
+
+def registered_by_another(settings: Settings, model: str, folder: Path, **change: bytes) -> RegisteredPolicy:
+    """Register an artefact with other files, and all the hashes right, as one could who may write to the registry."""
+    version = register(settings, folder, model=model)
+    there = files(settings, version)
+    description = json.loads((there / "policy.json").read_text())
+    for part, content in change.items():
+        name = {"arrays": "arrays.safetensors", "graph": "model.onnx"}[part]
+        (there / name).write_bytes(content)
+        description[f"{part}_sha256"] = hashlib.sha256(content).hexdigest()
+    (there / "policy.json").write_text(json.dumps(description))
+    sha256 = hashlib.sha256((there / "policy.json").read_bytes()).hexdigest()
+    return replace(version, sha256=sha256, digest=sha256[:8])
+
+
+@pytest.mark.parametrize("write", [pickled, numpys, torchs])
+@pytest.mark.parametrize("part", ["arrays", "graph"])
+def test_a_pickle_in_the_registry_is_refused_and_not_run(
+    settings: Settings, write: Callable[[Bomb], bytes], part: str, bomb: Bomb, tmp_path: Path
+) -> None:
+    model = f"{write.__name__}_{part}"
+    version = registered_by_another(settings, model, saved(tmp_path / "net"), **{part: write(bomb)})
+    with pytest.raises(ArtefactError, match=f"version 1 of {model} is refused"):
+        fetch(settings, version)
+    assert not open_shelf(settings).has(version.digest)
+
+
+def test_code_beside_an_artefact_is_not_fetched(settings: Settings, model: str, bomb: Bomb, tmp_path: Path) -> None:
+    """What MLflow itself would import, or unpickle, of a model."""
+    version = register(settings, saved(tmp_path / "net"), model=model)
+    there = files(settings, version)
+    (there / "MLmodel").write_text("flavors: {python_function: {loader_module: evil, python_model: model.pkl}}")
+    (there / "evil.py").write_text(f"open({str(bomb.mark)!r}, 'w')")
+    (there / "model.pkl").write_bytes(pickled(bomb))
+    folder = fetch(settings, version)
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays.safetensors", "policy.json"]
+
+
+@pytest.mark.parametrize("place", ["policy", "encoder"])
+def test_a_kind_is_one_of_ours_and_no_path_of_a_class(settings: Settings, place: str, tmp_path: Path) -> None:
+    version = register(settings, saved(tmp_path / "net"), model=f"kind_{place}")
+    description = files(settings, version) / "policy.json"
+    text = json.loads(description.read_text())
+    text[place]["kind"] = "os.system"
+    description.write_text(json.dumps(text))
+    sha256 = hashlib.sha256(description.read_bytes()).hexdigest()
+    with pytest.raises(ArtefactError, match=r"does not describe a policy: .*os\.system"):
+        fetch(settings, replace(version, sha256=sha256, digest=sha256[:8]))
 
 
 @pytest.mark.parametrize(
