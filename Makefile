@@ -9,7 +9,7 @@ RUN = .venv/bin/python -m
 # first: one that is left to the end keeps a processor idle.
 TOGETHER = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test slow cluster unit lint check clean
+.PHONY: demo test slow cluster unit lint check bill audit clean
 
 demo: .venv/installed  ## the whole loop on one machine: [DATA=transactions] [PORT=8000] [EXIT=1]
 	$(RUN) serve.demo $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT)) $(if $(EXIT),--exit)
@@ -35,6 +35,12 @@ lint: .venv/installed  ## format, lint, types, walls
 	.venv/bin/lint-imports
 
 check: lint unit  ## both
+
+bill: .venv/installed  ## what it is made of, as a CycloneDX bill of materials
+	@$(RUN) tests.bill
+
+audit: .venv/installed  ## known vulnerabilities of what it is made of, where PyPI's advisories can be reached
+	@$(RUN) tests.audit
 
 clean:  ## forget the virtual environment; what runs have written under var/ stays
 	rm -rf .venv
