@@ -18,7 +18,14 @@ README = (ROOT / "README.md").read_text()
 SERVICE = (ROOT / "serve/README.md").read_text()
 PAGES = "".join(
     (ROOT / page).read_text()
-    for page in ("serve/OPERATING.md", "serve/CLUSTER.md", "serve/AZURE.md", "data/README.md", "rl/README.md")
+    for page in (
+        "serve/OPERATING.md",
+        "serve/CLUSTER.md",
+        "serve/SECURITY.md",
+        "serve/AZURE.md",
+        "data/README.md",
+        "rl/README.md",
+    )
 )
 
 
