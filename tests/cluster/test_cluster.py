@@ -1,6 +1,7 @@
 """The way of serve/CLUSTER.md, walked: three hosts, from `ray up` to `ray down`, asked from outside of them."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,9 +14,10 @@ import httpx
 import pytest
 
 from data.log.store import Store
-from tests.support.hosts.cluster import KEY, PASSWORD, RayCluster, put_code, ray_cluster, within
+from tests.support.hosts.cluster import DASHBOARD, KEY, PASSWORD, RayCluster, put_code, ray_cluster, within
 from tests.support.hosts.host import Host
 from tests.support.hosts.marks import needs_hosts
+from tests.support.hosts.sockets import listeners, probe, rows
 from tests.support.packages import needs_package
 from tests.support.services import wait_for
 
@@ -39,7 +41,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         assert made.submit(f"data.ingest --node online_retail '{made.transactions}'")["events"] > 5_000
         yield made
         made.down()
-        assert [made.left(host) for host in made.hosts] == [[], [], []]
+        assert made.left() == {}
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +114,42 @@ def test_without_the_key_or_the_token_nothing_is_let_in(cluster: RayCluster, rep
     refused = cluster.office.run("ray job submit -- true", check=False, RAY_AUTH_MODE="disabled")
     assert refused.returncode
     assert "401" in refused.stdout or "uthenti" in refused.stdout
+    for path in ("nodes?view=summary", "logical/actors", "api/jobs/", "api/serve/applications/", "api/v0/logs"):
+        request = f"curl -s -o /dev/null -w %{{http_code}} '{DASHBOARD}/{path}'"
+        assert cluster.office.run(request).stdout == "401", path
+        assert cluster.office.run(f"{request} -H 'Authorization: Bearer {'0' * 64}'").stdout == "403", path
+
+
+def test_every_port_is_named_in_the_page_and_answers_strangers_as_it_says(
+    cluster: RayCluster, replicas: dict[str, Host]
+) -> None:
+    """A stranger is on another host, and has neither the token nor a key."""
+    table, seen, others = rows(), set(), []
+    for host in cluster.hosts:
+        for listener in listeners(host):
+            answer = probe(host.address, listener.port)
+            if answer == "nothing" and listener not in listeners(host):
+                continue  # a worker process that has ended
+            row = next((row for row in table if row.matches(listener) and row.answer == answer), None)
+            if row is None:
+                others.append((host.name, listener, answer))
+            seen.add(row)
+    assert others == []
+    assert seen == set(table)
 
 
 def test_secrets_are_in_no_command_line_and_no_job(cluster: RayCluster, champion: dict[str, Any]) -> None:
     token = (cluster.office.folder / "home" / ".ray" / "auth_token").read_text()
-    jobs = cluster.office.run("ray job list").stdout
+    paths = ("api/jobs/", "nodes?view=summary", "logical/actors", "api/serve/applications/", "api/v0/workers?detail=1")
+    shown = [cluster.office.run("ray job list").stdout, *(json.dumps(cluster.ask(path)) for path in paths)]
     for secret in (PASSWORD, KEY, token):
-        assert secret not in jobs
+        assert not [text for text in shown if secret in text]
         for host in (cluster.office, *cluster.hosts):
             assert not host.find(secret), host.name
+            written = host.files_with(
+                secret, "ray"
+            )  # logs; a job's own files are this checkout, which knows the secrets
+            assert not [path for path in written if "runtime_resources" not in path.parts], host.name
     for host in cluster.hosts:
         modes = host.run("stat -c %a ~/.raycommend.env ~/.ray/auth_token").stdout.split()
         assert modes == ["600", "600"], host.name

@@ -124,10 +124,11 @@ def service(config: ServiceConfig, replicas: int = 1, **environment: str) -> Ite
             running.stop()
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float, found: Callable[[], object] = str) -> None:
+    """Wait until a condition holds; where it does not in time, say what was found instead."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"not so within {timeout_s} s"
+        assert time.monotonic() < deadline, f"not so within {timeout_s} s: {found()}"
         time.sleep(0.02)
 
 

@@ -73,12 +73,11 @@ class RayCluster:
         self.office.run("serve shutdown -y && ray down -y ~/cluster.yaml", timeout_s=300)
         for worker in self.workers:
             self.office.run(f"ssh {_SSH} root@{worker.address} 'bash -lic \"ray stop\"'")
-        wait_for(lambda: not any(map(self.left, self.hosts)), 60)
+        wait_for(lambda: not self.left(), 60, self.left)
 
-    def left(self, host: Host) -> list[str]:
-        """Return the command lines on a host, but for those that were there before the cluster."""
-        own = (host.pid, *host.find("sshd:"))
-        return [line for pid, line in host.processes().items() if pid not in own]
+    def left(self) -> dict[str, list[str]]:
+        """Return the command lines on each host that has any but those that were there before the cluster."""
+        return {host.name: lines for host in self.hosts if (lines := _lines(host))}
 
     def alive(self) -> set[str]:
         """Return the addresses of the nodes that the head knows and hears of; none while it does not answer."""
@@ -133,6 +132,11 @@ class RayCluster:
     def _application(self) -> dict[str, Any]:
         found: dict[str, Any] = self.ask("api/serve/applications/")["applications"].get("raycommend", {})
         return found
+
+
+def _lines(host: Host) -> list[str]:
+    own = (host.pid, *host.find("sshd:"))
+    return [line for pid, line in host.processes().items() if pid not in own]
 
 
 @contextmanager

@@ -88,6 +88,11 @@ class Host:
         """Return the processes of this host whose command line has all the words."""
         return [pid for pid, line in self.processes().items() if all(word in line for word in words)]
 
+    def files_with(self, word: str, folder: str) -> list[Path]:
+        """Return the files in a folder of its /tmp that have a word in them."""
+        paths = [path for path in (self.folder / "tmp" / folder).rglob("*") if path.is_file() and not path.is_symlink()]
+        return [path for path in paths if word.encode() in path.read_bytes()]
+
     def cut(self) -> None:
         """Take the host from the network; its processes go on."""
         ip(f"link set {self.link} down")
