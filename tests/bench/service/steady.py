@@ -1,4 +1,4 @@
-"""Open-loop load: requests leave at a constant rate, whether or not those before them are answered."""
+"""Open-loop load: requests leave when they are due, whether or not those before them are answered."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -38,6 +38,25 @@ async def steady(
         numbers: of the requests.
         per_second: how many leave in a second.
     """
+    return await timed(url, request, numbers, [place / per_second for place in range(len(numbers))])
+
+
+async def timed(
+    url: str,
+    request: Callable[[int], tuple[str, Any]],
+    numbers: Sequence[int],
+    seconds: Sequence[float],
+    hear: Callable[[Answer], None] = lambda answer: None,
+) -> list[Answer]:
+    """Send requests at given times and return the answers, in order; see `steady`.
+
+    Args:
+        url: of the service.
+        request: gives path and JSON body of a request by its number.
+        numbers: of the requests.
+        seconds: after the beginning at which each leaves, ascending.
+        hear: is given each answer when it comes.
+    """
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(_TIMEOUT_S)
     async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
 
@@ -46,15 +65,16 @@ async def steady(
             try:
                 async with session.post(path, json=body) as response:
                     got = await response.json() if response.status == 200 else None
-                    return Answer(number, path, due, perf_counter(), response.status, got)
+                    answer = Answer(number, path, due, perf_counter(), response.status, got)
             except (aiohttp.ClientError, TimeoutError):
-                return Answer(number, path, due, perf_counter(), 0, None)
+                answer = Answer(number, path, due, perf_counter(), 0, None)
+            hear(answer)
+            return answer
 
         tasks, begin = [], perf_counter()
-        for place, number in enumerate(numbers):
-            due = begin + place / per_second
-            await asyncio.sleep(max(0.0, due - perf_counter()))
-            tasks.append(asyncio.create_task(send(number, due)))
+        for number, second in zip(numbers, seconds, strict=True):
+            await asyncio.sleep(max(0.0, begin + second - perf_counter()))
+            tasks.append(asyncio.create_task(send(number, begin + second)))
         return list(await asyncio.gather(*tasks))
 
 
