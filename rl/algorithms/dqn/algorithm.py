@@ -127,15 +127,16 @@ class DQN(Algorithm):
         self._shared = not self.config.plain and share_module(self)
 
     def training_step(self) -> None:
-        """Sample and update in turn, `rounds_per_iteration` times."""
+        """Sample a fragment and update in turn, until every episode was stepped `rounds_per_iteration` times."""
         results: list[dict[str, np.ndarray]] = []
-        for _ in range(self.config.rounds_per_iteration):
+        for _ in range(0, self.config.rounds_per_iteration, self.config.rollout_fragment_length):
             before = self.env_steps
             with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
                 self._due += self._sample() / self.config.env_steps_per_update
             with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-                results += self._update()
-            if not self._shared:
+                made = self._update()
+            results += made
+            if made and not self._shared:
                 with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
                     self.env_runner_group.sync_weights(
                         from_worker_or_learner_group=self.learner_group, inference_only=True

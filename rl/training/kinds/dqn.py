@@ -11,6 +11,9 @@ from rl.training.run.experiment import SimulatorExperiment
 class QLearningExperiment(SimulatorExperiment):
     """Base of the experiments of deep Q learning."""
 
+    fragment_of_processes = 10
+    """A replay does not mind, and handing over single steps takes long (`tests.bench.rollout_scaling`)."""
+
     def get_policy(self, module: Any) -> Policy:
         """Return the policy of the averaged network."""
         policy: Policy = module.averaged_policy()

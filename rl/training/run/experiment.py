@@ -1,7 +1,7 @@
 """What the experiments that RLlib runs have in common: a policy learns in a simulator."""
 
 from abc import abstractmethod
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
@@ -46,11 +46,20 @@ class SimulatorExperiment(TrainingConfig):
     seed: int = Field(default=0, ge=0)
     runners: int = Field(default=0, ge=0, description="processes that play; 0: the learner's own process plays")
     envs_per_runner: int = Field(default=64, ge=1, description="episodes that each of them plays at once")
+    fragment: int | None = Field(
+        default=None,
+        ge=1,
+        description="steps of each episode that a runner takes before it hands them over and is given new weights; "
+        "default: 1, in Q learning 10 where runners are processes of their own",
+    )
     cpus_per_runner: float = Field(default=1.0, gt=0, description="that Ray reserves for each")
     threads: int = Field(default=1, ge=1, description="of linear algebra; networks this small are slower with more")
     evaluation: Evaluation = Evaluation()
     checkpoint_every_s: float = Field(default=60.0, ge=0, description="seconds between two checkpoints")
     fresh: bool = Field(default=False, description="begin anew, even if an unfinished run has this name")
+
+    fragment_of_processes: ClassVar[int] = 1
+    """`fragment`, where runners are processes of their own and it is not given."""
 
     @abstractmethod
     def algorithm(self) -> Any:
@@ -75,6 +84,7 @@ class SimulatorExperiment(TrainingConfig):
             .env_runners(
                 num_env_runners=self.runners,
                 num_envs_per_env_runner=self.envs_per_runner,
+                rollout_fragment_length=self.fragment or (self.fragment_of_processes if self.runners else 1),
                 num_cpus_per_env_runner=self.cpus_per_runner,
             )
             .debugging(seed=self.seed, log_level="ERROR")

@@ -9,6 +9,7 @@ from pydantic_settings import CliApp
 from rl import train
 from rl.config import Config, parse_config
 from rl.policies import SlateTransformerConfig
+from rl.training.kinds.bandit import BanditExperiment
 from rl.training.kinds.dqn import DQNExperiment
 from rl.training.kinds.registry import (
     KINDS,
@@ -137,6 +138,16 @@ def test_a_hyper_parameter_reaches_the_algorithm() -> None:
     assert config.lr == 2e-3
     assert (config.horizon, config.seed, config.num_env_runners, config.num_envs_per_env_runner) == (500, 7, 2, 64)
     config.validate()
+
+
+@pytest.mark.parametrize(("options", "wanted"), [("", 1), ("--runners 2", 10), ("--runners 2 --fragment 3", 3)])
+def test_runners_of_their_own_hand_over_several_steps_at_once(options: str, wanted: int) -> None:
+    assert parse_config(DQNExperiment, options.split()).algorithm().rollout_fragment_length == wanted
+
+
+def test_a_bandit_learns_from_every_step_before_the_next() -> None:
+    config = parse_config(BanditExperiment, [str(EXPERIMENTS / "wheel.toml"), "--runners", "2"]).algorithm()
+    assert config.rollout_fragment_length == 1
 
 
 def test_slates_reach_the_algorithm_and_the_policy() -> None:
