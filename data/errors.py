@@ -22,6 +22,7 @@ RecommenderError                       data
 ├── ProofError                         rl.provenance: to prove a fold without a user takes more than it may
 ├── ConformanceError                   rl.policy: a policy breaks a promise
 ├── ArtefactError                      rl.artefacts: a folder does not hold a policy that can be served
+├── EvaluationError                    rl.evaluation: a log cannot be evaluated on
 ├── NetworkError                       rl.networks: a network is described, fed or stored wrongly
 ├── EnvironmentContractError           rl.simulators: an environment is not one that policies can act in
 ├── ActionError                        rl.simulators: an action is not in the action space

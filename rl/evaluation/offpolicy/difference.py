@@ -1,0 +1,78 @@
+"""By how much one policy is better than another, from decisions of a third: both are estimated on the same decisions.
+
+What both would have done alike takes itself out: only decisions on which they differ have a spread.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rl.evaluation.offpolicy.errors import EvaluationError
+from rl.evaluation.offpolicy.log import BanditLog, Predictions
+from rl.evaluation.offpolicy.sequences import lower_bounds
+from rl.policy.arrays import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Doubly robust terms of challenger minus champion."""
+
+    terms: FloatArray
+    """[n], in the order of the log."""
+    floor: float
+    """What no term can be below, whatever the reward."""
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return float(self.terms.mean())
+
+    def lower_bounds(self, alpha: float, horizon: int, looks: IntArray | None = None) -> FloatArray:
+        """Return a lower bound of the difference at each look; see `sequences.lower_bounds`."""
+        return lower_bounds(self.terms, self.floor, alpha, horizon, looks)
+
+
+def difference(
+    challenger: BanditLog,
+    champion: BanditLog,
+    predicted: FloatArray,
+    rewards: tuple[float, float],
+    most: tuple[float, float],
+) -> Difference:
+    """Return the terms of challenger minus champion.
+
+    Args:
+        challenger: the log with its distributions.
+        champion: the same log with those of the champion.
+        predicted: [n, A] rewards, of each decision by a model that has not seen its reward.
+        rewards: the least and the largest that a decision can earn.
+        most: how large an importance weight of the challenger, and of the champion, can be at most, by how the log's
+            policy explores: one over the least propensity; 1 for a champion that is the log's policy.
+
+    Raises:
+        EvaluationError: the logs are not the same, or a reward or weight is out of its bounds.
+    """
+    if not np.array_equal(challenger.chosen, champion.chosen) or not np.array_equal(
+        challenger.rewards, champion.rewards
+    ):
+        raise EvaluationError("challenger and champion must be of the same log")
+    low, high = rewards
+    if challenger.rewards.min() < low or challenger.rewards.max() > high:
+        raise EvaluationError(
+            f"rewards must be in [{low:g}, {high:g}], got {challenger.rewards.min():g} to {challenger.rewards.max():g}"
+        )
+    for log, name, largest in ((challenger, "challenger", most[0]), (champion, "champion", most[1])):
+        if log.weights.max() > largest * (1 + 1e-9):
+            raise EvaluationError(
+                f"weights of the {name} must be {largest:g} at most, got {log.weights.max():g}: "
+                "the log's policy explores less than was said"
+            )
+    # What is predicted may be anything, so it is kept where a wrong one costs little: no larger than the first
+    # decisions suggest, and the floor with it.
+    cap = float(np.clip(np.quantile(predicted[:100], 0.999), low, high))
+    model = np.clip(predicted, low, cap)
+    one, other = Predictions(challenger, model), Predictions(champion, model)
+    terms = one.expected - other.expected + (challenger.weights - champion.weights) * one.residuals
+    # Least: the challenger's action earned nothing where most was predicted, or the champion's most where nothing was.
+    floor = -(cap - low) - max(most[0] * (cap - low), most[1] * (high - low))
+    return Difference(terms, floor)

@@ -1,0 +1,66 @@
+"""Predictions of rewards by models that have not seen them: cross-fitting, and what such predictions are worth."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from rl.evaluation.offpolicy.errors import EvaluationError
+from rl.evaluation.offpolicy.log import BanditLog
+from rl.policy.arrays import FloatArray, IntArray
+
+Fit: TypeAlias = Callable[[IntArray, IntArray], FloatArray]
+"""Fits a model to some rows, and returns its predictions [m, A] for others."""
+
+
+def cross_fit(fit: Fit, n: int, rng: np.random.Generator, folds: int = 3) -> FloatArray:
+    """Return predictions [n, A], those of each row by a model that was fitted without it.
+
+    A model that has seen the rewards which it then corrects would make doubly robust estimates too sure, and biased.
+
+    Args:
+        fit: what is fitted.
+        n: how many rows there are.
+        rng: deals them into the folds.
+        folds: into how many.
+
+    Raises:
+        EvaluationError: there are fewer rows than folds.
+    """
+    if n < folds:
+        raise EvaluationError(f"{n} decisions cannot be dealt into {folds} folds")
+    parts = np.array_split(rng.permutation(n), folds)
+    predicted: FloatArray | None = None
+    for number, part in enumerate(parts):
+        rows = np.sort(np.concatenate([other for place, other in enumerate(parts) if place != number]))
+        of_part = fit(rows, part)
+        predicted = np.empty((n, of_part.shape[1])) if predicted is None else predicted
+        predicted[part] = of_part
+    assert predicted is not None
+    return predicted
+
+
+def ridge(features: FloatArray, log: BanditLog, penalty: float = 1.0) -> Fit:
+    """Return what fits a linear model for each action, with an intercept, by ridge regression.
+
+    An action that has never been taken is predicted the mean reward of all.
+
+    Args:
+        features: [n, d] of the decisions.
+        log: what was chosen, and its rewards.
+        penalty: on the squares of the coefficients, but not on the intercept.
+    """
+    padded = np.column_stack([np.ones(len(features)), features])
+    penalties = np.diag([1e-9, *[penalty] * features.shape[1]])
+
+    def fit(train: IntArray, rows: IntArray) -> FloatArray:
+        coefficients = np.zeros((padded.shape[1], log.target.shape[1]))
+        coefficients[0] = log.rewards[train].mean()
+        for action in np.unique(log.chosen[train]):
+            of_action = train[log.chosen[train] == action]
+            x, r = padded[of_action], log.rewards[of_action]
+            coefficients[:, action] = np.linalg.solve(x.T @ x + penalties, x.T @ r)
+        predicted: FloatArray = padded[rows] @ coefficients
+        return predicted
+
+    return fit
