@@ -27,7 +27,7 @@ from tests.bench.service.steady import Answer, timed
 from tests.support.scaled import watched
 
 POLICY, RECOMMEND = "linear_thompson", "/v1/recommend"
-UTILISATION, TURNS, REQUESTS = 0.7, 3, 2_000
+UTILISATION, TURNS, REQUESTS = 0.7, 3, 1_500
 Figures: TypeAlias = tuple[dict[str, float], dict[str, float]]
 
 
@@ -41,7 +41,7 @@ class Fit:
     @classmethod
     def of(cls, alone_s: FloatArray, most_per_s: float) -> "Fit":
         """Fit it to the waits of a single client [N], and to the answers a second of a replica that is never idle."""
-        beside = float(np.median(alone_s)) - 1 / most_per_s
+        beside = max(0.0, float(np.median(alone_s)) - 1 / most_per_s)
         return cls(np.maximum(alone_s - beside, 0.0), beside)
 
     def predict(self, rate: float, servers: int, rng: np.random.Generator, n: int = 200_000) -> FloatArray:
