@@ -22,6 +22,7 @@ def components(text: str) -> dict[str, dict[str, Any]]:
     return {component["name"]: component for component in json.loads(text)["components"]}
 
 
+@pytest.mark.heavy
 def test_it_is_cyclonedx_and_the_same_each_time(text: str) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert json.loads(text)["specVersion"] == "1.6"

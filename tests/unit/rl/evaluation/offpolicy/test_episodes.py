@@ -52,6 +52,7 @@ def test_fitted_q_finds_the_value_of_a_process_that_it_has_seen_whole() -> None:
     assert coefficients == pytest.approx([1 + 0.45 * value, 0.45 * value])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [chain, shop])
 def test_models_and_weights_bring_estimates_nearer_to_the_truth(make: object) -> None:
     """30 logs of 1,000 episodes, seeds 0 to 29: mean relative error under .1, and under that of importance sampling."""

@@ -19,6 +19,7 @@ def test_without_skew_halls_is_the_normal_one() -> None:
     assert (hall(terms).low, hall(terms).high) == pytest.approx((normal(terms).low, normal(terms).high))
 
 
+@pytest.mark.heavy
 def test_halls_misses_skewed_means_less_often_than_the_normal_one() -> None:
     """Exponential terms to the fourth, n = 200, 2,000 samples, seed 1: the mean is 24. Nominal .95."""
     rng = np.random.default_rng(1)

@@ -44,6 +44,7 @@ def test_ridge_finds_a_linear_reward_and_the_mean_of_what_was_never_done() -> No
     assert Predictions(log, np.full((2_000, 3), rewards.mean())).explained == pytest.approx(0.0)
 
 
+@pytest.mark.heavy
 def test_a_model_that_predicts_is_believed_and_one_that_does_not_is_not() -> None:
     """20 logs of 2,000, seeds 0 to 19: by squared error, what is selected is near the better of DM and IPS."""
     for model, validator, worse in (("true", "dr", "ips"), ("wrong", "ips", "dm")):

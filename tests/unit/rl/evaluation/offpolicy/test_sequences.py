@@ -38,6 +38,7 @@ def test_the_boundary_is_where_the_mixture_reaches_one_over_alpha() -> None:
     assert (np.diff(at) > 0).all()
 
 
+@pytest.mark.heavy
 def test_bounds_are_hardly_ever_wrong_at_any_time() -> None:
     """400 streams of 3,000 weighted rewards (weight 10, probability 1/10): each bound wrong in .05 at most; seed 5."""
     rng = np.random.default_rng(5)
