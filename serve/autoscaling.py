@@ -62,7 +62,7 @@ def count_replicas(
     return max(by_requests, by_p99), state
 
 
-class Replicas(PrometheusQueryMixin):  # type: ignore[misc]  # Ray's types are not read
+class Replicas(PrometheusQueryMixin):
     """The policy, as Serve makes one for a deployment.
 
     Args:

@@ -43,7 +43,7 @@ def test_under_ten_times_the_load_p99_is_back_in_time_and_nobody_is_failed(tmp_p
             config,
             waiting=True,
             max_ongoing_requests=10,
-            max_queued_requests=0,
+            max_queued_requests=1,
             backpressure_config={"status_code": 429, "retry_after_s": 1},
         ) as service,
     ):

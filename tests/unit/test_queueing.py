@@ -47,7 +47,8 @@ def test_queues_by_hand() -> None:
 def test_own_queues_wait_longer_than_one_and_shorter_than_queues_by_lot() -> None:
     rng = np.random.default_rng(0)
     arrivals, services = poisson_arrivals(1.6, N, rng), rng.exponential(1.0, N)
-    one, fewest = (waiting_times(arrivals, services, 2, rng, way).mean() for way in ("one_queue", "fewest"))  # type: ignore[arg-type]
+    one = waiting_times(arrivals, services, 2, rng, "one_queue").mean()
+    fewest = waiting_times(arrivals, services, 2, rng, "fewest").mean()
     assert one < fewest < mean_wait(0.8, 1.0, 1)
 
 
