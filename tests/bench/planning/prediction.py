@@ -47,9 +47,9 @@ class Fit:
     def predict(self, rate: float, servers: int, rng: np.random.Generator, n: int = 200_000) -> FloatArray:
         """Return the times to an answer [N] of so many servers at so many requests a second."""
         services = rng.choice(self.busy_s, n)
-        return (
-            waiting_times(poisson_arrivals(rate, n, rng), services, servers, rng, "fewest") + services + self.beside_s
-        )
+        waits = waiting_times(poisson_arrivals(rate, n, rng), services, servers, rng, "fewest")
+        times: FloatArray = waits + services + self.beside_s
+        return times
 
 
 def compare() -> Figures:
