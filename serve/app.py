@@ -56,6 +56,12 @@ _SAVE_S = 1.0
 _FIRST_ARCHIVE_S = 60.0
 """How long after its start a service archives closed days for the first time."""
 _LONG_POLL_S = 5.0
+_NEWS_S = 3 * _LONG_POLL_S
+"""How long a replica waits for an answer of the learner until it asks again."""
+_FIRST_NEWS_S = 120.0
+"""The same of a new one, which is told all that was learned."""
+_HEALTH: dict[str, Any] = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
+"""A process that has died is missed at the next check, one that hangs at the third that is not answered."""
 _COURTESY = 10
 """Niceness of the learner's process, so that replicas get the processor first."""
 _KEYS_S = 1.0
@@ -127,8 +133,9 @@ class Gateway:
         threadpool_limits(1, "blas")
         settings = config.settings
         keep_private(settings.home)
-        # Through Ray's own objects: Serve's messages may have 4 MiB, and a large catalogue's snapshot has more.
-        self._learner = learner.options(_by_reference=True)
+        # By Serve's messages, not through Ray's objects: those leave the learner one after the other, and one follower
+        # that hangs or is cut off would hold up all. How large they may be is in serve/environment.py.
+        self._learner = learner.options(_by_reference=False)
         store = self._store = Store.open(settings.store_url)
         self._writer = WriterProcess(settings.store_url)
         secret = Secrets().api_key
@@ -170,7 +177,7 @@ class Gateway:
                 f"the log is one SQLite file on node {node}: all replicas must run there, or the log be in PostgreSQL"
             )
         await self._writer.start()
-        await self._catch_up()
+        await self._catch_up(_FIRST_NEWS_S)
         await asyncio.to_thread(self._service.items.refresh)
         gc.collect()
         gc.freeze()  # what was loaded stays: looking through it again and again would hold up a hundred requests
@@ -185,9 +192,14 @@ class Gateway:
             task.cancel()
         await self._writer.close()
 
-    async def _catch_up(self) -> None:
-        """Wait for news of the learner and take them over; nothing awaits in the taking: no request sees half of it."""
-        news, replicas, states = await self._learner.news.remote(self._replica, self._served.steps())
+    async def _catch_up(self, within_s: float) -> None:
+        """Wait for news of the learner and take them over; nothing awaits in the taking: no request sees half of it.
+
+        Raises:
+            TimeoutError: there was no answer, as of a machine that is gone.
+        """
+        asked = self._learner.news.remote(self._replica, self._served.steps())
+        news, replicas, states = await asyncio.wait_for(asked, within_s)
         news = await asyncio.to_thread(make_writable, news)
         self._served.take(news)
         self._served.hear(states)
@@ -200,9 +212,9 @@ class Gateway:
     async def _follow(self) -> None:
         while True:
             try:
-                await self._catch_up()
-            except (RayError, RayServeException) as error:
-                log.warning("no word from the learner, going on with what is known: %s", error)
+                await self._catch_up(_NEWS_S)
+            except (RayError, RayServeException, TimeoutError) as error:
+                log.warning("no word from the learner, going on with what is known: %r", error)
                 await asyncio.sleep(1.0)
             except Exception:  # a fault of ours; what is known is served meanwhile
                 log.exception("the learner's news cannot be taken over, asking again")
@@ -266,11 +278,13 @@ def build(config: ServiceConfig) -> serve.Application:
 
 
 def _bind(config: ServiceConfig, **of_gateway: Any) -> serve.Application:
-    learner = serve.deployment(num_replicas=1, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1})(Learner)
+    learner = serve.deployment(
+        num_replicas=1, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1}, **_HEALTH
+    )(Learner)
     # The edge has an access log of its own; at level INFO Serve would make a record a request, and throw it away.
     logging_config = {"enable_access_log": False, "log_level": "WARNING"}
     of_replica = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.2}, "logging_config": logging_config}
-    options = {**of_replica, **of_gateway}
+    options = {**of_replica, **_HEALTH, **of_gateway}
     gateway = serve.deployment(**options)(serve.ingress()(Gateway))
     return gateway.bind(config, learner.bind(config))
 

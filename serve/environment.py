@@ -46,6 +46,8 @@ def ray_environment(drain_s: float, first_port: int | None = None) -> dict[str, 
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # What was learned goes from learner to replicas in messages: of a large catalogue, more than gRPC's 4 MiB.
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.http.front:middlewares",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_INGRESS / "haproxy.sh"),
         "RAYCOMMEND_HAPROXY": _haproxy(),
@@ -67,6 +69,13 @@ def ray_environment(drain_s: float, first_port: int | None = None) -> dict[str, 
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
         "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
+        # A replica that does not answer, or is not to be reached, gets no more requests after some 5 s.
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "2",
+        # A machine that is gone is given up in 12 s, not in Ray's minute: the learner may have been there.
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "3000",
+        "RAY_health_check_failure_threshold": "3",
         # Of a client that says nothing in a request, or does not take its answer. A stream has a sign of life in 15 s.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),  # more than cores are in the way
