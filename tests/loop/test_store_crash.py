@@ -25,6 +25,7 @@ from data.log.writer.process import WriterProcess
 from data.schema import AnyRecord, Decision, Feedback
 from tests.support.databases import new_url as new_url
 from tests.support.databases import url as url
+from tests.support.ledger import rows_by_key
 from tests.support.rows import count_rows
 
 PROCESSES = 4
@@ -134,25 +135,6 @@ def _run(url: str, paths: list[Path]) -> list[int | None]:
                 process.kill()
 
 
-def _rows(url: str) -> list[tuple[str, int]]:
-    """Return the keys and positions of both tables, through the tables and not the unique indexes: these could hide a
-    second row.
-    """
-    with closing(Store.open(url)) as store, store.reading() as connection:
-        if store.shared:
-            through = ""
-            connection.exec_driver_sql("SET LOCAL enable_indexonlyscan = off")
-        else:
-            through = " NOT INDEXED"
-            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
-        rows = [
-            (str(row[0]), int(row[1]))
-            for table, key in (("decisions", "decision_id"), ("feedback", "feedback_id"))
-            for row in connection.exec_driver_sql(f"SELECT {key}, seq FROM {table}{through}")
-        ]
-    return rows
-
-
 @pytest.mark.slow
 def test_every_acknowledged_record_is_in_the_log_once_after_two_of_four_writers_are_killed(
     url: str, tmp_path: Path
@@ -167,7 +149,7 @@ def test_every_acknowledged_record_is_in_the_log_once_after_two_of_four_writers_
         else:
             assert len(told[n]) == 2 * SENDS
 
-    rows = _rows(url)
+    rows = [(key, seq) for (_, key), seq in rows_by_key(url)]
     position = dict(rows)
     assert len(position) == len(rows), "a key is in the log twice"
 

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.support.ledger import Ledger
 from tests.support.modes import open_to_others
 from tests.support.services import Running, wait_for
 
@@ -21,23 +22,23 @@ def ask(server: Running, decision_id: str) -> httpx.Response:
     return server.client.post("/v1/recommend", json={"k": 1, "decision_id": decision_id})
 
 
-def logged(path: Path) -> set[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return {row[0] for row in connection.execute("SELECT decision_id FROM decisions")}
+def missing(path: Path, *ledgers: Ledger) -> list[str]:
+    """Return what was acknowledged, and is not in the log."""
+    return [row for ledger in ledgers for row in ledger.compare(f"sqlite:///{path}")[0]]
 
 
-def acknowledged(server: Running, name: str, during_s: float) -> tuple[set[str], list[httpx.Response]]:
-    """Ask for some seconds; returns the ids that were acknowledged, and the refusals."""
-    ids, refused, end = set[str](), list[httpx.Response](), time.monotonic() + during_s
+def acknowledged(server: Running, name: str, during_s: float) -> tuple[Ledger, list[httpx.Response]]:
+    """Ask for some seconds; returns what was acknowledged, and the refusals."""
+    ledger, refused, end = Ledger(), list[httpx.Response](), time.monotonic() + during_s
     while time.monotonic() < end:
-        decision_id = f"{name}-{len(ids) + len(refused)}"
+        decision_id = f"{name}-{len(ledger.decisions) + len(refused)}"
         answer = ask(server, decision_id)
         if answer.status_code == 200:
-            ids.add(decision_id)
+            ledger.decisions.add(decision_id)
         else:
             refused.append(answer)
             time.sleep(0.05)
-    return ids, refused
+    return ledger, refused
 
 
 def test_home_and_log_are_their_owners_alone(server: Running) -> None:
@@ -51,11 +52,11 @@ def test_a_hung_writer_is_replaced_and_nothing_that_was_acknowledged_is_lost(ser
     assert len(writers) == 2
     for writer in writers:
         os.kill(writer.pid, signal.SIGSTOP)
-    ids, refused = acknowledged(server, "hung", 20)
+    ledger, refused = acknowledged(server, "hung", 20)
     assert refused
     assert {(answer.status_code, answer.headers.get("Retry-After")) for answer in refused} == {(503, "1")}
-    assert len(ids) > 10
-    assert ids <= logged(server.home / "store.db")
+    assert len(ledger.decisions) > 10
+    assert missing(server.home / "store.db", ledger) == []
     assert not any(_runs(writer) for writer in writers)
 
 
@@ -66,17 +67,17 @@ def test_a_log_that_is_taken_away_is_said_at_once_and_gone_on_with_when_it_is_ba
     away.mkdir()
     for file in server.home.glob("store.db*"):
         file.rename(away / file.name)
-    ids, refused = acknowledged(server, "away", 5)
-    assert ids == set()
+    ledger, refused = acknowledged(server, "away", 5)
+    assert ledger.decisions == set()
     errors: list[dict[str, Any]] = [answer.json()["error"] for answer in refused]
     assert {error["code"] for error in errors} == {"store_unavailable"}
     assert all("log was deleted or replaced" in error["message"] for error in errors)
     assert not (server.home / "store.db").exists()
     for file in away.iterdir():
         file.rename(server.home / file.name)
-    ids, _ = acknowledged(server, "back", 2)
-    assert len(ids) > 10
-    assert ids | {"first"} <= logged(server.home / "store.db")
+    ledger, _ = acknowledged(server, "back", 2)
+    assert len(ledger.decisions) > 10
+    assert missing(server.home / "store.db", ledger, Ledger({"first"})) == []
 
 
 @pytest.mark.slow
@@ -98,9 +99,9 @@ def test_another_log_in_its_place_is_begun_with_anew(server: Running) -> None:
             return False
 
     wait_for(answered, 180)
-    ids, _ = acknowledged(server, "anew", 5)
-    assert {"before the backup", "new", *ids} <= logged(path)
-    assert "after the backup" not in logged(path)
+    ledger, _ = acknowledged(server, "anew", 5)
+    assert missing(path, ledger, Ledger({"before the backup", "new"})) == []
+    assert missing(path, Ledger({"after the backup"}))
 
 
 def _runs(process: psutil.Process) -> bool:

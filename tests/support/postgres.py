@@ -31,6 +31,8 @@ class Cluster:
     port: int = field(default_factory=free_port)
     address: str = "127.0.0.1"
     """Where else it listens, for who knows the password of its user (`admit`)."""
+    standby: "Cluster | None" = None
+    """Who follows it: see `followed`."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -62,7 +64,7 @@ class Cluster:
     def copy(self, folder: Path) -> "Cluster":
         """Return a standby that follows this cluster, not started yet."""
         _give(folder)
-        standby = Cluster(folder)
+        standby = Cluster(folder, address=self.address)
         self.run("pg_basebackup", "-D", standby.data, "-d", self.url(), "-R", "-X", "stream", "-c", "fast")
         return standby
 
@@ -101,6 +103,13 @@ class Cluster:
         while any(Path(f"/proc/{pid}").exists() for pid in family):
             assert time.monotonic() < deadline, "the killed server is still there"
             time.sleep(0.01)
+
+    def fail_over(self) -> None:
+        """Kill the server, and promote its standby a second later, as whoever watches over them does."""
+        assert self.standby is not None, "nobody follows it"
+        self.kill()
+        time.sleep(1.0)
+        self.standby.promote()
 
     def promote(self) -> None:
         """Make a standby the server that is written to."""
@@ -148,6 +157,25 @@ def cluster(address: str = "127.0.0.1", **settings: str) -> Iterator[Cluster]:
         finally:
             if made.runs:
                 made.stop("immediate")
+
+
+@contextmanager
+def followed(primary: Cluster, url: str) -> Iterator[str]:
+    """Let a synchronous standby follow a server, and yield the URL of both for the one of a database.
+
+    `primary.standby` is it meanwhile.
+    """
+    with folder() as path:
+        standby = primary.standby = primary.copy(path / "standby")
+        standby.start()
+        try:
+            primary.set(synchronous_standby_names="*")
+            primary.reload()
+            host = f"127.0.0.1:{primary.port}"
+            yield url.replace(host, f"{host},127.0.0.1:{standby.port}")
+        finally:
+            if standby.runs:
+                standby.stop("immediate")
 
 
 @contextmanager

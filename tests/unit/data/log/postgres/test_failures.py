@@ -23,7 +23,7 @@ from data.log.writer.process import WriterProcess
 from data.schema import Event
 from tests.support.packages import needs_package
 from tests.support.ports import free_port
-from tests.support.postgres import Cluster, cluster, folder
+from tests.support.postgres import Cluster, cluster, folder, followed
 
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
 
@@ -316,14 +316,9 @@ def test_the_successor_of_a_writing_process_writes_to_no_other_database(own: Clu
 @pytest.fixture
 def pair() -> Iterator[tuple[Cluster, Cluster]]:
     """A server and the standby whose answer each of its commits waits for."""
-    with cluster() as primary, folder() as path:
-        standby = primary.copy(path / "standby")
-        standby.start()
-        primary.set(synchronous_standby_names="*")
-        primary.reload()
-        yield primary, standby
-        if standby.runs:
-            standby.stop("immediate")
+    with cluster() as primary, followed(primary, primary.url()):
+        assert primary.standby is not None
+        yield primary, primary.standby
 
 
 def test_a_standby_that_takes_over_has_what_was_acknowledged(pair: tuple[Cluster, Cluster]) -> None:
