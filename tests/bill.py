@@ -40,7 +40,8 @@ def pinned() -> dict[str, str]:
 def dependencies(requirements: Iterable[str]) -> Mapping[str, set[str]]:
     """Return who needs whom, of all that is needed for some requirements, by what is installed here."""
     needed: dict[str, set[str]] = defaultdict(set)
-    seen, left = set(), [Requirement(text) for text in requirements]
+    seen: set[tuple[str, str]] = set()
+    left = [Requirement(text) for text in requirements]
     while left:
         requirement = left.pop()
         name = canonicalize_name(requirement.name)

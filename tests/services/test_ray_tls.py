@@ -38,7 +38,7 @@ def running(authority: Certificate, node: Certificate, tmp_path_factory: pytest.
         "RAY_TLS_SERVER_KEY": str(node.key),
         "RAY_TLS_CA_CERT": str(authority.certificate),
     }
-    with service(ServiceConfig(policies={"linear_thompson": 1}, home=str(home)), **switch) as started:
+    with service(ServiceConfig(policies={"linear_thompson": 1}, home=str(home)), 1, **switch) as started:
         started.wait()
         yield started
 

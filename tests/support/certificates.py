@@ -24,13 +24,13 @@ def make_authority(folder: Path) -> Certificate:
 
 def make_certificate(authority: Certificate, names: Sequence[str]) -> Certificate:
     """Make a certificate beside an authority's, for names such as `DNS:localhost` and `IP:127.0.0.1`."""
-    by = ["-CA", authority.certificate, "-CAkey", authority.key]
+    by = ["-CA", str(authority.certificate), "-CAkey", str(authority.key)]
     extensions = [f"subjectAltName={','.join(names)}", "basicConstraints=CA:FALSE"]
     added = [word for extension in extensions for word in ("-addext", extension)]
     return _make(authority.certificate.parent, "node", ["-subj", "/CN=node", *added, *by])
 
 
-def _make(folder: Path, name: str, options: Sequence[str | Path]) -> Certificate:
+def _make(folder: Path, name: str, options: Sequence[str]) -> Certificate:
     folder.mkdir(parents=True, exist_ok=True)
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
     files = ["-keyout", made.key, "-out", made.certificate]

@@ -59,7 +59,7 @@ def test_it_says_who_needs_whom(text: str) -> None:
 
 def answer(monkeypatch: pytest.MonkeyPatch, stdout: str, stderr: str = "") -> None:
     done = subprocess.CompletedProcess([], 1, stdout, stderr)
-    monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
 
 
 def known(**vulnerable: str) -> str:
