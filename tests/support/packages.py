@@ -15,6 +15,7 @@ import pytest
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "g++": ("g++",),  # compiles networks (torch.compile)
     "iproute2": ("ip",),  # networks between hosts
+    "mmdebstrap": ("mmdebstrap",),  # a clean Debian, for the steps of the container
     "npm": ("npm", "node"),  # the JavaScript clients of Personalizer
     "openssh-client": ("ssh", "ssh-keygen"),
     "openssh-server": ("sshd",),  # hosts of their own on one machine

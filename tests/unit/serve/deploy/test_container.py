@@ -1,28 +1,12 @@
 """The container definition is small, pinned, of a user without rights, and says when it is ill."""
 
 import re
-from dataclasses import dataclass
 
 import pytest
 import yaml
 
 from tests.support.cluster_files import ROOT
-
-FILE = ROOT / "serve" / "deploy" / "Containerfile"
-
-
-@dataclass(frozen=True)
-class Step:
-    """An instruction with its argument, lines joined."""
-
-    name: str
-    argument: str
-
-
-def steps(text: str) -> list[Step]:
-    joined = re.sub(r"\\\n\s*", "", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
-    return [Step(*line.split(maxsplit=1)) for line in joined.splitlines() if line]
-
+from tests.support.containers import FILE, Step, steps
 
 ALL = steps(FILE.read_text())
 LAST_STAGE = ALL[max(number for number, step in enumerate(ALL) if step.name == "FROM") :]
