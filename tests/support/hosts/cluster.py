@@ -71,8 +71,9 @@ class RayCluster:
         for pid in self.office.find("ray dashboard"):
             os.kill(pid, signal.SIGINT)
         self.office.run("serve shutdown -y && ray down -y ~/cluster.yaml", timeout_s=300)
-        for worker in self.workers:
-            self.office.run(f"ssh {_SSH} root@{worker.address} 'bash -lic \"ray stop\"'")
+        stop = 'bash -lic "ray stop"; pkill -f "[/]tmp/raycommend-.*/haproxy.cfg" || true'
+        for one in self.hosts:
+            self.office.run(f"ssh {_SSH} root@{one.address} '{stop}'")
         wait_for(lambda: not self.left(), 60, self.left)
 
     def left(self) -> dict[str, list[str]]:
@@ -85,7 +86,8 @@ class RayCluster:
             nodes = self.ask("nodes?view=summary")["data"]["summary"]
         except AssertionError:
             return set()
-        return {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
+        # Of a node that has just come its agent has not told the address yet.
+        return {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE" and "ip" in node}
 
     def ask(self, path: str) -> dict[str, Any]:
         """Ask the head's dashboard from the office.
