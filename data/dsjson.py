@@ -171,7 +171,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command: counts as JSON on standard output, or on standard error where the lines go there."""
     options = _parse(arguments)
     keep_private(Settings().home)
-    store = Store.open(options.store)
+    store = Store.open(options.store or Settings().store_url)
     try:
         counts = _export(store, options) if options.command == "export" else _import(store, options)
     except OSError as error:
@@ -188,7 +188,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, what in (("export", "write the log as DSJSON"), ("import", "read DSJSON into the log")):
         subparser = commands.add_parser(name, help=what)
         subparser.add_argument("path", type=Path, help="file of DSJSON lines; - is standard input or output")
-        subparser.add_argument("--store", default=Settings().store_url, help="the log; default: %(default)s")
+        subparser.add_argument("--store", help="URL of the log; default: RAYCOMMEND_STORE, or that of the home")
         subparser.add_argument("--loop", default=PERSONALIZER, help="which learning loop; default: %(default)s")
         if name == "export":
             subparser.add_argument(

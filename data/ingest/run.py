@@ -237,13 +237,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argument_parser("data.ingest", "Ingest files of a node's rows.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="file, glob, directory or pyarrow filesystem URI")
     parser.add_argument("--node", required=True, help="name of a node in data/nodes, or path of a TOML file")
-    parser.add_argument("--archive", default=Settings().archive_uri, help="default: %(default)s")
+    parser.add_argument("--archive", help="URI of the archive; default: RAYCOMMEND_ARCHIVE, or that of the home")
     parser.add_argument("--refit-scaler", action="store_true", help="fit the next version of the scaler on this input")
     options = parser.parse_args(arguments)
     keep_private(Settings().home)
     node = load_node(options.node)
-    summary = ingest(
-        options.paths, node, options.archive, refit_scaler=options.refit_scaler, progress=Progress(sys.stderr)
-    )
+    archive = options.archive or Settings().archive_uri
+    summary = ingest(options.paths, node, archive, refit_scaler=options.refit_scaler, progress=Progress(sys.stderr))
     print(summary.model_dump_json())
     return DONE

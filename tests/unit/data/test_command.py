@@ -4,6 +4,7 @@ import errno
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,20 @@ def test_a_refusal_ends_the_process_with_its_status(tmp_path: Path) -> None:
     )
     assert done.returncode == REFUSED
     assert done.stderr.startswith("rl.export: no policy in ")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("module", ["data.dsjson", "data.ingest.run", "data.archive.run", "serve.keys", "rl.evaluate"])
+def test_help_shows_no_secrets(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, url in {
+        "RAYCOMMEND_STORE": "postgresql://shop:a-secret@db/shop",
+        "RAYCOMMEND_ARCHIVE": "s3://key:a-secret@bucket/shop",
+        "MLFLOW_TRACKING_URI": "https://shop:a-secret@tracker",
+    }.items():
+        monkeypatch.setenv(name, url)
+    for arguments in (["--help"], ["export", "--help"]):
+        with pytest.raises(SystemExit):
+            import_module(module).main(arguments)
+    assert "a-secret" not in "".join(capsys.readouterr())
