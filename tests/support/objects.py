@@ -1,5 +1,6 @@
 """An object store of S3's kind, in this process."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ ACCOUNT = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "
 @contextmanager
 def object_store(bucket: str = "shop", address: str = "127.0.0.1") -> Iterator[str]:
     """Run it and yield the pyarrow URI of a bucket; the account is in the environment meanwhile."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
     server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

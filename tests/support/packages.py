@@ -5,6 +5,7 @@ Where one lacks, its tests are skipped with the package's name; where `RAYCOMMEN
 """
 
 import os
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from shutil import which
@@ -13,6 +14,7 @@ from typing import Final
 import pytest
 
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "faketime": ("faketime",),  # clocks of a host's processes that are off
     "g++": ("g++",),  # compiles networks (torch.compile)
     "iproute2": ("ip",),  # networks between hosts
     "mmdebstrap": ("mmdebstrap",),  # a clean Debian, for the steps of the container
@@ -21,9 +23,14 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "openssh-server": ("sshd",),  # hosts of their own on one machine
     "openssl": ("openssl",),  # makes the certificate of a test
     "postgresql": ("initdb", "pg_ctl", "pg_basebackup"),  # the log's other database
+    "redis-server": ("redis-server",),  # where the head of a cluster may keep what it knows
     "rsync": ("rsync",),  # how Ray gives hosts their files
 }
 """By package."""
+
+
+FAKETIME: Final = f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}/faketime/libfaketime.so.1"
+"""The library of the package `faketime`, for LD_PRELOAD."""
 
 
 def postgres_programs() -> Path:

@@ -9,9 +9,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -27,7 +28,7 @@ from tests.support.cluster_files import ROOT, read
 from tests.support.hosts.host import Host, host, make_key
 from tests.support.hosts.network import Network, network
 from tests.support.objects import ACCOUNT, object_store
-from tests.support.postgres import Cluster, cluster
+from tests.support.postgres import Cluster, cluster, followed
 from tests.support.services import wait_for
 from tests.support.trackers import tracking_server
 
@@ -46,10 +47,13 @@ class RayCluster:
     workers: list[Host]
     database: Cluster
     store_url: str
-    settings: Mapping[str, str]
+    settings: dict[str, str]
     """What lies in ~/.raycommend.env."""
     objects: str
     """URI of the bucket that all nodes reach."""
+    network: Network
+    start_host: Callable[[int, str], Host]
+    """Starts a host that has this machine's packages, by the number of its address and its name."""
 
     @property
     def transactions(self) -> str:
@@ -59,6 +63,23 @@ class RayCluster:
     @property
     def hosts(self) -> list[Host]:
         return [self.head, *self.workers]
+
+    def new_worker(self) -> Host:
+        """Start one more host; what runs Ray there is another's matter."""
+        number = len(self.workers) + 1
+        made = self.start_host(number + 2, f"worker-{number}")  # after the office's and the head's
+        self.workers.append(made)
+        return made
+
+    def secrets(self) -> dict[str, str]:
+        """Return what lies in the home of each node of Ray, readable by its user alone, by path."""
+        token = (self.office.folder / "home" / ".ray" / "auth_token").read_text()
+        return {".raycommend.env": environment_file(self.settings), ".ray/auth_token": token}
+
+    def reach_dashboard(self) -> None:
+        """Bring the head's dashboard to the office where no `ray up` has made a file for `ray dashboard`."""
+        forwarding = f"exec ssh {_SSH} -N -L 8265:localhost:8265 root@{self.head.address}"
+        self.office.start(forwarding, self.office.folder / "dashboard.log")
 
     def up(self) -> None:
         """Start it, and wait until all hosts have joined: the head starts the workers after `ray up` has ended."""
@@ -105,17 +126,24 @@ class RayCluster:
         report: dict[str, Any] = json.loads([line for line in said.splitlines() if line.startswith("{")][-1])
         return report
 
-    def deploy(self, autoscaling: Mapping[str, float], code: str | None = None) -> None:
+    def deploy(
+        self,
+        autoscaling: Mapping[str, float],
+        code: str | None = None,
+        change: Callable[[dict[str, Any]], None] = lambda application: None,
+    ) -> None:
         """Deploy the service, and wait until it runs.
 
         Args:
             autoscaling: fields of Serve's AutoscalingConfig that are to be others than the file's.
             code: URI of an archive with the code that replicas have; default: what lies on their nodes.
+            change: changes the application's part of the file in other ways.
         """
         config = yaml.safe_load((ROOT / "serve" / "deploy" / "service.yaml").read_text())
         application = config["applications"][0]
         application["deployments"][0]["autoscaling_config"] |= autoscaling
         application |= {"runtime_env": {"working_dir": code}} if code else {}
+        change(application)
         (self.office.folder / "home" / "service.yaml").write_text(yaml.safe_dump(config))
         self.office.run("serve deploy ~/service.yaml")
         wait_for(lambda: self._application().get("status") == "RUNNING", 180)
@@ -142,13 +170,21 @@ def _lines(host: Host) -> list[str]:
 
 
 @contextmanager
-def ray_cluster(folder: Path, workers: int = 2) -> Iterator[RayCluster]:
-    """Make the hosts and what is around them; `up` starts the cluster. All ends with this, whatever runs."""
+def ray_cluster(folder: Path, workers: int = 2, *, with_standby: bool = False) -> Iterator[RayCluster]:
+    """Make the hosts and what is around them; `up` starts the cluster. All ends with this, whatever runs.
+
+    Args:
+        folder: for the files of the hosts.
+        workers: how many there are beside the head.
+        with_standby: the log's server has a synchronous standby, which the log's URL names too.
+    """
     with ExitStack() as stack:
         net = stack.enter_context(network())
         database = stack.enter_context(cluster(net.gateway))
         database.admit(net.subnet, PASSWORD)
         store_url = database.new_database()
+        if with_standby:
+            store_url = stack.enter_context(followed(database, store_url))
         objects = stack.enter_context(object_store(address=net.gateway))
         tracking = stack.enter_context(tracking_server(folder, net.gateway))
         settings = {
@@ -162,12 +198,17 @@ def ray_cluster(folder: Path, workers: int = 2) -> Iterator[RayCluster]:
         }
         key = make_key(folder)
         names = ["office", "head", *(f"worker-{number}" for number in range(1, workers + 1))]
-        made = [_start(stack, net, number, name, folder, key) for number, name in enumerate(names, 1)]
-        office, head, *others = made
+        start = partial(_start, stack, net, folder, key)
+        office, head, *others = [start(number, name) for number, name in enumerate(names, 1)]
         _furnish(office, head, others, key, settings)
-        made_cluster = RayCluster(office, head, others, database, store_url, settings, objects)
+        made_cluster = RayCluster(office, head, others, database, store_url, settings, objects, net, start)
         put_transactions(made_cluster.transactions)
         yield made_cluster
+
+
+def environment_file(settings: Mapping[str, str]) -> str:
+    """Return settings as lines of a shell."""
+    return "".join(f"{name}='{value}'\n" for name, value in settings.items())
 
 
 def within(uri: str, path: str) -> str:
@@ -203,7 +244,7 @@ def put_code(uri: str, changes: Mapping[str, str]) -> None:
                 packed.writestr(source.relative_to(ROOT).as_posix(), text)
 
 
-def _start(stack: ExitStack, net: Network, number: int, name: str, folder: Path, key: Path) -> Host:
+def _start(stack: ExitStack, net: Network, folder: Path, key: Path, number: int, name: str) -> Host:
     variables = {"RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": DASHBOARD, "RAY_DASHBOARD_ADDRESS": DASHBOARD}
     made = stack.enter_context(
         host(net, number, name, folder, key.with_suffix(".pub"), **(variables if name == "office" else {}))
@@ -234,7 +275,7 @@ def _furnish(office: Host, head: Host, workers: list[Host], key: Path, settings:
     edited["auth"] |= {"ssh_user": "root"}
     (home / "cluster.yaml").write_text(yaml.safe_dump(edited, sort_keys=False))
     shutil.copy(key, home / ".ssh" / "id_ed25519")
-    (home / ".raycommend.env").write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+    (home / ".raycommend.env").write_text(environment_file(settings))
     for secret in (home / ".ssh" / "id_ed25519", home / ".raycommend.env"):
         secret.chmod(0o600)
     office.run("ray get-auth-token --generate && chmod 600 ~/.ray/auth_token")
