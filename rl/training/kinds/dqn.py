@@ -12,7 +12,7 @@ class QLearningExperiment(SimulatorExperiment):
     """Base of the experiments of deep Q learning."""
 
     fragment_of_processes = 10
-    """A replay does not mind, and handing over single steps takes long (`tests.bench.rollout_scaling`)."""
+    """A replay does not mind weights that are a little older, and handing over has its price."""
 
     def get_policy(self, module: Any) -> Policy:
         """Return the policy of the averaged network."""
