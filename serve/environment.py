@@ -69,9 +69,6 @@ def ray_environment(drain_s: float, first_port: int | None = None) -> dict[str, 
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
         "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
-        # A replica that is not to be reached gets no more requests after three tries. One that does not answer is given
-        # Serve's own two times 5 s: it may have too much to do, and is not gone.
-        "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "2",
         # A machine that is gone is given up in 12 s, not in Ray's minute: the learner may have been there.
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_timeout_ms": "3000",
