@@ -2,7 +2,7 @@
 
 `keep` takes the newest results of benches out of the home (`bench/NAME.json`) into `tests/bench/results`. Then the
 table is written into the README: a row for each of `rows.toml`, with the commit and the date of its measurement. A row
-whose code has changed since says so.
+whose code has changed since says so. The tables of serve/CAPACITY.md are written too.
 """
 
 import argparse
@@ -16,8 +16,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from tests.bench.planning import needs as planning
+
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results")
+CAPACITY = ROOT / "serve" / "CAPACITY.md"
 HEAD = "| what | ours | beside it | bench | measured |\n|---|---|---|---|---|"
 _BLOCK = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
 OLDER = ", older than its code"
@@ -41,6 +44,8 @@ class Rows(BaseModel):
 
     code: Mapping[str, tuple[str, ...]]
     """Folders and files by bench, from the root."""
+    unmeasured: tuple[str, ...] = ()
+    """Benches without a kept result, as they need a machine that does nothing else: their rows are not shown."""
     rows: tuple[Row, ...]
 
 
@@ -69,10 +74,10 @@ def table(rows: Rows, results: Mapping[str, Mapping[str, Any]], root: Path = ROO
     """Return the table in Markdown.
 
     Raises:
-        KeyError: a bench has no kept result, or that has no such figure.
+        KeyError: a bench has no kept result and is not among those that have none, or there is no such figure.
     """
     lines = [HEAD]
-    for row in rows.rows:
+    for row in (row for row in rows.rows if row.bench not in rows.unmeasured):
         result = results[row.bench]
         values = {**result["peers"], **result["figures"]}
         older = "" if result["code"] == digest(rows.code[row.bench], root) else OLDER
@@ -94,9 +99,9 @@ def read_results() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 
 
-def insert(readme: str, written: str) -> str:
-    """Return the README with a table in place of the one that it has."""
-    return _BLOCK.sub(lambda _: written, readme)
+def insert(page: str, written: str) -> str:
+    """Return a page with tables in place of those that it has."""
+    return _BLOCK.sub(lambda _: written, page)
 
 
 def main() -> None:
@@ -110,8 +115,11 @@ def main() -> None:
         from tests.bench.common import folder  # it loads matplotlib
 
         (RESULTS / f"{name}.json").write_bytes((folder() / f"{name}.json").read_bytes())
-    readme = ROOT / "README.md"
-    readme.write_text(insert(readme.read_text(), table(read_rows(), read_results())))
+    results, readme = read_results(), ROOT / "README.md"
+    readme.write_text(insert(readme.read_text(), table(read_rows(), results)))
+    if "capacity" in results:
+        needed = planning.table(planning.Costs.of(results), planning.Prices.read())
+        CAPACITY.write_text(insert(CAPACITY.read_text(), needed))
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ def test_p99_is_back_after_the_last_window_above_its_bound() -> None:
     assert found.back_within(500, since=5, until=20) == 5
     assert found.back_within(1_000, since=5, until=20) == 0
     assert found.last_refusal(5) == 8
-    assert (found.count(429), found.failures) == (2, [])
+    assert (found.count(429), found.failures) == (2, {})
 
 
 def test_what_is_neither_answered_nor_refused_is_a_failure() -> None:
-    assert course((1, 0.1, 200), (2, 0.1, 503), (3, 30.0, 0)).failures == [503, 0]
+    assert course((1, 0.1, 200), (2, 0.1, 503), (3, 30.0, 0)).failures == {"503 ": 1, "0 ": 1}
     assert course((1, 0.1, 503)).p99_ms(0, 5) is None

@@ -3,6 +3,7 @@
 import asyncio
 import bisect
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,9 +66,9 @@ class Course:
         return sum(answer.status in statuses for answer in self.answers)
 
     @property
-    def failures(self) -> list[int]:
-        """The statuses of what was neither answered nor refused by 429; 0 is no answer."""
-        return [answer.status for answer in self.answers if answer.status not in (200, 429)]
+    def failures(self) -> Counter[str]:
+        """What was neither answered nor refused by 429: how often which status, with the body; 0 is no answer."""
+        return Counter(f"{one.status} {one.text}" for one in self.answers if one.status not in (200, 429))
 
     def p99_ms(self, first: float, last: float) -> float | None:
         """Return the 99th percentile of what was answered with 200 between two times; None if nothing was."""

@@ -25,6 +25,8 @@ class Answer:
     """0: there was no answer."""
     body: Any
     """Of an answer with 200: its JSON."""
+    text: str = ""
+    """Of another answer."""
 
 
 async def steady(
@@ -65,7 +67,8 @@ async def timed(
             try:
                 async with session.post(path, json=body) as response:
                     got = await response.json() if response.status == 200 else None
-                    answer = Answer(number, path, due, perf_counter(), response.status, got)
+                    text = "" if response.status == 200 else await response.text()
+                    answer = Answer(number, path, due, perf_counter(), response.status, got, text)
             except (aiohttp.ClientError, TimeoutError):
                 answer = Answer(number, path, due, perf_counter(), 0, None)
             hear(answer)
