@@ -1,11 +1,11 @@
-"""The Serve application: replicas that answer, one learner that they follow. The only module that imports Ray Serve."""
+"""The Serve application: replicas that answer, one learner that they follow."""
 
 import asyncio
 import gc
 import io
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -21,7 +21,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
 from data.archive.parquet import Archive
-from data.log.errors import StoreError
 from data.log.store import Store
 from data.log.writer.process import WriterProcess
 from data.nodes.node import load_nodes
@@ -34,6 +33,7 @@ from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
+from serve.background import check_log, check_tasks, repeat
 from serve.config import Secrets, ServiceConfig
 from serve.decisions.served import Served, make_writable
 from serve.decisions.service import Service
@@ -87,10 +87,10 @@ class Learner:
         self._changed = asyncio.Condition()
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(_again(self._loops.poll, _POLL_S, self._tell)),
-            loop.create_task(_again(self._loops.refresh, _REFRESH_S, self._tell)),
-            loop.create_task(_again(self._loops.save, _SAVE_S)),
-            loop.create_task(_again(store.checkpoint, _CHECKPOINT_S)),
+            loop.create_task(repeat(self._loops.poll, _POLL_S, self._tell)),
+            loop.create_task(repeat(self._loops.refresh, _REFRESH_S, self._tell)),
+            loop.create_task(repeat(self._loops.save, _SAVE_S)),
+            loop.create_task(repeat(store.checkpoint, _CHECKPOINT_S)),
         ]
         if config.archive:
             self._tasks.append(loop.create_task(_archive_daily(config, self._node, store.shared)))
@@ -121,8 +121,8 @@ class Learner:
 
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the log, or another log is in its place."""
-        _check(self._tasks, "the learner has stopped following the log")
-        _check_log(self._store)
+        check_tasks(self._tasks, "the learner has stopped following the log")
+        check_log(self._store)
 
 
 class Gateway:
@@ -183,9 +183,9 @@ class Gateway:
         gc.freeze()  # what was loaded stays: looking through it again and again would hold up a hundred requests
         self._tasks = [
             asyncio.create_task(self._follow()),
-            asyncio.create_task(_again(self._edge.keys.refresh, _KEYS_S)),
-            asyncio.create_task(_again(self._service.items.refresh, _REFRESH_S)),
-            asyncio.create_task(_again(self._personalizer.configuration.refresh, _REFRESH_S)),
+            asyncio.create_task(repeat(self._edge.keys.refresh, _KEYS_S)),
+            asyncio.create_task(repeat(self._service.items.refresh, _REFRESH_S)),
+            asyncio.create_task(repeat(self._personalizer.configuration.refresh, _REFRESH_S)),
         ]
         yield
         for task in self._tasks:
@@ -222,27 +222,8 @@ class Gateway:
 
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the learner, or another log is in the log's place."""
-        _check(self._tasks, "the replica has stopped following the learner")
-        _check_log(self._store)
-
-
-async def _again(work: Callable[[], Any], every_s: float, then: Callable[[Any], Awaitable[None]] | None = None) -> None:
-    """Do work in a thread again and again; what fails is said once, and tried again."""
-    said = ""
-    while True:
-        try:
-            result = await asyncio.to_thread(work)
-        except StoreError as error:
-            if said != (said := str(error)):  # once, however long it lasts
-                log.warning("the log did not answer, trying again: %s", error)
-        except Exception as error:  # whatever it is, giving up would stop more than it
-            if said != (said := repr(error)):
-                log.exception("%s failed, trying again", getattr(work, "__qualname__", work))
-        else:
-            said = ""
-            if then:
-                await then(result)
-        await asyncio.sleep(every_s)
+        check_tasks(self._tasks, "the replica has stopped following the learner")
+        check_log(self._store)
 
 
 async def _archive_daily(config: ServiceConfig, node: str, anywhere: bool) -> None:
@@ -259,17 +240,6 @@ async def _archive_daily(config: ServiceConfig, node: str, anywhere: bool) -> No
         except Exception:  # the log does not answer, or another process is at it, or the archive is full
             log.exception("closed days were not archived; it is tried again tomorrow")
         wait_s = seconds_until(config.archive.hour, datetime.now(UTC))
-
-
-def _check(tasks: Sequence[asyncio.Task[None]], otherwise: str) -> None:
-    for task in tasks:
-        if task.done():
-            raise RuntimeError(f"{otherwise}: {task.exception()}")
-
-
-def _check_log(store: Store) -> None:
-    if store.replaced:  # not where there is none: a new one would be empty
-        raise RuntimeError("another log is where the log was: this process begins anew with it")
 
 
 def build(config: ServiceConfig) -> serve.Application:

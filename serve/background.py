@@ -1,0 +1,58 @@
+"""What a process of the service does beside requests, again and again, and whether it still does."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from data.log.errors import StoreError
+from data.log.store import Store
+
+T = TypeVar("T")
+log = logging.getLogger("ray.serve")
+
+
+async def repeat(work: Callable[[], T], every_s: float, then: Callable[[T], Awaitable[None]] | None = None) -> None:
+    """Do work in a thread, for ever; what fails is said once, however long it lasts, and tried again.
+
+    Args:
+        work: blocks.
+        every_s: seconds between its end and its next beginning.
+        then: is given what it returns, in the event loop.
+    """
+    said = ""
+    while True:
+        try:
+            result = await asyncio.to_thread(work)
+        except StoreError as error:
+            if said != (said := str(error)):
+                log.warning("the log did not answer, trying again: %s", error)
+        except Exception as error:  # whatever it is, giving up would stop more than it
+            if said != (said := repr(error)):
+                log.exception("%s failed, trying again", getattr(work, "__qualname__", work))
+        else:
+            said = ""
+            if then:
+                await then(result)
+        await asyncio.sleep(every_s)
+
+
+def check_tasks(tasks: Sequence["asyncio.Task[None]"], otherwise: str) -> None:
+    """Check that tasks that are for ever have not ended.
+
+    Raises:
+        RuntimeError: one has; says `otherwise`, and why.
+    """
+    for task in tasks:
+        if task.done():
+            raise RuntimeError(f"{otherwise}: {task.exception()}")
+
+
+def check_log(store: Store) -> None:
+    """Check that the log is the one that was opened; that there is none is no reason: a new one would be empty.
+
+    Raises:
+        RuntimeError: another is in its place.
+    """
+    if store.replaced:
+        raise RuntimeError("another log is where the log was: this process begins anew with it")
