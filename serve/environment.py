@@ -28,14 +28,22 @@ _TEMPORARY = Path("/tmp")  # noqa: S108 - what is made there is checked
 _INGRESS = Path(__file__).parent / "ingress"
 _BLOCKS = 200
 _CONNECTIONS = 10_000  # each may hold 16 KiB of a request that is not complete
+_OF_CLUSTERS: Final = {
+    # A machine that is gone is given up in 12 s, not in Ray's minute: the learner may have been there. One alone has no
+    # other to go on: were it held up for so long (no memory left, a debugger), Ray would end its only node for good.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "3",
+}
 
 
-def ray_environment(drain_s: float, first_port: int | None = None) -> dict[str, str]:
+def ray_environment(drain_s: float, first_port: int | None = None, *, clustered: bool = False) -> dict[str, str]:
     """Return the variables, and make the folder of HAProxy's files, which is for this user alone.
 
     Args:
         drain_s: how long a replica that is to stop still answers, in seconds; Serve's default is 30.
         first_port: of `PORTS`; default: the first of as many that are all free now.
+        clustered: the service is one of several machines.
 
     Raises:
         DataError: no such ports are free, or the folder is another user's.
@@ -69,15 +77,12 @@ def ray_environment(drain_s: float, first_port: int | None = None) -> dict[str, 
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
         "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
-        # A machine that is gone is given up in 12 s, not in Ray's minute: the learner may have been there.
-        "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_timeout_ms": "3000",
-        "RAY_health_check_failure_threshold": "3",
         # Of a client that says nothing in a request, or does not take its answer. A stream has a sign of life in 15 s.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),  # more than cores are in the way
         # Off, the replicas count requests; on, a process does that by parsing a line of HAProxy's for each.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        **(_OF_CLUSTERS if clustered else {}),
     }
 
 
@@ -134,8 +139,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--drain", type=seconds, default=30.0, help="seconds for which a replica that is to stop answers"
     )
+    parser.add_argument(
+        "--cluster", action="store_true", help="of several machines: one that is gone is given up in 12 s, not in 60"
+    )
     options = parser.parse_args(arguments)
-    for name, value in ray_environment(options.drain, options.first_port).items():
+    for name, value in ray_environment(options.drain, options.first_port, clustered=options.cluster).items():
         print(f"export {name}={shlex.quote(value)}")
     return DONE
 

@@ -65,7 +65,7 @@ def test_every_node_gets_the_secrets_from_a_file_and_haproxy(cluster: dict[str, 
     for command in start_commands(cluster):
         before, _, _ = command.partition("ray start")
         assert "set -a; . ~/.raycommend.env &&" in before
-        assert '$(python -m serve.environment) && eval "$variables" &&' in before
+        assert '$(python -m serve.environment --cluster) && eval "$variables" &&' in before
 
 
 def test_code_is_synced_and_what_grows_is_not(cluster: dict[str, Any]) -> None:

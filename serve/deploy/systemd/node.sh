@@ -9,7 +9,7 @@ export PATH="$PWD/.venv/bin:$PATH" PYTHONPATH="$PWD" RAYCOMMEND_HOME="$PWD/var" 
 set -a
 . "$HOME/.raycommend.env"
 set +a
-variables=$(python -m serve.environment)
+variables=$(python -m serve.environment --cluster)
 eval "$variables"
 if [ "$1" != head ]; then
     exec ray start --address="$1:6379" --disable-usage-stats --block

@@ -92,11 +92,18 @@ def test_each_service_has_ports_and_a_folder_of_its_own() -> None:
 
 
 def test_it_can_be_had_by_a_shell() -> None:
-    command = [sys.executable, "-m", "serve.environment", "--first-port", "21000", "--drain", "5"]
+    command = [sys.executable, "-m", "serve.environment", "--first-port", "21000", "--drain", "5", "--cluster"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     exported = dict(shlex.split(line)[1].split("=", 1) for line in printed.splitlines())
-    assert exported == ray_environment(5.0, 21_000)
+    assert exported == ray_environment(5.0, 21_000, clustered=True)
     assert ray_environment(5.0, FIRST_PORT) != exported
+
+
+def test_a_machine_alone_is_not_given_up_as_soon_as_one_of_a_cluster() -> None:
+    """Ray would end its only node for good: what a debugger, or a machine without memory, holds up for 12 s."""
+    alone, clustered = (ray_environment(5.0, 21_000, clustered=of_cluster) for of_cluster in (False, True))
+    assert {name for name in clustered if name.startswith("RAY_health_check")} == clustered.keys() - alone.keys()
+    assert alone.items() < clustered.items()
 
 
 @pytest.mark.parametrize("option", ["--first-port=80", "--first-port=65477", "--drain=nan", "--drain=-1"])

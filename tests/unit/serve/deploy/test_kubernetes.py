@@ -119,7 +119,7 @@ def test_the_service_is_that_of_the_other_clusters_behind_haproxy() -> None:
     cluster = spec["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]
-        assert container["args"] == ['variables=$(python -m serve.environment) || exit 1; eval "$variables"']
+        assert container["args"] == ['variables=$(python -m serve.environment --cluster) || exit 1; eval "$variables"']
         assert {"containerPort": 8000, "name": "serve"} in container["ports"]
 
 
