@@ -18,7 +18,7 @@ class EnvironmentSettings(BaseSettings):
     """Settings of which each comes from a variable of the environment, or from the file that `NAME_FILE` names.
 
     Raises:
-        DataError: both are set, or the file cannot be read.
+        DataError: both are set, the file cannot be read, or it does not have one line.
     """
 
     @classmethod
@@ -44,10 +44,13 @@ class _Files(PydanticBaseSettingsSource):
         if name in os.environ:
             raise DataError(f"{name} and {name}_FILE are both set: one must go")
         try:
-            return Path(path).read_text().rstrip("\r\n"), key, False
+            lines = Path(path).read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
             raise DataError(f"{name}_FILE: {path}: {reason}") from None
+        if len(lines) != 1 or not lines[0]:  # an empty key would be none: whoever asks would be answered
+            raise DataError(f"{name}_FILE: {path}: expected one line with the value, got {len(lines)} lines")
+        return lines[0], key, False
 
     def __call__(self) -> dict[str, Any]:
         found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())

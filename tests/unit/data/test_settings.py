@@ -59,6 +59,21 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         Settings()
 
 
+@pytest.mark.parametrize(("content", "lines"), [("", 0), ("\n", 1), (f"{URL}\n\n", 2), (f"{URL}\r\n{URL}\r\n", 2)])
+def test_a_file_without_a_value_or_with_several_is_refused_and_not_shown(
+    content: str, lines: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty key would be none, and the service open to all."""
+    file.write_text(content)
+    monkeypatch.delenv("RAYCOMMEND_API_KEY", raising=False)
+    monkeypatch.setenv("RAYCOMMEND_API_KEY_FILE", str(file))
+    with pytest.raises(
+        DataError, match=rf"RAYCOMMEND_API_KEY_FILE: .*: expected one line with the value, got {lines}"
+    ) as error:
+        Secrets()
+    assert "secret" not in str(error.value)
+
+
 def test_files_of_others_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/none")
     Settings()
