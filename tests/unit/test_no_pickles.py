@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 FILES = [path for room in ("data", "rl", "serve") for path in sorted((ROOT / room).rglob("*.py"))]
 
 MODULES = {"_pickle", "cloudpickle", "dill", "jsonpickle", "joblib", "marshal", "pickle", "shelve", "skops"}
-"""To import one of them is a finding, also from another package (`ray.cloudpickle`)."""
+"""To import one of them, or to reach it through another package (`ray.cloudpickle`), is a finding."""
 CALLS = {
     "eval": "runs an expression",
     "exec": "runs code",
@@ -24,11 +24,16 @@ CALLS = {
     "read_pickle": "pandas",
     "restore_from_path": "RLlib's checkpoints are pickles",
     "unsafe_load": "YAML that makes objects",
+    "unsafe_load_all": "YAML that makes objects",
     "full_load": "YAML that makes objects",
+    "full_load_all": "YAML that makes objects",
 }
 """Functions and methods by their last name, whoever's they are."""
 IMPORTS = {"__import__", "import_module", "run_module", "run_path"}
 """What imports code by a name that came as data."""
+
+LOADERS = {"torch", "numpy", "yaml"}
+"""Of these `load` is told by the name before it: it may not be imported without."""
 
 ALLOWED = {
     # What was interrupted goes on from RLlib's checkpoint, or Tune's, in the run's own folder under the home: what its
@@ -53,6 +58,10 @@ def findings(code: str) -> Iterator[str]:
                 parts = (module or "").split(".")
                 ours = parts[0] in ("data", "rl", "serve")
                 yield from MODULES.intersection(parts if ours else [*parts, *(alias.name for alias in names)])
+                if parts[0] in LOADERS and {"load", "load_all"}.intersection(alias.name for alias in names):
+                    yield f"{parts[0]}.load"
+            case ast.Attribute(attr=name) if name in MODULES:
+                yield name
             case ast.Call(func=ast.Name(id=name)) if name in CALLS.keys() | IMPORTS:
                 yield name
             case ast.Call(func=ast.Attribute(value=value, attr=name), keywords=keywords):
@@ -64,9 +73,11 @@ def findings(code: str) -> Iterator[str]:
                     yield "restore"
                 elif whose == "torch" and name == "load" and given.get("weights_only") != "True":
                     yield "torch.load"
-                elif given.get("allow_pickle", "False") != "False":
+                elif given.get("allow_pickle", "False") != "False" or (
+                    whose in ("np", "numpy") and name == "load" and len(node.args) > 2
+                ):
                     yield "allow_pickle"
-                elif whose == "yaml" and name == "load" and "Safe" not in ast.unparse(node):
+                elif whose == "yaml" and name in ("load", "load_all") and "Safe" not in ast.unparse(node):
                     yield "yaml.load"
 
 
@@ -82,16 +93,22 @@ def test_no_room_reads_what_can_run_code() -> None:
         "import pickle",
         "from ray import cloudpickle as cp",
         "import ray.cloudpickle",
+        "from pickle import loads as read",
+        "ray.cloudpickle.loads(data)",
         "from joblib import load",
+        "from torch import load",
+        "from numpy import load as read",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "np.load(path, allow_pickle=True)",
+        "np.load(path, None, True)",
         "np.lib.format.read_array(file, allow_pickle=pickled)",
         "mlflow.pyfunc.load_model(uri)",
         "Algorithm.from_checkpoint(path)",
         "algorithm.restore_from_path(path)",
         "ray.tune.Tuner.restore(path)",
         "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.load_all(text, Loader=yaml.Loader)",
         "yaml.unsafe_load(text)",
         "eval(text)",
         "importlib.import_module(name)",
