@@ -11,6 +11,7 @@ Serve ships this module to its controller by value, so it uses no other of ours.
 
 import logging
 import math
+import weakref
 from time import monotonic
 from typing import Any, Final
 
@@ -92,7 +93,9 @@ class Replicas(PrometheusQueryMixin):
         queries = [self._query] if prometheus else []
         super().__init__(prometheus_address=prometheus, prometheus_queries=queries, fetch_interval_s=every_s)
         if prometheus:
-            log.addFilter(is_news)
+            repeats = Repeats(self._query)
+            log.addFilter(repeats)
+            weakref.finalize(self, log.removeFilter, repeats)
 
     def __call__(self, ctx: AutoscalingContext) -> tuple[float, dict[str, Any]]:
         """Return how many replicas are wanted, and what to remember; see `count_replicas`."""
@@ -115,6 +118,19 @@ class Replicas(PrometheusQueryMixin):
         return float(found.value)
 
 
-def is_news(record: logging.LogRecord) -> bool:
-    """Say whether a line of Serve's log is to be kept: not Ray's warning of each single query that failed."""
-    return not str(record.msg).startswith("Failed to evaluate Prometheus query")
+class Repeats:
+    """Keeps out of Serve's log what Ray says of a query each time that it fails, unless it is another failure.
+
+    Args:
+        query: its PromQL.
+    """
+
+    def __init__(self, query: str) -> None:
+        self._query, self._said = query, ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a line is to be kept."""
+        if not isinstance(record.args, tuple) or record.args[:1] != (self._query,):
+            return True
+        before, self._said = self._said, record.getMessage()
+        return self._said != before

@@ -1,9 +1,9 @@
 """How many replicas are wanted: known answers by hand, and a Prometheus over HTTP that answers, or does not."""
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 from serve import autoscaling
 from serve.autoscaling import WINDOW_S, Replicas, count_replicas
 from tests.support.prometheus import prometheus
+from tests.support.services import wait_for
 
 NOW, BOUND_MS = 1_000.0, 100.0
 
@@ -120,15 +121,11 @@ def heard() -> Iterator[list[str]]:
         yield said
     finally:
         autoscaling.log.removeHandler(handler)
-        autoscaling.log.removeFilter(autoscaling.is_news)
 
 
 def eventually(policy: Replicas, wanted: float) -> None:
     """Ask until so many are wanted."""
-    deadline = time.monotonic() + 10
-    while policy(context(1.0, state=settled()))[0] != pytest.approx(wanted):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: policy(context(1.0, state=settled()))[0] == pytest.approx(wanted), 10)
 
 
 def asking(at: str) -> Replicas:
@@ -152,15 +149,40 @@ def test_one_that_does_not_answer_is_said_once_and_requests_decide(monkeypatch: 
     with heard() as said, prometheus() as server:
         server.value, server.status = 150.0, 500
         policy = asking(server.url)
-        for _ in range(30):
+
+        def is_silent(queries: int, lines: int) -> bool:
             assert policy(context(10.0, state=settled()))[0] == 5.0
-            time.sleep(0.02)
-        assert len(server.queries) > 3
-        assert said == [f"Prometheus at {server.url} does not answer: replicas are scaled by requests alone"]
+            return len(server.queries) >= queries and len(said) >= lines
+
+        wait_for(lambda: is_silent(1, 2), 10)
+        more = len(server.queries) + 3
+        wait_for(lambda: is_silent(more, 2), 10)
+        alone = f"Prometheus at {server.url} does not answer: replicas are scaled by requests alone"
+        assert said.count(alone) == 1
+        [why] = [line for line in said if line != alone]
+        assert why.endswith("HTTP Error 500: Internal Server Error")
         server.status = 200
         eventually(policy, 3.0)
-        assert said[1:] == [f"Prometheus at {server.url} answers again: replicas are scaled by p99 too"]
+        assert said[2:] == [f"Prometheus at {server.url} answers again: replicas are scaled by p99 too"]
         policy._cache.stop.set()
+
+
+def test_what_a_policy_keeps_out_of_the_log_is_its_own_and_goes_with_it() -> None:
+    others = list(autoscaling.log.filters)
+    policy = Replicas(prometheus="http://x", p99_ms=1)
+    [repeats] = [one for one in autoscaling.log.filters if one not in others]
+    assert isinstance(repeats, autoscaling.Repeats)
+    line = partial(logging.LogRecord, "", logging.WARNING, "", 0, "Failed to evaluate Prometheus query %r: %s")
+    kept = [
+        (policy._query, "none"),
+        (policy._query, "none"),
+        (policy._query, "401"),
+        ("other", "401"),
+        ("other", "401"),
+    ]
+    assert [repeats.filter(line(of, None)) for of in kept] == [True, False, True, True, True]
+    del policy
+    assert autoscaling.log.filters == others
 
 
 def test_it_can_be_shipped_to_the_controller_as_serve_does() -> None:
