@@ -78,14 +78,16 @@ class Predictions:
     """[n, A]."""
 
     def __post_init__(self) -> None:
-        """Check the shape.
+        """Check shape and values.
 
         Raises:
-            EvaluationError: it is not the target's.
+            EvaluationError: the shape is not the target's, or a prediction is no number; says which.
         """
         if self.values.shape != self.log.target.shape:
             wanted = self.log.target.shape
             raise EvaluationError(f"predicted rewards must be {wanted}, as the target, got {self.values.shape}")
+        if not np.isfinite(self.expected).all():  # a sum over each row, needed anyway
+            _check(self.values, np.isfinite(self.values), "predicted rewards must be finite")
 
     @cached_property
     def expected(self) -> FloatArray:

@@ -63,6 +63,9 @@ def validation_losses(
     losses = {}
     for name, estimate in estimates.items():
         own = estimate.standard_error**2
+        if not np.isfinite(own):  # it has no value: the log never does what the target would
+            losses[name] = (np.inf, 0.0)
+            continue
         share = own / (own + held) if own + held else 0.5
         size = min(max(int(share * n), 1), n - 1)
         distances = np.empty(_DIVISIONS)

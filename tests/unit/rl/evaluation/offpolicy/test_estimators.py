@@ -96,3 +96,11 @@ def test_what_cannot_be_a_log_is_refused(change: dict[str, np.ndarray], message:
 def test_predictions_of_another_shape_are_refused() -> None:
     with pytest.raises(EvaluationError, match=r"predicted rewards must be \(3, 2\)"):
         Predictions(LOG, PREDICTED[:, :1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_predictions_that_are_no_numbers_are_refused(value: float) -> None:
+    predicted = PREDICTED.copy()
+    predicted[0, 1] = value  # which the target never does
+    with pytest.raises(EvaluationError, match=r"predicted rewards must be finite; got (nan|inf) at \[0, 1\]"):
+        Predictions(LOG, predicted)

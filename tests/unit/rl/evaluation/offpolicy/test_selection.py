@@ -66,6 +66,13 @@ def test_below_fifty_decisions_nothing_is_selected() -> None:
     assert select(Predictions(log, means), np.random.default_rng(0)).name == "snips"
 
 
+def test_those_that_normalise_are_left_out_where_the_log_never_does_what_the_target_would() -> None:
+    rng = np.random.default_rng(0)
+    target = np.tile([0.0, 0.0, 1.0], (100, 1))
+    log = BanditLog(rng.integers(2, size=100), rng.random(100), np.full(100, 0.5), target)
+    assert select(Predictions(log, rng.random((100, 3))), rng).name not in ("snips", "sndr")
+
+
 def test_support_by_hand() -> None:
     log = BanditLog(
         np.array([0, 1, 0]), np.ones(3), np.array([0.5, 0.25, 0.8]), np.array([[1, 0], [0.5, 0.5], [0.4, 0.6]])
