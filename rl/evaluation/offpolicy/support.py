@@ -13,6 +13,7 @@ _LEAST_DECISIONS: Final = 50
 _LEAST_SIZE: Final = 20.0
 _LARGEST_SHARE: Final = 0.25
 _SIGNIFICANT: Final = 5.0
+_ROUNDING: Final = 1e-5  # of weights, by propensities of .05 or more that are written with six digits
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Support:
     largest_weight: float
     tail: dict[float, float]
     """Quantiles of the weights."""
-    unsupported: float
-    """Mean weight below one, in standard errors of it: about how much of the target the log never does."""
     mean_weight: float
     """One, if propensities are right and the log may do all that the target does."""
+    mean_weight_z: float
+    """By how many of its standard errors the mean weight is above one; 0 within rounding of it."""
 
 
 def measure_support(log: BanditLog) -> Support:
@@ -36,14 +37,15 @@ def measure_support(log: BanditLog) -> Support:
     weights = log.weights
     squares = float(weights @ weights)
     error = float(weights.std(ddof=1) / np.sqrt(len(log))) if len(log) > 1 else np.nan
-    off = float(weights.mean()) - 1
+    mean = float(weights.mean())
+    off = mean - 1 if abs(mean - 1) > _ROUNDING else 0.0
     return Support(
         decisions=len(log),
         effective_size=float(weights.sum()) ** 2 / squares if squares else 0.0,
         largest_weight=float(weights.max()),
         tail={share: float(np.quantile(weights, share)) for share in (0.5, 0.9, 0.99, 0.999)},
-        unsupported=off / error if error else (0.0 if abs(off) < 1e-9 else np.copysign(np.inf, off)),
-        mean_weight=float(weights.mean()),
+        mean_weight=mean,
+        mean_weight_z=0.0 if not off else off / error if error else np.copysign(np.inf, off),
     )
 
 
@@ -61,10 +63,10 @@ def reason_to_abstain(log: BanditLog, estimate: Estimate) -> str | None:
             f"the log seldom does what the policy would: its {support.decisions:,} decisions say as much as "
             f"{support.effective_size:.1f} of the policy's own, and {_LEAST_SIZE:g} are the least"
         )
-    if abs(support.unsupported) > _SIGNIFICANT:
+    if (z := abs(support.mean_weight_z)) > _SIGNIFICANT:
         return (
-            f"the mean importance weight is {support.mean_weight:.3f}, {abs(support.unsupported):.1f} standard errors "
-            "from 1: the policy does what the log never does, or the propensities are wrong"
+            f"the mean importance weight is {support.mean_weight:.3f}, {z:.1f} standard errors from 1: "
+            "the policy does what the log never does, or the propensities are wrong"
         )
     share = largest_share(estimate.terms)
     if share > _LARGEST_SHARE:

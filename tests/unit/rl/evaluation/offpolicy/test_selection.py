@@ -82,7 +82,15 @@ def test_support_by_hand() -> None:
     assert support.largest_weight == 2.0
     assert support.mean_weight == 1.5
     assert support.tail[0.5] == 2.0
-    assert support.unsupported == pytest.approx(0.5 / (np.std([2, 2, 0.5], ddof=1) / np.sqrt(3)))
+    assert support.mean_weight_z == pytest.approx(0.5 / (np.std([2, 2, 0.5], ddof=1) / np.sqrt(3)))
+
+
+def test_propensities_that_were_rounded_are_not_wrong() -> None:
+    """All weights are 1.000001 then, which have no spread."""
+    rng = np.random.default_rng(0)
+    log = BanditLog(rng.integers(3, size=100), rng.random(100), np.full(100, 0.333333), np.full((100, 3), 1 / 3))
+    assert measure_support(log).mean_weight_z == 0.0
+    assert reason_to_abstain(log, ips(log)) is None
 
 
 def test_a_log_says_why_it_cannot_tell() -> None:
