@@ -5,7 +5,7 @@ strays from its mean by about M L / (3 n), with L = log(1 / delta): Bernstein's 
 M = sqrt(3 n E[w^2] / L). It grows with the log, so that what is lost goes to zero.
 
 Source: Papini, Metelli, Lupo and Restelli (2019), Optimistic policy optimization via multiple importance sampling,
-section 4; for the harmonic form Metelli, Russo and Restelli (2021), Subgaussian and differentiable importance sampling.
+section 4.
 """
 
 from typing import Final
@@ -29,8 +29,3 @@ def shrinkage(weights: FloatArray) -> float:
     The bias is then at most E[w^2] / (2 sqrt(lambda)), a fourth of that of cutting at the same maximum.
     """
     return largest_weight(weights) ** 2
-
-
-def harmonic(weights: FloatArray) -> float:
-    """Return the lambda of w / (1 - lambda + lambda w), in [0, 1], whose largest value is `largest_weight`."""
-    return min(1.0, 1.0 / largest_weight(weights))

@@ -6,7 +6,7 @@ import pytest
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import ESTIMATORS, dm, dr, dros, ips, sndr, snips, switch_dr
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
-from rl.evaluation.offpolicy.thresholds import harmonic, largest_weight, shrinkage
+from rl.evaluation.offpolicy.thresholds import largest_weight, shrinkage
 from tests.support.offpolicy import Problem, value
 
 LOG = BanditLog(
@@ -54,7 +54,6 @@ def test_thresholds_are_the_closed_forms() -> None:
     assert np.max(np.linspace(0, 100, 100_001) * lam / (np.linspace(0, 100, 100_001) ** 2 + lam)) == pytest.approx(
         limit / 2
     )
-    assert harmonic(weights) == pytest.approx(1 / limit)
     assert largest_weight(np.zeros(3)) == np.inf
 
 
