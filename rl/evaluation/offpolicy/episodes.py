@@ -72,7 +72,7 @@ class EpisodeLog:
 
 def per_decision_is(log: EpisodeLog) -> Estimate:
     """Weigh each reward by the steps up to it: unbiased."""
-    return _mean("per_decision_is", _sum(log, log.cumulative * np.where(log.alive, log.rewards, 0.0)))
+    return Estimate("per_decision_is", _sum(log, log.cumulative * np.where(log.alive, log.rewards, 0.0)))
 
 
 def weighted_is(log: EpisodeLog) -> Estimate:
@@ -80,7 +80,7 @@ def weighted_is(log: EpisodeLog) -> Estimate:
     normal = _normalise(log.cumulative)
     rewards = np.where(log.alive, log.rewards, 0.0) * log.discounts
     values = (normal * rewards).mean(axis=0)
-    return _mean("weighted_is", values.sum() + (normal * (rewards - values)).sum(axis=1))
+    return Estimate("weighted_is", values.sum() + (normal * (rewards - values)).sum(axis=1))
 
 
 def doubly_robust(
@@ -106,12 +106,12 @@ def doubly_robust(
     future = np.column_stack([np.where(alive[:, 1:], expected[:, 1:], 0.0), np.zeros(len(weights))])
     surprise = np.where(alive, log.rewards + log.discount * future - taken, 0.0)
     if not weighted:
-        return _mean(name, expected[:, 0] + _sum(log, weights * surprise))
+        return Estimate(name, expected[:, 0] + _sum(log, weights * surprise))
     normal = _normalise(weights)
     surprise = surprise * log.discounts
     corrections = (normal * surprise).mean(axis=0)
     terms = expected[:, 0] + corrections.sum() + (normal * (surprise - corrections)).sum(axis=1)
-    return _mean(f"weighted_{name}", terms)
+    return Estimate(f"weighted_{name}", terms)
 
 
 def fit_q(
@@ -214,7 +214,3 @@ def _sum(log: EpisodeLog, values: FloatArray) -> FloatArray:
     """Return discounted sums [n] of values [n, T]."""
     sums: FloatArray = (log.discounts * values).sum(axis=1)
     return sums
-
-
-def _mean(name: str, terms: FloatArray) -> Estimate:
-    return Estimate(name, float(terms.mean()), terms)

@@ -9,6 +9,7 @@ Switch-DR Wang, Agarwal and Dudik (2017); DRos Su, Dimakopoulou, Krishnamurthy a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -23,9 +24,13 @@ class Estimate:
     """What an estimator says of the target."""
 
     name: str
-    value: float
     terms: FloatArray
-    """[n]; their mean is the value."""
+    """[n]."""
+
+    @cached_property
+    def value(self) -> float:
+        """The mean of the terms."""
+        return float(self.terms.mean())
 
     @property
     def standard_error(self) -> float:
@@ -35,17 +40,17 @@ class Estimate:
 
 def ips(log: BanditLog) -> Estimate:
     """Weigh each reward by how much more often the target takes the action: unbiased, of a large variance."""
-    return _mean("ips", log.weights * log.rewards)
+    return Estimate("ips", log.weights * log.rewards)
 
 
 def snips(log: BanditLog) -> Estimate:
     """Divide by the sum of the weights, not by n: a bias that goes with 1/n, and a value among the rewards."""
-    return _normalise("snips", log.weights, log.rewards)
+    return Estimate("snips", _normalise(log.weights, log.rewards))
 
 
 def dm(model: Predictions) -> Estimate:
     """Believe the reward model: its errors are the estimate's."""
-    return _mean("dm", model.expected)
+    return Estimate("dm", model.expected)
 
 
 def dr(model: Predictions) -> Estimate:
@@ -55,7 +60,7 @@ def dr(model: Predictions) -> Estimate:
 
 def sndr(model: Predictions) -> Estimate:
     """Correct the model, the corrections divided by the sum of their weights."""
-    return _mean("sndr", model.expected + _normalise("sndr", model.log.weights, model.residuals).terms)
+    return Estimate("sndr", model.expected + _normalise(model.log.weights, model.residuals))
 
 
 def switch_dr(model: Predictions, threshold: float | None = None) -> Estimate:
@@ -85,17 +90,14 @@ ESTIMATORS: Final[Mapping[str, Callable[[Predictions], Estimate]]] = {
 
 
 def _correct(name: str, model: Predictions, weights: FloatArray) -> Estimate:
-    return _mean(name, model.expected + weights * model.residuals)
+    return Estimate(name, model.expected + weights * model.residuals)
 
 
-def _mean(name: str, terms: FloatArray) -> Estimate:
-    return Estimate(name, float(terms.mean()), terms)
-
-
-def _normalise(name: str, weights: FloatArray, values: FloatArray) -> Estimate:
-    """Return the weighted mean; not a number where all weights are 0: the log has nothing that the target would do."""
+def _normalise(weights: FloatArray, values: FloatArray) -> FloatArray:
+    """Return the weighted mean's terms; no numbers where all weights are 0: the log has nothing of what is asked."""
     total = weights.sum()
     if not total:
-        return Estimate(name, np.nan, np.full(len(weights), np.nan))
-    value = float(weights @ values / total)
-    return Estimate(name, value, value + weights * (values - value) * (len(weights) / total))
+        return np.full(len(weights), np.nan)
+    value = weights @ values / total
+    terms: FloatArray = value + weights * (values - value) * (len(weights) / total)
+    return terms

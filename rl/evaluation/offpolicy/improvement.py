@@ -43,5 +43,4 @@ def measure_improvement(log: BanditLog, predicted: FloatArray, confidence: float
     learned = BanditLog(log.chosen, log.rewards, log.propensities, np.eye(log.target.shape[1])[greedy])
     value = dr(Predictions(learned, predicted))
     terms = value.terms - log.rewards
-    estimate = Estimate("improvement", float(terms.mean()), terms)
-    return Improvement(estimate, hall(terms, confidence), reason_to_abstain(learned, value))
+    return Improvement(Estimate("improvement", terms), hall(terms, confidence), reason_to_abstain(learned, value))

@@ -55,7 +55,7 @@ class SlateLog:
 
 def slate_ips(log: SlateLog) -> Estimate:
     """Weigh whole slates: users may do anything; the spread grows with the power of the slots."""
-    return _mean("slate_ips", log.cascade[:, -1] * log.rewards.sum(axis=1))
+    return Estimate("slate_ips", log.cascade[:, -1] * log.rewards.sum(axis=1))
 
 
 def pseudo_inverse(log: SlateLog) -> Estimate:
@@ -65,12 +65,12 @@ def pseudo_inverse(log: SlateLog) -> Estimate:
     Only the sum of the rewards is used.
     """
     weights = 1.0 + (log.marginal - 1.0).sum(axis=1)
-    return _mean("pseudo_inverse", weights * log.rewards.sum(axis=1))
+    return Estimate("pseudo_inverse", weights * log.rewards.sum(axis=1))
 
 
 def independent_ips(log: SlateLog) -> Estimate:
     """Weigh each slot by itself: what users do at one depends on no other."""
-    return _mean("independent_ips", (log.marginal * log.rewards).sum(axis=1))
+    return Estimate("independent_ips", (log.marginal * log.rewards).sum(axis=1))
 
 
 def reward_interaction_ips(log: SlateLog) -> Estimate:
@@ -78,10 +78,10 @@ def reward_interaction_ips(log: SlateLog) -> Estimate:
     weights = log.cascade
     totals = weights.sum(axis=0)
     if not totals.all():
-        return Estimate("reward_interaction_ips", np.nan, np.full(len(weights), np.nan))
+        return Estimate("reward_interaction_ips", np.full(len(weights), np.nan))
     values = (weights * log.rewards).sum(axis=0) / totals
     terms = values.sum() + ((log.rewards - values) * weights * (len(weights) / totals)).sum(axis=1)
-    return Estimate("reward_interaction_ips", float(values.sum()), terms)
+    return Estimate("reward_interaction_ips", terms)
 
 
 def cascade_dr(log: SlateLog, predicted: FloatArray, expected: FloatArray) -> Estimate:
@@ -95,7 +95,7 @@ def cascade_dr(log: SlateLog, predicted: FloatArray, expected: FloatArray) -> Es
     weights = log.cascade
     future = np.column_stack([expected[:, 1:], np.zeros(len(weights))])
     terms = expected[:, 0] + (weights * (log.rewards + future - predicted)).sum(axis=1)
-    return _mean("cascade_dr", terms)
+    return Estimate("cascade_dr", terms)
 
 
 def unordered_propensities(first: FloatArray) -> FloatArray:
@@ -130,7 +130,3 @@ def unordered_propensities(first: FloatArray) -> FloatArray:
                 found[subset] += found[others] * first[:, item] / left
     probabilities: FloatArray = found[-1]
     return probabilities
-
-
-def _mean(name: str, terms: FloatArray) -> Estimate:
-    return Estimate(name, float(terms.mean()), terms)

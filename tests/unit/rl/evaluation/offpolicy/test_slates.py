@@ -28,7 +28,6 @@ def test_estimates_are_those_by_hand() -> None:
     assert pseudo_inverse(LOG).value == pytest.approx(((1 + 1 + 0) * 1 + (1 + 0 + 1) * 1) / 2)
     assert independent_ips(LOG).value == pytest.approx((2 + 2) / 2)
     assert reward_interaction_ips(LOG).value == pytest.approx(2 / 3 + 3 / 4)
-    assert reward_interaction_ips(LOG).terms.mean() == pytest.approx(2 / 3 + 3 / 4)
 
 
 def test_cascade_dr_with_a_perfect_model_is_the_model_and_with_none_weighs_the_slots() -> None:
