@@ -9,14 +9,14 @@ weighted form Thomas and Brunskill (2016); with weights of states Kallus and Ueh
 learning; the fixed point of fitted Q evaluation with linear features Lagoudakis and Parr (2003), LSTD-Q.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import Estimate
-from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.evaluation.offpolicy.folds import deal
+from rl.policy.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,13 @@ def cross_fit_q(
         penalty: see `fit_q`.
 
     Raises:
-        EvaluationError: there are fewer episodes than folds.
+        EvaluationError: there are fewer than two folds, or fewer episodes than folds.
     """
     n, steps, dimensions = taken.shape
     goes_on = np.concatenate([log.alive[:, 1:], np.zeros((n, 1), bool)], axis=1)
     following = np.concatenate([expected[:, 1:], np.zeros((n, 1, dimensions))], axis=1) * goes_on[..., None]
     of_taken, of_expected = np.zeros((n, steps)), np.zeros((n, steps))
-    for train, part in _folds(n, folds, rng):
+    for train, part in deal(n, folds, rng):
         rows = log.alive & train[:, None]
         coefficients = fit_q(taken[rows], following[rows], log.rewards[rows], log.discount, penalty)
         of_taken[part], of_expected[part] = taken[part] @ coefficients, expected[part] @ coefficients
@@ -178,11 +178,11 @@ def cross_fit_weights(
         penalty: on the squares of the coefficients.
 
     Raises:
-        EvaluationError: there are fewer episodes than folds.
+        EvaluationError: there are fewer than two folds, or fewer episodes than folds.
     """
     n, steps, dimensions = states.shape
     found = np.ones((n, steps))
-    for train, part in _folds(n, folds, rng):
+    for train, part in deal(n, folds, rng):
         of_state = np.ones(n)
         for step in range(steps):
             found[part, step] = (of_state * log.weights[:, step])[part]
@@ -192,16 +192,6 @@ def cross_fit_weights(
             system = x[rows].T @ x[rows] + penalty * np.eye(dimensions) / max(rows.sum(), 1)
             of_state = np.maximum(x @ np.linalg.solve(system, x[rows].T @ ways[rows]), 0.0)
     return np.where(log.alive, found, 0.0)
-
-
-def _folds(n: int, folds: int, rng: np.random.Generator) -> Iterator[tuple[BoolArray, IntArray]]:
-    """Yield for each fold which episodes [n] are learned from, and the numbers of those that are predicted."""
-    if n < folds:
-        raise EvaluationError(f"{n} episodes cannot be dealt into {folds} folds")
-    for part in np.array_split(rng.permutation(n), folds):
-        train = np.ones(n, bool)
-        train[part] = False
-        yield train, part
 
 
 def _normalise(weights: FloatArray) -> FloatArray:

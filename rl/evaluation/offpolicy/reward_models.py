@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rl.evaluation.offpolicy.errors import EvaluationError
+from rl.evaluation.offpolicy.folds import deal
 from rl.evaluation.offpolicy.log import BanditLog
 from rl.policy.arrays import FloatArray, IntArray
 
@@ -25,18 +25,12 @@ def cross_fit(fit: Fit, n: int, rng: np.random.Generator, folds: int = 3) -> Flo
         folds: into how many.
 
     Raises:
-        EvaluationError: there are fewer rows than folds.
+        EvaluationError: there are fewer than two folds, or fewer rows than folds.
     """
-    if n < folds:
-        raise EvaluationError(f"{n} decisions cannot be dealt into {folds} folds")
-    parts = np.array_split(rng.permutation(n), folds)
-    predicted: FloatArray | None = None
-    for number, part in enumerate(parts):
-        rows = np.sort(np.concatenate([other for place, other in enumerate(parts) if place != number]))
-        of_part = fit(rows, part)
-        predicted = np.empty((n, of_part.shape[1])) if predicted is None else predicted
+    fitted = [(part, fit(np.flatnonzero(train), part)) for train, part in deal(n, folds, rng)]
+    predicted = np.empty((n, fitted[0][1].shape[1]))
+    for part, of_part in fitted:
         predicted[part] = of_part
-    assert predicted is not None
     return predicted
 
 

@@ -98,5 +98,5 @@ def test_what_cannot_be_a_log_is_refused(change: dict[str, object], message: str
 
 
 def test_fewer_episodes_than_folds_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="2 episodes cannot be dealt into 3 folds"):
+    with pytest.raises(EvaluationError, match="2 rows cannot be dealt into 3 folds"):
         cross_fit_weights(LOG, np.ones((2, 2, 1)), np.random.default_rng(0))

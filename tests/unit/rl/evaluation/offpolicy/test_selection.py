@@ -26,8 +26,20 @@ def test_no_row_is_predicted_by_a_model_that_has_seen_it() -> None:
     assert predicted[:, 0].tolist() == list(range(10))
     assert len(seen) == 3
     assert all(not train & rows and train | rows == set(range(10)) for train, rows in seen)
-    with pytest.raises(EvaluationError, match="2 decisions cannot be dealt into 3 folds"):
-        cross_fit(fit, 2, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("n", "folds", "message"),
+    [
+        (2, 3, "2 rows cannot be dealt into 3 folds"),
+        (0, 3, "0 rows"),
+        (9, 1, "two folds at least, got 1"),
+        (9, 0, "got 0"),
+    ],
+)
+def test_what_cannot_be_dealt_is_refused(n: int, folds: int, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        cross_fit(lambda train, rows: np.zeros((len(rows), 2)), n, np.random.default_rng(0), folds)
 
 
 def test_ridge_finds_a_linear_reward_and_the_mean_of_what_was_never_done() -> None:
