@@ -163,7 +163,7 @@ def cross_fit_q(
 
 
 def cross_fit_weights(
-    log: EpisodeLog, states: FloatArray, rng: np.random.Generator, folds: int = 3, penalty: float = 1.0
+    log: EpisodeLog, states: FloatArray, rng: np.random.Generator, folds: int = 3, penalty: float = 1e-3
 ) -> FloatArray:
     """Return how much more often the target is in a step's state, and does there what was done, [n, T].
 
@@ -189,7 +189,7 @@ def cross_fit_weights(
             if step + 1 == steps or not (rows := log.alive[:, step + 1] & train).any():
                 break
             x, ways = states[:, step + 1], of_state * log.weights[:, step]
-            system = x[rows].T @ x[rows] + penalty * np.eye(dimensions) / max(rows.sum(), 1)
+            system = x[rows].T @ x[rows] + penalty * np.eye(dimensions)
             of_state = np.maximum(x @ np.linalg.solve(system, x[rows].T @ ways[rows]), 0.0)
     return np.where(log.alive, found, 0.0)
 
