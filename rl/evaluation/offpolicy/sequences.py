@@ -42,10 +42,12 @@ def lower_bounds(
         looks: [m] numbers of terms after which one looks, rising; default: after each.
 
     Raises:
-        EvaluationError: a term is below the floor.
+        EvaluationError: a term is below the floor or no number, or a look comes after the last term.
     """
     looks = np.arange(1, len(terms) + 1) if looks is None else looks
-    if len(terms) and terms.min() < floor:
+    if len(looks) and looks.max() > len(terms):
+        raise EvaluationError(f"looks must be after {len(terms)} terms at most, got {looks.max()}")
+    if len(terms) and not terms.min() >= floor:  # also where it is no number
         at = int(terms.argmin())
         raise EvaluationError(f"no term may be below the floor {floor:g}, got {terms[at]:g} at [{at}]")
     bounds = np.full(len(looks), -np.inf)
@@ -98,7 +100,7 @@ def value_bounds(
         EvaluationError: a reward is beyond the limits.
     """
     low, high = limits
-    if rewards.min() < low or rewards.max() > high:
+    if len(rewards) and (rewards.min() < low or rewards.max() > high):
         raise EvaluationError(f"rewards must be in [{low:g}, {high:g}], got {rewards.min():g} to {rewards.max():g}")
     gains = lower_bounds(weights * (rewards - low), 0.0, alpha / 2, horizon, looks)
     losses = lower_bounds(weights * (high - rewards), 0.0, alpha / 2, horizon, looks)

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 
 from rl.evaluation.offpolicy.errors import EvaluationError
-from rl.evaluation.offpolicy.sequences import boundary, log_mixture, lower_bounds, upper_bounds
+from rl.evaluation.offpolicy.sequences import boundary, log_mixture, lower_bounds, upper_bounds, value_bounds
 
 
 def mixed(deviation: float, intrinsic: float, c: float, rho: float) -> float:
@@ -71,6 +71,28 @@ def test_looks_are_some_of_all_bounds() -> None:
     assert lower_bounds(terms, 0.0, looks=looks).tolist() == lower_bounds(terms, 0.0)[looks - 1].tolist()
 
 
-def test_terms_below_the_floor_are_refused() -> None:
-    with pytest.raises(EvaluationError, match=r"floor 0, got -1 at \[2\]"):
-        lower_bounds(np.array([0.0, 1.0, -1.0]), 0.0)
+@pytest.mark.parametrize("term", [-1.0, np.nan])
+def test_terms_below_the_floor_are_refused(term: float) -> None:
+    with pytest.raises(EvaluationError, match=rf"floor 0, got {term:g} at \[2\]"):
+        lower_bounds(np.array([0.0, 1.0, term]), 0.0)
+
+
+def test_looks_at_what_has_not_come_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="looks must be after 200 terms at most, got 300"):
+        lower_bounds(np.ones(200), 0.0, looks=np.array([150, 300]))
+
+
+def test_no_terms_have_no_bounds() -> None:
+    low, high = value_bounds(np.zeros(0), np.zeros(0), (0.0, 1.0))
+    assert len(low) == len(high) == 0
+
+
+def test_bounds_of_a_value_are_of_the_gains_and_of_the_losses() -> None:
+    """Rewards from 2 to 5 with weights that have a mean of one, in one turn and in the mirror."""
+    rng = np.random.default_rng(8)
+    weights, rewards = np.where(rng.random(2_000) < 0.5, 2.0, 0.0), rng.uniform(2.0, 5.0, 2_000)
+    low, high = value_bounds(weights, rewards, (2.0, 5.0), 0.1)
+    assert low[-1] < 3.5 < high[-1] < 4.0
+    mirrored = value_bounds(weights, 7.0 - rewards, (2.0, 5.0), 0.1)
+    assert (7.0 - mirrored[1][-1], 7.0 - mirrored[0][-1]) == pytest.approx((low[-1], high[-1]))
+    assert low[-1] == 2.0 + lower_bounds(weights * (rewards - 2.0), 0.0, 0.05)[-1]
