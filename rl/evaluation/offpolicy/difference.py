@@ -12,6 +12,9 @@ from rl.evaluation.offpolicy.log import BanditLog, Predictions
 from rl.evaluation.offpolicy.sequences import lower_bounds
 from rl.policy.arrays import FloatArray, IntArray
 
+_ROUNDING = 1e-9
+"""Share by which a weight may be larger than was said."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -62,7 +65,7 @@ def difference(
             f"rewards must be in [{low:g}, {high:g}], got {challenger.rewards.min():g} to {challenger.rewards.max():g}"
         )
     for log, name, largest in ((challenger, "challenger", most[0]), (champion, "champion", most[1])):
-        if log.weights.max() > largest * (1 + 1e-9):
+        if log.weights.max() > largest * (1 + _ROUNDING):
             raise EvaluationError(
                 f"weights of the {name} must be {largest:g} at most, got {log.weights.max():g}: "
                 "the log's policy explores less than was said"
@@ -75,4 +78,4 @@ def difference(
     terms = one.expected - other.expected + (challenger.weights - champion.weights) * one.residuals
     # Least: the challenger's action earned nothing where most was predicted, or the champion's most where nothing was.
     floor = -(cap - low) - max(most[0] * (cap - low), most[1] * (high - low))
-    return Difference(terms, floor)
+    return Difference(terms, floor * (1 + _ROUNDING))

@@ -37,6 +37,17 @@ def test_no_term_can_be_below_the_floor() -> None:
         assert np.isneginf(found.lower_bounds(0.05, 1_000)).all()  # of 50 there is none
 
 
+def test_a_weight_that_rounding_makes_larger_is_not_below_the_floor() -> None:
+    n, weight = 101, 2.0 * (1 + 5e-10)
+    one, other = (
+        BanditLog(np.zeros(n, np.int64), np.ones(n), np.full(n, 1 / weight), np.tile(target, (n, 1)).astype(float))
+        for target in ([0, 1], [1, 0])
+    )
+    found = difference(one, other, np.zeros((n, 2)), (0.0, 1.0), (2.0, 2.0))
+    assert found.terms.min() < -2.0
+    assert found.lower_bounds(0.05, 1_000)[-1] < -2.0
+
+
 @pytest.mark.parametrize(
     ("rewards", "most", "message"),
     [
