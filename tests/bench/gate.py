@@ -59,13 +59,15 @@ class Pair:
 
 
 def predict(contexts: IntArray, chosen: IntArray, rewards: FloatArray) -> FloatArray:
-    """Return predictions [n, A] from what was seen before the last look: the mean of the action over all contexts."""
+    """Return predictions [n, A] from what was seen up to the last look: the action's mean over all contexts.
+
+    Before the first look it is a half: a model of the rewards that it predicts would make the bounds wrong.
+    """
     predicted = np.full((N, ACTIONS), 0.5)
     for start in range(LOOK, N, LOOK):
         counts = np.bincount(chosen[:start], minlength=ACTIONS) + 2.0
         sums = np.bincount(chosen[:start], rewards[:start], minlength=ACTIONS) + 2 * rewards[:start].mean()
         predicted[start : start + LOOK] = sums / counts
-    predicted[:LOOK] = predicted[LOOK]
     return predicted
 
 

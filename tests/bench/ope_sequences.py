@@ -2,8 +2,8 @@
 
 A chain that pays at its end and a shop whose customers change their mood, both with exact values by dynamic
 programming; logs of another policy. `error_best` is the mean relative error of the best estimator, the worse process;
-`coverage` the share of logs on which the interval of the weighted doubly robust one holds the truth, and `abstained`
-that on which it says nothing.
+`coverage` the share of logs on which the interval of the doubly robust one with weights of states holds the truth, and
+`abstained` that on which it says nothing.
 """
 
 import argparse

@@ -31,7 +31,10 @@ class Difference:
         return float(self.terms.mean())
 
     def lower_bounds(self, alpha: float, horizon: int, looks: IntArray | None = None) -> FloatArray:
-        """Return a lower bound of the difference at each look; see `sequences.lower_bounds`."""
+        """Return a lower bound of the difference at each look; see `sequences.lower_bounds`.
+
+        It holds if each decision was predicted from those before it; of the first hundred, from these.
+        """
         return lower_bounds(self.terms, self.floor, alpha, horizon, looks)
 
 
@@ -47,7 +50,8 @@ def difference(
     Args:
         challenger: the log with its distributions.
         champion: the same log with those of the champion.
-        predicted: [n, A] rewards, of each decision by a model that has not seen its reward.
+        predicted: [n, A] rewards, of each decision by a model that has not seen its reward; for bounds, by one that has
+            seen no later decision either, as `cross_fit` has.
         rewards: the least and the largest that a decision can earn.
         most: how large an importance weight of the challenger, and of the champion, can be at most, by how the log's
             policy explores: one over the least propensity; 1 for a champion that is the log's policy.
