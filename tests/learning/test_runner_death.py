@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from rl.algorithms.dqn.algorithm import DQN, DQNConfig
+from rl.algorithms.dqn.algorithm import DQN
 from tests.support.slow import NAME
+from tests.support.small_dqn import small_dqn
 
-RUNNERS, ENVS, FRAGMENT = 3, 4, 10
+RUNNERS, ENVS, FRAGMENT = 3, 4, 10  # the episodes of a small DQN's runner are four
 SAMPLED = ENVS * FRAGMENT
 
 
@@ -23,32 +24,11 @@ def epsilon(runner: Any) -> float:
     return float(runner.module.epsilon)
 
 
-def config() -> DQNConfig:
-    made: DQNConfig = (
-        DQNConfig()
-        .environment(NAME)
-        .env_runners(
-            num_env_runners=RUNNERS,
-            num_envs_per_env_runner=ENVS,
-            rollout_fragment_length=FRAGMENT,
-            num_cpus_per_env_runner=0.1,
-        )
-        .training(
-            network={"width": 8, "layers": 0},
-            train_batch_size_per_learner=16,
-            learning_starts=32,
-            rounds_per_iteration=1,
-            horizon=2_000,
-        )
-        .debugging(seed=3, log_level="ERROR")
-    )
-    return made
-
-
 @pytest.mark.slow
 def test_the_death_of_a_runner_costs_its_fragment_only(ray_local: None) -> None:
     """Killed 100 ms into a fragment of 200: what the others sampled counts, once; another takes its place."""
-    algorithm: DQN = config().build_algo()
+    config = small_dqn(RUNNERS, rounds_per_iteration=1).environment(NAME)
+    algorithm: DQN = config.env_runners(rollout_fragment_length=FRAGMENT).build_algo()
     runners = algorithm.env_runner_group
     try:
         for number in (1, 2):

@@ -6,29 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithms.dqn.algorithm import DQN, DQNConfig
+from rl.algorithms.dqn.algorithm import DQN
 from rl.algorithms.dqn.module import inputs
 from rl.algorithms.slate_q.algorithm import SlateQConfig
 from rl.policies.transformer.packing import share
 from tests.support.packages import needs_package
-
-
-def config(runners: int = 0, **training: Any) -> DQNConfig:
-    made: DQNConfig = (
-        DQNConfig()
-        .environment("raycommend/Shop-v0")
-        .env_runners(num_env_runners=runners, num_envs_per_env_runner=4, num_cpus_per_env_runner=0.1)
-        .training(
-            network={"width": 8, "layers": 0},
-            train_batch_size_per_learner=16,
-            learning_starts=32,
-            rounds_per_iteration=5,
-            horizon=2_000,
-            **training,
-        )
-        .debugging(seed=3, log_level="ERROR")
-    )
-    return made
+from tests.support.small_dqn import small_dqn
 
 
 def weights(algorithm: DQN) -> list[np.ndarray]:
@@ -37,7 +20,7 @@ def weights(algorithm: DQN) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_two_runners_sample_in_parallel_with_draws_of_their_own(ray_local: None) -> None:
-    algorithm: DQN = config(runners=2).build_algo()
+    algorithm: DQN = small_dqn(runners=2).build_algo()
     algorithm.train()
     assert algorithm.env_steps == 2 * 4 * 5
     rows = algorithm.replay.get_state()["columns"]["actions"][:, 0].reshape(-1, 2, 4)
@@ -47,7 +30,7 @@ def test_two_runners_sample_in_parallel_with_draws_of_their_own(ray_local: None)
 
 @pytest.mark.slow
 def test_runners_act_with_the_weights_and_the_epsilon_of_the_learner(ray_local: None) -> None:
-    algorithm: DQN = config(runners=1).build_algo()
+    algorithm: DQN = small_dqn(runners=1).build_algo()
     for _ in range(10):
         algorithm.train()
     # An update, every 16 steps, sets it; it reaches the runner at most two rounds of 4 steps later.
@@ -64,7 +47,7 @@ def test_runners_act_with_the_weights_and_the_epsilon_of_the_learner(ray_local: 
 def test_same_seed_same_weights(ray_local: None) -> None:
     runs = []
     for seed in (3, 3, 4):
-        algorithm: DQN = config().debugging(seed=seed).build_algo()
+        algorithm: DQN = small_dqn().debugging(seed=seed).build_algo()
         for _ in range(5):
             algorithm.train()
         runs.append(weights(algorithm))
@@ -76,7 +59,7 @@ def test_same_seed_same_weights(ray_local: None) -> None:
 
 @pytest.mark.slow
 def test_the_learner_may_have_a_process_of_its_own(ray_local: None) -> None:
-    algorithm: DQN = config().learners(num_learners=1, num_cpus_per_learner=0.1).build_algo()
+    algorithm: DQN = small_dqn().learners(num_learners=1, num_cpus_per_learner=0.1).build_algo()
     for _ in range(5):
         result = algorithm.train()
     assert result["learners"]["default_policy"]["loss"] > 0
@@ -93,14 +76,14 @@ def test_the_learner_may_have_a_process_of_its_own(ray_local: None) -> None:
 )
 def test_what_cannot_be_trained_with_is_refused(training: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        config(**training).validate()
+        small_dqn(**training).validate()
 
 
 @pytest.mark.slow
 @needs_package("g++")
 def test_a_compiled_network_has_the_same_values_and_gradients(ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
-    pair: list[DQN] = [config(compile_network=compiled).build_algo() for compiled in (True, False)]
+    pair: list[DQN] = [small_dqn(compile_network=compiled).build_algo() for compiled in (True, False)]
     compiled, plain = pair
     for _ in range(2):
         assert compiled.train()["env_runners"]["num_env_steps_sampled_lifetime"] > 0  # it updates, too
@@ -127,7 +110,7 @@ def test_a_compiled_network_has_the_same_values_and_gradients(ray_local: None, m
 @pytest.mark.heavy
 @pytest.mark.parametrize("fill", ["varying", "full"])
 def test_each_network_values_by_its_own_weights(fill: str) -> None:
-    algorithm: DQN = config().build_algo()
+    algorithm: DQN = small_dqn().build_algo()
     for _ in range(10):
         algorithm.train()
     columns = algorithm.replay.sample(16, np.random.default_rng(0))[2]
@@ -149,7 +132,7 @@ def test_each_network_values_by_its_own_weights(fill: str) -> None:
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match="needs a C\\+\\+ compiler, got no 'no-such-compiler'"):
-        config(compile_network=True).validate()
+        small_dqn(compile_network=True).validate()
 
 
 def test_slates_are_not_compiled() -> None:
@@ -158,6 +141,6 @@ def test_slates_are_not_compiled() -> None:
 
 
 def test_schedules_by_hand() -> None:
-    made = config(epsilon_share=0.5, epsilon_final=0.1, lr=2.0, lr_final_share=0.25, lr_decay_share=0.5)
+    made = small_dqn(epsilon_share=0.5, epsilon_final=0.1, lr=2.0, lr_final_share=0.25, lr_decay_share=0.5)
     assert [made.epsilon_at(steps) for steps in (0, 500, 1_000, 5_000)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
     assert [made.lr_at(steps) for steps in (0, 1_000, 1_500, 1_900, 9_000)] == pytest.approx([2.0, 2.0, 1.0, 0.5, 0.5])
