@@ -9,7 +9,7 @@ import numpy as np
 
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
-from rl.evaluation.offpolicy.sequences import lower_bounds
+from rl.evaluation.offpolicy.sequences import FIRST, lower_bounds
 from rl.policy.arrays import FloatArray, IntArray
 
 _ROUNDING = 1e-9
@@ -75,8 +75,8 @@ def difference(
                 "the log's policy explores less than was said"
             )
     # What is predicted may be anything, so it is kept where a wrong one costs little: no larger than the first
-    # decisions suggest, and the floor with it.
-    cap = float(np.clip(np.quantile(predicted[:100], 0.999), low, high))
+    # decisions suggest, of which no bound says anything, and the floor with it.
+    cap = float(np.clip(np.quantile(predicted[:FIRST], 0.999), low, high))
     model = np.clip(predicted, low, cap)
     one, other = Predictions(challenger, model), Predictions(champion, model)
     terms = one.expected - other.expected + (challenger.weights - champion.weights) * one.residuals

@@ -22,7 +22,7 @@ from scipy.special import gammainc, gammaln
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.policy.arrays import FloatArray, IntArray
 
-_FIRST: Final = 100
+FIRST: Final = 100
 """Decisions that only say how large the terms are; no bound says anything before."""
 _STEPS: Final = 80  # of the bisection: to the last bits
 
@@ -51,18 +51,18 @@ def lower_bounds(
         at = int(terms.argmin())
         raise EvaluationError(f"no term may be below the floor {floor:g}, got {terms[at]:g} at [{at}]")
     bounds = np.full(len(looks), -np.inf)
-    if not (later := looks > _FIRST).any():
+    if not (later := looks > FIRST).any():
         return bounds
-    first, rest = terms[:_FIRST], terms[_FIRST:]
+    first, rest = terms[:FIRST], terms[FIRST:]
     scale = max(float(first.std()), 1e-3 * (float(first.mean()) - floor), 1e-12)
     c = max(float(first.mean()) - floor, scale)  # a higher guess would need a larger c, and the guess may be any
     sums = np.cumsum(rest)
-    before = (np.concatenate([[0.0], sums[:-1]]) + first.sum()) / (np.arange(len(rest)) + _FIRST)
+    before = (np.concatenate([[0.0], sums[:-1]]) + first.sum()) / (np.arange(len(rest)) + FIRST)
     guesses = np.clip(before, floor, floor + c)
     intrinsic = np.cumsum((rest - guesses) ** 2)
     log = np.log(1 / alpha)
     rho = horizon * scale**2 / (2 * log + np.log(1 + 2 * log))
-    counts = looks[later] - _FIRST
+    counts = looks[later] - FIRST
     strayed = boundary(intrinsic[counts - 1], c, rho, alpha)
     bounds[later] = (sums[counts - 1] - strayed) / counts
     return bounds
