@@ -108,10 +108,8 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interva
 
     Source: Clopper and Pearson (1934).
     """
-    tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, successes, n - successes + 1)) if successes else 0.0
-    high = float(stats.beta.ppf(1 - tail, successes + 1, n - successes)) if successes < n else 1.0
-    return Interval(low, high, confidence, "clopper_pearson")
+    found = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
+    return Interval(float(found.low), float(found.high), confidence, "clopper_pearson")
 
 
 def _moments(terms: FloatArray) -> tuple[float, float, int]:
