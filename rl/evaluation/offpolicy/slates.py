@@ -34,11 +34,13 @@ class SlateLog:
         """Check the arrays.
 
         Raises:
-            EvaluationError: there are no slates, shapes differ, or a weight is negative or no number.
+            EvaluationError: there are no slates, shapes differ, a weight is negative, or a value is no number.
         """
         shape = self.rewards.shape
         if len(shape) != 2 or not all(shape):
             raise EvaluationError(f"rewards must be (slates, slots), with one of each at least, got {shape}")
+        if not np.isfinite(self.rewards).all():
+            raise EvaluationError("rewards must be finite")
         for name in ("conditional", "marginal"):
             weights = getattr(self, name)
             if weights.shape != shape:

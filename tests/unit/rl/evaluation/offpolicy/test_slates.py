@@ -82,6 +82,7 @@ def test_unbiased_where_what_they_assume_is_so() -> None:
     ("change", "message"),
     [
         ({"rewards": np.zeros((0, 2))}, r"\(slates, slots\)"),
+        ({"rewards": np.array([[1.0, np.nan], [0.0, 1.0]])}, "rewards must be finite"),
         ({"marginal": np.ones((2, 3))}, r"marginal weights must be \(2, 2\)"),
         ({"conditional": np.array([[-1.0, 1.0], [1.0, 1.0]])}, "conditional weights must be finite and not negative"),
     ],
