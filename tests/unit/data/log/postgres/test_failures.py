@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,12 +171,15 @@ class Hanging:
         self._family = [own.pid, *map(int, Path(f"/proc/{own.pid}/task/{own.pid}/children").read_text().split())]
 
     def __enter__(self) -> None:
-        for pid in self._family:
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def __exit__(self, *_: object) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._family:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # an autovacuum worker may have ended meanwhile
+                os.kill(pid, number)
 
 
 @pytest.mark.slow
