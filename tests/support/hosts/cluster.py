@@ -246,6 +246,7 @@ def put_code(uri: str, changes: Mapping[str, str]) -> None:
 
 def _start(stack: ExitStack, net: Network, folder: Path, key: Path, number: int, name: str) -> Host:
     variables = {"RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": DASHBOARD, "RAY_DASHBOARD_ADDRESS": DASHBOARD}
+    variables["PYTHONPATH"] = str(ROOT)
     made = stack.enter_context(
         host(net, number, name, folder, key.with_suffix(".pub"), **(variables if name == "office" else {}))
     )
