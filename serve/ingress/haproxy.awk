@@ -1,7 +1,16 @@
 # From the configuration that Ray Serve writes for its HAProxy to the one that runs: what Serve has no setting for.
-# `folder` has what HAProxy itself answers. A configuration that lacks what is changed here is refused as a whole.
+# `folder` has what HAProxy itself answers; `last`, if given, is the configuration that runs. A configuration that lacks what
+# is changed here is refused as a whole.
 
-/^[a-z]/ { section = $1 ($2 ? " " $2 : "") }
+BEGIN {
+    while (last && (getline line < last) > 0) {
+        split(line, words)
+        if (line ~ /^[a-z]/) at = words[1] " " words[2]
+        if (words[1] == "server") ran[at] = ran[at] line "\n"
+    }
+}
+
+/^[a-z]/ { end_section(); section = $1 ($2 ? " " $2 : ""); servers = 0 }
 
 # The socket by which HAProxy obeys, and the pages that show what is asked of it, are for this user and this machine.
 section == "global" && /stats socket .* mode 666/ { sub(/mode 666/, "mode 600"); changed["socket"]++ }
@@ -21,6 +30,8 @@ section == "backend default_backend" && /http-request return status 404/ {
 # No replica is up: Serve's proxy in Python, the last resort, would hold the request, or say 404.
 section ~ /^backend/ && $1 == "server" && /check backup$/ { next }
 
+$1 == "server" { servers++ }
+
 { print }
 
 section == "defaults" && $1 == "mode" {
@@ -34,7 +45,12 @@ section == "defaults" && $1 == "mode" {
 }
 $1 == "option" && $2 == "httpchk" { print "    http-check send hdr x-serve-server %[srv_name]" }
 
+# While Serve builds new code of an application (seconds), it names none of the replicas, which go on answering. Those that
+# have really gone fail their checks.
+function end_section() { if (!servers) printf "%s", ran[section] }
+
 END {
+    end_section()
     split("socket metrics statistics unknown requests", once)
     for (i in once) wrong = wrong || changed[once[i]] != 1
     if (wrong || changed["errors"] != 3) {

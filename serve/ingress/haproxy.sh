@@ -8,7 +8,10 @@ for argument; do
     [ "$argument" = -sf ] && reload=yes
     previous=$argument
 done
-awk -v folder="$here" -f "$here/haproxy.awk" "$configuration" > "$configuration.new"
+last=${reload:+$configuration.last}
+[ -z "$last" ] || [ -r "$last" ] || last=''
+awk -v folder="$here" -v last="$last" -f "$here/haproxy.awk" "$configuration" > "$configuration.new"
+cp "$configuration.new" "$configuration.last"
 mv "$configuration.new" "$configuration"
 
 # Ray ends an HAProxy with its manager, but not always: one that `serve run` leaves behind at a SIGTERM keeps the port. The

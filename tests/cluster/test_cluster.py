@@ -194,7 +194,7 @@ class Answer(NamedTuple):
     status: int
     """0: nothing."""
     decision_id: str
-    """Or, where nothing was, why."""
+    """Or, where there is none, who was asked and why not."""
 
 
 @contextmanager
@@ -220,7 +220,8 @@ async def ask(hosts: list[Host], clients: int, answers: list[Answer], enough: Ev
                 try:
                     async with session.post(url, json={"k": 3, "user_id": "12347"}) as response:
                         said = await response.json() if response.status == 200 else {}
-                        answers.append(Answer(response.status, said.get("decision_id", "")))
+                        why = said["decision_id"] if said else f"{host.name}: {await response.text()}"
+                        answers.append(Answer(response.status, why))
                 except aiohttp.ClientError as error:
                     answers.append(Answer(0, f"{host.name}: {error!r}"))
                     await asyncio.sleep(1)

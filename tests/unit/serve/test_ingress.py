@@ -1,5 +1,6 @@
 """What becomes of the configuration that Serve writes for HAProxy, read by HAProxy; the ports of a service. No Ray."""
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -68,6 +69,24 @@ def test_haproxy_takes_what_becomes_of_it(tmp_path: Path, backends: tuple[Backen
     assert any(" 404 " in line for line in unknown) == bool(backends)  # with no application yet it is 503
     asks = "http-check send hdr x-serve-server %[srv_name]"
     assert (asks in lines) == bool(backends)
+
+
+def test_replicas_are_asked_while_serve_builds_new_code_and_names_none(tmp_path: Path) -> None:
+    def servers(*backends: BackendConfig, reload: bool = True) -> list[str]:
+        path = written(tmp_path, *backends)
+        done = run(path, *(["-sf", "1"] if reload else []))
+        assert done.returncode == 0, done.stderr
+        return [line.split()[1] for line in path.read_text().splitlines() if line.strip().startswith("server ")]
+
+    building = BackendConfig("http-raycommend", "/", servers=[], fallback_server=FALLBACK, app_name="raycommend")
+    next_one = ServerConfig("SERVE_REPLICA_raycommend-Gateway-def", "127.0.0.1", 20_002)
+    assert servers(APPLICATION, reload=False) == [REPLICA.name]
+    assert servers(building) == servers(building) == [REPLICA.name]
+    assert servers(dataclasses.replace(building, servers=[next_one])) == [next_one.name]
+    assert servers() == []  # no application, no replicas
+    assert servers(building) == []
+    assert servers(APPLICATION) == [REPLICA.name]
+    assert servers(building, reload=False) == []  # of another service that had this folder
 
 
 def test_a_configuration_that_is_not_known_is_refused_and_left(tmp_path: Path) -> None:
