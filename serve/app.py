@@ -6,7 +6,7 @@ import io
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, redirect_stdout, suppress
+from contextlib import asynccontextmanager, contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -33,7 +33,7 @@ from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
-from serve.background import check_log, check_tasks, repeat
+from serve.background import Signal, check_log, check_tasks, repeat
 from serve.config import Secrets, ServiceConfig
 from serve.decisions.served import Served, make_writable
 from serve.decisions.service import Service
@@ -84,7 +84,7 @@ class Learner:
         self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC), config.snapshots)
         self._node = ray.get_runtime_context().get_node_id()
         self._followers: dict[str, float] = {}
-        self._changed = asyncio.Condition()
+        self._changed = Signal()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(repeat(self._loops.poll, _POLL_S, self._tell)),
@@ -97,8 +97,7 @@ class Learner:
 
     async def _tell(self, changed: bool) -> None:
         if changed:
-            async with self._changed:
-                self._changed.notify_all()
+            self._changed.send()
 
     def node(self) -> str:
         """Return the id of the machine that this runs on: if the log is a file, it is there."""
@@ -111,9 +110,8 @@ class Learner:
     async def news(self, follower: str, steps: FoldSteps) -> tuple[News, int, tuple[FoldState, ...]]:
         """Return what a follower does not have yet, how many follow, and how the folds are; waits 5 s for something."""
         self._followers[follower] = monotonic()
-        async with self._changed:
-            with suppress(TimeoutError):  # an empty answer shows the follower that the learner lives
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._loops.is_behind(steps)), _LONG_POLL_S)
+        # An empty answer shows the follower that the learner lives.
+        await self._changed.wait_for(lambda: self._loops.is_behind(steps), _LONG_POLL_S)
         news = await asyncio.to_thread(self._loops.news, steps)
         lately = monotonic() - 2 * _LONG_POLL_S
         self._followers = {name: at for name, at in self._followers.items() if at > lately}

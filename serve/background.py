@@ -37,6 +37,32 @@ async def repeat(work: Callable[[], T], every_s: float, then: Callable[[T], Awai
         await asyncio.sleep(every_s)
 
 
+class Signal:
+    """Wakes who waits for something to become true. Whoever stops waiting, however often, holds up nobody.
+
+    Not an `asyncio.Condition`: a wait that ends and is cancelled at once can leave its lock taken (Python 3.11).
+    """
+
+    def __init__(self) -> None:
+        """Nobody waits."""
+        self._event = asyncio.Event()
+
+    def send(self) -> None:
+        """Let all who wait look again."""
+        event, self._event = self._event, asyncio.Event()
+        event.set()
+
+    async def wait_for(self, is_true: Callable[[], bool], within_s: float) -> bool:
+        """Wait until it is true, for a time at most; returns whether it is."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not is_true():
+                    await self._event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
 def check_tasks(tasks: Sequence["asyncio.Task[None]"], otherwise: str) -> None:
     """Check that tasks that are for ever have not ended.
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import pytest
 
 from data.log.errors import StoreUnavailable
-from serve.background import check_tasks, repeat
+from serve.background import Signal, check_tasks, repeat
 
 
 class EnoughError(BaseException):
@@ -57,3 +58,47 @@ def test_the_end_of_what_is_for_ever_is_noticed() -> None:
         going.cancel()
 
     asyncio.run(check())
+
+
+async def wait(signal: Signal, happened: list[int], within_s: float = 10.0) -> bool:
+    return await signal.wait_for(lambda: bool(happened), within_s)
+
+
+def test_who_waits_is_woken_by_what_comes_true_and_by_nothing_else() -> None:
+    async def course() -> None:
+        signal, happened = Signal(), list[int]()
+        waiting = [asyncio.create_task(wait(signal, happened)) for _ in range(2)]
+        await asyncio.sleep(0)
+        signal.send()
+        assert not (await asyncio.wait(waiting, timeout=0.05))[0]
+        happened.append(1)
+        signal.send()
+        assert await asyncio.gather(*waiting) == [True, True]
+        assert await wait(signal, happened, 0.0)
+        happened.clear()
+        assert not await wait(signal, happened, 0.01)
+
+    asyncio.run(course())
+
+
+def test_waits_whose_time_is_over_and_whose_clients_have_gone_hold_up_nobody() -> None:
+    """As after a process was stopped, which is told both at once."""
+
+    async def course() -> None:
+        for steps in range(8):
+            signal, happened = Signal(), list[int]()
+            gone = [asyncio.create_task(wait(signal, happened, 0.0001)) for _ in range(3)]
+            await asyncio.sleep(0)
+            time.sleep(0.001)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            for one in gone:
+                one.cancel()
+            await asyncio.wait(gone)
+            waiting = asyncio.create_task(wait(signal, happened))
+            await asyncio.sleep(0)
+            happened.append(1)
+            signal.send()
+            assert await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(course())
