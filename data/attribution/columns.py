@@ -6,14 +6,15 @@ Letters in comments: N decisions, S slots of all of them, M reports.
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.fields import to_us
+from data.attribution.join import GRACE, Case, decay
+from data.fields import MICROSECOND, to_us
 from data.schema import ACTIVATE, RewardSpec
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -21,54 +22,143 @@ Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 
+CASES: Final = get_args(Case)
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """What decisions have earned, in their order."""
 
     offsets: Ints
-    """[N + 1] where the slots of each begin among all."""
+    """[N + 1] where the slots of each begin among all: from the first to the last that the user saw."""
     rewards: Floats
     """[S] of each slot."""
     reward: Floats
     """[N] the sum over the slots."""
     due: Bools
     """[N] whether to learn from it now."""
+    observed: Bools
+    """[N] whether some feedback counts."""
+    cases: Ints
+    """[M] what each report was: a position in `CASES`."""
+
+    def count(self) -> dict[str, int]:
+        """Return how many reports were what, and of how many decisions that are due none counts: `missing`."""
+        counts = np.bincount(self.cases, minlength=len(CASES)).tolist()
+        missing = int((self.due & ~self.observed).sum())
+        return dict(zip(CASES, counts, strict=True)) | {"missing": missing}
 
 
 def attribute_columns(decisions: pa.Table, feedback: pa.Table, spec: RewardSpec, now: datetime) -> Outcomes:
     """Give each slot of each decision its reward; see `data.attribution.join.attribute`.
 
     Args:
-        decisions: `seq`, `time`, `loop`, `slate`, `deferred`, in the order of `seq`; slots have no names of their own.
-        feedback: `seq`, `decision_seq`, `loop`, `item_id`, `kind`, `value`, `received_at` of reports about some of
+        decisions: `seq`, `time`, `loop`, `slate`, `deferred`, in the order of `seq`; in `slate` the names of the slots
+            where a decision's slots have names of their own.
+        feedback: `seq`, `decision_seq`, `loop`, `item_id`, `kind`, `value`, `time`, `received_at` of reports about
             them, in the order of `seq`, each once.
         spec: what feedback is worth.
         now: the time at which windows are open or closed.
+
+    Raises:
+        ValueError: there is feedback of another decision.
     """
     slates = _flat(decisions["slate"])
     offsets, n = slates[0], decisions.num_rows
-    times = microseconds(decisions["time"])
+    lengths, times = np.diff(offsets), microseconds(decisions["time"])
     closed = (to_us(now) - times) / 1e6 > spec.wait_s
-    row = np.searchsorted(decisions["seq"].to_numpy(), feedback["decision_seq"].to_numpy())  # [M]
+    row = _rows(decisions, feedback)  # [M]
     value: Floats = feedback["value"].to_numpy()
-    in_time = np.abs(microseconds(feedback["received_at"]) - times[row]) / 1e6 <= spec.wait_s
-    loops = pc.take(decisions["loop"], pa.array(row))
-    valid = in_time & np.isfinite(value) & np.asarray(pc.equal(feedback["loop"], loops))
+    age_s = (microseconds(feedback["received_at"]) - times[row]) / 1e6
+    in_time, finite = np.abs(age_s) <= spec.wait_s, np.isfinite(value)
+    valid = in_time & finite & np.asarray(pc.equal(feedback["loop"], pc.take(decisions["loop"], pa.array(row))))
     kinds = feedback["kind"].combine_chunks().dictionary_encode()
     names, kind = kinds.dictionary.to_pylist(), np.asarray(kinds.indices)
-    activates = np.array([name == ACTIVATE for name in names], bool)[kind] if names else np.zeros(0, bool)
+    activates = valid & _is_one(kind, names, ACTIVATE)
     active = ~np.asarray(decisions["deferred"].combine_chunks().to_numpy(zero_copy_only=False), bool)
-    active[row[valid & activates]] = True
+    active[row[activates]] = True
     weights = np.array([spec.weights.get(name, np.nan) if name != ACTIVATE else np.nan for name in names])
     weight = weights[kind] if names else np.zeros(0)
-    slot = _slots(slates, feedback["item_id"], row)
-    counts = valid & ~np.isnan(weight) & (slot >= 0)
-    rewards = _aggregate(slot[counts], (weight * value)[counts], len(slates[1]), spec)
+    slot, known = _slots(slates, feedback["item_id"], row), valid & ~np.isnan(weight)
+    counts = known & (slot >= 0)
     observed = np.zeros(n, bool)
     observed[row[counts]] = True
-    of = np.repeat(np.arange(n), np.diff(offsets))
-    due = active & (np.diff(offsets) > 0) & (observed | closed)
-    return Outcomes(offsets, rewards, sum_in_order(of, rewards, n), due)
+    seen = lengths
+    if spec.seen_by is not None:
+        tells = counts & _is_one(kind, names, spec.seen_by)
+        whole = tells & ~np.asarray(feedback["item_id"].combine_chunks().is_valid())
+        seen = _count_seen(lengths, row, np.where(whole, lengths[row] - 1, slot - offsets[row]), counts, tells)
+    worth = (weight * value)[counts]
+    if spec.half_life_s is not None:
+        worth *= [decay(age, spec.half_life_s) for age in age_s[counts].tolist()]
+    if spec.credit == "slate":
+        rewards = np.repeat(_aggregate(row[counts], worth, n, spec) / np.maximum(seen, 1), seen)
+    else:
+        rewards = _aggregate(slot[counts], worth, len(slates[1]), spec)
+        if spec.seen_by is not None:
+            rewards = rewards[np.arange(len(rewards)) - np.repeat(offsets[:-1], lengths) < np.repeat(seen, lengths)]
+    offsets = np.concatenate([[0], np.cumsum(seen)]).astype(np.int64)
+    skewed = _are_skewed(times[row], feedback)
+    judged = {
+        "not_a_number": ~finite,
+        "late": ~in_time,
+        "activation": activates,
+        "unknown_kind": ~known,
+        "not_in_slate": ~counts,
+        "reordered": age_s < 0,
+        "clock_skew": skewed,
+    }
+    cases = np.select(list(judged.values()), [CASES.index(case) for case in judged], CASES.index("counted"))
+    due = active & (seen > 0) & (observed | closed)
+    reward = sum_in_order(np.repeat(np.arange(n), seen), rewards, n)
+    return Outcomes(offsets, rewards, reward, due, observed, cases.astype(np.int64))
+
+
+def _rows(decisions: pa.Table, feedback: pa.Table) -> Ints:
+    """Return the row [M] of the decision that each report is about.
+
+    Raises:
+        ValueError: a report is about another: rewards are joined to the decision that earned them, or not at all.
+    """
+    seqs, about = decisions["seq"].to_numpy(), feedback["decision_seq"].to_numpy()
+    row = np.searchsorted(seqs, about)
+    there = row < len(seqs)
+    there[there] = seqs[row[there]] == about[there]
+    if not there.all():
+        raise ValueError(
+            f"expected feedback of the decisions that are given, got {int((~there).sum())} reports of others "
+            f"(first: of the decision at position {about[~there][0]})"
+        )
+    return np.asarray(row, dtype=np.int64)
+
+
+def _is_one(kind: Ints, names: list[str], name: str) -> Bools:
+    """Say which reports [M] are of a kind."""
+    return kind == names.index(name) if name in names else np.zeros(len(kind), bool)
+
+
+def _count_seen(lengths: Ints, row: Ints, place: Ints, counts: Bools, tells: Bools) -> Ints:
+    """Return how many slots [N] of each decision the user saw; see `RewardSpec.seen_by`.
+
+    Args:
+        lengths: [N] of the slates.
+        row: [M] whose report it is.
+        place: [M] the slot of its slate that it is about, or the last one.
+        counts: [M] whether it counts.
+        tells: [M] whether it tells how far the user saw.
+    """
+    lowest, told = np.full(len(lengths), -1), np.zeros(len(lengths), bool)
+    np.maximum.at(lowest, row[counts], place[counts])
+    told[row[tells]] = True
+    return np.where(told, lowest + 1, lengths)
+
+
+def _are_skewed(made: Ints, feedback: pa.Table) -> Bools:
+    """Say which reports [M] cannot have happened when they did by the reporter's clock; `made` is their decisions'."""
+    grace = GRACE // MICROSECOND
+    stated = np.asarray(feedback["time"].combine_chunks().is_valid())
+    happened = microseconds(pc.fill_null(feedback["time"].cast(pa.int64()), 0))
+    return stated & ((made - happened > grace) | (happened - microseconds(feedback["received_at"]) > grace))
 
 
 def sum_in_order(of: Ints, values: Floats, n: int) -> Floats:

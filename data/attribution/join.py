@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,25 +44,44 @@ GRACE = timedelta(seconds=10)
 """How long after a wait window closes feedback of its last moment may still be on its way into the log."""
 
 
+Case: TypeAlias = Literal[
+    "counted",
+    "reordered",
+    "clock_skew",
+    "activation",
+    "late",
+    "duplicate",
+    "contradictory",
+    "unknown_kind",
+    "not_in_slate",
+    "not_a_number",
+]
+"""What a report is. The first three count, by when they were received: one as it should be; one that was received
+before its decision was made; one that by the reporter's clock happened before its decision, or after it was received.
+An activation says that a deferred decision was shown. The others have no effect: received after the wait window, or
+longer than that before the decision; known already by its id, and says the same or does not; of a kind without a
+weight, or of another loop; about an item that was not shown; of a value that is no finite number.
+
+Two more are no report about a decision: an orphan is a report whose decision the log does not have, and missing is a
+decision of which nothing that counts was reported within the wait: it earns the default.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What is known at one time about what a decision earned."""
 
     decision: Decision
     rewards: tuple[float, ...]
-    """One a slot."""
+    """One a slot, from the first to the last that the user saw: of those below nothing is known."""
     reward: float
     """The sum over the slots."""
     observed: bool
     """Some feedback counts."""
     closed: bool
     """The wait window is over: nothing that is received from now on can change the rewards."""
-    late: int
-    """Feedback received after the wait window, or longer than that before the decision: no effect."""
-    unknown_kind: int
-    """Feedback in time, of a kind without a weight or of another loop: no effect."""
-    not_in_slate: int
-    """Feedback in time, of a known kind, about an item that was not shown: no effect."""
+    cases: tuple[Case, ...] = ()
+    """What each report was, in log order."""
     active: bool = True
     """It was shown, as far as is known: a deferred decision is not before it was activated in the wait window."""
 
@@ -73,6 +93,11 @@ class Outcome:
         """
         return self.active and bool(self.rewards) and (self.observed or self.closed)
 
+    @property
+    def missing(self) -> bool:
+        """Whether it is learned because nothing that counts was reported."""
+        return self.due and not self.observed
+
 
 def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec, now: datetime) -> Outcome:
     """Give each slot of the decision its reward from the decision's feedback, which is in log order.
@@ -80,8 +105,8 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
     A feedback counts if it was received at most `spec.wait_s` seconds after the decision was made (or before: a
     decision may reach the log after its feedback), its kind has a
     weight and its item (none named: the first slot's) was shown; where the decision has slots of its own, it names the
-    slot in place of the item. It is worth weight times value. A slot with several
-    gets their aggregate in log order, a slot with none gets `spec.default`.
+    slot in place of the item. It is worth weight times value, less by `spec.half_life_s`. A slot with several
+    gets their aggregate in log order, a slot with none gets `spec.default`; see `RewardSpec` for what else it says.
 
     A weight of 0 counts too: the slot was observed and earned 0 instead of the default. So with a default of 0 a view
     changes no reward and only makes the outcome due at once; with a default of -1 a view lifts its own slot to 0.
@@ -94,34 +119,47 @@ def attribute(decision: Decision, feedback: Sequence[Feedback], spec: RewardSpec
     Raises ValueError for feedback of another decision, or without `received_at` (it did not come from the log).
     """
     counted: dict[int, list[float]] = {}
-    late = unknown_kind = not_in_slate = 0
-    active = not decision.deferred
-    seen: set[str] = set()
+    cases, known = list[Case](), dict[str, Feedback]()
+    active, named, lowest, slots = not decision.deferred, False, -1, len(decision.slate)
     for item in feedback:
-        if item.feedback_id in seen:  # read both from the store and from its archive
-            continue
-        seen.add(item.feedback_id)
-        if not isinstance(item.value, int | float) or not math.isfinite(item.value):
-            continue  # of another hand: what is written here is finite
-        if abs(_age_s(decision, item)) > spec.wait_s:
-            late += 1
+        age_s = _age_s(decision, item)
+        if (first := known.setdefault(item.feedback_id, item)) is not item:  # read both from the store and its archive
+            cases.append("duplicate" if _say_the_same(first, item) else "contradictory")
+        elif not isinstance(item.value, int | float) or not math.isfinite(item.value):
+            cases.append("not_a_number")  # of another hand: what is written here is finite
+        elif abs(age_s) > spec.wait_s:
+            cases.append("late")
         elif item.loop != decision.loop:
-            unknown_kind += 1
+            cases.append("unknown_kind")
         elif item.kind == ACTIVATE:
             active = True
+            cases.append("activation")
         elif item.kind not in spec.weights:
-            unknown_kind += 1
+            cases.append("unknown_kind")
         elif (slot := _slot(decision, item.item_id)) is None:
-            not_in_slate += 1
+            cases.append("not_in_slate")
         else:
-            counted.setdefault(slot, []).append(spec.weights[item.kind] * item.value)
-    aggregate = AGGREGATE[spec.aggregation]
-    rewards = tuple(
-        _clip(aggregate(counted[slot]), spec) if slot in counted else spec.default
-        for slot in range(len(decision.slate))
-    )
+            worth = spec.weights[item.kind] * item.value
+            if spec.half_life_s is not None:
+                worth *= decay(age_s, spec.half_life_s)
+            counted.setdefault(slot if spec.credit == "item" else 0, []).append(worth)
+            tells = item.kind == spec.seen_by
+            named, lowest = named or tells, max(lowest, slots - 1 if tells and item.item_id is None else slot)
+            cases.append("reordered" if age_s < 0 else "clock_skew" if _is_skewed(decision, item) else "counted")
+    seen, aggregate = lowest + 1 if named else slots, AGGREGATE[spec.aggregation]
+    if spec.credit == "item":
+        rewards = tuple(
+            _clip(aggregate(counted[slot]), spec) if slot in counted else spec.default for slot in range(seen)
+        )
+    else:
+        rewards = ((_clip(aggregate(counted[0]), spec) if counted else spec.default) / max(seen, 1),) * seen
     closed = (now - decision.time).total_seconds() > spec.wait_s
-    return Outcome(decision, rewards, sum(rewards), bool(counted), closed, late, unknown_kind, not_in_slate, active)
+    return Outcome(decision, rewards, sum(rewards), bool(counted), closed, tuple(cases), active)
+
+
+def decay(age_s: float, half_life_s: float) -> float:
+    """Return what feedback is worth that was received so long after its decision, over what it is worth at once."""
+    return math.pow(0.5, max(age_s, 0.0) / half_life_s)
 
 
 def deadlines(times_us: Sequence[int], wait_us: int) -> NDArray[np.int64]:
@@ -154,10 +192,27 @@ def _age_s(decision: Decision, feedback: Feedback) -> float:
     return (feedback.received_at - decision.time).total_seconds()
 
 
+def _say_the_same(one: Feedback, other: Feedback) -> bool:
+    return (one.kind, one.item_id, one.value, one.loop) == (other.kind, other.item_id, other.value, other.loop)
+
+
+def _is_skewed(decision: Decision, feedback: Feedback) -> bool:
+    """Say whether it cannot have happened when it did by the reporter's clock, which may be wrong by the grace."""
+    happened, received = feedback.time, feedback.received_at
+    if happened is None or received is None:
+        return False
+    return decision.time - happened > GRACE or happened - received > GRACE
+
+
+def slot_names(decision: Decision) -> Sequence[str]:
+    """Return what feedback calls the slots of a decision: by their own names, or else by their items."""
+    return [slot.slot_id for slot in decision.slots][: len(decision.slate)] or decision.slate
+
+
 def _slot(decision: Decision, item_id: str | None) -> int | None:
     if item_id is None:
         return 0 if decision.slate else None
-    names = [slot.slot_id for slot in decision.slots] or decision.slate
+    names = slot_names(decision)
     return names.index(item_id) if item_id in names else None
 
 

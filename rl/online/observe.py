@@ -57,27 +57,43 @@ def select_learnable(
 
 
 def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Impressions:
-    """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all."""
-    decisions = [outcome.decision for outcome in outcomes]
+    """Observe the rewards of every slot of the outcomes, in order (at least one); N is the number of slots of all.
+
+    Slots that have no reward, as the user did not see them, are left out.
+    """
+    decisions, slots = [outcome.decision for outcome in outcomes], [len(outcome.rewards) for outcome in outcomes]
     rewards = _to_array([reward for outcome in outcomes for reward in outcome.rewards])
-    return _weigh(decisions, _observe_slots(decisions, rewards, encoder))
+    return _weigh(decisions, slots, _observe_slots(decisions, slots, rewards, encoder))
 
 
 def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Impressions:
-    """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before."""
+    """Observe how much the rewards of outcomes differ, slot by slot, from those given that were observed before.
+
+    A slot that had no reward before is new, with count 1; one that has none any more is taken back, with count -1.
+    """
     decisions = [outcome.decision for outcome, _ in outcomes]
-    now = _to_array([reward for outcome, _ in outcomes for reward in outcome.rewards])
-    before = _to_array([reward for _, rewards in outcomes for reward in rewards])
-    observed = _observe_slots(decisions, now, encoder)
-    corrections = replace(observed, rewards=now - before, counts=np.zeros(len(now)), squares=now**2 - before**2)
-    return _weigh(decisions, corrections)
+    slots = [max(len(outcome.rewards), len(before)) for outcome, before in outcomes]
+    now, counts = _pad([outcome.rewards for outcome, _ in outcomes], slots)
+    before, counts_before = _pad([rewards for _, rewards in outcomes], slots)
+    observed = _observe_slots(decisions, slots, now, encoder)
+    squares = now**2 - before**2
+    return _weigh(
+        decisions, slots, replace(observed, rewards=now - before, counts=counts - counts_before, squares=squares)
+    )
 
 
-def _weigh(decisions: Sequence[Decision], observed: Impressions) -> Impressions:
-    """Return impressions of every slot of decisions, each as what a decision stands for would have given together."""
+def _pad(rewards: Sequence[Sequence[float]], slots: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+    """Return rewards as an array [N] with so many slots of each decision, 0 where there is none, and where there is."""
+    padded = [(*known, *(0.0,) * (n - len(known))) for known, n in zip(rewards, slots, strict=True)]
+    there = [(*(1.0,) * len(known), *(0.0,) * (n - len(known))) for known, n in zip(rewards, slots, strict=True)]
+    return _to_array([reward for row in padded for reward in row]), np.array([one for row in there for one in row])
+
+
+def _weigh(decisions: Sequence[Decision], slots: Sequence[int], observed: Impressions) -> Impressions:
+    """Return impressions of the slots of decisions, each as what a decision stands for would have given together."""
     if all(decision.weight == 1.0 for decision in decisions):
         return observed
-    weights = np.array([decision.weight for decision in decisions for _ in decision.slate], dtype=np.float64)
+    weights = np.repeat(np.array([decision.weight for decision in decisions], dtype=np.float64), slots)
     return replace(observed, **{name: getattr(observed, name) * weights for name in WEIGHTED})
 
 
@@ -86,32 +102,33 @@ def _to_array(rewards: Sequence[float]) -> FloatArray:
     return bound(np.array(rewards, dtype=np.float64))
 
 
-def _observe_slots(decisions: Sequence[Decision], rewards: FloatArray, encoder: VisitEncoder) -> Impressions:
-    """Observe every slot of every decision, in order."""
-    lengths = {len(decision.slate) for decision in decisions}
-    if len(lengths) == 1 and not any(decision.slots for decision in decisions):  # most often: one visit for each slate
-        visits, k = [_shown_visit(decision) for decision in decisions], lengths.pop()
+def _observe_slots(
+    decisions: Sequence[Decision], slots: Sequence[int], rewards: FloatArray, encoder: VisitEncoder
+) -> Impressions:
+    """Observe the first slots of every decision, so many of each, in order."""
+    if len({*slots}) == 1 and not any(decision.slots for decision in decisions):  # most often: one visit for each slate
+        visits, k = [_shown_visit(decision, slots[0]) for decision in decisions], slots[0]
     else:
-        visits, k = [visit for decision in decisions for visit in _slot_visits(decision)], 1
+        visits, k = [visit for one, n in zip(decisions, slots, strict=True) for visit in _slot_visits(one, n)], 1
     query = encoder.query(visits)
     positions = np.broadcast_to(np.arange(k), (len(visits), k))
     unused = np.ones(positions.shape)
     return Impressions.of_slates(query, Slates(positions, unused, unused), rewards.reshape(positions.shape))
 
 
-def _shown_visit(decision: Decision) -> Visit:
-    """Return a decision as a visit whose candidates are what was shown."""
-    features = decision.features or None
+def _shown_visit(decision: Decision, slots: int) -> Visit:
+    """Return a decision as a visit whose candidates are what was shown in its first slots."""
+    features, shown = decision.features or None, decision.slate[:slots]
     if features and features.items:
-        items = tuple(features.items[decision.candidates.index(item)] for item in decision.slate)
+        items = tuple(features.items[decision.candidates.index(item)] for item in shown)
         features = features.model_copy(update={"items": items})
-    return Visit(decision.user_id, decision.time, decision.slate, decision.context, features)
+    return Visit(decision.user_id, decision.time, shown, decision.context, features)
 
 
-def _slot_visits(decision: Decision) -> Iterator[Visit]:
-    """Return each slot of a decision as a visit whose one candidate is the item that was shown there."""
-    whole = _shown_visit(decision)
-    for slot, item in enumerate(decision.slate):
+def _slot_visits(decision: Decision, slots: int) -> Iterator[Visit]:
+    """Return each of the first slots of a decision as a visit whose one candidate is the item that was shown there."""
+    whole = _shown_visit(decision, slots)
+    for slot, item in enumerate(whole.candidates):
         features = whole.features
         if features and features.items:
             features = features.model_copy(update={"items": (features.items[slot],)})

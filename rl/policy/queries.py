@@ -88,7 +88,8 @@ class Impressions:
     rewards: FloatArray
     """[N] reward, or the difference to the reward observed before."""
     counts: FloatArray
-    """[N] 1 for a new impression, or more if it stands for others like it; 0 for a correction."""
+    """[N] 1 for a new impression, or more if it stands for others like it; 0 for a correction; less than 0 for one that
+    is taken back, with its reward."""
     sparse: Sparse | None = None
     """Features by id, of N contexts and the one item shown in each. None: there are none."""
     squares: FloatArray = field(default_factory=lambda: np.zeros(0))

@@ -125,7 +125,10 @@ class LoggedDecision(Body):
     context: dict[str, Scalar]
     candidates: tuple[str, ...] = Field(description="the items that could have been shown, after all filters")
     items: list[RecommendedItem]
-    rewards: list[float] = Field(description="of each slot, so far, under the objective's reward specification")
+    rewards: list[float] = Field(
+        description="of each slot, so far, under the objective's reward specification; without those that by it the "
+        "user has not seen"
+    )
     policy: PolicyVersion
     mode: Mode
     objective: str

@@ -65,7 +65,8 @@ def to_line(outcome: Outcome, feedback: Sequence[Feedback]) -> str:
         slots = [_to_namespace(slot.features) for slot in decision.slots] or [{} for _ in decision.slate]
         row["c"] = _to_namespace(_context(decision), CONTEXT) | actions | {"_slots": slots}
         names = [slot.slot_id for slot in decision.slots] or [str(place) for place in range(len(slots))]
-        shown = zip(names, outcome.rewards, positions, decision.propensities, strict=True)
+        seen = len(outcome.rewards)  # of slots below nothing is known
+        shown = zip(names[:seen], outcome.rewards, positions[:seen], decision.propensities[:seen], strict=True)
         row["_outcomes"] = [
             {"_id": name, "_label_cost": _cost(reward), "_a": [position], "_p": [p], "_o": []}
             for name, reward, position, p in shown

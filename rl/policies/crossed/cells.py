@@ -63,6 +63,21 @@ class Cells:
         cell.n += count
         return cell
 
+    def retract(self, key: int, count: float) -> Cell | None:
+        """Return the cell of a key, if there is one, with so many observations less; without any left it is not kept.
+
+        As in `observe`, the sums of b and s are the caller's.
+        """
+        if (cell := self.get(key)) is None:
+            return None
+        of = self._often if key in self._often else self._once
+        cell.n -= count
+        if cell.n < 1 or (cell.n < _AGAIN and of is self._often):
+            del of[key]
+        if 1 <= cell.n < _AGAIN:
+            self._once[key] = cell
+        return cell
+
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return keys, n and b [C], the number of entries of each cell's s [C], and all entries with their places."""
         both = [*self._once.items(), *self._often.items()]
@@ -104,9 +119,9 @@ class Sightings:
     def __init__(self, size: int) -> None:
         self._counts = np.zeros(size, dtype=np.int32)
 
-    def add(self, codes: IntArray) -> None:
-        """Count each code once."""
-        np.add.at(self._counts, codes, 1)
+    def add(self, codes: IntArray, times: int = 1) -> None:
+        """Count each code so often; -1 takes it back."""
+        np.add.at(self._counts, codes, times)
 
     def of(self, codes: IntArray) -> IntArray:
         """Return how often each was seen."""

@@ -182,7 +182,7 @@ class CrossedBandit(Policy):
         return self._recurrence
 
     def update(self, impressions: Impressions) -> None:
-        """Add to the sums, in order. A correction changes those of rewards only."""
+        """Add to the sums, in order. A correction changes those of rewards only; with count -1 it takes back."""
         sparse = self._read(impressions.sparse)
         c, f = widths(sparse.context), widths(sparse.items[:, 0])
         if len(c) and self._crossing.size(int(c.max()), int(f.max())) > MOST_CROSSED:
@@ -215,9 +215,10 @@ class CrossedBandit(Policy):
         contexts, keys = _keys(sparse)
         if np.isfinite(self._model.own):
             self._add_to_cells(phi, o, keys[:, 0], new)
-        self._contexts.add(to_codes(contexts[new & (keys[:, 0] >= 0)], _SEEN))
-        self._context_features.add(_list_codes(mix_ids(sparse.context[new]), sparse.context[new]))
-        self._item_features.add(_list_codes(mixed_items(sparse.items[new]), sparse.items[new]))
+        for rows, times in ((new, 1), (o.counts < 0, -1)):
+            self._contexts.add(to_codes(contexts[rows & (keys[:, 0] >= 0)], _SEEN), times)
+            self._context_features.add(_list_codes(mix_ids(sparse.context[rows]), sparse.context[rows]), times)
+            self._item_features.add(_list_codes(mixed_items(sparse.items[rows]), sparse.items[rows]), times)
         self._recurrence = None
 
     def _add_to_cells(self, phi: FloatArray, o: Impressions, keys: IntArray, new: BoolArray) -> None:
@@ -225,7 +226,10 @@ class CrossedBandit(Policy):
         touched: dict[int, tuple[Cell, float, float, list[int]]] = {}  # the cell, its n and b before, and the rows
         for row in np.flatnonzero(keys >= 0):
             key = int(keys[row])
-            cell = self._cells.observe(key, float(o.counts[row])) if new[row] else self._cells.get(key)
+            if new[row]:
+                cell: Cell | None = self._cells.observe(key, float(o.counts[row]))
+            else:
+                cell = self._cells.retract(key, -float(o.counts[row])) if o.counts[row] else self._cells.get(key)
             if cell is not None:
                 touched.setdefault(id(cell), (cell, cell.n - o.counts[row], cell.b, []))[3].append(int(row))
         for cell, n, b, rows in touched.values():

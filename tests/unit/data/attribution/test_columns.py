@@ -1,5 +1,6 @@
 """Whole tables earn what their decisions earn one by one, to the bit."""
 
+from collections import Counter
 from datetime import timedelta
 
 import numpy as np
@@ -41,6 +42,7 @@ def random_log(rng: np.random.Generator, n: int) -> tuple[list[Decision], list[F
                 item_id=None if rng.random() < 0.3 else f"item-{rng.integers(0, 7)}",
                 kind=str(rng.choice(KINDS)),
                 value=float(rng.normal()) * 10 ** float(rng.integers(-3, 4)),
+                time=None if rng.random() < 0.5 else decision.time + timedelta(seconds=int(rng.integers(-60, 120))),
                 received_at=decision.time + timedelta(microseconds=int(rng.integers(-(10**8), 2 * 10**8))),
             )
         )
@@ -52,7 +54,7 @@ def tables(decisions: list[Decision], feedback: list[Feedback]) -> tuple[pa.Tabl
     columns = pa.schema([schema(DECISIONS).field(name) for name in names])
     rows = [{"seq": 2 * at, **{name: getattr(d, name) for name in names[1:]}} for at, d in enumerate(decisions)]
     places = {decision.decision_id: 2 * at for at, decision in enumerate(decisions)}
-    named = ["loop", "item_id", "kind", "value", "received_at"]
+    named = ["loop", "item_id", "kind", "value", "time", "received_at"]
     of_feedback = pa.schema([schema(FEEDBACK).field(name) for name in ("seq", "decision_seq", *named)])
     reports = [
         {"seq": at, "decision_seq": places[f.decision_id], **{name: getattr(f, name) for name in named}}
@@ -61,11 +63,23 @@ def tables(decisions: list[Decision], feedback: list[Feedback]) -> tuple[pa.Tabl
     return pa.Table.from_pylist(rows, columns), pa.Table.from_pylist(reports, of_feedback)
 
 
+OTHERS: tuple[dict[str, object], ...] = (
+    {},
+    {"credit": "slate"},
+    {"half_life_s": 17.0},
+    {"seen_by": "view"},
+    {"credit": "slate", "half_life_s": 200.0, "seen_by": "view"},
+)
+
+
+@pytest.mark.parametrize("others", OTHERS, ids=str)
 @pytest.mark.parametrize("aggregation", AGGREGATE)
 @pytest.mark.parametrize("n", [1, 200])
-def test_each_decision_earns_the_same(aggregation: str, n: int) -> None:
+def test_each_decision_earns_the_same(aggregation: str, n: int, others: dict[str, object]) -> None:
     rng = np.random.default_rng(n)
-    spec = RewardSpec.model_validate({"wait_s": 61.5, "default": -0.25, "limit": 30.0, "aggregation": aggregation})
+    spec = RewardSpec.model_validate(
+        {"wait_s": 61.5, "default": -0.25, "limit": 30.0, "aggregation": aggregation} | others
+    )
     decisions, feedback = random_log(rng, n)
     now = NOON + timedelta(seconds=500)
     found = attribute_columns(*tables(decisions, feedback), spec, now)
@@ -78,6 +92,19 @@ def test_each_decision_earns_the_same(aggregation: str, n: int) -> None:
         assert rewards == outcome.rewards
         assert (found.reward[at], bool(found.due[at])) == (outcome.reward, outcome.due)
     assert n == 1 or 20 < sum(outcome.due for outcome in expected) < 180
+    counts = Counter(case for outcome in expected for case in outcome.cases)
+    counts["missing"] = sum(outcome.missing for outcome in expected)
+    assert {case: count for case, count in found.count().items() if count} == +counts
+
+
+def test_a_join_to_another_decision_is_refused() -> None:
+    decisions, feedback = tables(*random_log(np.random.default_rng(1), 5))
+    assert feedback.num_rows == 15
+    with pytest.raises(ValueError, match=r"got \d+ reports of others \(first: of the decision at position 8\)"):
+        attribute_columns(decisions[:4], feedback, RewardSpec(), NOON)
+    moved = feedback.set_column(1, "decision_seq", pa.array([seq + 1 for seq in feedback["decision_seq"].to_pylist()]))
+    with pytest.raises(ValueError, match="got 15 reports of others"):
+        attribute_columns(decisions, moved, RewardSpec(), NOON)
 
 
 def test_without_feedback_all_earn_the_default() -> None:

@@ -65,7 +65,7 @@ def test_aggregations(aggregation: str, rewards: tuple[float, ...]) -> None:
     outcome = attribute(decision(), SEVERAL, spec(aggregation=aggregation, default=-1.0), at(10))
     assert outcome.rewards == rewards
     assert outcome.reward == pytest.approx(sum(rewards), rel=1e-15)
-    assert (outcome.late, outcome.unknown_kind, outcome.not_in_slate) == (0, 0, 0)
+    assert outcome.cases == ("counted",) * 4
 
 
 @pytest.mark.parametrize("aggregation", ["first", "sum", "mean", "max"])
@@ -85,10 +85,10 @@ def test_the_wait_window_goes_by_received_at_and_includes_its_end() -> None:
     late = feedback("2", "purchase", "b", received_s=60.000001).model_copy(update={"time": at(1)})
     outcome = attribute(decision(), [on_time, late], SPEC, at(61))
     assert outcome.rewards == (1.0, 0.0, 0.0)
-    assert (outcome.late, outcome.observed) == (1, True)
+    assert (outcome.cases, outcome.observed) == (("counted", "late"), True)
     only_late = attribute(decision(), [late], spec(default=-0.5), at(61))
     assert only_late.rewards == (-0.5, -0.5, -0.5)
-    assert (only_late.late, only_late.observed, only_late.reward) == (1, False, -1.5)
+    assert (only_late.cases, only_late.observed, only_late.reward) == (("late",), False, -1.5)
 
 
 def test_of_an_empty_slate_there_is_nothing_to_learn() -> None:
@@ -114,13 +114,92 @@ def test_what_has_no_effect_is_counted_once_under_one_reason() -> None:
         feedback("4", "scroll", "zzz", received_s=61),
     ]
     outcome = attribute(decision(), reports, SPEC, at(10))
-    assert (outcome.late, outcome.unknown_kind, outcome.not_in_slate) == (1, 2, 1)
+    assert outcome.cases == ("unknown_kind", "unknown_kind", "not_in_slate", "late")
     assert (outcome.rewards, outcome.observed, outcome.due) == ((0.0, 0.0, 0.0), False, False)
 
 
 def test_a_duplicate_counts_once() -> None:
     twice = [feedback("1", "click", "a"), feedback("1", "click", "a"), feedback("2", "click", "a")]
-    assert attribute(decision(), twice, spec(aggregation="sum"), at(10)).rewards == (2.0, 0.0, 0.0)
+    outcome = attribute(decision(), twice, spec(aggregation="sum"), at(10))
+    assert (outcome.rewards, outcome.cases) == ((2.0, 0.0, 0.0), ("counted", "duplicate", "counted"))
+
+
+def test_of_contradictory_reports_of_one_id_the_first_stands() -> None:
+    reports = [feedback("1", "click", "a"), feedback("1", "purchase", "a"), feedback("1", "click", "b")]
+    outcome = attribute(decision(), reports, SPEC, at(10))
+    assert (outcome.rewards, outcome.cases) == ((1.0, 0.0, 0.0), ("counted", "contradictory", "contradictory"))
+
+
+def test_a_report_that_is_received_before_its_decision_was_made_counts_as_reordered() -> None:
+    outcome = attribute(decision(), [feedback("1", "click", "a", received_s=-1.0)], SPEC, at(10))
+    assert (outcome.rewards, outcome.cases) == ((1.0, 0.0, 0.0), ("reordered",))
+
+
+@pytest.mark.parametrize(
+    ("happened_s", "case"), [(-10, "counted"), (-11, "clock_skew"), (12, "counted"), (13, "clock_skew")]
+)
+def test_a_reporters_clock_that_is_wrong_changes_nothing_and_is_counted(happened_s: float, case: str) -> None:
+    report = feedback("1", "click", "a", received_s=2.0).model_copy(update={"time": at(happened_s)})
+    outcome = attribute(decision(), [report], SPEC, at(10))
+    assert (outcome.rewards, outcome.cases) == ((1.0, 0.0, 0.0), (case,))
+
+
+def test_a_decision_of_which_nothing_is_reported_is_missing() -> None:
+    silent = attribute(decision(), [], spec(default=-0.5), at(61))
+    assert (silent.rewards, silent.missing) == ((-0.5, -0.5, -0.5), True)
+    assert not attribute(decision(), [], SPEC, at(60)).missing
+    assert not attribute(decision(), [feedback("1", "view", None)], SPEC, at(61)).missing
+
+
+def test_a_slate_that_has_the_credit_shares_one_reward() -> None:
+    # In log order 2, 2.5, 5, -3; their sum is 6.5, of which each of three slots gets a third.
+    whole = spec(credit="slate", default=-1.5)
+    assert (
+        attribute(decision(), SEVERAL, whole.model_copy(update={"aggregation": "sum"}), at(10)).rewards
+        == (6.5 / 3,) * 3
+    )
+    assert attribute(decision(), SEVERAL, whole, at(10)).rewards == (5.0 / 3,) * 3
+    assert attribute(decision(), [], whole, at(61)).rewards == (-0.5, -0.5, -0.5)
+    assert attribute(decision(), SEVERAL, whole.model_copy(update={"limit": 3.0}), at(10)).rewards == (1.0, 1.0, 1.0)
+
+
+def test_a_delayed_reward_is_worth_less() -> None:
+    reports = [
+        feedback("1", "click", "a", received_s=20.0),
+        feedback("2", "purchase", "b", received_s=40.0),
+        feedback("3", "click", "c", received_s=-5.0),
+    ]
+    assert attribute(decision(), reports, spec(half_life_s=20.0), at(61)).rewards == (0.5, 1.25, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("reports", "rewards"),
+    [
+        ([("view", "b")], (-1.0, 0.0)),  # seen to the second slot: of the third nothing is learned
+        ([("view", "a"), ("view", "b")], (0.0, 0.0)),
+        ([("view", None)], (0.0, -1.0, -1.0)),  # the whole slate was seen
+        ([("view", "a"), ("click", "c")], (0.0, -1.0, 1.0)),  # what was clicked was seen, and what lies above it
+        ([("click", "a")], (1.0, -1.0, -1.0)),  # nothing says how far: all of it
+        ([("view", "d")], (-1.0, -1.0, -1.0)),  # was not shown
+        ([], (-1.0, -1.0, -1.0)),
+    ],
+)
+def test_what_lies_below_the_last_slot_that_was_seen_was_not_ignored(
+    reports: list[tuple[str, str | None]], rewards: tuple[float, ...]
+) -> None:
+    told = [feedback(f"{number}", kind, item) for number, (kind, item) in enumerate(reports)]
+    outcome = attribute(decision(), told, spec(seen_by="view", default=-1.0), at(61))
+    assert (outcome.rewards, outcome.reward) == (rewards, sum(rewards))
+    shared = attribute(decision(), told, spec(seen_by="view", default=-1.0, credit="slate"), at(61))
+    assert len(shared.rewards) == len(rewards)
+
+
+def test_a_specification_has_a_version_and_tells_by_a_kind_that_it_knows() -> None:
+    assert SPEC.version == RewardSpec.model_validate_json(SPEC.model_dump_json()).version
+    reordered = RewardSpec(weights=dict(reversed(SPEC.weights.items())), wait_s=60.0)
+    assert reordered.version == SPEC.version != spec(session_gap_s=60.0).version
+    with pytest.raises(ValueError, match="seen_by must be a kind of `weights`"):
+        RewardSpec(seen_by="glance")
 
 
 def test_a_weight_of_zero_is_an_observation() -> None:
@@ -136,7 +215,7 @@ def test_a_weight_of_zero_is_an_observation() -> None:
 def test_an_empty_slate_has_no_slot_to_reward() -> None:
     empty = decision().model_copy(update={"slate": (), "propensities": (), "scores": ()})
     outcome = attribute(empty, [feedback("1", "click", None)], SPEC, at(10))
-    assert (outcome.rewards, outcome.reward, outcome.not_in_slate) == ((), 0.0, 1)
+    assert (outcome.rewards, outcome.reward, outcome.cases) == ((), 0.0, ("not_in_slate",))
 
 
 def test_feedback_that_cannot_be_attributed_is_an_error() -> None:
@@ -163,7 +242,7 @@ def test_join_keeps_the_order_and_leaves_orphans_out() -> None:
 
 
 def outcome(decision: Decision, reward: float, *, due: bool = True) -> Outcome:
-    return Outcome(decision, (reward, 0.0, 0.0), reward, due, False, 0, 0, 0)
+    return Outcome(decision, (reward, 0.0, 0.0), reward, due, False)
 
 
 def test_transitions_of_a_log_of_two_users() -> None:
@@ -243,4 +322,4 @@ def test_a_reward_is_kept_within_the_limit() -> None:
 def test_feedback_from_long_before_its_decision_does_not_count() -> None:
     reports = [feedback("1", "click", "a", received_s=-60.1), feedback("2", "click", "b", received_s=-60.0)]
     outcome = attribute(decision(), reports, SPEC, at(1))
-    assert (outcome.rewards, outcome.late) == ((0.0, 1.0, 0.0), 1)
+    assert (outcome.rewards, outcome.cases) == ((0.0, 1.0, 0.0), ("late", "reordered"))

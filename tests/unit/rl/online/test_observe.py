@@ -42,7 +42,7 @@ def outcome(
         policy="p",
         policy_version="p-1",
     )
-    return Outcome(decision, rewards, sum(rewards), True, True, late=0, unknown_kind=0, not_in_slate=0)
+    return Outcome(decision, rewards, sum(rewards), True, True)
 
 
 FRIDAY_IN_MAY = datetime(2011, 5, 20, 12, tzinfo=UTC)
@@ -119,6 +119,26 @@ def test_a_decision_of_weight_3_is_learned_as_three_of_them(kind: str) -> None:
         restored = build(config, encoder.n_features, N_STATES, encoder.popularity)
         restored.load_state_dict(policy.state_dict())
         np.testing.assert_allclose(restored.expected(query), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.parametrize("before", [(1.0,), (1.0, 0.0, -1.0)], ids=["one more was seen", "one less was seen"])
+def test_slots_that_were_not_seen_are_not_learned(kind: str, before: tuple[float, ...]) -> None:
+    """In two steps as at once, whatever the first has taken for seen."""
+    config, encoder = SEVERAL[kind]
+    context: dict[str, Scalar] = {"page": "home"}
+    others = [outcome("u2", ("i3", "i1"), (0.0, 2.0), context), outcome("u1", ("i3",), (1.0,), context)]
+    one = outcome("u1", ("i1", "i2", "i3"), (5.0, 1.0), context)
+    at_once, in_steps = (build(config, encoder.n_features, N_STATES, encoder.popularity) for _ in range(2))
+    assert len(observe([one], encoder)) == 2
+    at_once.update(observe([one, *others], encoder))
+    in_steps.update(observe([replace(one, rewards=before), *others], encoder))
+    in_steps.update(correct([(one, before), (others[0], others[0].rewards)], encoder))
+    query = encoder.query([Visit("u1", MONDAY, ("i1", "i2", "i3"), context)])
+    restored = build(config, encoder.n_features, N_STATES, encoder.popularity)
+    restored.load_state_dict(in_steps.state_dict())
+    for policy in (in_steps, restored):
+        np.testing.assert_allclose(policy.expected(query), at_once.expected(query), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

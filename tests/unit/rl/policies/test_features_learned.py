@@ -119,7 +119,7 @@ def learn(policy: Policy, encoder: VisitEncoder, features: Features, slots: tupl
         )  # fmt: skip
         decision = bare.model_copy(update={"features": features, "slots": slots})
         rewards = tuple(1.0 for _ in asked)
-        outcome = Outcome(decision, rewards, sum(rewards), True, True, 0, 0, 0)
+        outcome = Outcome(decision, rewards, sum(rewards), True, True)
         policy.update(observe([outcome], encoder))
         policy.update(correct([(outcome, tuple(0.5 for _ in asked))], encoder))
     assert all(np.isfinite(array).all() for array in policy.state_dict().values())
