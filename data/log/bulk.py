@@ -97,16 +97,36 @@ def feedback_about(store: Store, decisions: pa.Table, late: NDArray[np.int64]) -
 @from_both
 def late_feedback(store: Store) -> NDArray[np.int64]:
     """Return the positions of archived decisions that there is feedback about in the log itself, in order."""
-    d, f = DECISIONS.table.c, FEEDBACK.table.c
-    missing = sa.select(f.decision_id).outerjoin_from(FEEDBACK.table, DECISIONS.table, d.decision_id == f.decision_id)
     found = list[NDArray[np.int64]]()
     with store.reading() as connection:
         if any_archived(connection):
-            names = connection.execute(missing.where(d.seq.is_(None)).distinct()).scalars()
+            names = connection.execute(_without_decision(FEEDBACK.table.c.decision_id).distinct()).scalars()
             archived = store.archived(connection)
             for some in chunks(list(names)):
                 found.append(archived.find(DECISIONS, {(name,) for name in some})["seq"].to_numpy())
     return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+
+@from_both
+def count_orphans(store: Store, loop: str) -> int:
+    """Count a loop's feedback about decisions that are neither in the log nor in its archive; it is never archived."""
+    f = FEEDBACK.table.c
+    query = _without_decision(f.decision_id, sa.func.count()).where(f.loop == loop).group_by(f.decision_id)
+    with store.reading() as connection:
+        counts: dict[str, int] = {name: count for name, count in connection.execute(query)}
+        if any_archived(connection):
+            archived = store.archived(connection)
+            for some in chunks(list(counts)):
+                for name in archived.find(DECISIONS, {(name,) for name in some})["decision_id"].to_pylist():
+                    counts.pop(name)
+    return sum(counts.values())
+
+
+def _without_decision(*columns: Any) -> sa.Select[Any]:
+    """Return a query of columns of the feedback whose decision is not in the log itself."""
+    d, f = DECISIONS.table.c, FEEDBACK.table.c
+    of = sa.select(*columns).outerjoin_from(FEEDBACK.table, DECISIONS.table, d.decision_id == f.decision_id)
+    return of.where(d.seq.is_(None))
 
 
 def _read(connection: sa.Connection, log: Log[Any], *where: sa.ColumnElement[bool]) -> pa.Table:
