@@ -9,14 +9,17 @@ weighted form Thomas and Brunskill (2016); with weights of states Kallus and Ueh
 learning; the fixed point of fitted Q evaluation with linear features Lagoudakis and Parr (2003), LSTD-Q.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import Estimate
 from rl.evaluation.offpolicy.folds import deal
-from rl.policy.arrays import BoolArray, FloatArray
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,27 @@ class EpisodeLog:
         if not 0 <= self.discount <= 1:
             raise EvaluationError(f"discount must be in [0, 1], got {self.discount}")
 
+    @classmethod
+    def of(cls, columns: Mapping[str, NDArray[Any]], probabilities: FloatArray, discount: float) -> Self:
+        """Make a log of a transitions table whose rows [N] say to which `step` of which `episode` they belong.
+
+        The rows of one step are the slots of a slate: what they have earned is added up, and weights are multiplied.
+
+        Args:
+            columns: `episode`, `step`, `rewards` [N] and `propensities` [N, 1].
+            probabilities: [N] with which the target takes the action of each row.
+            discount: of what later steps earn.
+
+        Raises:
+            EvaluationError: as the constructor does.
+        """
+        shape, place = _find_places(columns)
+        rewards, weights, alive = np.zeros(shape), np.ones(shape), np.zeros(shape, dtype=np.bool_)
+        np.add.at(rewards, place, columns["rewards"])
+        np.multiply.at(weights, place, probabilities / columns["propensities"][:, 0])
+        alive[place] = True
+        return cls(rewards, weights, alive, discount)
+
     @property
     def cumulative(self) -> FloatArray:
         """Weights [n, T] of all steps up to each; beyond an end they stay."""
@@ -68,6 +92,21 @@ class EpisodeLog:
         """[n, T], 0 beyond an end."""
         powers = self.discount ** np.arange(self.rewards.shape[1], dtype=np.float64)
         return np.where(self.alive, powers, 0.0)
+
+
+def arrange(columns: Mapping[str, NDArray[Any]], values: FloatArray) -> FloatArray:
+    """Return values of the rows [N] of a table by episode and step [n, T], as `EpisodeLog.of` does; 0 elsewhere."""
+    shape, place = _find_places(columns)
+    arranged = np.zeros(shape)
+    np.add.at(arranged, place, values)
+    return arranged
+
+
+def _find_places(columns: Mapping[str, NDArray[Any]]) -> tuple[tuple[int, int], tuple[IntArray, IntArray]]:
+    """Return (n, T), and the episode and the step [N] of each row."""
+    episodes, row = np.unique(columns["episode"], return_inverse=True)
+    step = columns["step"].astype(np.int64)
+    return (len(episodes), int(step.max(initial=-1)) + 1), (row, step)
 
 
 def per_decision_is(log: EpisodeLog) -> Estimate:

@@ -12,6 +12,7 @@ import pytest
 
 from data.attribution.transitions import TRANSITION_SCHEMA
 from data.errors import DataError
+from rl.encoders.catalogue import CatalogueEncoder
 from rl.experience.checks import Columns
 from rl.experience.collection import collect_transitions
 from rl.experience.from_log import convert_log
@@ -296,10 +297,33 @@ def test_the_logs_next_decisions_are_kept(tmp_path: Path) -> None:
     assert describe(str(tmp_path / "log.parquet")).shapes["features"] == (3, encoder.n_features)
     with pytest.raises(DataError, match="a decision has 2 candidates, the table has room for 1"):
         convert_log(logged([one]), encoder, candidates=1)
-    with pytest.raises(DataError, match=r"1 slates of several items have a next decision \(first: d\)"):
-        convert_log(
-            logged([one | after | {"slate": [a, b], "propensities": [0.5, 1.0], "rewards": [0.0, 0.0]}]), encoder
-        )
+
+
+def test_the_slots_of_a_slate_with_a_future_are_steps_of_its_episode() -> None:
+    encoder = CatalogueEncoder(("a", "b", "c"))
+    usual = {"candidates": ["a", "b", "c"], "propensities": [0.5, 0.25, 1.0], "user_id": "u"}
+    after = {"discount": 0.9, "next_context": "{}"}
+    rows = [
+        usual | after | {"decision_id": "d1", "slate": ["c", "a", "b"], "rewards": [1.0, 0.0, 2.0]}
+        | {"next_decision_id": "d3", "next_candidates": ["b", "c"]},
+        usual | {"decision_id": "d2", "user_id": "v", "slate": ["b", "c", "a"], "rewards": [3.0]},  # one slot was seen
+        usual | {"decision_id": "d3", "slate": ["a"], "rewards": [4.0], "propensities": [0.5]},
+    ]  # fmt: skip
+    histories = np.arange(2 * 3 * 6).reshape(2, 3, 2, 3)
+    columns = convert_log(logged(rows), encoder, histories=(histories[0], histories[1]))
+    np.testing.assert_array_equal(columns["actions"][:, 0], [2, 0, 1, 1, 0])
+    np.testing.assert_array_equal(columns["mask"], [[1, 1, 1], [1, 1, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1]])
+    np.testing.assert_array_equal(columns["propensities"][:, 0], [0.5, 0.25, 1.0, 0.5, 0.5])
+    np.testing.assert_array_equal(columns["rewards"], [1.0, 0.0, 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(columns["discounts"], np.array([1.0, 1.0, 0.9, 0.0, 0.0], np.float32))
+    np.testing.assert_array_equal(columns["next_mask"][:3], [[1, 1, 0], [0, 1, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(columns["next_items"][:3], [[1, 2, 3], [1, 2, 3], [2, 3, 0]])
+    np.testing.assert_array_equal(columns["history"], histories[0][[0, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(columns["next_history"][:3], [histories[0][0], histories[0][0], histories[1][0]])
+    first, *others = columns["episode"].tolist()
+    assert [number == first for number in others] == [True, True, False, True]
+    np.testing.assert_array_equal(columns["step"], [0, 0, 0, 0, 1])
+    assert "features" not in columns
 
 
 def test_a_log_without_a_column_is_refused() -> None:
