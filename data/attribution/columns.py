@@ -53,10 +53,10 @@ def attribute_columns(decisions: pa.Table, feedback: pa.Table, spec: RewardSpec,
     """Give each slot of each decision its reward; see `data.attribution.join.attribute`.
 
     Args:
-        decisions: `seq`, `time`, `loop`, `slate`, `deferred`, in the order of `seq`; in `slate` the names of the slots
-            where a decision's slots have names of their own.
-        feedback: `seq`, `decision_seq`, `loop`, `item_id`, `kind`, `value`, `time`, `received_at` of reports about
-            them, in the order of `seq`, each once.
+        decisions: `seq`, `decision_id`, `time`, `loop`, `slate`, `deferred`, in the order of `seq`; in `slate` the
+            names of the slots where a decision's slots have names of their own.
+        feedback: `seq`, `decision_seq`, `decision_id`, `loop`, `item_id`, `kind`, `value`, `time`, `received_at` of
+            reports about them, in the order of `seq`, each once.
         spec: what feedback is worth.
         now: the time at which windows are open or closed.
 
@@ -120,6 +120,7 @@ def _rows(decisions: pa.Table, feedback: pa.Table) -> Ints:
     Raises:
         ValueError: a report is about another: rewards are joined to the decision that earned them, or not at all.
     """
+    # By position, which is fast; that it is the decision of this name, whoever has joined them, is checked.
     seqs, about = decisions["seq"].to_numpy(), feedback["decision_seq"].to_numpy()
     row = np.searchsorted(seqs, about)
     there = row < len(seqs)
@@ -129,6 +130,11 @@ def _rows(decisions: pa.Table, feedback: pa.Table) -> Ints:
             f"expected feedback of the decisions that are given, got {int((~there).sum())} reports of others "
             f"(first: of the decision at position {about[~there][0]})"
         )
+    named = np.asarray(pc.equal(feedback["decision_id"], pc.take(decisions["decision_id"], pa.array(row))))
+    if not named.all():
+        first = int(np.argmin(named))
+        expected, found = decisions["decision_id"][int(row[first])], feedback["decision_id"][first]
+        raise ValueError(f"expected feedback of decision {expected}, got of {found}")
     return np.asarray(row, dtype=np.int64)
 
 

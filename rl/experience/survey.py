@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.attribution.columns import CASES
+from data.cluster import quiet_ray_data
 from data.log.bulk import count_orphans
 from data.log.store import Store
 from rl.experience.logged import TransitionQuery, attribute_between, map_ranges
@@ -43,11 +44,12 @@ def survey(query: TransitionQuery) -> Survey:
         StoreError, DataError: log or archive cannot be read.
     """
     cases, items, counts = Counter[str](), set[str](), Counter[str]()
-    for row in map_ranges(query, _survey_between).iter_rows():
-        cases.update(dict(zip(_COUNTED, row["cases"], strict=True)))
-        items.update(row["items"])
-        counts.update(decisions=row["decisions"], due=row["due"])
-        counts["candidates"] = max(counts["candidates"], row["candidates"])
+    with quiet_ray_data():
+        for row in map_ranges(query, _survey_between).iter_rows():
+            cases.update(dict(zip(_COUNTED, row["cases"], strict=True)))
+            items.update(row["items"])
+            counts.update(decisions=row["decisions"], due=row["due"])
+            counts["candidates"] = max(counts["candidates"], row["candidates"])
     store = Store.open(query.store)
     try:
         cases["orphan"] = count_orphans(store, query.loop)

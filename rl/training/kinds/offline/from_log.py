@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.attribution.join import GRACE
+from data.cluster import quiet_ray_data
 from data.errors import DataError
 from data.fields import to_us
 from data.log.store import Store
@@ -100,10 +101,11 @@ def _divide(query: TransitionQuery, parts: int, folder: Path) -> Iterator[pa.Tab
     """Yield the log's transitions in parts that have all of a user, each in log order."""
     folder.mkdir()
     writers = [pq.ParquetWriter(folder / f"{part}.parquet", query.schema) for part in range(parts)]
-    for block in logged_transitions(query).iter_batches(batch_size=None, batch_format="pyarrow"):
-        of = np.array([_hash("part", key) % parts for key in _keys(block)], dtype=np.int64)
-        for part in np.unique(of).tolist():
-            writers[part].write_table(block.filter(pa.array(of == part)).cast(query.schema))
+    with quiet_ray_data():
+        for block in logged_transitions(query).iter_batches(batch_size=None, batch_format="pyarrow"):
+            of = np.array([_hash("part", key) % parts for key in _keys(block)], dtype=np.int64)
+            for part in np.unique(of).tolist():
+                writers[part].write_table(block.filter(pa.array(of == part)).cast(query.schema))
     for writer in writers:
         writer.close()
     for part in range(parts):

@@ -50,11 +50,11 @@ def random_log(rng: np.random.Generator, n: int) -> tuple[list[Decision], list[F
 
 
 def tables(decisions: list[Decision], feedback: list[Feedback]) -> tuple[pa.Table, pa.Table]:
-    names = ["seq", "time", "loop", "slate", "deferred"]
+    names = ["seq", "decision_id", "time", "loop", "slate", "deferred"]
     columns = pa.schema([schema(DECISIONS).field(name) for name in names])
     rows = [{"seq": 2 * at, **{name: getattr(d, name) for name in names[1:]}} for at, d in enumerate(decisions)]
     places = {decision.decision_id: 2 * at for at, decision in enumerate(decisions)}
-    named = ["loop", "item_id", "kind", "value", "time", "received_at"]
+    named = ["decision_id", "loop", "item_id", "kind", "value", "time", "received_at"]
     of_feedback = pa.schema([schema(FEEDBACK).field(name) for name in ("seq", "decision_seq", *named)])
     reports = [
         {"seq": at, "decision_seq": places[f.decision_id], **{name: getattr(f, name) for name in named}}
@@ -105,6 +105,10 @@ def test_a_join_to_another_decision_is_refused() -> None:
     moved = feedback.set_column(1, "decision_seq", pa.array([seq + 1 for seq in feedback["decision_seq"].to_pylist()]))
     with pytest.raises(ValueError, match="got 15 reports of others"):
         attribute_columns(decisions, moved, RewardSpec(), NOON)
+    place = feedback.column_names.index("decision_id")
+    renamed = feedback.set_column(place, "decision_id", pa.array(["another"] * 15))
+    with pytest.raises(ValueError, match=r"expected feedback of decision .*, got of another"):
+        attribute_columns(decisions, renamed, RewardSpec(), NOON)
 
 
 def test_without_feedback_all_earn_the_default() -> None:
