@@ -14,6 +14,7 @@ What cannot be learned is set aside (`rl.online.set_aside`), and all else is lea
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -74,6 +75,8 @@ class OnlineLearner:
         self._unfinished: Step | None = None
         self.set_aside = SetAsideRows(f"loop {spec.loop}, objective {spec.objective}", clock)
         """The rows that were not learned."""
+        self.reports = Counter[str]()
+        """What the reports were that it has judged (see `data.attribution.join.Case`), with `orphan` and `missing`."""
         length = max((artefact.history for artefact in artefacts.values()), default=0)
         self.histories = Histories(length) if length else None
         """Of the users, where a policy reads them."""
@@ -230,14 +233,15 @@ class OnlineLearner:
 
     def _finish(self, remainder: Remainder | None = None, lessons: dict[str, Lesson] | None = None) -> Update | None:
         """Learn the step that was read; `lessons` gets what each policy was given."""
-        step, update = self._unfinished, None
+        step, update, cases = self._unfinished, None, Counter[str]()
         assert step is not None, "there is one"
         if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions or remainder:
             decisions, feedback = self._reader.read_whole(step, self.set_aside)
             changes = self._update_histories(step, feedback)
             if step.touched or step.closed or step.until[1] > step.after[1] or changes or remainder:
-                due = find_due(step, decisions, feedback, self._windows, self._spec.reward, self.set_aside)
+                due = find_due(step, decisions, feedback, self._windows, self._spec.reward, self.set_aside, cases)
                 update = self._learn(due, changes, remainder, lessons)
+        self.reports.update(cases, orphan=step.orphans)
         self._unfinished = None
         return update
 

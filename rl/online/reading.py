@@ -140,4 +140,5 @@ class Reader:
         self.positions = until
         positions = frozenset(seq for seq in touched if seq is not None)
         rows = (decisions, feedback) if self._with_content else ((), ())
-        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), *rows)
+        orphans = sum(report.decision_seq is None for report in feedback)
+        return Step(now, after, self.positions, positions, closed.tolist(), silent.tolist(), orphans, *rows)

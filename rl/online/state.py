@@ -48,5 +48,8 @@ class FoldState(BaseModel):
     rows_set_aside: int = 0
     set_aside: tuple[SetAside, ...] = ()
     """The last of them, newest first."""
+    reports: dict[str, int] = {}
+    """What the feedback was that it has read since it began to: see `data.attribution.join.Case`; and how many reports
+    were orphans when it read them, and of how many decisions nothing that counts was reported (`missing`)."""
     as_of: datetime
     """When the learner reported it."""

@@ -1,5 +1,6 @@
 """A step of a fold: what it has read, and which decisions are due to be learned in it, from the log alone."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,6 +32,8 @@ class Step:
     """Positions of decisions whose windows have closed."""
     silent: Collection[int]
     """Those of them that nothing was learned of."""
+    orphans: int = 0
+    """Reports whose decision is not in the log."""
     decisions: Sequence[SeenDecision] = ()
     feedback: Sequence[SeenFeedback] = ()
 
@@ -101,6 +104,7 @@ def find_due(
     windows: Windows,
     spec: RewardSpec,
     set_aside: SetAsideRows,
+    cases: Counter[str],
 ) -> list[OutcomeChange]:
     """Return what is to be learned now, in a fixed order, so that sums come out the same.
 
@@ -111,6 +115,7 @@ def find_due(
         windows: as they are after the step; what is due is marked as learned there.
         spec: what feedback is worth.
         set_aside: gets the rows whose outcome cannot be computed.
+        cases: gets what each report was that no step has judged before, and of how many decisions none counts.
     """
     closed, due = frozenset(step.closed), list[OutcomeChange]()
     for seq, decision in sorted(decisions, key=lambda row: row[1].decision_id):
@@ -124,7 +129,11 @@ def find_due(
         except Exception as error:  # whatever it is: the row is at fault, and is reported
             set_aside.add("decisions", seq, error, None)
             continue
+        for (at, _), case in zip(reports, one.outcome.cases, strict=True):
+            if at > step.after[1] or seq > step.after[0]:
+                cases[case] += 1
         if one.outcome.due:
+            cases["missing"] += one.outcome.missing and one.previous is None
             windows.mark_learned(seq)
             if one.previous != one.outcome.rewards:
                 due.append(one)

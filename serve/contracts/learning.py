@@ -61,4 +61,8 @@ class LearningResponse(Body):
     replica: str
     learner: Literal["answers", "silent"] = Field(description="silent: what follows is what was heard of it last")
     heard: UtcTime | None = Field(description="when that was; null: never")
+    reports: dict[str, int] = Field(
+        description="what became of the feedback that this replica was sent: stored, duplicate, contradictory (another "
+        "report has its id), and how much of it was an orphan then"
+    )
     folds: list[Fold] = Field(description="one for each loop and objective that is configured")

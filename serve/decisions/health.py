@@ -1,7 +1,8 @@
 """The health of a replica: what does not work, whether it is ready, and the state of learning."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -11,11 +12,14 @@ from data.log.store import Store
 from rl.online.state import FoldState
 from serve.contracts.errors import ERRORS
 from serve.contracts.learning import Fold, LearningResponse
+from serve.contracts.reports import FeedbackResult
 from serve.decisions.served import Served
 
 AskLearner: TypeAlias = Callable[[], Awaitable[Sequence[FoldState]]]
 """Asks the learner for the states of its folds; may raise anything where it does not answer."""
 
+_CASES = {"stored": "stored", "known": "duplicate", "conflict": "contradictory"}
+"""What a report is called by what became of it, as `data.attribution.join.Case` does."""
 SILENT_S = 20.0
 """The learner is heard every few seconds; after so long it is reported as silent."""
 _ASK_S = 2.0
@@ -28,6 +32,13 @@ class Learning:
     def __init__(self, served: Served, store: Store, replica: str, ask: AskLearner | None = None) -> None:
         """Keep how to ask the learner; None: only what it sent with its news is reported."""
         self._served, self._store, self._replica, self.ask = served, store, replica, ask
+        self._reports = Counter[str](stored=0, duplicate=0, contradictory=0, orphan=0)
+
+    def count(self, results: Iterable[FeedbackResult]) -> None:
+        """Count what became of feedback."""
+        for result in results:
+            self._reports[_CASES[result.status]] += 1
+            self._reports["orphan"] += result.orphan
 
     def reasons(self) -> list[str]:
         """Return in short what does not work, without anything that a client has sent."""
@@ -78,7 +89,13 @@ class Learning:
             )
         folds = await asyncio.to_thread(lambda: [self._measure_lag(state) for _, state in sorted(states.items())])
         learner = "answers" if answers or (self.ask is None and self._served.heard) else "silent"
-        return LearningResponse(replica=self._replica, learner=learner, heard=self._served.heard, folds=folds)
+        return LearningResponse(
+            replica=self._replica,
+            learner=learner,
+            heard=self._served.heard,
+            reports=dict(self._reports),
+            folds=folds,
+        )
 
     def _measure_lag(self, state: FoldState) -> Fold:
         try:

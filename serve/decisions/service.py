@@ -164,7 +164,9 @@ class Service:
         """
         records = [to_feedback(report) for report in reports]
         stored = await self.commit(records)
-        return FeedbackResponse(results=list(map(feedback_result, records, stored)))
+        results = list(map(feedback_result, records, stored))
+        self.learning.count(results)
+        return FeedbackResponse(results=results)
 
     async def events(self, request: EventsRequest) -> EventsResponse:
         """Check rows by the node's rules, as an ingestion of files does, and log events and rejects.

@@ -117,6 +117,7 @@ class Loop:
             waiting=self.learner.waiting,
             rows_set_aside=set_aside.count,
             set_aside=set_aside.list_last(),
+            reports=dict(self.learner.reports),
             as_of=now,
         )
 

@@ -129,6 +129,31 @@ def test_how_learning_goes_is_said_fold_by_fold(shop: Shop) -> None:
     assert "{" not in "".join(health["reasons"])  # nothing that was stored
 
 
+def test_each_report_is_counted_once_as_what_it_was(shop: Shop) -> None:
+    shop.start()
+    decided = shop.log.decide("rfm_bandit")
+    shop.log.decide("rfm_bandit")
+    shop.learn()
+
+    def report(name: str, item: str | None = None, kind: str = "click", of: str = decided.decision_id) -> Any:
+        body = {"decision_id": of, "item_id": item, "kind": kind, "feedback_id": name}
+        return shop.client.post("/v1/feedback", json=[body], headers=ADMIN).json()["results"][0]["status"]
+
+    told = [report("1"), report("1"), report("1", kind="view"), report("2", kind="applause"), report("3", item="none")]
+    told.append(report("4", of="never made"))
+    assert told == ["stored", "known", "conflict", "stored", "stored", "stored"]
+    shop.learn()
+    shop.clock.advance(61)
+    shop.learn()
+    assert report("5", kind="purchase") == "stored"
+    shop.learn()
+    learning = shop.get("/v1/learning")
+    assert learning["reports"] == {"stored": 5, "duplicate": 1, "contradictory": 1, "orphan": 1}
+    cases = {"counted": 1, "unknown_kind": 1, "not_in_slate": 1, "late": 1, "orphan": 1, "missing": 1}
+    for fold in learning["folds"]:
+        assert {case: count for case, count in fold["reports"].items() if count} == cases
+
+
 def test_a_policy_that_cannot_be_loaded_is_served_as_soon_as_it_can(tmp_path: Path) -> None:
     shop = Shop(tmp_path, ("rfm_bandit",))
     shop.start()
