@@ -95,7 +95,7 @@ def _number_episodes(rows: Sequence[dict[str, Any]]) -> tuple[IntArray, IntArray
     """
     place = {row["decision_id"]: at for at, row in enumerate(rows)}
     after = [place.get(row["next_decision_id"]) for row in rows]
-    episodes, steps = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int32)
+    episodes, steps = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
     for first in sorted({*range(len(rows))}.difference(at for at in after if at is not None)):
         name = hashlib.blake2b(rows[first]["decision_id"].encode(), digest_size=8).digest()
         at, step, number = first, 0, int.from_bytes(name, signed=True)

@@ -4,7 +4,7 @@ Ray Data attributes and joins; who is in which table, and what users had been sh
 users at a time, so that memory does not grow with the log.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -102,7 +102,8 @@ def _divide(query: TransitionQuery, parts: int, folder: Path) -> Iterator[pa.Tab
     folder.mkdir()
     writers = [pq.ParquetWriter(folder / f"{part}.parquet", query.schema) for part in range(parts)]
     with quiet_ray_data():
-        for block in logged_transitions(query).iter_batches(batch_size=None, batch_format="pyarrow"):
+        blocks: Iterable[Any] = logged_transitions(query).iter_batches(batch_size=None, batch_format="pyarrow")
+        for block in blocks:
             of = np.array([_hash("part", key) % parts for key in _keys(block)], dtype=np.int64)
             for part in np.unique(of).tolist():
                 writers[part].write_table(block.filter(pa.array(of == part)).cast(query.schema))
@@ -141,7 +142,7 @@ def find_histories(table: pa.Table, encoder: CatalogueEncoder, length: int, wait
         wait_s: after which what nothing was reported of counts as ignored.
     """
     rows = table.select(["decision_id", "user_id", "time", "slate", "next_decision_id", "reports"]).to_pylist()
-    before = np.zeros((len(rows), length, 3), dtype=np.int32)
+    before = np.zeros((len(rows), length, 3), dtype=np.int64)
     after, histories = np.zeros_like(before), Histories(length, max_users=len(rows) + 1)
     preceding = {row["next_decision_id"]: at for at, row in enumerate(rows) if row["next_decision_id"] is not None}
     for _, what, at, report in sorted(_list_events(rows, wait_s), key=lambda event: event[:2]):

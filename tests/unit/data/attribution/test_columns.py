@@ -92,7 +92,7 @@ def test_each_decision_earns_the_same(aggregation: str, n: int, others: dict[str
         assert rewards == outcome.rewards
         assert (found.reward[at], bool(found.due[at])) == (outcome.reward, outcome.due)
     assert n == 1 or 20 < sum(outcome.due for outcome in expected) < 180
-    counts = Counter(case for outcome in expected for case in outcome.cases)
+    counts = Counter[str](case for outcome in expected for case in outcome.cases)
     counts["missing"] = sum(outcome.missing for outcome in expected)
     assert {case: count for case, count in found.count().items() if count} == +counts
 
