@@ -30,6 +30,7 @@ def convert_log(
     encoder: VisitEncoder,
     candidates: int | None = None,
     histories: tuple[IntArray, IntArray] | None = None,
+    future: bool | None = None,
 ) -> Columns:
     """Return the columns of `rl.experience.transitions`, a row for each slot that was seen of each slate, [N, ...].
 
@@ -45,6 +46,7 @@ def convert_log(
         encoder: what the policy will be served with; not one of features by id.
         candidates: A, at least as many as any row has; by default the most that one has. What is padded is off.
         histories: what the user had been shown and had done [rows, T, 3] before each decision, and before the next one.
+        future: have the columns of what comes next; by default where some row has a next decision.
 
     Raises:
         DataError: a column is missing, or a row has more candidates than A.
@@ -68,7 +70,7 @@ def convert_log(
     propensities = [p for row, n in zip(rows, seen, strict=True) for p in row["propensities"][:n]]
     columns["propensities"] = np.array(propensities, dtype=np.float64).reshape(-1, 1)
     columns["rewards"] = np.array([reward for row in rows for reward in row["rewards"]], dtype=np.float32)
-    if any(row["discount"] for row in rows):
+    if any(row["discount"] for row in rows) if future is None else future:
         last = slot == seen[of_row] - 1
         following = _observe(rows, NEXT, size, encoder, after)
         columns["discounts"] = np.where(last, np.array([row["discount"] for row in rows])[of_row], 1.0).astype(

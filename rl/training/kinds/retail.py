@@ -107,6 +107,7 @@ def train(config: RetailExperiment, settings: Settings, progress: Progress) -> t
         "events": events.num_rows,
         "last_event": pc.max(events["time"]).as_py().isoformat(),
         "encoder": encoder.version,
+        "specification": config.reward.version,
     }
     return _save(config, settings, policy, encoder, trained_on, until), report
 
@@ -123,7 +124,11 @@ def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefa
     until, report = None, dict[str, Any]()
     if config.source == "log":
         until, report = _from_log(policy, encoder, config.reward, settings)
-    trained_on: dict[str, str | int | float] = {"source": config.source, "encoder": encoder.version}
+    trained_on: dict[str, str | int | float] = {
+        "source": config.source,
+        "encoder": encoder.version,
+        "specification": config.reward.version,
+    }
     return _save(config, settings, policy, encoder, trained_on, until), report
 
 

@@ -36,6 +36,8 @@ from rl.training.kinds.offline.experiment import OfflineExperiment
 
 _CELLS = 500_000
 """Decisions times candidates that are converted at a time."""
+_MOST_PARTS = 200
+"""Files that are written at once."""
 _REPORTED, _CLOSED, _DECIDED, _REPORTED_BEFORE = range(4)
 
 
@@ -83,13 +85,13 @@ def build_table(experiment: OfflineExperiment, settings: Settings) -> Iterator[L
             new.mkdir(parents=True, exist_ok=True)
             if any(new.iterdir()):
                 raise DataError(f"{new} holds something: give a new folder as --table")
-        parts = -(-found.due * max(found.candidates, 1) // _CELLS)
+        parts = min(-(-found.due * max(found.candidates, 1) // _CELLS), _MOST_PARTS)
         encoder, rows = CatalogueEncoder(found.items), 0
         for number, part in enumerate(_divide(query, parts, Path(scratch) / "parts")):
             judges = np.array([_hash("held out", key) / 2**32 < sessions.held_out for key in _keys(part)], dtype=bool)
             for table, to in ((part.filter(pa.array(~judges)), learned), (part.filter(pa.array(judges)), held_out)):
-                if table.num_rows:
-                    columns = _convert(table, encoder, found.candidates, experiment)
+                columns = _convert(table, encoder, found.candidates, experiment)
+                if len(columns["rewards"]):
                     write(str(to / f"{number:05}.parquet"), columns, n_items=len(found.items))
                     rows += len(columns["rewards"]) if to == learned else 0
         if not rows:
@@ -127,7 +129,7 @@ def _hash(salt: str, key: str) -> int:
 
 def _convert(table: pa.Table, encoder: CatalogueEncoder, candidates: int, experiment: OfflineExperiment) -> Columns:
     histories = find_histories(table, encoder, experiment.sessions.history, experiment.reward.wait_s)
-    return convert_log(table, encoder, candidates, histories)
+    return convert_log(table, encoder, candidates, histories, future=experiment.sessions.discount > 0)
 
 
 def find_histories(table: pa.Table, encoder: CatalogueEncoder, length: int, wait_s: float) -> tuple[IntArray, IntArray]:

@@ -324,6 +324,10 @@ def test_the_slots_of_a_slate_with_a_future_are_steps_of_its_episode() -> None:
     assert [number == first for number in others] == [True, True, False, True]
     np.testing.assert_array_equal(columns["step"], [0, 0, 0, 0, 1])
     assert "features" not in columns
+    assert "discounts" not in convert_log(logged(rows[1:]), encoder)
+    alone = convert_log(logged(rows[1:]), encoder, future=True)
+    assert (alone["discounts"].tolist(), alone["next_mask"].sum()) == ([0.0, 0.0], 0)
+    assert len(convert_log(logged([]), encoder, 3, future=True)["rewards"]) == 0
 
 
 def test_a_log_without_a_column_is_refused() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from rl.evaluation.offpolicy.episodes import (
     EpisodeLog,
+    arrange,
     cross_fit_q,
     cross_fit_weights,
     doubly_robust,
@@ -30,6 +31,22 @@ def test_estimates_are_those_by_hand() -> None:
     first = 1.5 + 2 * (1 + 0.5 * 0.5 - 1) + 0.5 * 1 * (2 - 1)
     second = 2.5 + 1 * (3 - 2)
     assert doubly_robust(LOG, taken, expected).value == pytest.approx((first + second) / 2)
+
+
+def test_a_table_of_transitions_is_a_log_whose_steps_are_whole_slates() -> None:
+    columns = {  # an episode of two steps, the first a slate of two, and in between one of a single step
+        "episode": np.array([7, 7, -3, 7]),
+        "step": np.array([0, 0, 0, 1]),
+        "rewards": np.array([1.0, 0.5, 4.0, 2.0]),
+        "propensities": np.array([[0.5], [0.25], [0.5], [1.0]]),
+    }
+    log = EpisodeLog.of(columns, np.array([1.0, 0.5, 0.25, 0.75]), discount=0.9)
+    assert log.rewards.tolist() == [[4.0, 0.0], [1.5, 2.0]]
+    assert log.weights.tolist() == [[0.5, 1.0], [4.0, 0.75]]
+    assert log.alive.tolist() == [[True, False], [True, True]]
+    assert arrange(columns, np.array([1.0, 2.0, 3.0, 4.0])).tolist() == [[3.0, 0.0], [3.0, 4.0]]
+    with pytest.raises(EvaluationError, match="with one of each at least"):
+        EpisodeLog.of({name: column[:0] for name, column in columns.items()}, np.zeros(0), 0.9)
 
 
 def test_values_of_the_processes_are_those_of_many_episodes() -> None:
