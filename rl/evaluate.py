@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from rl.artefacts.errors import ArtefactError
 from rl.encoders.base import VisitEncoder
 from rl.encoders.simulated import SimulatedEncoder
 from rl.encoders.visit import Visit
-from rl.evaluation.ranking import hit_rate, ndcg
+from rl.evaluation.ranking import coverage, hit_rate, mean_average_precision, ndcg, novelty, precision, recall
 from rl.evaluation.returns import play
 from rl.experience.events import purchase_events
 from rl.policies.baselines import Popularity
@@ -40,6 +40,13 @@ from rl.training.run.experiment import Environment
 from rl.training.run.tracking import Tracker
 
 _CHUNK = 100  # customers encoded at a time; bounds memory
+_METRICS: Final = {
+    "hit_rate": hit_rate,
+    "precision": precision,
+    "recall": recall,
+    "map": mean_average_precision,
+    "ndcg": ndcg,
+}
 
 
 def rank(
@@ -66,8 +73,13 @@ def evaluate(policy: Policy, encoder: VisitEncoder, held_out: pa.Table, k: int) 
     """
     users, times, relevant = zip(*_customers(held_out, encoder), strict=True)
     rankings = rank(policy, encoder, users, times, k)
-    scores = {f"hit_rate@{k}": hit_rate(rankings, relevant, k), f"ndcg@{k}": ndcg(rankings, relevant, k)}
-    return {"customers": len(users), **scores}
+    scores = {f"{name}@{k}": metric(rankings, relevant, k) for name, metric in _METRICS.items()}
+    popularity = dict(zip(encoder.items, encoder.popularity[1:].tolist(), strict=True))
+    shown = {
+        f"coverage@{k}": coverage(rankings, popularity.keys(), k),
+        f"novelty@{k}": novelty(rankings, popularity, k),
+    }
+    return {"customers": len(users), **scores, **shown}
 
 
 def _customers(held_out: pa.Table, encoder: VisitEncoder) -> Iterator[tuple[str, datetime, set[str]]]:

@@ -43,6 +43,8 @@ class Score:
     """Share of right classes, or of right yes and no; None for a number."""
     absolute_error: float | None
     """Mean of |given - target|, of a Q output for the action taken; None for a class."""
+    rmse: float | None
+    """Root of the mean of (given - target)^2, likewise."""
 
 
 def evaluate(network: Network, inputs: Tensors, targets: Tensors) -> dict[str, Score]:
@@ -76,6 +78,7 @@ def _score(name: str, output: Output, given: Tensor, targets: Tensors, losses: T
         loss=float(losses.mean()),
         accuracy=None if hit is None else float(hit.double().mean()),
         absolute_error=None if error is None else float(error.abs().mean()),
+        rmse=None if error is None else float(error.square().mean().sqrt()),
     )
 
 

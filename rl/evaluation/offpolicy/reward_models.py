@@ -1,12 +1,14 @@
 """Predictions of rewards by models that have not seen them: cross-fitting, and what such predictions are worth."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
+from rl.evaluation.calibration import Reliability, measure_reliability
 from rl.evaluation.offpolicy.folds import deal
-from rl.evaluation.offpolicy.log import BanditLog
+from rl.evaluation.offpolicy.log import BanditLog, Predictions
 from rl.policy.arrays import FloatArray, IntArray
 
 Fit: TypeAlias = Callable[[IntArray, IntArray], FloatArray]
@@ -58,3 +60,28 @@ def ridge(features: FloatArray, log: BanditLog, penalty: float = 1.0) -> Fit:
         return predicted
 
     return fit
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How right predictions of rewards or ratings are, of the actions that were taken."""
+
+    rmse: float
+    """Root of the mean squared error, in units of the reward."""
+    mae: float
+    """Mean absolute error, in units of the reward."""
+    explained: float
+    """Share of the rewards' variance; negative: worse than their mean."""
+    reliability: Reliability
+    """What came, by what was predicted; its `expected_error` is the expected calibration error."""
+
+
+def measure_accuracy(model: Predictions) -> Accuracy:
+    """Return how right cross-fitted predictions are."""
+    errors = model.residuals
+    return Accuracy(
+        rmse=float(np.sqrt(np.mean(errors**2))),
+        mae=float(np.abs(errors).mean()),
+        explained=model.explained,
+        reliability=measure_reliability(model.log.of_chosen(model.values), model.log.rewards),
+    )

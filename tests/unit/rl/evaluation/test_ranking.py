@@ -9,7 +9,7 @@ from data.errors import DataError
 from data.features.customers import Encoder, EncoderConfig, fit
 from rl.encoders.customers import CustomerEncoder
 from rl.evaluate import evaluate, rank
-from rl.evaluation.ranking import hit_rate, ndcg
+from rl.evaluation.ranking import coverage, hit_rate, mean_average_precision, ndcg, novelty, precision, recall
 from rl.policies.baselines import Popularity
 from rl.policies.linear.config import RidgeConfig
 from rl.policies.linear.linear import Linear
@@ -43,12 +43,44 @@ def test_ndcg_with_more_relevant_than_k() -> None:
     assert ndcg([["x", "b", "c"]], [{"a", "b", "c"}], 2) == pytest.approx(1 / log2(3) / (1 + 1 / log2(3)))
 
 
-@pytest.mark.parametrize("metric", [hit_rate, ndcg])
+@pytest.mark.parametrize(
+    ("k", "places", "shares", "averages"),
+    [
+        (1, 1, (1 / 2, 0, 0), (1, 0, 0)),
+        (2, 1, (1 / 2, 0, 0), (1 / 2, 0, 0)),
+        (4, 3, (1, 1, 0), ((1 + 2 / 4) / 2, 1 / 3, 0)),
+        (9, 3, (1, 1, 0), ((1 + 2 / 4) / 2, 1 / 3, 0)),
+    ],
+)
+def test_precision_recall_and_average_precision_by_hand(
+    k: int, places: int, shares: tuple[float, ...], averages: tuple[float, ...]
+) -> None:
+    assert precision(RANKINGS, RELEVANT, k) == pytest.approx(places / (3 * k))
+    assert recall(RANKINGS, RELEVANT, k) == pytest.approx(sum(shares) / 3)
+    assert mean_average_precision(RANKINGS, RELEVANT, k) == pytest.approx(sum(averages) / 3)
+
+
+def test_coverage_and_novelty_by_hand() -> None:
+    """Of four purchases and one more of each of four items, a has 4/8 and d 1/8: 1 and 3 bits."""
+    popularity = {"a": 3.0, "b": 1.0, "c": 0.0, "d": 0.0}
+    assert coverage(RANKINGS, popularity.keys(), 1) == 2 / 4
+    assert coverage(RANKINGS, popularity.keys(), 9) == 1.0
+    assert coverage([["car"]], popularity.keys(), 1) == 0.0
+    assert novelty(RANKINGS, popularity, 1) == pytest.approx((1 + 3 + 1) / 3)
+    with pytest.raises(ValueError, match="catalogue needs at least one item"):
+        coverage(RANKINGS, set(), 1)
+    with pytest.raises(ValueError, match="at least one item that is shown"):
+        novelty([[]], popularity, 1)
+
+
+@pytest.mark.parametrize("metric", [hit_rate, precision, recall, mean_average_precision, ndcg])
 def test_customers_without_a_relevant_item_cannot_be_scored(metric: type) -> None:
     with pytest.raises(ValueError, match="at least one relevant item"):
         metric([["a"]], [set()], 1)
     with pytest.raises(ValueError, match="must be a customer"):
         metric([], [], 1)
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        metric([["a"]], [{"a"}], 0)
 
 
 # Evaluation: lines by item are lamp 4, mug 3, bowl 2, vase 1.
@@ -99,7 +131,16 @@ def test_evaluation_by_hand() -> None:
     """First two: lamp, mug. ann wants mug and vase, bob vase, zoe lamp."""
     report = evaluate(popular(ENCODER), ENCODER, HELD_OUT, k=2)
     assert report == pytest.approx(
-        {"customers": 3, "hit_rate@2": 2 / 3, "ndcg@2": (1 / log2(3) / (1 + 1 / log2(3)) + 0 + 1) / 3}
+        {
+            "customers": 3,
+            "hit_rate@2": 2 / 3,
+            "precision@2": 2 / 6,
+            "recall@2": (1 / 2 + 0 + 1) / 3,
+            "map@2": (1 / 4 + 0 + 1) / 3,
+            "ndcg@2": (1 / log2(3) / (1 + 1 / log2(3)) + 0 + 1) / 3,
+            "coverage@2": 2 / 4,
+            "novelty@2": (log2(14 / 5) + log2(14 / 4)) / 2,
+        }
     )
 
 

@@ -179,9 +179,11 @@ def test_scores_are_counted_by_hand() -> None:
         pytest.approx(math.log1p(math.exp(-1)) / 2 + math.log1p(math.exp(1)) / 2),
         0.5,
         None,
+        None,
     )
-    assert astuple(scores["topic"])[2:] == (pytest.approx(2 / 3), None)
-    assert astuple(scores["value"]) == (2, pytest.approx((0.125 + 2.5) / 2), None, pytest.approx((0.5 + 3.0) / 2))
+    assert astuple(scores["topic"])[2:] == (pytest.approx(2 / 3), None, None)
+    errors = (pytest.approx((0.5 + 3.0) / 2), pytest.approx(math.sqrt((0.25 + 9.0) / 2)))
+    assert astuple(scores["value"]) == (2, pytest.approx((0.125 + 2.5) / 2), None, *errors)
     assert scores["rating"].rows == 0
     assert math.isnan(scores["rating"].loss)
 
