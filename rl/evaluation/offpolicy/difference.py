@@ -57,8 +57,11 @@ def difference(
             policy explores: one over the least propensity; 1 for a champion that is the log's policy.
 
     Raises:
-        EvaluationError: the logs are not the same, or a reward or weight is out of its bounds.
+        EvaluationError: the logs are not the same, a reward or weight is out of its bounds, or propensities were not
+            logged: nobody knows then how large a weight can be.
     """
+    if challenger.weaker or champion.weaker:
+        raise EvaluationError("bounds of a difference need propensities that were logged, not fitted ones")
     if not np.array_equal(challenger.chosen, champion.chosen) or not np.array_equal(
         challenger.rewards, champion.rewards
     ):

@@ -26,6 +26,8 @@ class Estimate:
     name: str
     terms: FloatArray
     """[n]."""
+    weaker: str | None = None
+    """Why it is worth less than its interval says, as of fitted propensities; None: it is not."""
 
     @cached_property
     def value(self) -> float:
@@ -40,12 +42,12 @@ class Estimate:
 
 def ips(log: BanditLog) -> Estimate:
     """Weigh each reward by how much more often the target takes the action: unbiased, of a large variance."""
-    return Estimate("ips", log.weights * log.rewards)
+    return Estimate("ips", log.weights * log.rewards, log.weaker)
 
 
 def snips(log: BanditLog) -> Estimate:
     """Divide by the sum of the weights, not by n: a bias that goes with 1/n, and a value among the rewards."""
-    return Estimate("snips", _normalise(log.weights, log.rewards))
+    return Estimate("snips", _normalise(log.weights, log.rewards), log.weaker)
 
 
 def dm(model: Predictions) -> Estimate:
@@ -60,7 +62,8 @@ def dr(model: Predictions) -> Estimate:
 
 def sndr(model: Predictions) -> Estimate:
     """Correct the model, the corrections divided by the sum of their weights."""
-    return Estimate("sndr", model.expected + _normalise(model.log.weights, model.residuals))
+    terms = model.expected + _normalise(model.log.weights, model.residuals)
+    return Estimate("sndr", terms, model.log.weaker)
 
 
 def switch_dr(model: Predictions, threshold: float | None = None) -> Estimate:
@@ -90,7 +93,7 @@ ESTIMATORS: Final[Mapping[str, Callable[[Predictions], Estimate]]] = {
 
 
 def _correct(name: str, model: Predictions, weights: FloatArray) -> Estimate:
-    return Estimate(name, model.expected + weights * model.residuals)
+    return Estimate(name, model.expected + weights * model.residuals, model.log.weaker)
 
 
 def _normalise(weights: FloatArray, values: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ done there, and that is evaluated on the decision, beside what was earned. So wh
 was learned from, and the interval is that of a mean of independent terms.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,7 +40,9 @@ def measure_improvement(log: BanditLog, predicted: FloatArray, confidence: float
         confidence: of the interval.
     """
     greedy = np.where(log.target > 0, predicted, -np.inf).argmax(axis=1)
-    learned = BanditLog(log.chosen, log.rewards, log.propensities, np.eye(log.target.shape[1])[greedy])
+    learned = replace(log, target=np.eye(log.target.shape[1])[greedy])
     value = dr(Predictions(learned, predicted))
     terms = value.terms - log.rewards
-    return Improvement(Estimate("improvement", terms), hall(terms, confidence), reason_to_abstain(learned, value))
+    return Improvement(
+        Estimate("improvement", terms, log.weaker), hall(terms, confidence), reason_to_abstain(learned, value)
+    )

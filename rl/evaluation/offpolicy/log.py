@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from rl.policy.arrays import FloatArray, IntArray
 
 _ROUNDING = 1e-6
 """By how much a distribution's sum may differ from one."""
+_FITTED = (
+    "propensities were not logged but fitted: it holds if all that decided is among the model's features, "
+    "and its interval knows nothing of the model's errors"
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class BanditLog:
     """[n] with which the chosen actions were taken, in (0, 1]."""
     target: FloatArray
     """[n, A] distributions of the target; 0 where a decision had no such candidate."""
+    behaviour: FloatArray | None = None
+    """[n, A] distributions that a model has fitted, where propensities were not logged; see `of_fitted`."""
 
     def __post_init__(self) -> None:
         """Check the arrays.
@@ -46,8 +53,34 @@ class BanditLog:
         _check(self.propensities, possible, "propensities must be in (0, 1]: what cannot be taken is not logged")
         if self.target.min() < 0:
             _check(self.target, self.target >= 0, "target's probabilities must not be negative")
-        sums = self.target @ np.ones(actions)
-        _check(sums, np.abs(sums - 1) <= _ROUNDING, "each row of target must sum to one")
+        _check_sums("target", self.target)
+        if self.behaviour is not None:
+            if self.behaviour.shape != self.target.shape:
+                raise EvaluationError(f"behaviour must be {self.target.shape}, as target, got {self.behaviour.shape}")
+            _check_sums("behaviour", self.behaviour)
+
+    @classmethod
+    def of_fitted(cls, chosen: IntArray, rewards: FloatArray, behaviour: FloatArray, target: FloatArray) -> Self:
+        """Return a log without propensities: a fitted model's stand in for them.
+
+        Args:
+            chosen: see the class.
+            rewards: see the class.
+            behaviour: [n, A] distributions, of each decision by a model that has not seen it; see `behaviour.logit`.
+            target: see the class.
+
+        Raises:
+            EvaluationError: see the class; a propensity of 0 is that of an action which the model holds impossible.
+        """
+        if behaviour.ndim != 2 or len(behaviour) != len(chosen):
+            raise EvaluationError(f"behaviour must be ({len(chosen)}, actions), got {behaviour.shape}")
+        known = chosen.clip(0, behaviour.shape[1] - 1)  # one that is not, the constructor tells
+        return cls(chosen, rewards, behaviour[np.arange(len(chosen)), known], target, behaviour)
+
+    @property
+    def weaker(self) -> str | None:
+        """Why what is estimated from it is worth less than its interval says; None: it is not."""
+        return None if self.behaviour is None else _FITTED
 
     def __len__(self) -> int:
         """Return how many decisions there are."""
@@ -66,7 +99,8 @@ class BanditLog:
 
     def take(self, rows: IntArray) -> "BanditLog":
         """Return some of the decisions, by their numbers [m], which may repeat."""
-        return BanditLog(self.chosen[rows], self.rewards[rows], self.propensities[rows], self.target[rows])
+        behaviour = None if self.behaviour is None else self.behaviour[rows]
+        return BanditLog(self.chosen[rows], self.rewards[rows], self.propensities[rows], self.target[rows], behaviour)
 
 
 @dataclass(frozen=True)
@@ -109,6 +143,11 @@ class Predictions:
     def take(self, rows: IntArray) -> "Predictions":
         """Return those for some of the decisions, by their numbers [m], which may repeat."""
         return Predictions(self.log.take(rows), self.values[rows])
+
+
+def _check_sums(name: str, distributions: FloatArray) -> None:
+    sums = distributions @ np.ones(distributions.shape[1])
+    _check(sums, np.abs(sums - 1) <= _ROUNDING, f"each row of {name} must sum to one")
 
 
 def _check(values: FloatArray | IntArray, good: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], what: str) -> None:

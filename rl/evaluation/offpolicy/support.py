@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from rl.evaluation.offpolicy.behaviour import reason_to_distrust
 from rl.evaluation.offpolicy.estimators import Estimate
 from rl.evaluation.offpolicy.log import BanditLog
 from rl.policy.arrays import FloatArray
@@ -53,11 +54,16 @@ def reason_to_abstain(log: BanditLog, estimate: Estimate) -> str | None:
     """Return why a log cannot say what a target is worth, by an estimator; None if it can.
 
     An interval takes the spread from the terms that were seen. Where few of them make up most of it, there are others
-    as large that were not.
+    as large that were not; where all rewards are the same, none was seen, and an interval would have no width.
     """
     support = measure_support(log)
     if support.decisions < _LEAST_DECISIONS:
         return f"there are {support.decisions} decisions; less than {_LEAST_DECISIONS} say nothing of their own spread"
+    if log.rewards.min() == log.rewards.max():
+        return (
+            f"all {support.decisions:,} rewards are {log.rewards[0]:g}: how often there are others, and how far off, "
+            "the log cannot tell; where rewards have limits, sequences.value_bounds still bounds the value"
+        )
     if support.effective_size < _LEAST_SIZE:
         return (
             f"the log seldom does what the policy would: its {support.decisions:,} decisions say as much as "
@@ -68,6 +74,8 @@ def reason_to_abstain(log: BanditLog, estimate: Estimate) -> str | None:
             f"the mean importance weight is {support.mean_weight:.3f}, {z:.1f} standard errors from 1: "
             "the policy does what the log never does, or the propensities are wrong"
         )
+    if log.behaviour is not None and (reason := reason_to_distrust(log.behaviour, log.chosen)):
+        return reason
     share = largest_share(estimate.terms)
     if share > _LARGEST_SHARE:
         return (
