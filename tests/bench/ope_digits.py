@@ -71,7 +71,7 @@ def run(seed: int) -> dict[str, float]:
     )
     model = Predictions(log, cross_fit(boosted(test, log, seed), len(log), rng))
     errors = {name: abs(estimate(model).value - truth) / truth for name, estimate in ESTIMATORS.items()}
-    chosen = select(model, rng)
+    chosen = select(model)
     errors["recommended"] = abs(chosen.value - truth) / truth
     say(
         f"run {seed}: truth {truth:.3f}, recommended {chosen.name}, " + str({k: round(v, 4) for k, v in errors.items()})

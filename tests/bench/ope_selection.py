@@ -59,7 +59,7 @@ def errors(name: str, runs: int) -> dict[str, list[float]]:
             model = Predictions(log, cross_fit(ridge(features[test], log, 1e-3), len(log), rng))
             for estimator in CANDIDATES:
                 found[estimator].append((ESTIMATORS[estimator](model).value - truth) ** 2)
-            found["selected"].append((select(model, rng).value - truth) ** 2)
+            found["selected"].append((select(model).value - truth) ** 2)
     return found
 
 

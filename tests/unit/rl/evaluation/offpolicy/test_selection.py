@@ -1,13 +1,17 @@
 """Who is believed, what cross-fitting promises, and when a log cannot tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import ESTIMATORS, ips
+from rl.evaluation.offpolicy.improvement import measure_improvement
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
 from rl.evaluation.offpolicy.reward_models import cross_fit, ridge
 from rl.evaluation.offpolicy.selection import choose_validator, select
+from rl.evaluation.offpolicy.sequences import value_bounds
 from rl.evaluation.offpolicy.support import measure_support, reason_to_abstain
 from rl.policy.arrays import FloatArray, IntArray
 from tests.support.offpolicy import Problem, value
@@ -68,21 +72,21 @@ def test_a_model_that_predicts_is_believed_and_one_that_does_not_is_not() -> Non
             predictions, truth = Predictions(log, predicted), value(log, means)
             if model == "wrong":
                 assert choose_validator(predictions) == validator
-            errors["selected"].append((select(predictions, rng, ("ips", "dm"), validator).value - truth) ** 2)
+            errors["selected"].append((select(predictions, ("ips", "dm"), validator).value - truth) ** 2)
             errors[worse].append((ESTIMATORS[worse](predictions).value - truth) ** 2)
         assert np.mean(errors["selected"]) < 0.5 * np.mean(errors[worse]), model
 
 
 def test_below_fifty_decisions_nothing_is_selected() -> None:
     _, log, means = PROBLEM.draw(49, np.random.default_rng(0))
-    assert select(Predictions(log, means), np.random.default_rng(0)).name == "snips"
+    assert select(Predictions(log, means)).name == "snips"
 
 
 def test_those_that_normalise_are_left_out_where_the_log_never_does_what_the_target_would() -> None:
     rng = np.random.default_rng(0)
     target = np.tile([0.0, 0.0, 1.0], (100, 1))
     log = BanditLog(rng.integers(2, size=100), rng.random(100), np.full(100, 0.5), target)
-    assert select(Predictions(log, rng.random((100, 3))), rng).name not in ("snips", "sndr")
+    assert select(Predictions(log, rng.random((100, 3)))).name not in ("snips", "sndr")
 
 
 def test_support_by_hand() -> None:
@@ -105,6 +109,23 @@ def test_propensities_that_were_rounded_are_not_wrong() -> None:
     assert reason_to_abstain(log, ips(log)) is None
 
 
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+def test_rewards_that_are_all_the_same_are_no_certainty(reward: float) -> None:
+    """The intervals have no width; one that needs limits of the rewards has one, and holds what was not seen."""
+    rng = np.random.default_rng(0)
+    _, log, _ = PROBLEM.draw(1_000, rng)
+    log = replace(log, rewards=np.full(1_000, reward))
+    model = Predictions(log, cross_fit(ridge(rng.normal(size=(1_000, 3)), log), 1_000, rng))
+    for name in ESTIMATORS:
+        reason = reason_to_abstain(log, ESTIMATORS[name](model))
+        assert reason is not None
+        assert reason.startswith(f"all 1,000 rewards are {reward:g}: ")
+    assert not measure_improvement(log, model.values).anything
+    low, high = value_bounds(log.weights, log.rewards, (0.0, 1.0), looks=np.array([1_000]))
+    assert low[0] < reward < high[0]
+    assert 0.01 < high[0] - low[0] < 0.3
+
+
 def test_a_log_says_why_it_cannot_tell() -> None:
     rng = np.random.default_rng(2)
     _, log, _ = PROBLEM.draw(10_000, rng)
@@ -120,5 +141,5 @@ def test_a_log_says_why_it_cannot_tell() -> None:
     assert "propensities are wrong" in (reason_to_abstain(wrong, ips(wrong)) or "")
     rare = np.full(1_000, 0.9)
     rare[0] = 0.001
-    one = BanditLog(np.zeros(1_000, np.int64), np.ones(1_000), rare, np.tile([0.9, 0.1], (1_000, 1)))
+    one = BanditLog(np.zeros(1_000, np.int64), rng.random(1_000), rare, np.tile([0.9, 0.1], (1_000, 1)))
     assert reason_to_abstain(one, ips(one)) is not None
