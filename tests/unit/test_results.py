@@ -8,7 +8,8 @@ from tests.bench import table
 from tests.bench.table import OLDER, ROOT, Row, Rows, digest, insert, read_results, read_rows
 
 BENCHES = {"archive_scan_one", "bandits", "common", "dqn_loops", "ingest_pandas", "restart_learner", "table", "vw"} | {
-    "waiting_fold"
+    "slates_obp",
+    "waiting_fold",
 }
 """Modules of tests/bench that are no bench: they are parts of one."""
 

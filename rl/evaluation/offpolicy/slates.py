@@ -5,7 +5,8 @@ probability of its item over the log's, given the slots above it (`conditional`)
 
 Sources: PI Swaminathan et al. (2017), Off-policy evaluation for slate recommendation; IIPS Li et al. (2018); RIPS
 McInerney et al. (2020), Counterfactual evaluation of slate recommendations with sequential reward interactions;
-cascade-DR Kiyohara et al. (2022).
+cascade-DR Kiyohara et al. (2022); PI with control variates Vlassis et al. (2021), Control variates for slate off-policy
+evaluation.
 """
 
 from dataclasses import dataclass
@@ -66,8 +67,7 @@ def pseudo_inverse(log: SlateLog) -> Estimate:
 
     Only the sum of the rewards is used.
     """
-    weights = 1.0 + (log.marginal - 1.0).sum(axis=1)
-    return Estimate("pseudo_inverse", weights * log.rewards.sum(axis=1))
+    return Estimate("pseudo_inverse", _pseudo_inverse(log) * log.rewards.sum(axis=1))
 
 
 def independent_ips(log: SlateLog) -> Estimate:
@@ -95,9 +95,37 @@ def cascade_dr(log: SlateLog, predicted: FloatArray, expected: FloatArray) -> Es
         expected: [n, k] the same, in the mean over the items that the target shows there, given those above.
     """
     weights = log.cascade
-    future = np.column_stack([expected[:, 1:], np.zeros(len(weights))])
-    terms = expected[:, 0] + (weights * (log.rewards + future - predicted)).sum(axis=1)
+    terms = expected[:, 0] + (weights * (log.rewards + _future(expected) - predicted)).sum(axis=1)
     return Estimate("cascade_dr", terms)
+
+
+def pseudo_inverse_dr(log: SlateLog, predicted: FloatArray, expected: FloatArray) -> Estimate:
+    """Correct a model of the slots by the pseudo-inverse's weights, divided by their sum: the one to take.
+
+    Of what users do it assumes the least among those whose weights do not multiply: not that they read from the top,
+    nor that they look at each slot by itself, but that what the model does not know of a slate is a sum over its slots.
+
+    Args:
+        log: the log.
+        predicted: see `cascade_dr`.
+        expected: see `cascade_dr`.
+    """
+    surprises = (log.rewards + _future(expected) - predicted).sum(axis=1)
+    weights = _pseudo_inverse(log)
+    weights = weights / (mean if (mean := weights.mean()) > 0 else np.nan)
+    correction = float((weights * surprises).mean())
+    terms = expected[:, 0] + correction + weights * (surprises - correction)
+    return Estimate("pseudo_inverse_dr", terms)
+
+
+def _future(expected: FloatArray) -> FloatArray:
+    """Return what is expected from the next slot on, [n, k]."""
+    return np.column_stack([expected[:, 1:], np.zeros(len(expected))])
+
+
+def _pseudo_inverse(log: SlateLog) -> FloatArray:
+    weights: FloatArray = 1.0 + (log.marginal - 1.0).sum(axis=1)
+    return weights
 
 
 def unordered_propensities(first: FloatArray) -> FloatArray:

@@ -1,0 +1,103 @@
+"""Slates whose values are known, beside `sb-obp`: `python -m tests.bench.ope_slates --peer PYTHON [--runs N]`.
+
+`sb-obp` needs an older numpy and has an environment of its own: `python3.11 -m venv DIR; DIR/bin/pip install sb-obp
+torch==2.13.0; DIR/bin/pip install --no-deps --force-reinstall sb-obp` (a package that it needs brings `obp` with it,
+which lies in the same place), then `--peer DIR/bin/python`. It makes the logs, of 1,000 synthetic slates each, and
+estimates them (`slates_obp`); so do we. `ratio_best_peer` is the mean relative error, over reward structures and runs,
+of the estimator that we recommend over that of the best of IIPS, RIPS and cascade-DR as `sb-obp` computes them, and of
+PI, which it lacks. `max_difference` is that of exact probabilities of unordered slates from enumeration, k <= 6, and of
+our IIPS from theirs.
+"""
+
+import argparse
+import subprocess
+from itertools import permutations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from rl.evaluation.offpolicy.slate_models import cross_fit_slots
+from rl.evaluation.offpolicy.slates import (
+    SlateLog,
+    cascade_dr,
+    independent_ips,
+    pseudo_inverse,
+    pseudo_inverse_dr,
+    reward_interaction_ips,
+    unordered_propensities,
+)
+from rl.policy.arrays import FloatArray
+from tests.bench.common import finish, say
+
+PEERS = ("iips", "rips", "cascade_dr")
+SCRIPT = Path(__file__).with_name("slates_obp.py")
+
+
+def estimates(log: dict[str, FloatArray], seed: int) -> dict[str, float]:
+    """Return what is estimated of a log, ours and theirs."""
+    conditional = log["cascade"] / np.column_stack([np.ones(len(log["cascade"])), log["cascade"][:, :-1]])
+    slates = SlateLog(log["rewards"], conditional, log["marginal"])
+    rng = np.random.default_rng(seed)
+    model = cross_fit_slots(log["contexts"], log["items"].astype(np.int64), log["rewards"], log["target"], rng)
+    theirs = {f"obp_{name}": float(log[name]) for name in PEERS}
+    return theirs | {
+        "pi": pseudo_inverse(slates).value,
+        "iips": independent_ips(slates).value,
+        "rips": reward_interaction_ips(slates).value,
+        "cascade_dr": cascade_dr(slates, *model).value,
+        "recommended": pseudo_inverse_dr(slates, *model).value,
+    }
+
+
+def enumeration_difference(rng: np.random.Generator) -> float:
+    """Return the largest difference of probabilities of sets from the sums over their orders."""
+    largest = 0.0
+    for k in range(1, 7):
+        first = rng.dirichlet(np.ones(10), size=50)[:, :k]
+        summed = np.zeros(50)
+        for order in permutations(range(k)):
+            left, of_order = np.ones(50), np.ones(50)
+            for item in order:
+                of_order *= first[:, item] / left
+                left -= first[:, item]
+            summed += of_order
+        largest = max(largest, float(np.abs(unordered_propensities(first) - summed).max()))
+    return largest
+
+
+def main() -> None:
+    """Measure, and print one JSON object as the last line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.ope_slates", description=__doc__)
+    parser.add_argument("--peer", required=True, help="a Python that has sb-obp")
+    parser.add_argument("--runs", type=int, default=25, help="logs of each reward structure")
+    options = parser.parse_args()
+    logs: dict[tuple[str, str], dict[str, FloatArray]] = {}
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "slates.npz"
+        subprocess.run([options.peer, "-W", "ignore", SCRIPT, file, str(options.runs)], check=True)
+        with np.load(file) as found:
+            for key in found.files:
+                structure, seed, name = key.split("/")
+                logs.setdefault((structure, seed), {})[name] = found[key]
+    errors: dict[str, dict[str, list[float]]] = {}
+    difference = enumeration_difference(np.random.default_rng(0))
+    for (structure, seed), log in logs.items():
+        values, truth = estimates(log, int(seed)), float(log["truth"])
+        difference = max(difference, abs(values["iips"] - values["obp_iips"]))
+        for name, value in values.items():
+            errors.setdefault(structure, {}).setdefault(name, []).append(abs(value - truth) / truth)
+    means = {structure: {name: float(np.mean(of)) for name, of in named.items()} for structure, named in errors.items()}
+    for structure, named in means.items():
+        say(f"{structure}: " + ", ".join(f"{name} {error:.4f}" for name, error in named.items()))
+    names = next(iter(means.values()))
+    over_all = {name: float(np.mean([named[name] for named in means.values()])) for name in names}
+    best = min(over_all[name] for name in ("pi", *(f"obp_{name}" for name in PEERS)))
+    figures = {"ratio_best_peer": round(over_all["recommended"] / best, 3), "max_difference": difference}
+    peers = {f"error_{name}": round(error, 4) for name, error in over_all.items()}
+    peers |= {f"{structure}_{name}": round(of[name], 4) for structure, of in means.items() for name in of}
+    finish("ope_slates", figures, peers, options.runs)
+
+
+if __name__ == "__main__":
+    main()
