@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from rl.evaluation.calibration import Reliability, measure_reliability
+from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.reward_models import Fit
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
@@ -44,10 +45,17 @@ def logit(
         actions: A.
         candidates: [n, A] which actions each decision had; default: all.
         penalty: on the squares of the coefficients, and a thousandth of it on those of the intercepts.
+
+    Raises:
+        EvaluationError: what was chosen is no action, or was no candidate.
     """
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < actions:
+        raise EvaluationError(f"chosen must be in [0, {actions}), got {chosen.min()} to {chosen.max()}")
     padded = np.column_stack([np.ones(len(features)), features])
     penalties = np.array([[penalty / 1_000], *[[penalty]] * features.shape[1]])
     offered = np.ones((len(features), actions), dtype=np.bool_) if candidates is None else candidates
+    if not (known := offered[np.arange(len(chosen)), chosen]).all():
+        raise EvaluationError(f"what is chosen must be a candidate; it is none at [{int(known.argmin())}]")
     at_random = offered / offered.sum(axis=1, keepdims=True)
     taken = np.eye(actions)
 

@@ -2,7 +2,8 @@
 
 Two kinds. `hall` is the default: as wide as the spread asks for, right up to terms of 1/n where the terms are skewed,
 as weighted rewards are. `empirical_bernstein` holds for any n and needs bounds of the terms; it is several times as
-wide on small logs. `clopper_pearson` is for rewards of 0 and 1 that are not weighted.
+wide on small logs. `clopper_pearson` is for rewards of 0 and 1 that are not weighted. Of terms that are all the same
+only these two have a width: whether the others' is certainty or ignorance, `support.reason_to_abstain` says.
 """
 
 from dataclasses import dataclass

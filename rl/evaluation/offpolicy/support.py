@@ -62,7 +62,7 @@ def reason_to_abstain(log: BanditLog, estimate: Estimate) -> str | None:
     if log.rewards.min() == log.rewards.max():
         return (
             f"all {support.decisions:,} rewards are {log.rewards[0]:g}: how often there are others, and how far off, "
-            "the log cannot tell; where rewards have limits, sequences.value_bounds still bounds the value"
+            "the log cannot tell; only bounds from the limits of rewards can (sequences.value_bounds)"
         )
     if support.effective_size < _LEAST_SIZE:
         return (

@@ -83,6 +83,13 @@ def test_a_logistic_behaviour_is_found_and_what_was_no_candidate_is_impossible()
     assert reason_to_distrust(found, chosen) is None
 
 
+def test_what_was_no_candidate_cannot_have_been_chosen() -> None:
+    with pytest.raises(EvaluationError, match=r"chosen must be in \[0, 2\), got 0 to 2"):
+        logit(np.zeros((2, 1)), np.array([0, 2]), 2)
+    with pytest.raises(EvaluationError, match=r"must be a candidate; it is none at \[1\]"):
+        logit(np.zeros((2, 1)), np.array([0, 1]), 2, np.array([[True, False], [True, False]]))
+
+
 def test_without_features_frequencies_are_fitted() -> None:
     chosen = np.array([0] * 6 + [1] * 3 + [2])
     found = logit(np.zeros((10, 0)), chosen, 3, penalty=1e-6)(np.arange(10), np.arange(2))
