@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl.policy.arrays import BoolArray, FloatArray, IntArray
+from rl.policy.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,6 @@ class Reliability:
     """[m] means of what was predicted of them."""
     observed: FloatArray
     """[m] means of what came."""
-    standard_errors: FloatArray
-    """[m] of the difference; no number for a bin of one row."""
 
     @property
     def expected_error(self) -> float:
@@ -27,15 +25,6 @@ class Reliability:
         Source: Guo, Pleiss, Sun and Weinberger (2017), On calibration of modern neural networks, equation 5.
         """
         return float(self.counts @ np.abs(self.observed - self.predicted) / self.counts.sum())
-
-    def off(self, share: float, errors: float) -> BoolArray:
-        """Return the bins [m] that are off by more than a share of what is predicted, and by so many standard errors.
-
-        Either alone says little: of many rows any model is off significantly, of few by a large share.
-        """
-        gaps = np.abs(self.observed - self.predicted)
-        off: BoolArray = (gaps > share * np.abs(self.predicted)) & (gaps > errors * self.standard_errors)
-        return off
 
 
 def measure_reliability(predicted: FloatArray, observed: FloatArray, bins: int = 10) -> Reliability:
@@ -60,8 +49,4 @@ def measure_reliability(predicted: FloatArray, observed: FloatArray, bins: int =
     edges = np.quantile(predicted, np.arange(1, bins) / bins)
     of_row = np.unique(np.searchsorted(edges, predicted, side="left"), return_inverse=True)[1]
     counts = np.bincount(of_row)
-    means = [np.bincount(of_row, values) / counts for values in (predicted, observed)]
-    gaps = observed - predicted
-    squares = np.bincount(of_row, (gaps - (means[1] - means[0])[of_row]) ** 2)
-    errors = np.sqrt(squares / np.where(counts > 1, counts - 1, np.nan) / counts)
-    return Reliability(counts, means[0], means[1], errors)
+    return Reliability(counts, np.bincount(of_row, predicted) / counts, np.bincount(of_row, observed) / counts)

@@ -3,7 +3,8 @@
 Its distributions are cross-fitted, as reward models are. What is estimated by them is worth less than by logged
 propensities, and says so (`Estimate.weaker`): it holds only if all that decided is among the features, which no log can
 show. What a log can show is whether the model is calibrated: `support.reason_to_abstain` asks it. Doubly robust
-estimates are the ones to take: the model's errors reach them only where the reward model errs too.
+estimates are the ones to take: the model's errors reach them only where the reward model errs too. IPS is not: of 200
+simulated logs of 1,000 decisions its intervals of .95 held the truth in .80, those of DR and SNDR in .95.
 
     behaviour = cross_fit(logit(features, chosen, actions), len(chosen), rng)
     log = BanditLog.of_fitted(chosen, rewards, behaviour, target)
@@ -12,6 +13,7 @@ estimates are the ones to take: the model's errors reach them only where the rew
 from typing import Final
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -22,7 +24,8 @@ from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 _OFF: Final = 0.2
 """Share of a bin's predicted probability by which the observed one may differ: so much are its weights off."""
-_ERRORS: Final = 4.0
+_CHANCE: Final = 1e-4
+"""Probability, by the model, of a bin that is so far off: more is chance, of some bins of some logs."""
 _BINS: Final = 20
 _START: Final = -3.0  # log odds of the share at random from which the fit begins: .05
 
@@ -106,15 +109,23 @@ def measure_calibration(behaviour: FloatArray, chosen: IntArray) -> Reliability:
 def reason_to_distrust(behaviour: FloatArray, chosen: IntArray) -> str | None:
     """Return why fitted distributions are not to be used as propensities; None: they are calibrated.
 
+    They are not if actions of some predicted probability are taken more or less often, by a share that matters to
+    weights, and by more than chance: of many decisions any model is off significantly, of few by a large share.
+
     Args:
         behaviour: [n, A] cross-fitted distributions.
         chosen: [n] positions of the actions that were taken.
     """
     table = measure_calibration(behaviour, chosen)
-    off = table.off(_OFF, _ERRORS)
+    shares = np.abs(table.observed / table.predicted - 1)
+    taken, counts = np.rint(table.observed * table.counts), table.counts
+    chances = np.minimum(
+        stats.binom.cdf(taken, counts, table.predicted), stats.binom.sf(taken - 1, counts, table.predicted)
+    )
+    off = (shares > _OFF) & (chances < _CHANCE)
     if not off.any():
         return None
-    worst = int(np.argmax(off * np.abs(table.observed - table.predicted) / table.predicted))
+    worst = int(np.argmax(off * shares))
     return (
         f"the fitted behaviour model is not calibrated: of {table.counts[worst]:,} cases to which it gives a "
         f"probability of {table.predicted[worst]:.3f} in the mean, {table.observed[worst]:.3f} came true"

@@ -33,8 +33,8 @@ _PREDICTS: Final = 0.1
 
 
 def choose_validator(model: Predictions) -> str:
-    """Return "dr" where cross-fitted predictions explain the rewards, else "ips"."""
-    return "dr" if model.explained > _PREDICTS else "ips"
+    """Return "dr" where cross-fitted predictions explain the rewards, or propensities were fitted, else "ips"."""
+    return "dr" if model.log.weaker or model.explained > _PREDICTS else "ips"
 
 
 def select(model: Predictions, candidates: Sequence[str] = CANDIDATES, validator: str | None = None) -> Estimate:

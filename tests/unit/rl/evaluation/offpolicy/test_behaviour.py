@@ -13,6 +13,7 @@ from rl.evaluation.offpolicy.improvement import measure_improvement
 from rl.evaluation.offpolicy.intervals import hall
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
 from rl.evaluation.offpolicy.reward_models import cross_fit, ridge
+from rl.evaluation.offpolicy.selection import choose_validator
 from rl.evaluation.offpolicy.support import reason_to_abstain
 from tests.support.offpolicy import Problem, sample, softmax, value
 
@@ -43,6 +44,12 @@ def test_what_is_estimated_by_them_is_marked_as_weaker(name: str) -> None:
 
 def test_the_model_itself_needs_no_propensities() -> None:
     assert ESTIMATORS["dm"](Predictions(LOG, np.zeros((3, 2)))).weaker is None
+
+
+def test_a_fit_is_no_validator_by_itself() -> None:
+    predicted = np.zeros((3, 2))
+    assert choose_validator(Predictions(LOG, predicted)) == "dr"
+    assert choose_validator(Predictions(replace(LOG, behaviour=None), predicted)) == "ips"
 
 
 def test_bounds_of_a_difference_need_logged_ones() -> None:
@@ -124,6 +131,14 @@ def test_a_model_that_is_too_sure_is_not_calibrated() -> None:
         log = BanditLog.of_fitted(chosen, rng.random(300), behaviour, target)
         assert (reason_to_distrust(behaviour, chosen) is None) == trusted
         assert (reason_to_abstain(log, snips(log)) is None) == trusted
+
+
+@pytest.mark.parametrize(("times", "trusted"), [(0, True), (11, True), (14, False)])
+def test_what_is_off_by_chance_alone_is_calibrated(times: int, trusted: bool) -> None:
+    """3 of 1,000 decisions in the mean take an action of .003: 11 at least have a probability of 3e-4, 14 of 3e-6."""
+    behaviour, chosen = np.tile([0.003, 0.997], (1_000, 1)), np.ones(1_000, np.int64)
+    chosen[:times] = 0
+    assert (reason_to_distrust(behaviour, chosen) is None) == trusted
 
 
 def test_a_model_that_lacks_what_decided_is_seen_by_the_mean_weight() -> None:
