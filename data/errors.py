@@ -23,6 +23,7 @@ RecommenderError                       data
 ├── ConformanceError                   rl.policy: a policy breaks a promise
 ├── ArtefactError                      rl.artefacts: a folder does not hold a policy that can be served
 ├── EvaluationError                    rl.evaluation: a log cannot be evaluated on
+├── ReportError                        rl.gate: a report cannot be read, or its verdict does not follow from it
 ├── NetworkError                       rl.networks: a network is described, fed or stored wrongly
 ├── EnvironmentContractError           rl.simulators: an environment is not one that policies can act in
 ├── ActionError                        rl.simulators: an action is not in the action space

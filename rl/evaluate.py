@@ -1,5 +1,8 @@
 """`python -m rl.evaluate ARTEFACT...`: what trained policies are worth.
 
+Challengers are tried on the champion by what the service has logged (`--challenger POLICY`): a report of each as JSON
+and as a page, with the verdict of the gate. `--again REPORT` derives a verdict anew from what a report was made of.
+
 Policies of the service rank purchases that they have not seen (`--since TIME`), beside popularity. Policies that were
 trained in a simulator play it without exploration (`--episodes N`), and what they earn is printed with its standard
 error and with the simulator's ceilings. Everything is logged to MLflow.
@@ -31,13 +34,17 @@ from rl.encoders.visit import Visit
 from rl.evaluation.ranking import coverage, hit_rate, mean_average_precision, ndcg, novelty, precision, recall
 from rl.evaluation.returns import play
 from rl.experience.events import purchase_events
+from rl.gate.files import argue_again
 from rl.policies.baselines import Popularity
 from rl.policies.greedy import Greedy
 from rl.policy.errors import PolicyError
 from rl.policy.interface import Policy
+from rl.promotions import fetch_report
+from rl.registry import resolve
 from rl.training.run.environments import ceilings, environment
 from rl.training.run.experiment import Environment
 from rl.training.run.tracking import Tracker
+from rl.trials import Tried, add_options, find, read_spec, say, summarise, try_challengers
 
 _CHUNK = 100  # customers encoded at a time; bounds memory
 _METRICS: Final = {
@@ -178,6 +185,29 @@ def _rows(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return _evaluate_served(served, options, settings) if served else _evaluate_simulated(simulated, options)
 
 
+def _try_challengers(options: argparse.Namespace, settings: Settings) -> Sequence[Tried]:
+    """Try the challengers that are named on the champion."""
+    champion, *challengers = (find(settings, one, options.model) for one in (options.champion, *options.challenger))
+    with threadpool_limits(1, "blas"):
+        return try_challengers(
+            settings,
+            champion,
+            challengers,
+            read_spec(options),
+            out=options.out,
+            model=options.model,
+            track=options.track,
+        )
+
+
+def _argue_again(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Derive the verdict of a report anew."""
+    if (folder := Path(options.again)).is_dir():
+        return argue_again(folder).model_dump()
+    with fetch_report(settings, resolve(settings, options.again, options.model)) as folder:
+        return argue_again(folder).model_dump()
+
+
 def _track(rows: Mapping[str, Mapping[str, Any]], options: argparse.Namespace, settings: Settings) -> None:
     """Log a run for each row, in the experiment of the policy's name."""
     asked = {name: str(value) for name, value in vars(options).items() if name not in ("artefacts", "track")}
@@ -211,7 +241,17 @@ def _time(text: str) -> datetime:
 def main(arguments: Sequence[str]) -> int:
     """Run the command: one JSON object with a row for each artefact."""
     parser = argument_parser("rl.evaluate", __doc__)
-    parser.add_argument("artefacts", nargs="+", type=Path, help="folders written by rl.train")
+    parser.add_argument("artefacts", nargs="*", type=Path, help="folders written by rl.train")
+    trying = parser.add_argument_group("challengers beside the champion, by the log")
+    trying.add_argument(
+        "--challenger",
+        metavar="POLICY",
+        action="append",
+        default=[],
+        help="a folder, or of the registry; several times",
+    )
+    add_options(trying)
+    trying.add_argument("--again", metavar="REPORT", help="a report's folder, or the version that it promoted")
     ranking = parser.add_argument_group("policies of the service")
     ranking.add_argument("--since", type=_time, help="held-out purchases start here")
     ranking.add_argument("--node", default="online_retail")
@@ -224,6 +264,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
     options, settings = parser.parse_args(arguments), Settings()
     keep_private(settings.home)
+    if (options.again is not None) + bool(options.challenger) + bool(options.artefacts) != 1:
+        parser.error("give artefacts, or challengers, or a report")
+    if options.again is not None:
+        say(_argue_again(options, settings))
+        return DONE
+    if options.challenger:
+        say([summarise(tried) for tried in _try_challengers(options, settings)])
+        return DONE
     with threadpool_limits(1, "blas"):
         rows = _rows(options, settings)
     print(json.dumps(rows), flush=True)

@@ -36,6 +36,8 @@ from rl.training.run.tracking_client import (
 MODEL, CHAMPION = "raycommend", "champion"
 
 _SHA256, _DIGEST, _NAME = "sha256", "digest", "policy"  # tags of a version
+FORCED, PROMOTED, REPORT_RUN = "forced", "promoted", "report_run"
+"""Tags of a version that was promoted: why by force, when, and the run that has the report."""
 _FILES = (DESCRIPTION, ARRAYS, GRAPH)
 _FOLDER = "policy"  # of a run's artefacts
 
@@ -56,6 +58,8 @@ class RegisteredPolicy:
     """As `rl.artefacts.artefact.Artefact.digest`."""
     sha256: str
     """Of `policy.json`, which has that of the arrays."""
+    forced: str | None = None
+    """Why it became the champion although the gate had said no; None: it did not so."""
 
 
 def register(settings: Settings, folder: Path, alias: str | None = None, model: str = MODEL) -> RegisteredPolicy:
@@ -71,8 +75,8 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
         raise ArtefactError(
             f"{folder} is a copy that users were taken out of: train the policy anew, and register that"
         )
-    client = _client(settings)
-    with _registry_errors(settings):
+    client = connect(settings)
+    with registry_errors(settings):
         if (registered := _find_version(client, model, sha256)) is None:
             run = client.create_run(
                 experiment_id(client, model, settings.tracking_files), run_name=f"{artefact.name} {artefact.digest}"
@@ -100,8 +104,8 @@ def set_alias(settings: Settings, alias: str, version: int, model: str = MODEL) 
     Raises:
         RegistryError: there is no such version, it was not registered by `register`, or the registry does not answer.
     """
-    client = _client(settings)
-    with _registry_errors(settings):
+    client = connect(settings)
+    with registry_errors(settings):
         registered = _to_registered(client.get_model_version(model, str(version)))
         client.set_registered_model_alias(model, alias, str(version))
     return registered
@@ -115,8 +119,8 @@ def resolve_alias(settings: Settings, model: str = MODEL, alias: str = CHAMPION)
     """
     from mlflow.exceptions import MlflowException
 
-    client = _client(settings)
-    with _registry_errors(settings):
+    client = connect(settings)
+    with registry_errors(settings):
         try:
             return _to_registered(client.get_model_version_by_alias(model, alias))
         except MlflowException as error:
@@ -124,6 +128,23 @@ def resolve_alias(settings: Settings, model: str = MODEL, alias: str = CHAMPION)
             if unknown or error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+
+
+def resolve(settings: Settings, reference: str, model: str = MODEL) -> RegisteredPolicy:
+    """Return a version by its number or an alias.
+
+    Raises:
+        RegistryError: there is none; or as `resolve_alias` does.
+    """
+    if not reference.isdecimal():
+        if (registered := resolve_alias(settings, model, reference)) is None:
+            raise RegistryError(
+                f"{model} has no {reference}: python -m rl.registry register FOLDER --alias {reference}"
+            )
+        return registered
+    client = connect(settings)
+    with registry_errors(settings):
+        return _to_registered(client.get_model_version(model, reference))
 
 
 def fetch(settings: Settings, version: RegisteredPolicy) -> Path:
@@ -139,11 +160,11 @@ def fetch(settings: Settings, version: RegisteredPolicy) -> Path:
         if _find_fault(folder, version, ours=True) is None:
             return folder
     settings.home.mkdir(parents=True, exist_ok=True)
-    client = _client(settings)
+    client = connect(settings)
     with TemporaryDirectory(dir=settings.home, prefix=".fetched-") as temporary:
         new = Path(temporary) / version.digest
         new.mkdir()
-        with _registry_errors(settings):
+        with registry_errors(settings):
             run = client.get_model_version(version.model, str(version.version)).run_id
             present = {Path(file.path).name for file in client.list_artifacts(run, _FOLDER)}
             for name in _FILES:  # and no other file
@@ -161,24 +182,29 @@ def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
     Raises:
         RegistryError: there is no such model, or the registry does not answer.
     """
-    client = _client(settings)
-    with _registry_errors(settings):
+    client = connect(settings)
+    with registry_errors(settings):
         aliases = {alias: int(version) for alias, version in client.get_registered_model(model).aliases.items()}
         versions = sorted(client.search_model_versions(f"name = '{model}'"), key=lambda version: -int(version.version))
     rows = [
-        {"version": int(version.version), "policy": version.tags.get(_NAME), "digest": version.tags.get(_DIGEST)}
+        {
+            "version": int(version.version),
+            **{name: version.tags.get(name) for name in (_NAME, _DIGEST)},
+            **{name: version.tags[name] for name in (PROMOTED, REPORT_RUN, FORCED) if name in version.tags},
+        }
         for version in versions
     ]
     return {"model": model, "aliases": aliases, "versions": rows}
 
 
-def _client(settings: Settings) -> Any:
-    with _registry_errors(settings):
+def connect(settings: Settings) -> Any:
+    """Return MLflow's client of the registry; raises RegistryError where it does not answer."""
+    with registry_errors(settings):
         return tracking_client(settings.tracking_uri)
 
 
 @contextmanager
-def _registry_errors(settings: Settings) -> Iterator[None]:
+def registry_errors(settings: Settings) -> Iterator[None]:
     """Turn what MLflow raises, by itself or from a disk or a network, into an error of ours."""
     from mlflow.exceptions import MlflowException
 
@@ -215,7 +241,8 @@ def _to_registered(version: Any) -> RegisteredPolicy:
         raise RegistryError(
             f"version {version.version} of {version.name} has tags that are no hashes; register it anew"
         )
-    return RegisteredPolicy(version.name, int(version.version), version.tags[_NAME], digest, sha256)
+    forced = version.tags.get(FORCED)
+    return RegisteredPolicy(version.name, int(version.version), version.tags[_NAME], digest, sha256, forced)
 
 
 def _load(folder: Path) -> Any:

@@ -39,6 +39,8 @@ class FoldState(BaseModel):
     """Those that learn or answer."""
     not_served: dict[str, str] = {}
     """Policies that are configured and cannot be loaded, with the reason."""
+    forced: dict[str, str] = {}
+    """Policies that were promoted although the gate had said no, with the reason that was given."""
     decisions_through: int = 0
     """Log position of the last decision that it has read."""
     feedback_through: int = 0

@@ -52,6 +52,7 @@ class Learning:
                 reasons.append(f"{name}: {state.rows_set_aside} rows set aside")
             if state.not_served:
                 reasons.append(f"{name}: not served: {', '.join(sorted(state.not_served))}")
+            reasons += [f"{name}: {policy} was promoted by force: {why}" for policy, why in state.forced.items()]
         if served.heard and (silent := (datetime.now(UTC) - served.heard).total_seconds()) > SILENT_S:
             reasons.append(f"no word from the learner for {silent:.0f} s")
         return reasons

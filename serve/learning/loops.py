@@ -51,6 +51,8 @@ class Plan:
     """How many users had been forgotten: another number is another log."""
     missing: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Why configured policies are not among them, by name."""
+    forced: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Why policies are among them although the gate had said no, by name."""
 
     @property
     def place(self) -> Place:
@@ -112,6 +114,7 @@ class Loop:
             reason=self.failed or missing or None,
             policies=tuple(name for name in self.plan.policies if name not in self.missing),
             not_served=dict(self.missing),
+            forced=dict(self.plan.forced),
             decisions_through=decisions,
             feedback_through=feedback,
             waiting=self.learner.waiting,
@@ -187,6 +190,7 @@ class Loops:
             loop = self.current.get(plan.place)
             failed = loop is not None and loop.failed is not None
             if loop and loop.plan == plan and not (failed and self._may_begin_anew(plan.place)):
+                loop.plan = plan  # which may say another reason for the same
                 continue
             if self._refused.get(plan.place) == plan and not failed:
                 continue

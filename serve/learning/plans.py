@@ -44,12 +44,14 @@ class ConfiguredPlans:
         self._load_missing()
         forgotten, config = count_erasures(self._store), self._config
         digests = self._digests | ({CHAMPION: self._champion.digest()} if self._champion else {})
+        forced = {CHAMPION: why} if self._champion and (why := self._champion.forced) else {}
         return [
             Plan(
                 FoldSpec(objective=objective, reward=reward, learn_from=config.learn_from),
                 digests,
                 forgotten,
                 dict(self._missing),
+                forced,
             )
             for objective, reward in {"default": config.reward, **config.objectives}.items()
         ]
@@ -102,6 +104,8 @@ class RegistryChampion:
         self._seen: RegisteredPolicy | None = None
         self._digest = ""
         self._problem = "the registry has none"
+        self.forced: str | None = None
+        """Why it became the champion although the gate had said no; None: it did not so."""
         if not self.digest():
             self._digest = _last_digest(store, CHAMPION)
             if not self._digest:
@@ -120,7 +124,7 @@ class RegistryChampion:
             self._seen = version  # fetched once: one that is bad now is bad the next time
             fetch(self._settings, version)
             load_shelved(version.digest, self._settings)
-            self._digest = version.digest
+            self._digest, self.forced = version.digest, version.forced
         except (RegistryError, ArtefactError, PolicyError) as error:
             if str(error) != self._problem:
                 log.error("the champion stays as it is: %s", error)

@@ -44,6 +44,7 @@ def difference(
     predicted: FloatArray,
     rewards: tuple[float, float],
     most: tuple[float, float],
+    cap: float | None = None,
 ) -> Difference:
     """Return the terms of challenger minus champion.
 
@@ -55,6 +56,7 @@ def difference(
         rewards: the least and the largest that a decision can earn.
         most: how large an importance weight of the challenger, and of the champion, can be at most, by how the log's
             policy explores: one over the least propensity; 1 for a champion that is the log's policy.
+        cap: what no prediction is above; default: what the first decisions suggest, of which no bound says anything.
 
     Raises:
         EvaluationError: the logs are not the same, a reward or weight is out of its bounds, or propensities were not
@@ -77,9 +79,8 @@ def difference(
                 f"weights of the {name} must be {largest:g} at most, got {log.weights.max():g}: "
                 "the log's policy explores less than was said"
             )
-    # What is predicted may be anything, so it is kept where a wrong one costs little: no larger than the first
-    # decisions suggest, of which no bound says anything, and the floor with it.
-    cap = float(np.clip(np.quantile(predicted[:FIRST], 0.999), low, high))
+    # What is predicted may be anything, so it is kept where a wrong one costs little, and the floor with it.
+    cap = float(np.clip(np.quantile(predicted[:FIRST], 0.999) if cap is None else cap, low, high))
     model = np.clip(predicted, low, cap)
     one, other = Predictions(challenger, model), Predictions(champion, model)
     terms = one.expected - other.expected + (challenger.weights - champion.weights) * one.residuals

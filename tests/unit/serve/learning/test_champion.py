@@ -18,9 +18,11 @@ from rl.policies import RandomConfig, TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.queries import CLICK, IGNORED
-from rl.registry import RegisteredPolicy, register, set_alias
+from rl.promotions import promote, roll_back
+from rl.registry import RegisteredPolicy, register, resolve_alias, set_alias
 from serve.audit.run import audit
 from serve.config import Champion, ServiceConfig
+from serve.decisions.health import Learning
 from serve.decisions.served import Served
 from serve.learning.loops import Loops, Plan
 from serve.learning.plans import ConfiguredPlans
@@ -164,3 +166,34 @@ def test_a_source_that_fails_does_not_stop_the_others(settings: Settings, store:
     second = register(settings, bandit(tmp_path / "b"), "champion")
     assert running.refresh()
     assert [loop.plan.policies["champion"] for loop in running.current.values()] == [second.digest] != [first.digest]
+
+
+def test_who_was_promoted_by_force_is_in_the_health(settings: Settings, store: Store, tmp_path: Path) -> None:
+    first = register(settings, transformer(tmp_path / "a", 1), "champion")
+    running, served = loops(settings, store), Served({"v1": {"champion": 1.0}})
+    learning = Learning(served, store, "r")
+    served.hear(running.states())
+    assert learning.reasons() == ["loop v1, objective default: no policy"]
+    second = register(settings, bandit(tmp_path / "b"))
+    promote(settings, second, first, "run", forced="the shop asked for it")
+    assert running.refresh()
+    served.take(running.news(served.steps()))
+    served.hear(running.states())
+    assert learning.reasons() == ["loop v1, objective default: champion was promoted by force: the shop asked for it"]
+    assert roll_back(settings) == (2, 1)
+    assert running.refresh()
+    served.hear(running.states())
+    assert learning.reasons() == []
+
+
+def test_who_passes_the_gate_after_all_is_not_forced_any_more(settings: Settings, store: Store, tmp_path: Path) -> None:
+    first = register(settings, transformer(tmp_path / "a", 1), "champion")
+    second = register(settings, bandit(tmp_path / "b"))
+    promote(settings, second, first, "run", forced="in a hurry")
+    running = loops(settings, store)
+    assert [state.forced for state in running.states()] == [{"champion": "in a hurry"}]
+    now = resolve_alias(settings)
+    assert now is not None
+    promote(settings, now, now, "another run")
+    assert not running.refresh()  # it is the same policy, and goes on
+    assert [state.forced for state in running.states()] == [{}]

@@ -1,0 +1,219 @@
+"""What the registry knows of challengers: which were tried on a champion, at what level, which were promoted and why.
+
+A trial is a run of MLflow with the report. A version that was promoted has tags that say when, by which report, and if
+by force why; the model has those that an alias has named before, for a promotion to be taken back.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from data.atomic import lock
+from data.settings import Settings
+from rl.gate.comparison import Range
+from rl.gate.report import Level, Report
+from rl.registry import (
+    CHAMPION,
+    FORCED,
+    MODEL,
+    PROMOTED,
+    REPORT_RUN,
+    RegisteredPolicy,
+    RegistryError,
+    connect,
+    registry_errors,
+    resolve_alias,
+)
+from rl.training.run.tracking import experiment_id
+
+_OF = "raycommend.gate."
+_HISTORY = "history."  # of an alias, as a tag of the model
+_LONGEST = 4_000  # characters of a tag
+_MOST = 5_000  # runs of one search
+_FOLDER = "report"  # of a run's artefacts
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A challenger that is tried."""
+
+    run_id: str
+    level: Level
+
+
+def begin_trials(
+    settings: Settings, champion: str, challengers: Sequence[str], alpha: float, model: str = MODEL
+) -> dict[str, Trial]:
+    """Give challengers their levels, and a run each; who was tried on this champion before keeps its level.
+
+    Args:
+        settings: where the registry is.
+        champion: digest.
+        challengers: digests.
+        alpha: of all challengers together.
+        model: the registered model.
+
+    Raises:
+        RegistryError: the registry does not answer, or another process gives levels now.
+    """
+    client = connect(settings)
+    with lock(settings.home / "gate.lock", _busy), registry_errors(settings):
+        experiment = experiment_id(client, model, settings.tracking_files)
+        before = client.search_runs([experiment], f"tags.`{_OF}champion` = '{champion}'", max_results=_MOST)
+        levels = dict[str, tuple[int, int]]()
+        for run in sorted(before, key=lambda run: int(run.info.start_time)):
+            tags = run.data.tags
+            levels.setdefault(tags[f"{_OF}challenger"], (int(tags[f"{_OF}family"]), int(tags[f"{_OF}members"])))
+        family = max((number for number, _ in levels.values()), default=0) + 1
+        new = [digest for digest in challengers if digest not in levels]
+        trials = {}
+        for digest in challengers:
+            number, members = levels.get(digest, (family, len(new)))
+            tags = {"champion": champion, "challenger": digest, "family": str(number), "members": str(members)}
+            run = client.create_run(
+                experiment,
+                run_name=f"gate {digest} beside {champion}",
+                tags={_OF + name: value for name, value in tags.items()},
+            )
+            trials[digest] = Trial(str(run.info.run_id), Level.of(alpha, number, members))
+        return trials
+
+
+def end_trial(settings: Settings, trial: Trial, report: Report, folder: Path) -> None:
+    """Keep the report of a trial.
+
+    Raises:
+        RegistryError: the registry does not answer.
+    """
+    client, numbers = connect(settings), dict[str, float | None]()
+    if (comparison := report.comparison) is not None:
+        numbers = {
+            "challenger": _middle(comparison.challenger.value),
+            "champion": _middle(comparison.champion.value),
+            "difference": _middle(comparison.all.difference),
+            "lower_bound": comparison.all.lower,
+            "decisions": float(comparison.decisions),
+        }
+    with registry_errors(settings), redirect_stdout(sys.stderr):
+        client.log_artifacts(trial.run_id, str(folder), _FOLDER)
+        for name, number in numbers.items():
+            if number is not None:
+                client.log_metric(trial.run_id, name, number)
+        client.set_tag(trial.run_id, f"{_OF}verdict", report.verdict.sentence[:_LONGEST])
+        if report.forced is not None:
+            client.set_tag(trial.run_id, f"{_OF}forced", report.forced[:_LONGEST])
+        client.set_terminated(trial.run_id)
+
+
+def fail_trial(settings: Settings, trial: Trial) -> None:
+    """End the run of a trial that came to no report.
+
+    Raises:
+        RegistryError: the registry does not answer.
+    """
+    client = connect(settings)
+    with registry_errors(settings):
+        client.set_terminated(trial.run_id, "FAILED")
+
+
+def promote(
+    settings: Settings,
+    version: RegisteredPolicy,
+    champion: RegisteredPolicy,
+    run_id: str,
+    forced: str | None = None,
+    alias: str = CHAMPION,
+) -> None:
+    """Let an alias name a version, and say there why.
+
+    Args:
+        settings: where the registry is.
+        version: the challenger.
+        champion: what the challenger was compared with.
+        run_id: that has the report.
+        forced: why, although the gate says no; None: it says yes.
+        alias: that moves.
+
+    Raises:
+        RegistryError: another version is the champion by now, or the registry does not answer.
+    """
+    client = connect(settings)
+    now = resolve_alias(settings, version.model, alias)
+    if now is None or now.version != champion.version:
+        found = "none" if now is None else f"version {now.version}"
+        raise RegistryError(f"{alias} is {found} by now, the challenger was compared with version {champion.version}")
+    tags = {PROMOTED: datetime.now(UTC).isoformat(timespec="seconds"), REPORT_RUN: run_id}
+    number = str(version.version)
+    with registry_errors(settings):
+        for name, value in tags.items():
+            client.set_model_version_tag(version.model, number, name, value)
+        if forced is not None:
+            client.set_model_version_tag(version.model, number, FORCED, forced[:_LONGEST])
+        elif version.forced is not None:
+            client.delete_model_version_tag(version.model, number, FORCED)
+        # Before the alias: a process that is killed between the two leaves what `roll_back` passes over.
+        _write_history(client, version.model, alias, [*_history(client, version.model, alias), champion.version])
+        client.set_registered_model_alias(version.model, alias, number)
+
+
+def roll_back(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> tuple[int, int]:
+    """Let an alias name again what it named before the last promotion; returns what it has named, and what it names.
+
+    Raises:
+        RegistryError: nothing was promoted, or the registry does not answer.
+    """
+    client, now = connect(settings), resolve_alias(settings, model, alias)
+    if now is None:
+        raise RegistryError(f"{model} has no {alias}")
+    with registry_errors(settings):
+        history = _history(client, model, alias)
+        while history and history[-1] == now.version:
+            history.pop()
+        if not history:
+            raise RegistryError(f"nothing was promoted to {alias} of {model} that could be taken back")
+        before = history.pop()
+        client.get_model_version(model, str(before))  # it is still there
+        client.set_registered_model_alias(model, alias, str(before))
+        _write_history(client, model, alias, history)
+    return now.version, before
+
+
+@contextmanager
+def fetch_report(settings: Settings, version: RegisteredPolicy) -> Iterator[Path]:
+    """Yield a folder with the report that a version was promoted by.
+
+    Raises:
+        RegistryError: it was not promoted, or the registry does not answer.
+    """
+    client = connect(settings)
+    with TemporaryDirectory(prefix="report-") as folder:
+        with registry_errors(settings):
+            tags: Mapping[str, str] = client.get_model_version(version.model, str(version.version)).tags
+            if REPORT_RUN not in tags:
+                raise RegistryError(f"version {version.version} of {version.model} was not promoted by the gate")
+            path = Path(client.download_artifacts(tags[REPORT_RUN], _FOLDER, folder))
+        yield path
+
+
+def _history(client: Any, model: str, alias: str) -> list[int]:
+    return [int(version) for version in json.loads(client.get_registered_model(model).tags.get(_HISTORY + alias, "[]"))]
+
+
+def _write_history(client: Any, model: str, alias: str, versions: Sequence[int]) -> None:
+    while len(text := json.dumps(list(versions))) > _LONGEST:
+        versions = versions[1:]
+    client.set_registered_model_tag(model, _HISTORY + alias, text)
+
+
+def _middle(found: Range | None) -> float | None:
+    return None if found is None else found.value
+
+
+def _busy(process: str) -> RegistryError:
+    return RegistryError(f"process {process} begins a trial now: ask again")
