@@ -24,6 +24,7 @@ from rl.registry import (
     MODEL,
     PROMOTED,
     REPORT_RUN,
+    ROLLED_BACK,
     RegisteredPolicy,
     RegistryError,
     connect,
@@ -148,7 +149,7 @@ def promote(
     if now is None or now.version != champion.version:
         found = "none" if now is None else f"version {now.version}"
         raise RegistryError(f"{alias} is {found} by now, the challenger was compared with version {champion.version}")
-    tags = {PROMOTED: datetime.now(UTC).isoformat(timespec="seconds"), REPORT_RUN: run_id}
+    tags = {PROMOTED: _now(), REPORT_RUN: run_id}
     number = str(version.version)
     with registry_errors(settings):
         for name, value in tags.items():
@@ -180,6 +181,7 @@ def roll_back(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> 
         before = history.pop()
         client.get_model_version(model, str(before))  # it is still there
         client.set_registered_model_alias(model, alias, str(before))
+        client.set_model_version_tag(model, str(now.version), ROLLED_BACK, _now())
         _write_history(client, model, alias, history)
     return now.version, before
 
@@ -209,6 +211,10 @@ def _write_history(client: Any, model: str, alias: str, versions: Sequence[int])
     while len(text := json.dumps(list(versions))) > _LONGEST:
         versions = versions[1:]
     client.set_registered_model_tag(model, _HISTORY + alias, text)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _middle(found: Range | None) -> float | None:

@@ -36,8 +36,8 @@ from rl.training.run.tracking_client import (
 MODEL, CHAMPION = "raycommend", "champion"
 
 _SHA256, _DIGEST, _NAME = "sha256", "digest", "policy"  # tags of a version
-FORCED, PROMOTED, REPORT_RUN = "forced", "promoted", "report_run"
-"""Tags of a version that was promoted: why by force, when, and the run that has the report."""
+FORCED, PROMOTED, REPORT_RUN, ROLLED_BACK = "forced", "promoted", "report_run", "rolled_back"
+"""Tags of a version that was promoted: why by force, when, the run that has the report, when it was taken back last."""
 _FILES = (DESCRIPTION, ARRAYS, GRAPH)
 _FOLDER = "policy"  # of a run's artefacts
 
@@ -190,7 +190,9 @@ def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
         {
             "version": int(version.version),
             **{name: version.tags.get(name) for name in (_NAME, _DIGEST)},
-            **{name: version.tags[name] for name in (PROMOTED, REPORT_RUN, FORCED) if name in version.tags},
+            **{
+                name: version.tags[name] for name in (PROMOTED, REPORT_RUN, FORCED, ROLLED_BACK) if name in version.tags
+            },
         }
         for version in versions
     ]

@@ -15,7 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from data.errors import DataError, first_fault
+from data.log.loops import begun_folds
 from data.log.store import Store
+from data.schema import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served
 from rl.config import read_toml
@@ -25,6 +27,7 @@ from rl.gate.conformance import Conformance, check_conformance
 from rl.gate.files import EVIDENCE, PAGE, REPORT, write
 from rl.gate.report import Candidate, Level, Report, find_verdict, identify
 from rl.gate.specification import GateSpec
+from rl.online.fold import FoldSpec
 from rl.promotions import Trial, begin_trials, end_trial, fail_trial
 from rl.registry import CHAMPION, MODEL, RegisteredPolicy, fetch, resolve
 
@@ -107,7 +110,7 @@ def try_challengers(
     if track:
         trials = begin_trials(settings, champion.artefact.digest, digests, spec.alpha, model)
     try:
-        collected = _collect(settings, champion.artefact, challengers, spec)
+        collected, spec = _collect(settings, champion.artefact, challengers, spec)
         tried = []
         for one in challengers:
             trial = trials.get(one.artefact.digest)
@@ -127,13 +130,26 @@ def try_challengers(
     return tried
 
 
-def _collect(settings: Settings, champion: Artefact, challengers: Sequence[Named], spec: GateSpec) -> Collected:
+def _collect(
+    settings: Settings, champion: Artefact, challengers: Sequence[Named], spec: GateSpec
+) -> tuple[Collected, GateSpec]:
+    """Return what the log has, and what is asked with the rewards that it means."""
     store = Store.open(settings.store_url)
     try:
+        if "reward" not in spec.model_fields_set:
+            spec = spec.model_copy(update={"reward": _served_reward(store, spec) or champion.reward})
         by_digest = {one.artefact.digest: one.artefact for one in challengers}
-        return Collector(store, by_digest, champion, spec).collect(_progress)
+        return Collector(store, by_digest, champion, spec).collect(_progress), spec
     finally:
         store.close()
+
+
+def _served_reward(store: Store, spec: GateSpec) -> RewardSpec | None:
+    """Return what the service learned from last, as its fold says; None: no fold was begun."""
+    for first in begun_folds(store, spec.loop, spec.objective):
+        if first.begins is not None:
+            return FoldSpec.model_validate(first.begins["spec"]).reward
+    return None
 
 
 def _progress(read: int) -> None:

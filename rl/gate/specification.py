@@ -18,7 +18,9 @@ class GateSpec(BaseModel):
 
     loop: str = Field(default=LOOP_V1, description="whose decisions are evaluated on")
     objective: str = Field(default=DEFAULT, description="what the evaluated decisions were asked to earn most under")
-    reward: RewardSpec = Field(default=RewardSpec(), description="what feedback is worth")
+    reward: RewardSpec = Field(
+        default=RewardSpec(), description="what feedback is worth; default: what the service learns from"
+    )
     since: AwareDatetime | None = Field(
         default=None, description="first decision; default: the first that neither policy was trained on"
     )

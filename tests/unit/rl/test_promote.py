@@ -93,6 +93,7 @@ def test_who_is_better_replaces_the_champion_and_is_taken_back(
         {"model": model, "alias": "champion", "was": 2, "now": 1},
     )
     assert champion(home, model) == 1
+    assert show(Settings(home=home), model)["versions"][1]["rolled_back"].startswith("20")
     status, _ = run(rollback, capsys, "--model", model)
     assert (status, champion(home, model)) == (2, 1)
 
