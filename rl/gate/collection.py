@@ -157,7 +157,8 @@ class Collector:
         for one in asked:  # after all were asked: nothing is predicted from what comes later
             for name, predictor in self._predictors.items():
                 said = {who: float(of[one.position]) for who, of in one.predicted[name].items()}
-                predictor.learn(one.decision.slate[0], one.outcomes[name].rewards[0], said)
+                if seen := one.outcomes[name].rewards:
+                    predictor.learn(one.decision.slate[0], seen[0], said)
         for predictor in self._predictors.values():
             predictor.forget()
         self._sample = [*self._sample, *(one.decision for one in asked)][-_KEPT:]

@@ -212,7 +212,7 @@ def _value(evidence: Evidence, policy: int) -> PolicyValue:
     """
     if evidence.single:
         model = evidence.log(policy, DEFAULT)
-        log, estimate = model.log, select(model, np.random.default_rng(0))
+        log, estimate = model.log, select(model)
         abstains = reason_to_abstain(log, estimate)
     else:
         log = _whole_slates(evidence, policy)

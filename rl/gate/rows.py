@@ -102,7 +102,8 @@ class Rows:
             self._plain.setdefault(name, []).append(value)
         for metric, outcome in asked.outcomes.items():
             predicted = self._first.clip(metric, asked.predicted[metric][best[metric]])
-            rewards = np.array(outcome.rewards)
+            rewards = np.zeros(len(propensities))
+            rewards[: len(outcome.rewards)] = outcome.rewards  # a slot that nobody saw has earned nothing
             values = {
                 "rewards": outcome.reward,
                 "lowest": rewards.min(),
