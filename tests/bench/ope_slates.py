@@ -6,7 +6,8 @@ which lies in the same place), then `--peer DIR/bin/python`. It makes the logs, 
 estimates them (`slates_obp`); so do we. `ratio_best_peer` is the mean relative error, over reward structures and runs,
 of the estimator that we recommend over that of the best of IIPS, RIPS and cascade-DR as `sb-obp` computes them, and of
 PI, which it lacks. `max_difference` is that of exact probabilities of unordered slates from enumeration, k <= 6, and of
-our IIPS from theirs.
+our IIPS from theirs. Peers: `coverage_NAME`, the share of logs whose interval of .95 holds the truth: intervals know
+the spread, and nothing of users who do otherwise than an estimator assumes.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from rl.evaluation.offpolicy.intervals import hall
 from rl.evaluation.offpolicy.slate_models import cross_fit_slots
 from rl.evaluation.offpolicy.slates import (
     SlateLog,
@@ -34,20 +36,21 @@ PEERS = ("iips", "rips", "cascade_dr")
 SCRIPT = Path(__file__).with_name("slates_obp.py")
 
 
-def estimates(log: dict[str, FloatArray], seed: int) -> dict[str, float]:
-    """Return what is estimated of a log, ours and theirs."""
+def estimates(log: dict[str, FloatArray], seed: int) -> tuple[dict[str, float], dict[str, bool]]:
+    """Return what is estimated of a log, ours and theirs, and whether our intervals hold the truth."""
     conditional = log["cascade"] / np.column_stack([np.ones(len(log["cascade"])), log["cascade"][:, :-1]])
     slates = SlateLog(log["rewards"], conditional, log["marginal"])
     rng = np.random.default_rng(seed)
     model = cross_fit_slots(log["contexts"], log["items"].astype(np.int64), log["rewards"], log["target"], rng)
-    theirs = {f"obp_{name}": float(log[name]) for name in PEERS}
-    return theirs | {
-        "pi": pseudo_inverse(slates).value,
-        "iips": independent_ips(slates).value,
-        "rips": reward_interaction_ips(slates).value,
-        "cascade_dr": cascade_dr(slates, *model).value,
-        "recommended": pseudo_inverse_dr(slates, *model).value,
+    ours = {
+        "pi": pseudo_inverse(slates),
+        "iips": independent_ips(slates),
+        "rips": reward_interaction_ips(slates),
+        "cascade_dr": cascade_dr(slates, *model),
+        "recommended": pseudo_inverse_dr(slates, *model),
     }
+    values = {f"obp_{name}": float(log[name]) for name in PEERS} | {name: of.value for name, of in ours.items()}
+    return values, {name: hall(of.terms).holds(float(log["truth"])) for name, of in ours.items()}
 
 
 def enumeration_difference(rng: np.random.Generator) -> float:
@@ -81,9 +84,12 @@ def main() -> None:
                 structure, seed, name = key.split("/")
                 logs.setdefault((structure, seed), {})[name] = found[key]
     errors: dict[str, dict[str, list[float]]] = {}
+    coverage: dict[str, list[bool]] = {}
     difference = enumeration_difference(np.random.default_rng(0))
     for (structure, seed), log in logs.items():
-        values, truth = estimates(log, int(seed)), float(log["truth"])
+        (values, holds), truth = estimates(log, int(seed)), float(log["truth"])
+        for name, held in holds.items():
+            coverage.setdefault(f"coverage_{name}", []).append(held)
         difference = max(difference, abs(values["iips"] - values["obp_iips"]))
         for name, value in values.items():
             errors.setdefault(structure, {}).setdefault(name, []).append(abs(value - truth) / truth)
@@ -95,6 +101,7 @@ def main() -> None:
     best = min(over_all[name] for name in ("pi", *(f"obp_{name}" for name in PEERS)))
     figures = {"ratio_best_peer": round(over_all["recommended"] / best, 3), "max_difference": difference}
     peers = {f"error_{name}": round(error, 4) for name, error in over_all.items()}
+    peers |= {name: round(float(np.mean(held)), 3) for name, held in coverage.items()}
     peers |= {f"{structure}_{name}": round(of[name], 4) for structure, of in means.items() for name in of}
     finish("ope_slates", figures, peers, options.runs)
 

@@ -104,6 +104,8 @@ def pseudo_inverse_dr(log: SlateLog, predicted: FloatArray, expected: FloatArray
 
     Of what users do it assumes the least among those whose weights do not multiply: not that they read from the top,
     nor that they look at each slot by itself, but that what the model does not know of a slate is a sum over its slots.
+    Where items influence each other in pairs it is nearer to the truth than others, but its interval, which knows only
+    the spread, holds it too seldom (`ope_slates`).
 
     Args:
         log: the log.
