@@ -184,6 +184,7 @@ class Gateway:
             asyncio.create_task(repeat(self._edge.keys.refresh, _KEYS_S)),
             asyncio.create_task(repeat(self._service.items.refresh, _REFRESH_S)),
             asyncio.create_task(repeat(self._personalizer.configuration.refresh, _REFRESH_S)),
+            asyncio.create_task(self._personalizer.optimize()),
         ]
         yield
         for task in self._tasks:

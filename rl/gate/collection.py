@@ -61,7 +61,14 @@ class Collected:
 class Collector:
     """Reads the log once for a champion and any number of challengers."""
 
-    def __init__(self, store: Store, challengers: Mapping[str, Artefact], champion: Artefact, spec: GateSpec) -> None:
+    def __init__(
+        self,
+        store: Store,
+        challengers: Mapping[str, Artefact],
+        champion: Artefact,
+        spec: GateSpec,
+        leave_out: Callable[[Decision], str | None] = lambda decision: None,
+    ) -> None:
         """Read nothing yet.
 
         Args:
@@ -69,8 +76,9 @@ class Collector:
             challengers: by name; they learn in place.
             champion: the same.
             spec: which decisions, and what they have earned.
+            leave_out: says why a decision is not to be evaluated on either; None: it is.
         """
-        self._store, self._spec, self._champion = store, spec, champion
+        self._store, self._spec, self._champion, self._leave_out = store, spec, champion, leave_out
         self._artefacts = {**challengers, CHAMPION: champion}
         self._wait = timedelta(seconds=max(of.wait_s for of in spec.metrics.values())) + GRACE
         self._now = store.now()
@@ -164,8 +172,10 @@ class Collector:
         self._sample = [*self._sample, *(one.decision for one in asked)][-_KEPT:]
 
     def _may_be_used(self, decision: Decision) -> bool:
-        why = None
-        if decision.time > self._now - self._wait:
+        why = self._leave_out(decision)
+        if why:
+            pass
+        elif decision.time > self._now - self._wait:
             why = "their wait windows may be open"
         elif self._since is not None and decision.time <= self._since:
             why = "a policy was trained on them, or they were made before `since`"

@@ -11,7 +11,7 @@ from rl.evaluation.offpolicy.estimators import Estimate
 from rl.evaluation.offpolicy.improvement import measure_improvement
 from rl.evaluation.offpolicy.intervals import hall
 from rl.evaluation.offpolicy.log import BanditLog
-from rl.evaluation.offpolicy.selection import select
+from rl.evaluation.offpolicy.selection import CANDIDATES, select
 from rl.evaluation.offpolicy.sequences import FIRST
 from rl.evaluation.offpolicy.support import measure_support, reason_to_abstain
 from rl.gate.evidence import Evidence
@@ -20,6 +20,8 @@ from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Bounds of the bins of importance weights."""
+_CANDIDATES = tuple(name for name in CANDIDATES if name != "dm")
+"""Estimators with an interval: what the reward model alone predicts hides by how much the model is wrong."""
 _POINTS = 60
 """Of a curve in the report."""
 _ROUNDING = 1e-6
@@ -212,7 +214,7 @@ def _value(evidence: Evidence, policy: int) -> PolicyValue:
     """
     if evidence.single:
         model = evidence.log(policy, DEFAULT)
-        log, estimate = model.log, select(model)
+        log, estimate = model.log, select(model, _CANDIDATES)
         abstains = reason_to_abstain(log, estimate)
     else:
         log = _whole_slates(evidence, policy)

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from msrest.authentication import CognitiveServicesCredentials
 from msrest.exceptions import HttpOperationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.api.personalizer.configuration.values import LOOP, REWARD
+from tests.support.clocks import NOON, Clock
+from tests.support.gates import log_by_chance
 from tests.support.personalizers import KEY, Loop, actions, over_http, personalizer_loop
 from tests.support.rows import count_rows
 
@@ -172,12 +176,47 @@ def test_the_administration_client(tmp_path: Path) -> None:
         admin.reset_model()
         admin.delete_logs()
         assert count_rows(loop.store)["decisions"] == 0
+        assert list(admin.list_evaluations()) == []
         with pytest.raises(HttpResponseError) as refused:
-            list(admin.list_evaluations())
+            admin.create_evaluation("one", {"name": "one", "startTime": dates["from"], "endTime": dates["to"]})
         assert refused.value.error is not None
-        assert refused.value.error.code == "InvalidApiAccess"
+        assert refused.value.error.code == "InvalidEvaluationContract"
         with pytest.raises(ResourceNotFoundError):
             admin.get_feature_importance("x")
+
+
+@pytest.mark.slow
+def test_the_administration_client_evaluates(tmp_path: Path) -> None:
+    """Create, list, get, apply and delete; the same of feature importances."""
+    clock = Clock()
+    with personalizer_loop(tmp_path, clock) as loop:
+        log_by_chance(loop.store, clock, loop.served.at(LOOP).digest(LOOP), 1_600, loop=LOOP, kind=REWARD, every_s=3.0)
+        with over_http(loop.app) as url, administration(url) as admin:
+            dates = {"startTime": "2026-01-05T00:00:00Z", "endTime": "2026-01-06T00:00:00Z"}
+            greedy = {"name": "greedy", "arguments": "--cb_explore_adf --epsilon 0.05 -q ::"}
+            admin.create_evaluation("one", {"name": "which", "policies": [greedy], **dates})
+            admin.create_feature_importance("f", {"name": "what", **dates})
+            start, end = NOON - timedelta(days=1), NOON + timedelta(days=1)
+            deadline = time.monotonic() + 300
+            while (found := admin.get_evaluation("one", start_time=start, end_time=end))["status"] == "Running":
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert (found["status"], found["optimalPolicy"]) == ("Succeeded", "greedy")
+            rolling = admin.get_evaluation(
+                "one", start_time=start, end_time=end, interval_in_minutes=60, window="Rolling"
+            )
+            assert len(rolling["content"]["value"][0]["timeseries"]["data"]) in (1, 2)
+            assert [one["id"] for one in admin.list_evaluations(top=1)] == ["one"]
+            admin.apply_from_evaluation({"evaluationId": "one", "policyName": "greedy"})
+            assert admin.get_policy() == greedy
+            admin.delete_evaluation("one")
+            assert list(admin.list_evaluations()) == []
+            while (found := admin.get_feature_importance("f"))["status"] == "Running":
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            assert {one["featureName"] for one in found["featureScores"]} == {"page", "drink"}
+            assert [one["id"] for one in admin.list_feature_importances()] == ["f"]
+            admin.delete_feature_importance("f")
 
 
 def test_a_configuration_counts_by_itself(tmp_path: Path) -> None:

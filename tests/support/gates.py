@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data.log.store import Store
-from data.schema import Decision, Features, Feedback, RewardSpec
+from data.schema import LOOP_V1, Decision, Features, Feedback, RewardSpec
 from rl.artefacts.artefact import Artefact, save
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.json_features import FeaturesEncoder
@@ -46,21 +46,25 @@ def _saved(folder: Path, name: str, config: PolicyConfig, encoder: CatalogueEnco
 def log_by_chance(
     store: Store,
     clock: Clock,
-    artefact: Artefact,
+    digest: str,
     n: int,
     seed: int = 0,
     sold: Callable[[int, int], float] = lambda page, drink: SOLD if page == drink else UNSOLD,
     slots: int = 1,
+    loop: str = LOOP_V1,
+    kind: str = "click",
+    every_s: float = 0.1,
 ) -> None:
-    """Log n decisions of who shows any drink, and what was sold of them; a second apart, and the windows closed."""
+    """Log n decisions of who shows any drink, and what was sold of them, and let the windows close."""
     rng, written = np.random.default_rng(seed), 0
     while written < n:
         decisions, reports = list[Decision](), list[Feedback]()
         for number in range(written, min(written + _AT_ONCE, n)):
             page, shown = int(rng.integers(4)), rng.permutation(4)[:slots].tolist()
             decision = Decision(
-                decision_id=f"d{seed}-{number}",
+                decision_id=f"{loop}-d{seed}-{number}",
                 time=clock(),
+                loop=loop,
                 user_id=f"u{number % 50}",
                 context={"page": f"page{page}"},
                 candidates=DRINKS,
@@ -68,7 +72,7 @@ def log_by_chance(
                 propensities=tuple(1 / (4 - slot) for slot in range(slots)),
                 scores=(0.0,) * slots,
                 policy="champion",
-                policy_version=f"{artefact.digest}.fold.0",
+                policy_version=f"{digest}.fold.0",
                 features=Features(context=({"page": f"page{page}"},), items=tuple(({"drink": one},) for one in DRINKS)),
             )
             decisions.append(decision)
@@ -78,11 +82,12 @@ def log_by_chance(
                         Feedback(
                             feedback_id=f"{decision.decision_id}/{drink}",
                             decision_id=decision.decision_id,
+                            loop=loop,
                             item_id=DRINKS[drink],
-                            kind="click",
+                            kind=kind,
                         )
                     )
-            clock.advance(0.1)
+            clock.advance(every_s)
         store.insert(decisions)
         store.insert(reports)
         written += len(decisions)

@@ -18,6 +18,7 @@ from data.settings import Settings
 from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
+from serve.api.personalizer.evaluations.child import run_here
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
 from serve.decisions.served import Served
@@ -60,7 +61,7 @@ def personalizer_loop(home: Path, clock: Callable[[], datetime] = lambda: dateti
     loops = Loops(store, settings, [PersonalizerSource(settings, store)], clock)
     served.take(loops.news(served.steps()))
     service = Service(served, store, StoreWriter(store), {})
-    personalizer = Personalizer(served, store, service.commit, settings)
+    personalizer = Personalizer(served, store, service.commit, settings, run=run_here)
     keys = KeyRing(store, KEY)
     edge = Edge(keys, answers=Answers(by_prefix=SHAPES), access_log=False)
     loop = Loop(store, loops, served, personalizer, keys, FastAPI())

@@ -1,6 +1,7 @@
 """What a replica does with a request of the Personalizer API: decide, commit, answer."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -37,6 +38,8 @@ from serve.api.personalizer.configuration.values import (
     to_response,
 )
 from serve.api.personalizer.errors import ERRORS, Code
+from serve.api.personalizer.evaluations.child import Run, run_child
+from serve.api.personalizer.evaluations.service import Evaluations
 from serve.api.personalizer.rank import (
     MultiSlotRankRequest,
     MultiSlotRankResponse,
@@ -52,6 +55,10 @@ from serve.contracts.errors import Refused
 from serve.decisions.recommender import Recommender
 from serve.decisions.retries import decide_or_repeat
 from serve.decisions.served import Served
+
+_OPTIMIZE_S = 60.0
+"""Between two looks whether an automatic optimisation is due."""
+log = logging.getLogger("raycommend.personalizer")
 
 T = TypeVar("T")
 Set: TypeAlias = Callable[[Configuration], Sequence[tuple[str, Any]]]
@@ -70,7 +77,13 @@ class Personalizer:
     """Everything is answered after its commit. Its methods raise `Refused`, and StoreError as the store does."""
 
     def __init__(
-        self, served: Served, store: Store, commit: Commit, settings: Settings, make: Untrained = make_untrained
+        self,
+        served: Served,
+        store: Store,
+        commit: Commit,
+        settings: Settings,
+        make: Untrained = make_untrained,
+        run: Run = run_child,
     ) -> None:
         """Read the configuration.
 
@@ -80,6 +93,7 @@ class Personalizer:
             commit: see `Commit`.
             settings: where models are kept.
             make: the policy that a configuration asks for; the learner's source must make the same.
+            run: does an evaluation.
 
         Raises:
             StoreError: the configuration cannot be read.
@@ -87,6 +101,16 @@ class Personalizer:
         self._served, self._store, self._commit, self._settings, self._make = served, store, commit, settings, make
         self.configuration = copy_configuration(store)
         self._apprentice = ApprenticeMetrics(store)
+        self.evaluations = Evaluations(store, settings, self.set_policy, run)
+
+    async def optimize(self) -> None:
+        """Look again and again whether other learning settings are to be evaluated; for ever."""
+        while True:
+            await asyncio.sleep(_OPTIMIZE_S)
+            try:
+                await self.evaluations.optimize(self.configuration.current)
+            except Exception:  # whatever it is: it is tried again, and who asks is answered meanwhile
+                log.exception("automatic optimisation has failed")
 
     async def rank(self, request: RankRequest) -> RankResponse:
         """Choose an action; the same rank is answered as it was the first time."""

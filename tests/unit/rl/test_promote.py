@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> Itera
     shutil.copy(mlflow_tables, home)
     clock = Clock()
     with closing(Store.open(f"sqlite:///{home / 'store.db'}", clock)) as store:
-        log_by_chance(store, clock, by_chance(home / "policies"), N)
+        log_by_chance(store, clock, by_chance(home / "policies").digest, N)
     learner(home / "policies")
     by_chance(home / "policies", "other")
     (home / "gate.toml").write_text(GATE)

@@ -7,10 +7,19 @@ counts from then on; nothing that was learned is lost, as the learner folds the 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+)
 from pydantic.alias_generators import to_camel
 
 from data.fields import Id
@@ -38,6 +47,7 @@ _AGGREGATIONS: Mapping[Aggregation, Literal["first", "mean", "median", "sum", "m
     "max": "max",
 }
 _WAITS = timedelta(seconds=5), timedelta(days=2)
+_SHORTEST_OPTIMIZATION = timedelta(hours=1)
 
 
 def _spelt(*names: str) -> BeforeValidator:
@@ -46,6 +56,12 @@ def _spelt(*names: str) -> BeforeValidator:
     return BeforeValidator(lambda given: known.get(given.lower(), given) if isinstance(given, str) else given)
 
 
+def _with_zone(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+Time = Annotated[datetime, AfterValidator(_with_zone)]
+"""Without an offset it is in UTC, as the clients write it."""
 Duration = Annotated[
     timedelta, BeforeValidator(durations.parse), PlainSerializer(durations.iso, return_type=str, when_used="json")
 ]
@@ -71,6 +87,17 @@ class ServiceConfiguration(BaseModel):
     model_retrain_days: Annotated[
         int, Field(ge=0, le=36_500, description="kept and shown; a model learns from the whole log")
     ] = 0
+    is_auto_optimization_enabled: Annotated[
+        bool,
+        Field(description="other learning settings are evaluated, and the best answer if the gate lets them through"),
+    ] = False
+    auto_optimization_frequency: Annotated[Duration, Field(description="between two evaluations, and their length")] = (
+        timedelta(days=7)
+    )
+    auto_optimization_start_date: Annotated[
+        AwareDatetime | None,
+        Field(description="the first evaluation is due a frequency after it; null: after the change"),
+    ] = None
     learning_mode: Annotated[LearningMode | None, _spelt(*get_args(LearningMode))] = None
     """None in a request: as it is."""
 
@@ -168,6 +195,9 @@ def apply_changes(now: Configuration, given: ServiceConfiguration) -> ServiceCon
     if given.model_export_frequency <= timedelta():
         message = "modelExportFrequency must be longer than nothing"
         raise ERRORS.refuse("InvalidServiceConfiguration", message, "modelExportFrequency")
+    if given.is_auto_optimization_enabled and given.auto_optimization_frequency < _SHORTEST_OPTIMIZATION:
+        message = "autoOptimizationFrequency must be at least an hour"
+        raise ERRORS.refuse("InvalidServiceConfiguration", message, "autoOptimizationFrequency")
     days = given.log_retention_days
     if days != -1 and days < math.ceil(wait / timedelta(days=1) + 1):
         raise ERRORS.refuse("InvalidLogRetentionDays", where="logRetentionDays")
@@ -187,13 +217,12 @@ def to_response(now: Configuration, time_spans: bool) -> dict[str, Any]:
         time_spans: write durations as .NET does.
     """
     write = durations.time_span if time_spans else durations.iso
-    given = now.service.model_copy(update={"learning_mode": now.mode}).model_dump(by_alias=True)
+    given = now.service.model_copy(update={"learning_mode": now.mode}).model_dump(by_alias=True, exclude_none=True)
     values = {name: write(value) if isinstance(value, timedelta) else value for name, value in given.items()}
     edited = now.edited_at.isoformat().replace("+00:00", "Z") if now.edited_at else "0001-01-01T00:00:00Z"
     return {
         **values,
         "lastConfigurationEditDate": edited,
         "logMirrorEnabled": False,
-        "isAutoOptimizationEnabled": False,
         "isInferenceExplainabilityEnabled": False,
     }

@@ -82,34 +82,6 @@ def add_changing(routes: APIRouter, personalizer: Personalizer) -> None:
 
 def add_closed(routes: APIRouter) -> None:
     """Answer documented operations that this service does not have with documented errors."""
-    evaluations = "Offline evaluations are not served."
-    importances = "Feature importances are not served."
-
-    @routes.get("/evaluations")
-    @routes.post("/evaluations")
-    @routes.put("/evaluations/{evaluation_id}")
-    @routes.post("/configurations/applyFromEvaluation")
-    async def evaluate(_: AnyDialect) -> Response:
-        """Refuse: there are no offline evaluations."""
-        raise ERRORS.refuse("InvalidApiAccess", evaluations)
-
-    @routes.get("/evaluations/{evaluation_id}")
-    @routes.delete("/evaluations/{evaluation_id}")
-    async def evaluation(evaluation_id: str, _: AnyDialect) -> Response:
-        """Refuse: there are no offline evaluations."""
-        raise ERRORS.refuse("EvaluationNotFound", evaluations)
-
-    @routes.get("/featureImportances")
-    @routes.put("/featureImportances/{importance_id}")
-    async def measure(_: AnyDialect) -> Response:
-        """Refuse: there are no feature importances."""
-        raise ERRORS.refuse("InvalidApiAccess", importances)
-
-    @routes.get("/featureImportances/{importance_id}")
-    @routes.delete("/featureImportances/{importance_id}")
-    async def importance(importance_id: str, _: AnyDialect) -> Response:
-        """Refuse: there are no feature importances."""
-        raise ERRORS.refuse("FeatureImportanceNotFound", importances)
 
     @routes.post("/logs/interactions")
     @routes.post("/logs/observations")

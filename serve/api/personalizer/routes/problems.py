@@ -35,6 +35,10 @@ _OF_BODY: tuple[tuple[str, Code], ...] = (
     ("/reward", "InvalidRewardRequest"),
     ("/configurations/service", "InvalidServiceConfiguration"),
     ("/configurations/policy", "InvalidPolicyContract"),
+    ("/evaluations", "InvalidEvaluationContract"),
+    ("/evaluations/{evaluation_id}", "InvalidEvaluationContract"),
+    ("/applyFromEvaluation", "InvalidEvaluationContract"),
+    ("/featureImportances/{importance_id}", "InvalidEvaluationContract"),
 )
 """Codes of bodies that are not of the right form, by the end of the path."""
 

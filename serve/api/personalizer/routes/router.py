@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from serve.api.personalizer.errors import PersonalizerErrorResponse
 from serve.api.personalizer.routes import admin_routes as administration
+from serve.api.personalizer.routes import evaluation_routes
 from serve.api.personalizer.routes import rank_routes as events
 from serve.api.personalizer.routes.dialects import PREFIX
 from serve.api.personalizer.routes.problems import PersonalizerRoute
@@ -32,6 +33,8 @@ def include(api: FastAPI, personalizer: Personalizer) -> None:
         events.add(asking, personalizer)
         administration.add_reading(reading, personalizer)
         administration.add_changing(changing, personalizer)
+        evaluation_routes.add_reading(reading, personalizer.evaluations)
+        evaluation_routes.add_changing(changing, personalizer.evaluations)
         administration.add_closed(changing)
         for routes in (asking, reading, changing):
             api.include_router(routes)

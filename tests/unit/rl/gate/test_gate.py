@@ -36,9 +36,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     learner(home)
     by_chance(home, "other")
     with closing(Store.open(f"sqlite:///{home / 'store.db'}", clock)) as store:
-        log_by_chance(store, clock, chance, 2_000)
+        log_by_chance(store, clock, chance.digest, 2_000)
         early = collect(store, home)
-        log_by_chance(store, clock, chance, 1_000, seed=1)
+        log_by_chance(store, clock, chance.digest, 1_000, seed=1)
         late = collect(store, home)
         yield SimpleNamespace(home=home, clock=clock, store=store, early=early, late=late)
 
@@ -89,7 +89,7 @@ def test_a_policy_is_not_told_what_it_is_evaluated_on(tmp_path: Path) -> None:
     chance, _ = by_chance(tmp_path), learner(tmp_path)
     by_chance(tmp_path, "other")
     with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:
-        log_by_chance(store, clock, chance, 1_500, sold=lambda page, drink: 0.5)
+        log_by_chance(store, clock, chance.digest, 1_500, sold=lambda page, drink: 0.5)
         found = collect(store, tmp_path)
     comparison, verdict = find_verdict(found.evidence["learner"], SPEC, LEVEL, None, found.left_out)
     assert comparison is not None
@@ -105,7 +105,11 @@ def test_a_guarded_segment_that_gets_worse_stops_it(tmp_path: Path) -> None:
     always(tmp_path, "cola")
     with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:
         log_by_chance(
-            store, clock, chance, 2_000, sold=lambda page, drink: (0.9 if page == 0 else 0.2) if drink == 0 else 0.3
+            store,
+            clock,
+            chance.digest,
+            2_000,
+            sold=lambda page, drink: (0.9 if page == 0 else 0.2) if drink == 0 else 0.3,
         )
         challengers = {"cola": load_served(tmp_path / "cola")}
         found = Collector(store, challengers, load_served(tmp_path / "chance"), SPEC).collect()
@@ -124,7 +128,7 @@ def test_a_guardrail_that_gets_worse_stops_it(tmp_path: Path) -> None:
     harmful = RewardSpec(wait_s=60, weights={"click": -1.0})
     spec = SPEC.model_copy(update={"guardrails": {"calls": harmful}, "guards": ()})
     with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:
-        log_by_chance(store, clock, chance, 1_500)
+        log_by_chance(store, clock, chance.digest, 1_500)
         found = collect(store, tmp_path, spec)
     comparison, verdict = find_verdict(found.evidence["learner"], spec, LEVEL, None, found.left_out)
     assert comparison is not None
@@ -139,7 +143,7 @@ def test_slates_are_weighed_slot_by_slot(tmp_path: Path) -> None:
     chance, _ = by_chance(tmp_path), learner(tmp_path)
     by_chance(tmp_path, "other")
     with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:
-        log_by_chance(store, clock, chance, 2_000, slots=2)
+        log_by_chance(store, clock, chance.digest, 2_000, slots=2)
         found = collect(store, tmp_path)
     comparison, _ = find_verdict(found.evidence["learner"], SPEC, LEVEL, None, found.left_out)
     assert comparison is not None
@@ -165,7 +169,7 @@ def test_a_log_that_says_too_little_is_no_reason_to_promote(tmp_path: Path) -> N
     chance, _ = by_chance(tmp_path), learner(tmp_path)
     by_chance(tmp_path, "other")
     with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:
-        log_by_chance(store, clock, chance, 100)
+        log_by_chance(store, clock, chance.digest, 100)
         found = collect(store, tmp_path)
     comparison, verdict = find_verdict(found.evidence["learner"], SPEC, LEVEL, None, found.left_out)
     assert comparison is None

@@ -100,6 +100,7 @@ def test_defaults(client: TestClient) -> None:
         "lastConfigurationEditDate": "0001-01-01T00:00:00Z",
         "logMirrorEnabled": False,
         "isAutoOptimizationEnabled": False,
+        "autoOptimizationFrequency": "P7D",
         "isInferenceExplainabilityEnabled": False,
     }
     oldest = client.get(STABLE).json()
@@ -150,6 +151,7 @@ def test_another_replica_reads_it_a_moment_later(client: TestClient, loop: Loop)
         ({"rewardAggregation": "latest"}, "InvalidServiceConfiguration", "rewardAggregation"),
         ({"explorationPercentage": 20}, "InvalidServiceConfiguration", "explorationPercentage"),
         ({"modelExportFrequency": "PT0S"}, "InvalidServiceConfiguration", "modelExportFrequency"),
+        ({"autoOptimizationFrequency": "PT1M"}, "InvalidServiceConfiguration", "autoOptimizationFrequency"),
         ({"logRetentionDays": 0}, "InvalidLogRetentionDays", "logRetentionDays"),
         ({"logRetentionDays": 1}, "InvalidLogRetentionDays", "logRetentionDays"),
         ({"logRetentionDays": -2}, "InvalidServiceConfiguration", "logRetentionDays"),

@@ -1,0 +1,204 @@
+"""Offline evaluations and feature importances, in all dialects, on a log whose truth is known."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from rl.gate import conformance
+from serve.api.personalizer.configuration.values import LOOP, REWARD
+from tests.support.clocks import NOON, Clock
+from tests.support.gates import log_by_chance
+from tests.support.personalizers import HEADERS, Loop, personalizer_loop
+
+NEWEST, PREVIEW, STABLE = (
+    "/personalizer{}?api-version=2022-09-01-preview",
+    "/personalizer/v1.1-preview.3{}",
+    "/personalizer/v1.0{}",
+)
+START, END = "2026-01-05T00:00:00Z", "2026-01-06T00:00:00Z"
+N = 1_600
+GREEDY = {"name": "greedy", "arguments": "--cb_explore_adf --epsilon 0.05 -q ::"}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """Its policy is said to have ranked by chance: .3 a rank, where .6 is the most."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch, personalizer_loop(tmp_path_factory.mktemp("home"), clock) as loop:
+        patch.setattr(conformance, "_TIMED", 50)
+        digest = loop.served.at(LOOP).digest(LOOP)
+        log_by_chance(loop.store, clock, digest, N, loop=LOOP, kind=REWARD, every_s=3.0)
+        yield loop
+
+
+@pytest.fixture(scope="module")
+def client(loop: Loop) -> Iterator[TestClient]:
+    with TestClient(loop.app, headers=HEADERS, raise_server_exceptions=False) as client:
+        yield client
+
+
+def asked(**fields: Any) -> dict[str, Any]:
+    return {"name": "which", "startTime": START, "endTime": END} | fields
+
+
+def finished(client: TestClient, url: str, running: str) -> dict[str, Any]:
+    """Return what came of an evaluation when it is done."""
+    deadline = time.monotonic() + 300
+    while (found := client.get(url).json())["status"] == running:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def evaluated(client: TestClient) -> dict[str, Any]:
+    """An evaluation of one policy that learns, in the newest dialect."""
+    answer = client.put(NEWEST.format("/evaluations/one"), json=asked(policies=[GREEDY]))
+    assert (answer.status_code, answer.json()["status"], answer.json()["evaluationType"]) == (200, "Running", "Manual")
+    return finished(client, NEWEST.format("/evaluations/one") + f"&startTime={START}&endTime={END}", "Running")
+
+
+def test_it_says_what_each_policy_would_have_earned(evaluated: dict[str, Any]) -> None:
+    assert evaluated["status"] == "Succeeded", evaluated
+    values = {one["policySource"]: one for one in evaluated["content"]["value"]}
+    assert list(values) == ["Online", "Baseline", "Random", "Custom"]
+    for source in ("Online", "Baseline", "Random"):
+        low, high = values[source]["summary"]["confidenceInterval"]
+        assert low < 0.3 < high
+    assert values["Custom"]["summary"]["expectedReward"] > 0.35
+    assert values["Custom"]["gate"]["promote"]
+    assert not values["Baseline"]["gate"]["promote"]
+    assert values["Custom"]["arguments"] == GREEDY["arguments"]
+    assert evaluated["optimalPolicy"] == "greedy"
+    points = values["Online"]["timeseries"]["data"]
+    assert points[0]["timeStamp"] == "2026-01-05T12:30:00Z"
+    assert points[0]["confidenceInterval"][0] < points[0]["expectedReward"] < points[0]["confidenceInterval"][1]
+
+
+def test_the_older_dialects_have_the_same_in_sums(client: TestClient, evaluated: dict[str, Any]) -> None:
+    for dialect, window in ((STABLE, "00:05:00"), (PREVIEW, "PT5M")):
+        found = client.get(dialect.format("/evaluations/one")).json()
+        assert (found["status"], found["evaluationType"], found["optimalPolicy"]) == ("completed", "Manual", "greedy")
+        (custom,) = (one for one in found["policyResults"] if one["policySource"] == "Custom")
+        total, parts = custom["totalSummary"], custom["summary"]
+        assert total["aggregateTimeWindow"] == window
+        assert total["ipsEstimatorDenominator"] == N - 500 == sum(one["ipsEstimatorDenominator"] for one in parts)
+        assert total["ipsEstimatorNumerator"] == pytest.approx(sum(one["ipsEstimatorNumerator"] for one in parts))
+        assert total["averageReward"] == total["ipsEstimatorNumerator"] / total["ipsEstimatorDenominator"]
+        assert 0.3 < total["averageReward"] < 0.65
+        assert sorted(found["featureImportance"]) == [["action.drink"], ["context.page"]]
+    listed = client.get(STABLE.format("/evaluations")).json()
+    assert [one["id"] for one in listed] == ["one"]
+    page = client.get(NEWEST.format("/evaluations") + "&filter=evaluationType eq 'Auto'").json()
+    assert page == {"value": []}
+
+
+def test_who_is_let_through_can_be_applied_and_who_is_not_cannot(client: TestClient, evaluated: dict[str, Any]) -> None:
+    apply = NEWEST.format("/configurations/applyFromEvaluation")
+    refused = client.post(apply, json={"evaluationId": "one", "policyName": "nobody"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "EvaluationNotFound")
+    assert client.post(apply, json={"evaluationId": "none", "policyName": "greedy"}).status_code == 404
+    before = client.get(NEWEST.format("/configurations/policy")).json()
+    assert before["name"] == "default"
+    assert client.post(apply, json={"evaluationId": "one", "policyName": "greedy"}).status_code == 204
+    assert client.get(NEWEST.format("/configurations/policy")).json() == GREEDY
+    assert client.get(NEWEST.format("/evaluations/one")).json()["status"] == "OptimalPolicyApplied"
+    assert client.get(STABLE.format("/evaluations/one")).json()["status"] == "optimalPolicyApplied"
+    client.delete(NEWEST.format("/configurations/policy"))
+
+
+def test_what_is_no_better_is_not_applied(client: TestClient, loop: Loop) -> None:
+    """The same settings under another name, and ones that explore all the time."""
+    worse = {"name": "worse", "arguments": "--cb_explore_adf --epsilon 1.0 -q ::"}
+    made = client.post(PREVIEW.format("/evaluations"), json=asked(policies=[worse]))
+    assert (made.status_code, made.json()["status"]) == (201, "pending")
+    path = f"/evaluations/{made.json()['id']}"
+    assert made.headers["location"] == PREVIEW.format(path)
+    found = finished(client, made.headers["location"], "pending")
+    assert (found["status"], found["optimalPolicy"]) == ("completed", "Online")
+    body = {"evaluationId": found["id"], "policyName": "worse"}
+    refused = client.post(PREVIEW.format("/configurations/applyFromEvaluation"), json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "InvalidApiAccess")
+    assert refused.json()["error"]["message"].startswith("Not promoted, after 1,100 decisions")
+    assert client.delete(PREVIEW.format(path)).status_code == 204
+    assert client.get(PREVIEW.format(path)).json()["error"]["code"] == "EvaluationNotFound"
+    assert client.delete(STABLE.format(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"name": "x", "startTime": START}, "InvalidEvaluationContract"),
+        (asked(endTime=START), "InvalidEvaluationContract"),
+        (asked(startTime="2020-01-01T00:00:00Z", endTime="2020-01-02T00:00:00Z"), "NoLogsExistInDateRange"),
+        (asked(policies=[GREEDY, GREEDY]), "DuplicateCustomPolicyNames"),
+        (asked(policies=[GREEDY | {"name": "Baseline"}]), "DuplicateCustomPolicyNames"),
+        (asked(policies=[GREEDY | {"name": f"p{n}"} for n in range(11)]), "MaximumEvaluationCustomPoliciesExceeded"),
+        (asked(policies=[{"name": "x", "arguments": "--cats 3"}]), "InvalidPolicyConfiguration"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(client: TestClient, body: dict[str, Any], code: str) -> None:
+    answer = client.put(NEWEST.format("/evaluations/refused"), json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+    assert client.get(NEWEST.format("/evaluations/refused")).status_code == 404
+
+
+def test_an_id_is_used_once(client: TestClient, evaluated: dict[str, Any]) -> None:
+    answer = client.put(NEWEST.format("/evaluations/one"), json=asked())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "EvaluationAlreadyExists")
+
+
+def test_what_nothing_came_of_says_why(client: TestClient) -> None:
+    few = asked(startTime=NOON.isoformat(), endTime="2026-01-05T12:00:30Z")
+    assert client.put(NEWEST.format("/evaluations/few"), json=few).status_code == 200
+    found = finished(client, NEWEST.format("/evaluations/few"), "Running")
+    assert found["status"] == "Failed"
+    assert "too few decisions" in found["description"]
+
+
+def test_features_are_as_important_as_what_is_expected_depends_on_them(client: TestClient, loop: Loop) -> None:
+    url = NEWEST.format("/featureImportances/f")
+    assert client.put(url, json=asked()).json()["status"] == "Running"
+    found = finished(client, url, "Running")
+    assert (found["status"], found["name"]) == ("Succeeded", "which")
+    scores = {(one["namespace"], one["featureName"]): one["score"] for one in found["featureScores"]}
+    assert {*scores} == {("context", "page"), ("action", "drink")}
+    assert max(scores.values()) == 1.0
+    assert min(scores.values()) > 0.3
+    assert client.put(url, json=asked()).json()["error"]["code"] == "FeatureImportanceAlreadyExists"
+    assert [one["id"] for one in client.get(NEWEST.format("/featureImportances")).json()["value"]] == ["f"]
+    assert client.delete(url).status_code == 204
+    assert client.get(url).json()["error"]["code"] == "FeatureImportanceNotFound"
+
+
+def test_better_settings_are_found_by_themselves(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Who had explored all the time is replaced, once, a day after it was asked for; others are not looked for yet."""
+    clock = Clock()
+    clock.advance(-3_600)
+    with pytest.MonkeyPatch.context() as patch, personalizer_loop(tmp_path_factory.mktemp("home"), clock) as loop:
+        patch.setattr(conformance, "_TIMED", 50)
+        evaluations, configuration = loop.personalizer.evaluations, loop.personalizer.configuration
+        assert asyncio.run(evaluations.optimize(configuration.current)) is None
+        client = TestClient(loop.app, headers=HEADERS)
+        service = client.get(NEWEST.format("/configurations/service")).json()
+        assert not service["isAutoOptimizationEnabled"]
+        wanted = service | {"isAutoOptimizationEnabled": True, "autoOptimizationFrequency": "P1D"}
+        answer = client.put(NEWEST.format("/configurations/service"), json=wanted)
+        assert (answer.status_code, answer.json()["autoOptimizationFrequency"]) == (200, "P1D")
+        log_by_chance(loop.store, clock, loop.served.at(LOOP).digest(LOOP), N, loop=LOOP, kind=REWARD, every_s=3.0)
+        assert asyncio.run(evaluations.optimize(configuration.current)) is None
+        clock.advance(86_400)
+        done = asyncio.run(evaluations.optimize(configuration.current))
+        assert done is not None
+        assert (done.kind, done.status) == ("Auto", "OptimalPolicyApplied")
+        assert str(done.optimal).startswith("Optimized")
+        assert client.get(NEWEST.format("/configurations/policy")).json()["name"] == done.optimal
+        assert asyncio.run(evaluations.optimize(configuration.current)) is None  # it was done
+        (listed,) = client.get(NEWEST.format("/evaluations") + "&filter=evaluationType eq 'Auto'").json()["value"]
+        assert listed["status"] == "OptimalPolicyApplied"
