@@ -147,7 +147,7 @@ class Evaluations:
         for one in asked.policies:
             read_exploration(one)  # refuses what cannot be followed
 
-    def _create(self, asked: EvaluationContract | ImportanceContract, new: Evaluation | Importance) -> bool:
+    def _create(self, asked: EvaluationContract | ImportanceContract, new: T) -> bool:
         if asked.end_time <= asked.start_time:
             raise ERRORS.refuse("InvalidEvaluationContract", where="endTime")
         found = loops.date_range(self._store, LOOP)

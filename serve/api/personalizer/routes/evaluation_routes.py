@@ -6,12 +6,12 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from data.fields import Id
+from serve.api.personalizer.configuration.values import Time
 from serve.api.personalizer.errors import ERRORS
 from serve.api.personalizer.evaluations.contracts import (
     ApplyRequest,
     EvaluationContract,
     ImportanceContract,
-    Time,
 )
 from serve.api.personalizer.evaluations.responses import Window, evaluation, importance, old_evaluation, summary_of
 from serve.api.personalizer.evaluations.service import Evaluations
