@@ -3,13 +3,21 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from data.log.store import Store
+from data.settings import Settings
 from rl.gate import conformance
 from serve.api.personalizer.configuration.values import LOOP, REWARD
+from serve.api.personalizer.evaluations.child import Task, run_child
+from serve.api.personalizer.evaluations.contracts import Evaluation, EvaluationContract
+from serve.api.personalizer.evaluations.table import Kept
 from tests.support.clocks import NOON, Clock
 from tests.support.gates import log_by_chance
 from tests.support.personalizers import HEADERS, Loop, personalizer_loop
@@ -160,6 +168,18 @@ def test_what_nothing_came_of_says_why(client: TestClient) -> None:
     found = finished(client, NEWEST.format("/evaluations/few"), "Running")
     assert found["status"] == "Failed"
     assert "too few decisions" in found["description"]
+
+
+def test_the_work_is_done_by_a_process_of_its_own(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, store=None, archive=None)
+    with closing(Store.open(settings.store_url)) as store:
+        kept, now = Kept(store), store.now()
+        contract = EvaluationContract(name="of nothing", start_time=now - timedelta(days=1), end_time=now)
+        kept.create(Evaluation(id="e", asked=contract, created=now))
+        run_child(Task(kind="evaluation", key="e", settings=settings))
+        [done] = kept.evaluations()
+    assert done.status == "Failed"
+    assert "too few decisions" in (done.why or "")
 
 
 def test_features_are_as_important_as_what_is_expected_depends_on_them(client: TestClient, loop: Loop) -> None:
