@@ -61,6 +61,7 @@ def test_they_are_what_the_simulator_shows(env: BatchedEnv, report: Callable[...
         np.testing.assert_array_equal(shown, observation["history"])
 
 
+@pytest.mark.heavy
 def test_a_served_policy_decides_what_it_decides_in_the_simulator(tmp_path: Path) -> None:
     env, rng = Shop(32), np.random.default_rng(2)
     policy = build(CONFIG, 0, 1, np.zeros(11))

@@ -142,6 +142,7 @@ def test_a_fold_is_the_same_with_and_without_snapshots_at_every_cut(shop: Shop, 
         assert state(again) == whole, f"cut {number}"
 
 
+@pytest.mark.heavy
 def test_a_new_fold_goes_on_from_a_snapshot_with_what_it_has_not_read(shop: Shop) -> None:
     learner, snapshots = shop.learner(), shop.snapshots()
     assert not snapshots.offer(learner, shop.store, NO_ERASURE)  # time counts from here

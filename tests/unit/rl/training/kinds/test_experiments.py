@@ -129,6 +129,7 @@ def test_unknown_fields_of_a_file_are_kind_in(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_a_hyper_parameter_reaches_the_algorithm() -> None:
     experiment = CliApp.run(
         DQNExperiment, cli_args=["--env_steps", "500", "--seed", "7", "--runners", "2", "--dqn.lr", "2e-3"]
