@@ -11,7 +11,7 @@ import numpy as np
 
 from rl.evaluation.offpolicy.improvement import measure_improvement
 from rl.evaluation.offpolicy.log import BanditLog
-from rl.evaluation.offpolicy.reward_models import cross_fit, ridge
+from rl.evaluation.offpolicy.models.rewards import cross_fit, ridge
 from tests.bench.common import finish
 from tests.support.offpolicy import Problem
 

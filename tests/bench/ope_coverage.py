@@ -12,7 +12,7 @@ import numpy as np
 from rl.evaluation.offpolicy.estimators import ESTIMATORS
 from rl.evaluation.offpolicy.intervals import hall, normal
 from rl.evaluation.offpolicy.log import Predictions
-from rl.evaluation.offpolicy.reward_models import cross_fit, ridge
+from rl.evaluation.offpolicy.models.rewards import cross_fit, ridge
 from rl.evaluation.offpolicy.support import reason_to_abstain
 from tests.bench.common import finish, say
 from tests.support.offpolicy import Problem

@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from rl.evaluation.offpolicy.estimators import ESTIMATORS
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
-from rl.evaluation.offpolicy.reward_models import Fit, cross_fit
+from rl.evaluation.offpolicy.models.rewards import Fit, cross_fit
 from rl.evaluation.offpolicy.selection import select
 from rl.policy.arrays import FloatArray, IntArray
 from tests.bench.common import finish, say

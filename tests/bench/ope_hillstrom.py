@@ -18,7 +18,7 @@ import pandas as pd
 from rl.evaluation.offpolicy.estimators import Estimate, snips
 from rl.evaluation.offpolicy.intervals import hall, normal
 from rl.evaluation.offpolicy.log import BanditLog
-from rl.evaluation.offpolicy.reward_models import ridge
+from rl.evaluation.offpolicy.models.rewards import ridge
 from rl.policy.arrays import FloatArray, IntArray
 from tests.bench.common import finish
 

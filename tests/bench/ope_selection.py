@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from rl.evaluation.offpolicy.estimators import ESTIMATORS
 from rl.evaluation.offpolicy.log import Predictions
-from rl.evaluation.offpolicy.reward_models import cross_fit, ridge
+from rl.evaluation.offpolicy.models.rewards import cross_fit, ridge
 from rl.evaluation.offpolicy.selection import CANDIDATES, select
 from rl.policy.arrays import FloatArray, IntArray
 from tests.bench.classification import table

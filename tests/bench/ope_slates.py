@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from rl.evaluation.offpolicy.intervals import hall
-from rl.evaluation.offpolicy.slate_models import cross_fit_slots
+from rl.evaluation.offpolicy.models.slots import cross_fit_slots
 from rl.evaluation.offpolicy.slates import (
     SlateLog,
     cascade_dr,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import Estimate
-from rl.evaluation.offpolicy.folds import deal
+from rl.evaluation.offpolicy.models.folds import deal
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 

@@ -66,7 +66,7 @@ class BanditLog:
         Args:
             chosen: see the class.
             rewards: see the class.
-            behaviour: [n, A] distributions, of each decision by a model that has not seen it; see `behaviour.logit`.
+            behaviour: [n, A] distributions, of each decision by a model that has not seen it; see `models.behaviour`.
             target: see the class.
 
         Raises:

@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from rl.evaluation.offpolicy.behaviour import reason_to_distrust
 from rl.evaluation.offpolicy.estimators import Estimate
 from rl.evaluation.offpolicy.log import BanditLog
+from rl.evaluation.offpolicy.models.behaviour import reason_to_distrust
 from rl.policy.arrays import FloatArray
 
 _LEAST_DECISIONS: Final = 50

@@ -5,7 +5,7 @@ import pytest
 
 from rl.evaluation.calibration import measure_reliability
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
-from rl.evaluation.offpolicy.reward_models import measure_accuracy
+from rl.evaluation.offpolicy.models.rewards import measure_accuracy
 
 
 def test_a_table_by_hand() -> None:

@@ -9,7 +9,7 @@ from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import ESTIMATORS, ips
 from rl.evaluation.offpolicy.improvement import measure_improvement
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
-from rl.evaluation.offpolicy.reward_models import cross_fit, ridge
+from rl.evaluation.offpolicy.models.rewards import cross_fit, ridge
 from rl.evaluation.offpolicy.selection import choose_validator, select
 from rl.evaluation.offpolicy.sequences import value_bounds
 from rl.evaluation.offpolicy.support import measure_support, reason_to_abstain

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rl.evaluation.offpolicy.errors import EvaluationError
-from rl.evaluation.offpolicy.slate_models import cross_fit_slots
+from rl.evaluation.offpolicy.models.slots import cross_fit_slots
 from rl.evaluation.offpolicy.slates import (
     SlateLog,
     cascade_dr,

@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from rl.evaluation.calibration import Reliability, measure_reliability
 from rl.evaluation.offpolicy.errors import EvaluationError
-from rl.evaluation.offpolicy.reward_models import Fit
+from rl.evaluation.offpolicy.models.rewards import Fit
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 _OFF: Final = 0.2

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rl.evaluation.offpolicy.behaviour import logit, measure_calibration, reason_to_distrust
 from rl.evaluation.offpolicy.difference import difference
 from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import ESTIMATORS, dr, ips, snips
 from rl.evaluation.offpolicy.improvement import measure_improvement
 from rl.evaluation.offpolicy.intervals import hall
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
-from rl.evaluation.offpolicy.reward_models import cross_fit, ridge
+from rl.evaluation.offpolicy.models.behaviour import logit, measure_calibration, reason_to_distrust
+from rl.evaluation.offpolicy.models.rewards import cross_fit, ridge
 from rl.evaluation.offpolicy.selection import choose_validator
 from rl.evaluation.offpolicy.support import reason_to_abstain
 from tests.support.offpolicy import Problem, sample, softmax, value

@@ -7,8 +7,8 @@ from typing import TypeAlias
 import numpy as np
 
 from rl.evaluation.calibration import Reliability, measure_reliability
-from rl.evaluation.offpolicy.folds import deal
 from rl.evaluation.offpolicy.log import BanditLog, Predictions
+from rl.evaluation.offpolicy.models.folds import deal
 from rl.policy.arrays import FloatArray, IntArray
 
 Fit: TypeAlias = Callable[[IntArray, IntArray], FloatArray]

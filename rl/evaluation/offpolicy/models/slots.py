@@ -3,7 +3,7 @@
 import numpy as np
 
 from rl.evaluation.offpolicy.errors import EvaluationError
-from rl.evaluation.offpolicy.folds import deal
+from rl.evaluation.offpolicy.models.folds import deal
 from rl.policy.arrays import FloatArray, IntArray
 
 
