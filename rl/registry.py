@@ -26,12 +26,7 @@ from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import fetch_folder, shelve_in_place
 from rl.policy.errors import PolicyError
 from rl.training.run.tracking import experiment_id
-from rl.training.run.tracking_client import (
-    UNWRAPPED,
-    tracking_client,
-    waiting,
-    without_credentials,
-)
+from rl.training.run.tracking_client import UNWRAPPED, tracking_client, waiting, without_credentials
 
 MODEL, CHAMPION = "raycommend", "champion"
 

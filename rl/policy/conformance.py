@@ -114,7 +114,7 @@ def _mask(case: _Case) -> None:
     if (left_out := float(p[~query.mask].max(initial=0.0))) > 0:
         raise _BrokenError(f"a candidate that is masked out has probability {left_out}")
     for row in (slice(None), slice(0, 1)):
-        some = _rows(query, row)
+        some = query.rows(row)
         slates = policy.decide(some, case.k, case.rng())
         if slates.positions.shape != (len(some), case.k):
             raise _BrokenError(
@@ -139,8 +139,8 @@ def _propensities(case: _Case) -> None:
     decided many times is answered with each candidate.
     """
     policy, query = case.trained(), case.query
-    repeated = _rows(query, np.zeros(_REPEATS, dtype=np.int64))
-    singles = [_rows(query, slice(row, row + 1)) for row in range(min(3, len(query)))]
+    repeated = query.rows(np.zeros(_REPEATS, dtype=np.int64))
+    singles = [query.rows(slice(row, row + 1)) for row in range(min(3, len(query)))]
     for some in (query, *singles, repeated):
         slates, rng = policy.decide(some, case.k, case.rng()), case.rng()
         scores, expected = policy.score(some, rng)
@@ -226,7 +226,7 @@ def _unknown(case: _Case) -> None:
     """A user of whom nothing is known, offered items that nobody knows, is answered with finite scores."""
     query = case.query
     strange = replace(
-        _rows(query, slice(0, 2)),
+        query.rows(slice(0, 2)),
         features=np.zeros_like(query.features[:2]),
         state=np.zeros_like(query.state[:2]),
         items=np.zeros_like(query.items[:2]),
@@ -272,17 +272,6 @@ PROMISES: Mapping[str, Check] = {
     "any scale of rewards is finite": _scale,
 }
 """What is checked, by what a broken one is called."""
-
-
-def _rows(query: Query, rows: slice | IntArray) -> Query:
-    return Query(
-        query.features[rows],
-        query.state[rows],
-        query.items[rows],
-        query.mask[rows],
-        None if query.history is None else query.history[rows],
-        None if query.sparse is None else query.sparse.rows(rows),
-    )
 
 
 def _alike(what: str, found: FloatArray, wanted: FloatArray) -> None:

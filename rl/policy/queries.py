@@ -50,6 +50,12 @@ class Query:
         mask = np.asarray(observation["mask"], dtype=np.bool_)
         return cls(**(nothing | dict(observation) | {"mask": mask}))
 
+    def rows(self, rows: slice | IntArray) -> "Query":
+        """Take some of the B; an index may repeat."""
+        dense = (self.features[rows], self.state[rows], self.items[rows], self.mask[rows])
+        history = None if self.history is None else self.history[rows]
+        return Query(*dense, history, None if self.sparse is None else self.sparse.rows(rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Slates:

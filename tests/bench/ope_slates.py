@@ -12,7 +12,6 @@ the spread, and nothing of users who do otherwise than an estimator assumes.
 
 import argparse
 import subprocess
-from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +30,7 @@ from rl.evaluation.offpolicy.slates import (
 )
 from rl.policy.arrays import FloatArray
 from tests.bench.common import finish, say
+from tests.support.orders import sum_over_orders
 
 PEERS = ("iips", "rips", "cascade_dr")
 SCRIPT = Path(__file__).with_name("slates_obp.py")
@@ -58,14 +58,7 @@ def enumeration_difference(rng: np.random.Generator) -> float:
     largest = 0.0
     for k in range(1, 7):
         first = rng.dirichlet(np.ones(10), size=50)[:, :k]
-        summed = np.zeros(50)
-        for order in permutations(range(k)):
-            left, of_order = np.ones(50), np.ones(50)
-            for item in order:
-                of_order *= first[:, item] / left
-                left -= first[:, item]
-            summed += of_order
-        largest = max(largest, float(np.abs(unordered_propensities(first) - summed).max()))
+        largest = max(largest, float(np.abs(unordered_propensities(first) - sum_over_orders(first)).max()))
     return largest
 
 
