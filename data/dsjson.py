@@ -28,7 +28,8 @@ from data.log.loops import begun_folds
 from data.log.store import Store
 from data.log.unreadable import Fault, describe_error, log_unreadable
 from data.private import keep_private
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 from data.settings import Settings
 
 PERSONALIZER = "personalizer"

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from data.errors import DataError, first_fault
 from data.log.loops import begun_folds
 from data.log.store import Store
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served
 from rl.config import read_toml

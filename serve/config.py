@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from data.fields import MAX_DAYS, PolicyName
 from data.log.archiving.retention import Retention
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from data.settings import EnvironmentSettings, Settings
 from rl.online.snapshots import SnapshotSettings
 from rl.provenance.capture import ProofSettings

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from data.attribution.join import GRACE, Case, decay
 from data.fields import MICROSECOND, to_us
-from data.schema import ACTIVATE, RewardSpec
+from data.reward import RewardSpec
+from data.schema import ACTIVATE
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]

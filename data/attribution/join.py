@@ -23,12 +23,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from data.schema import (
-    ACTIVATE,
-    Decision,
-    Feedback,
-    RewardSpec,
-)
+from data.reward import RewardSpec
+from data.schema import ACTIVATE, Decision, Feedback
 
 AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],

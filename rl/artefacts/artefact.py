@@ -24,7 +24,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from data.atomic import replace_folder
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.artefacts.description import Description, TrainedIn
 from rl.artefacts.errors import ArtefactError
 from rl.encoders.base import VisitEncoder

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from data.errors import first_fault
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.artefacts.errors import ArtefactError
 from rl.encoders.description import EncoderDescription
 from rl.policies import PolicyConfig

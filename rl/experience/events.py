@@ -17,7 +17,8 @@ from data.log.following import last_feedback, whole_feedback
 from data.log.store import Store
 from data.log.unreadable import Fault, describe_error
 from data.nodes.node import load_node
-from data.schema import LOOP_V1, RewardSpec
+from data.reward import RewardSpec
+from data.schema import LOOP_V1
 from data.settings import Settings
 from rl.simulators.market.generated import generate_transactions
 from rl.simulators.market.market import Market

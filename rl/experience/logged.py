@@ -26,7 +26,8 @@ from data.log.archived.reading import keep
 from data.log.bulk import decisions_between, divide, feedback_about, late_feedback
 from data.log.store import Store
 from data.log.tables import DECISIONS
-from data.schema import LOOP_V1, RewardSpec
+from data.reward import RewardSpec
+from data.schema import LOOP_V1
 
 _TASK_ROWS = 50_000
 _AROUND_ROWS = 10_000

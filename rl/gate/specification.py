@@ -6,7 +6,8 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from data.fields import PolicyName
-from data.schema import LOOP_V1, RewardSpec
+from data.reward import RewardSpec
+from data.schema import LOOP_V1
 
 DEFAULT = "default"
 

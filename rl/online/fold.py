@@ -6,7 +6,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from data.schema import LOOP_V1, RewardSpec
+from data.reward import RewardSpec
+from data.schema import LOOP_V1
 from rl.artefacts.artefact import Artefact
 from rl.online.histories import Histories
 from rl.policy.queries import Impressions

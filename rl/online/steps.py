@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from data.attribution.join import Outcome, attribute
 from data.log.following import SeenDecision, SeenFeedback
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 from rl.online.observe import TRANSIENT
 from rl.online.set_aside import SetAsideRows
 from rl.online.windows import Windows

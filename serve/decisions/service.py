@@ -14,7 +14,8 @@ from data.log.store import Store
 from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
-from data.schema import CONTEXT_TIME, LOOP_V1, AnyRecord, Decision, Features, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import CONTEXT_TIME, LOOP_V1, AnyRecord, Decision, Features, Feedback
 from rl.encoders.visit import Visit
 from serve.config import ServiceConfig
 from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse

@@ -29,7 +29,7 @@ from data.ingest.run import ingest
 from data.log.store import Store
 from data.nodes.node import load_node
 from data.private import create_private, keep_private
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from data.settings import Settings
 from rl.experience.events import purchase_events
 from rl.policies import (

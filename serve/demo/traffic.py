@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 
 from data.errors import RecommenderError
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.simulators.market.market import Market, reward_levels, to_months
 
 _ATTEMPTS = 5

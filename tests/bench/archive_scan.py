@@ -35,7 +35,7 @@ from data.log.archiving.files import FOLDER, begin_file, enter, write_file
 from data.log.archiving.rows import GROUP_ROWS, PART_ROWS
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, PARTS, Log
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from tests.bench.common import finish, folder, say
 
 SPEC = RewardSpec(wait_s=600.0, default=-0.01)

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from data.log.store import Store
-from data.schema import Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Feedback
 from data.settings import Settings
 from rl.artefacts.shelf import shelve
 from rl.online.fold import FoldSpec

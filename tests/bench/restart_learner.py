@@ -19,7 +19,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from data.log.store import Store
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.shelf import shelve

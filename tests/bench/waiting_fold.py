@@ -17,12 +17,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from data.log.store import Store
-from data.schema import (
-    Decision,
-    Features,
-    Feedback,
-    RewardSpec,
-)
+from data.reward import RewardSpec
+from data.schema import Decision, Features, Feedback
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
 from rl.online.fold import FoldSpec

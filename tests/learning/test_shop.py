@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.features.customers import Encoder, EncoderConfig, fit
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.experience.events import generated_events
 from rl.policies import (
     LinearThompsonConfig,

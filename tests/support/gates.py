@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from data.log.store import Store
-from data.schema import LOOP_V1, Decision, Features, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import LOOP_V1, Decision, Features, Feedback
 from rl.artefacts.artefact import Artefact, save
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.json_features import FeaturesEncoder

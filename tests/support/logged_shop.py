@@ -3,7 +3,8 @@
 import numpy as np
 
 from data.log.store import Store
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 from rl.policy.arrays import FloatArray
 from rl.simulators.shop.shop import PRODUCTS, STEPS, Shop
 from tests.support.clocks import Clock

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.attribution.join import Outcome, attribute
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 from rl.encoders.visit import Visit
 from rl.online.observe import observe
 from rl.policies import LinearThompsonConfig

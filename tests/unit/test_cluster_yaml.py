@@ -6,7 +6,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from serve.config import ServiceConfig
 from tests.support.cluster_files import PAGE, ROOT, Where, edits, read
 

@@ -17,7 +17,8 @@ from data.fields import MAX_DAYS
 from data.log.store import Store
 from data.log.tables import DECISIONS, FEEDBACK, VERSIONS, Log
 from data.log.unreadable import read
-from data.schema import RewardSpec, Version
+from data.reward import RewardSpec
+from data.schema import Version
 
 STALLED = timedelta(days=7)
 """A fold that has rows to read and has made no step for so long does not run any more: it is not waited for."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from data.attribution.join import AGGREGATE
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 MONTHS = 12

@@ -14,7 +14,7 @@ from data.features.customers import Encoder, EncoderConfig, fit
 from data.features.purchases import purchase_columns
 from data.ingest.clean import clean, finish_events
 from data.nodes.node import load_node
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.simulators.batched import BatchedEnv, Info, Observation
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market, generate_transactions

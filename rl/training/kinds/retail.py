@@ -20,7 +20,7 @@ from data.features.customers import Encoder, EncoderConfig, fit
 from data.fields import PolicyName
 from data.log.store import Store
 from data.log.unreadable import Fault, describe_error
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.config import TrainingConfig

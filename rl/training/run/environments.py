@@ -6,7 +6,7 @@ import gymnasium as gym
 
 from data.errors import RecommenderError
 from data.features.customers import Encoder
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.encoders.base import VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.customers import CustomerEncoder

@@ -17,7 +17,7 @@ from data.attribution.join import (
 from data.fields import MICROSECOND, to_us
 from data.log.store import Store
 from data.log.unreadable import describe_error, log_unreadable
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from serve.api.personalizer.configuration.values import LOOP, Configuration
 
 _ROWS = 5_000

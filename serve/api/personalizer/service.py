@@ -12,7 +12,8 @@ from data.log import loops
 from data.log.current.settings_table import reading, writing
 from data.log.insertion.appender import Stored
 from data.log.store import Store
-from data.schema import AnyRecord, Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import AnyRecord, Decision, Feedback
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.shelf import shelve_new

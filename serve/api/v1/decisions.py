@@ -9,7 +9,8 @@ from fastapi.responses import Response
 from pydantic import AfterValidator
 
 from data.attribution.join import attribute
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 from serve.api.v1 import csv_answers as tables
 from serve.contracts.decisions import LoggedDecision, LoggedFeedback
 from serve.contracts.learning import PoliciesResponse

@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from data.features.customers import EncoderConfig, fit
 from data.log.store import Store
-from data.schema import Decision, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.encoders.catalogue import CatalogueEncoder

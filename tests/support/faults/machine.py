@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from data.settings import Settings
 from rl.online.snapshots import SnapshotSettings
 from serve.config import ServiceConfig

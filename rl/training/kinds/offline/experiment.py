@@ -6,7 +6,8 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from data.fields import PolicyName
-from data.schema import LOOP_V1, RewardSpec
+from data.reward import RewardSpec
+from data.schema import LOOP_V1
 from rl.algorithms.offline.config import OfflineQHyperparameters
 from rl.config import TrainingConfig
 from rl.training.run.experiment import Environment, Section

@@ -3,7 +3,7 @@
 import logging
 import re
 
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
 from rl.policies import CrossedConfig, build

@@ -24,7 +24,7 @@ from pydantic.alias_generators import to_camel
 
 from data.fields import Id
 from data.log.current.settings_table import Setting, SettingsTable
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from serve.api.personalizer.configuration import durations
 from serve.api.personalizer.errors import ERRORS
 

@@ -11,7 +11,8 @@ from data.attribution.columns import attribute_columns
 from data.attribution.join import AGGREGATE, join
 from data.log.archived.columns import schema
 from data.log.tables import DECISIONS, FEEDBACK
-from data.schema import ACTIVATE, Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import ACTIVATE, Decision, Feedback
 from tests.support.archives import some_decision
 from tests.support.clocks import NOON
 

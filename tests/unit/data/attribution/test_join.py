@@ -6,7 +6,8 @@ import pytest
 
 from data.attribution.join import Outcome, attribute, join
 from data.attribution.transitions import TRANSITION_SCHEMA, transitions
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEC = RewardSpec(weights={"view": 0.0, "click": 1.0, "purchase": 5.0, "return": -3.0}, wait_s=60.0)

@@ -28,14 +28,8 @@ from data.errors import DataError
 from data.formats.compressed import read_lines
 from data.formats.dsjson.lines import from_line
 from data.log.store import Store
-from data.schema import (
-    Decision,
-    Features,
-    Feedback,
-    RewardSpec,
-    Slot,
-    Version,
-)
+from data.reward import RewardSpec
+from data.schema import Decision, Features, Feedback, Slot, Version
 from tests.support.clocks import Clock
 from tests.support.rows import feedback_rows
 

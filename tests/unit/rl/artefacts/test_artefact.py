@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.features.customers import EncoderConfig, fit
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.artefacts.artefact import Artefact, load, load_served, save
 from rl.artefacts.description import TrainedIn
 from rl.artefacts.errors import ArtefactError

@@ -15,7 +15,8 @@ from data.attribution.columns import CASES
 from data.attribution.join import GRACE, Outcome, join
 from data.attribution.transitions import transitions
 from data.log.store import Store
-from data.schema import Decision, Feedback, RewardSpec, Slot
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback, Slot
 from rl.experience import logged
 from rl.experience.logged import REPORT, TransitionQuery, logged_transitions
 from rl.experience.survey import Survey, survey

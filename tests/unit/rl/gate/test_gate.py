@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.log.store import Store
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.artefacts.artefact import load_served
 from rl.gate.collection import Collected, Collector
 from rl.gate.report import Level, find_verdict

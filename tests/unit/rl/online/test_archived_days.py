@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data.log.loops import fold_steps
-from data.schema import Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Feedback
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from tests.support.archives import DAY, archive

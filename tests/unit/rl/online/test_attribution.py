@@ -18,7 +18,8 @@ from data.attribution.join import Outcome
 from data.attribution.transitions import transitions
 from data.log.bulk import divide, late_feedback
 from data.log.store import Store
-from data.schema import ACTIVATE, Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import ACTIVATE, Decision, Feedback
 from rl.experience.logged import TransitionQuery, transitions_between
 from rl.online.fold import FoldSpec, Update
 from rl.online.learner import OnlineLearner

@@ -12,12 +12,8 @@ import pytest
 from data.attribution.join import join
 from data.log.following import SeenDecision, new_decisions
 from data.log.store import Store
-from data.schema import (
-    Decision,
-    Feedback,
-    RewardSpec,
-    Rules,
-)
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback, Rules
 from rl.artefacts.artefact import Artefact
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.visit import Visit

@@ -6,7 +6,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from data.schema import Decision, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision
 from rl.encoders.customers import CustomerEncoder
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner

@@ -13,7 +13,8 @@ from data.log.current.users import history, past
 from data.log.erasures import erase_from_store
 from data.log.following import routed_decisions
 from data.log.loops import fold_steps
-from data.schema import Features, RewardSpec, Version
+from data.reward import RewardSpec
+from data.schema import Features, Version
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.errors import ArtefactError

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from data.log.erasures import erase_from_store
 from data.log.loops import fold_steps
 from data.log.store import Store
-from data.schema import Decision, Features, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Features, Feedback
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.encoders.customers import CustomerEncoder

@@ -17,7 +17,8 @@ from data.log.errors import StoreUnavailable
 from data.log.loops import begun_folds
 from data.log.store import Store
 from data.log.tables import ERASURES
-from data.schema import Feedback, RewardSpec, Rules
+from data.reward import RewardSpec
+from data.schema import Feedback, Rules
 from data.settings import Settings
 from rl.artefacts.shelf import shelve
 from rl.online.fold import FoldSpec

@@ -22,7 +22,8 @@ from data.log.following import last_feedback
 from data.log.loops import begun_folds, fold_steps
 from data.log.store import Store
 from data.log.tables import ERASURES
-from data.schema import Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Feedback
 from data.settings import Settings
 from rl.artefacts.artefact import save
 from rl.artefacts.shelf import shelve

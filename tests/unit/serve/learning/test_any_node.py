@@ -8,7 +8,8 @@ import pytest
 
 from data.log.loops import begun_folds
 from data.log.store import Store
-from data.schema import Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Feedback
 from data.settings import Settings
 from rl.artefacts.errors import ArtefactError
 from rl.online.snapshots import SnapshotSettings

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from data.log.store import Store
-from data.schema import Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Feedback
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.artefacts.errors import ArtefactError

@@ -15,7 +15,8 @@ from data.features.customers import Encoder, EncoderConfig, fit
 from data.features.rfm import STATES_PER_SEGMENT
 from data.ingest.clean import clean
 from data.nodes.node import load_node
-from data.schema import Decision, Feedback, RewardSpec
+from data.reward import RewardSpec
+from data.schema import Decision, Feedback
 from rl.experience.events import generated_events
 from rl.policies.baselines import Random
 from rl.policy.queries import Query

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.simulators.market.retail import RetailEnv, retail
 from rl.simulators.registry import make
 from tests.support.episodes import assert_mean

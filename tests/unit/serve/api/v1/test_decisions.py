@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from data.log.store import Store
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from rl.online.fold import Publication
 from serve.api.application import create_api
 from serve.config import ServiceConfig

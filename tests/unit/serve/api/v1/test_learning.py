@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from data.log.current.keys import create
 from data.log.errors import StoreUnavailable
 from data.log.store import Store
-from data.schema import RewardSpec
+from data.reward import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import save
 from rl.online.state import FoldState
