@@ -39,6 +39,8 @@ from rl.registry import (
     show,
 )
 
+pytestmark = pytest.mark.heavy  # MLflow takes seconds to import
+
 NETWORK = TransformerConfig(network=QNetworkConfig(width=8))
 
 
@@ -77,7 +79,6 @@ def client(settings: Settings) -> Any:
     return MlflowClient(settings.tracking_uri)
 
 
-@pytest.mark.heavy
 def test_the_champion_is_fetched_as_it_was_registered(settings: Settings, model: str, tmp_path: Path) -> None:
     assert resolve_alias(settings, model) is None
     registered = register(settings, saved(tmp_path / "net"), "champion", model)

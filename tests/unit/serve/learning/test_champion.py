@@ -30,6 +30,8 @@ from serve.learning.plans import ConfiguredPlans
 from tests.support.shops import DAY, small_market, untrained
 from tests.support.visits import visit
 
+pytestmark = pytest.mark.heavy  # MLflow takes seconds to import
+
 NETWORK = TransformerConfig(network=QNetworkConfig(width=8), explorer=EpsilonGreedy(epsilon=0.2))
 ITEMS = ("red", "green", "blue", "grey")
 
@@ -107,7 +109,6 @@ def test_without_any_champion_it_says_what_to_do(settings: Settings, store: Stor
         loops(settings, store)
 
 
-@pytest.mark.heavy
 def test_a_transformer_reads_the_history_that_the_log_has(settings: Settings, store: Store, tmp_path: Path) -> None:
     register(settings, transformer(tmp_path / "a", 1), "champion")
     running = loops(settings, store)

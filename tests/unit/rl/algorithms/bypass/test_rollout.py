@@ -138,6 +138,7 @@ def test_a_compiled_network_is_called_with_histories_of_one_length() -> None:
     assert called == [20] * 5
 
 
+@pytest.mark.heavy
 def test_padding_of_all_rows_is_left_out_where_nothing_is_compiled() -> None:
     sampler = runner()
     sampler.sample(num_timesteps=5 * B)
