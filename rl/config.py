@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
-from data.errors import reason
+from data.errors import DataError, reason
 from data.fields import PolicyName
 from data.settings import Settings
 
@@ -63,7 +63,10 @@ C = TypeVar("C", bound=Config)
 def parse_config(model: type[C], arguments: Sequence[str]) -> C:
     """Fill `model` from `[FILE.toml] [--field value ...]`; the command line wins over the file.
 
-    Exits with status 2 and one line for each mistake: an unreadable file, an unknown field, a value out of range.
+    Exits with status 2 and one line for each mistake: an unknown field, a value out of range.
+
+    Raises:
+        DataError: the file cannot be read.
     """
     rest, values = list(arguments), dict[str, Any]()
     if rest and not rest[0].startswith("-"):
@@ -78,9 +81,12 @@ def parse_config(model: type[C], arguments: Sequence[str]) -> C:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds; exits with status 2 and one line if it cannot be read."""
+    """Return what a TOML file holds.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         return tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:  # not TOML, or not even UTF-8
-        print(f"{path}: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise DataError(f"{path}: {error}") from error

@@ -20,6 +20,7 @@ from data.log.store import Store
 from data.reward import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served
+from rl.artefacts.errors import ArtefactError
 from rl.config import read_toml
 from rl.gate.collection import CHAMPION as CHAMPION_NAME
 from rl.gate.collection import Collected, Collector
@@ -68,6 +69,10 @@ def find(settings: Settings, reference: str, model: str = MODEL) -> Named:
     """
     if (folder := Path(reference)).is_dir():
         return Named(reference, load_served(folder), None)
+    if len(folder.parts) > 1:
+        raise ArtefactError(
+            f"expected a folder of rl.train, or a version or an alias of the registry; no folder {folder}"
+        )
     version = resolve(settings, reference, model)
     return Named(reference, load_served(fetch(settings, version)), version)
 

@@ -1,5 +1,6 @@
 """By how much a challenger is better than the champion: everything that the verdict rests on, from evidence alone."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -177,7 +178,7 @@ def _difference(evidence: Evidence, metric: str, limits: tuple[float, float], mo
     largest = sum(most[1] ** slot for slot in range(1, longest + 1))
     if not np.isfinite(largest):
         raise EvaluationError(f"weights of {longest} slots may be of any size: no bound holds of them")
-    return Difference(terms, -largest * (limits[1] - low) * (1 + _ROUNDING))
+    return Difference(terms, -largest * (limits[1] - low) * (1 + _ROUNDING), low * longest - limits[1])
 
 
 def _bound(
@@ -194,7 +195,7 @@ def _bound(
     lower = None
     if len(terms) > FIRST:
         horizon = max(int(spec.horizon * rows.mean()), FIRST)
-        lower = _finite(Difference(terms, whole.floor).lower_bounds(level, horizon, np.array([len(terms)]))[0])
+        lower = _finite(replace(whole, terms=terms).lower_bounds(level, horizon, np.array([len(terms)]))[0])
     mean = float(rewards[rows].mean())
     needed = spec.margin if kind == "all" else -spec.tolerance * abs(mean)
     return Bound(

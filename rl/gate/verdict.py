@@ -37,9 +37,11 @@ def judge(
     """
     conform = [] if conformance is None else conformance.faults(spec.slowdown)
     if isinstance(comparison, str):
-        return Verdict(
-            promote=False, sentence=f"Not promoted: the log cannot tell, {comparison}.", against=(comparison, *conform)
-        )
+        why = comparison
+        if left_out:
+            reason, count = max(left_out.items(), key=lambda row: row[1])
+            why += f"; {count:,} were left out ({reason})"
+        return Verdict(promote=False, sentence=f"Not promoted: the log cannot tell, {why}.", against=(why, *conform))
     against = list[str]()
     if comparison.challenger.abstains is not None:
         against.append(f"the log cannot tell what it would earn: {comparison.challenger.abstains}")

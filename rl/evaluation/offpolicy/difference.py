@@ -24,6 +24,8 @@ class Difference:
     """[n], in the order of the log."""
     floor: float
     """What no term can be below, whatever the reward."""
+    least: float
+    """What the difference itself cannot be below: all of the champion's rewards against none."""
 
     @property
     def value(self) -> float:
@@ -33,9 +35,11 @@ class Difference:
     def lower_bounds(self, alpha: float, horizon: int, looks: IntArray | None = None) -> FloatArray:
         """Return a lower bound of the difference at each look; see `sequences.lower_bounds`.
 
-        It holds if each decision was predicted from those before it; of the first hundred, from these.
+        It holds if each decision was predicted from those before it; of the first hundred, from these. Minus infinity
+        where there is none yet.
         """
-        return lower_bounds(self.terms, self.floor, alpha, horizon, looks)
+        bounds = lower_bounds(self.terms, self.floor, alpha, horizon, looks)
+        return np.where(np.isneginf(bounds), bounds, np.maximum(bounds, self.least))
 
 
 def difference(
@@ -86,4 +90,4 @@ def difference(
     terms = one.expected - other.expected + (challenger.weights - champion.weights) * one.residuals
     # Least: the challenger's action earned nothing where most was predicted, or the champion's most where nothing was.
     floor = -(cap - low) - max(most[0] * (cap - low), most[1] * (high - low))
-    return Difference(terms, floor * (1 + _ROUNDING))
+    return Difference(terms, floor * (1 + _ROUNDING), low - high)

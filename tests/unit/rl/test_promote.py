@@ -194,3 +194,13 @@ def test_a_champion_that_changed_meanwhile_is_not_replaced(
     assert promote.main(["2", "--model", model, "--gate", str(home / "gate.toml"), "--out", str(home / model)]) == 2
     assert "champion is version 3 by now, the challenger was compared with version 1" in capsys.readouterr().err
     assert champion(home, model) == 3
+
+
+def test_a_folder_or_a_file_that_is_none_is_named(home: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["--challenger", str(home / "nowhere")], f"no folder {home / 'nowhere'}"),
+        (["--challenger", "2", "--gate", str(home / "nothing.toml")], f"rl.evaluate: {home / 'nothing.toml'}: "),
+        (["--challenger", "2", "--gate", str(home / "store.db")], f"rl.evaluate: {home / 'store.db'}: "),
+    ):
+        assert evaluate.main([*arguments, "--champion", "1", "--model", model]) == 2
+        assert said in capsys.readouterr().err

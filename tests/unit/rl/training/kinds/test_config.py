@@ -144,12 +144,24 @@ def test_all_mistakes_are_named_at_once(capsys: pytest.CaptureFixture[str]) -> N
     assert [line.split(":")[0] for line in said.splitlines()] == ["decisions", "seed"]
 
 
-def test_an_unreadable_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "nowhere.toml: " in refused([str(tmp_path / "nowhere.toml")], capsys)
-    (tmp_path / "broken.toml").write_text("seed = = 1")
-    assert "broken.toml: Invalid value" in refused([str(tmp_path / "broken.toml")], capsys)
-    (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"')
-    assert "latin.toml: 'utf-8' codec can't decode byte 0xe9" in refused([str(tmp_path / "latin.toml")], capsys)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        (b"seed = = 1", "Invalid value"),
+        (b'name = "caf\xe9"', "'utf-8' codec can't decode byte 0xe9"),
+    ],
+)
+def test_an_unreadable_file_is_named(
+    tmp_path: Path, content: bytes | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "experiment.toml"
+    if content is not None:
+        path.write_bytes(content)
+    assert train.main([str(path)]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"rl.train: {path}: ")
+    assert said in printed
 
 
 # The command itself, on the smallest generated shop.
