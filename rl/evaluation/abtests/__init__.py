@@ -1,0 +1,1 @@
+"""What an A/B test says: how variants compare with the control, at every look."""
