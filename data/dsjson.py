@@ -172,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command: counts as JSON on standard output, or on standard error where the lines go there."""
     options = _parse(arguments)
     keep_private(Settings().home)
-    store = Store.open(options.store or Settings().store_url)
+    store = Store.open(options.store or Settings().store_url, make=options.command == "import")
     try:
         counts = _export(store, options) if options.command == "export" else _import(store, options)
     except OSError as error:

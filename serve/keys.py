@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command: a key, or what was asked for, on standard output."""
     options, settings = _parser().parse_args(arguments), Settings()
     keep_private(settings.home)
-    store = Store.open(options.store or settings.store_url)
+    store = Store.open(options.store or settings.store_url, make=options.command == "create")
     try:
         print(_run(options, store))
     except (ValueError, OverflowError) as error:  # of timedelta: no number, or beyond the year 9999

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
         first = error.errors()[0]
         option = f"--retain-{first['loc'][0]}".replace("_", "-")
         raise DataError(f"{option}: {first['msg']}, got {first['input']!r}") from error
-    with closing(Store.open(settings.store_url)) as store, _bar() as watch:
+    with closing(Store.open(settings.store_url, make=False)) as store, _bar() as watch:
         done = archive_days(store, settings, retention, options.wait_s, options.keep_days, watch)
     print(done.model_dump_json())
     return DONE

@@ -45,6 +45,11 @@ class Backend(Protocol):
     driver_error: type[Exception]
     """What the driver raises where SQLAlchemy is not asked."""
 
+    @property
+    def exists(self) -> bool:
+        """Whether there may be a log: False where its file is missing, and opening would make it."""
+        ...
+
     def open(self, expected: Identity | None, accept: Callable[[Contents], None]) -> Contents:
         """Connect, let `accept` refuse what is there by raising, and make it durable.
 

@@ -1,6 +1,7 @@
 """What the log's database may answer instead.
 
 StoreError                  the log cannot be opened, or a statement failed
+├── StoreMissing            there is none where one is to be read
 └── StoreUnavailable        the database cannot answer now (locked, disk full, no connection); nothing was written
     ├── StoreLost           it was deleted or replaced while it was open
     ├── StoreDamaged        it is damaged
@@ -15,6 +16,10 @@ from data.errors import RecommenderError
 
 class StoreError(RecommenderError):
     """The log cannot be opened, or a statement failed."""
+
+
+class StoreMissing(StoreError):  # noqa: N818 - a state, as those below
+    """There is no log where one is to be read; who writes would have made it."""
 
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a state that passes, not a mistake

@@ -13,6 +13,7 @@ from data.attribution.join import GRACE, Outcome, join
 from data.errors import DataError
 from data.features.purchases import purchase_columns
 from data.ingest.clean import clean, finish_events
+from data.log.errors import StoreMissing
 from data.log.following import last_feedback, whole_feedback
 from data.log.store import Store
 from data.log.unreadable import Fault, describe_error
@@ -63,7 +64,10 @@ def purchase_events(
 
 
 def _logged_events(settings: Settings, node: str) -> list[dict[str, Any]]:
-    store = Store.open(settings.store_url)
+    try:
+        store = Store.open(settings.store_url, make=False)
+    except StoreMissing:  # all were ingested from files
+        return []
     try:
         return [{**event.record, **event.model_dump(exclude={"record"})} for _, event in store.events(node)]
     finally:

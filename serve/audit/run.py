@@ -196,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
     day = options.day or datetime.now(UTC).date()
     since = datetime(day.year, day.month, day.day, tzinfo=UTC)
     found = audit(
-        Store.open(settings.store_url),
+        Store.open(settings.store_url, make=False),
         settings,
         since,
         since + timedelta(days=1),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from data.fields import from_us, to_us
 from data.log.archived.keys import any_archived
 from data.log.database import Backend, Database, Identity
-from data.log.errors import StoreError
+from data.log.errors import StoreError, StoreMissing
 from data.log.insertion import bypass
 from data.log.insertion.insert import Known, LoggedRow, PlainTransaction, Transaction, insert_rows
 from data.log.insertion.rows import RECEIVED_AT, Row, to_row
@@ -71,7 +71,14 @@ class Appender(Database):
     _plain = False
 
     @classmethod
-    def open(cls, url: str, clock: Callable[[], datetime] | None = None, expected: Identity | None = None) -> Self:
+    def open(
+        cls,
+        url: str,
+        clock: Callable[[], datetime] | None = None,
+        expected: Identity | None = None,
+        *,
+        make: bool = True,
+    ) -> Self:
         """Open the log at a URL, `sqlite:///path` or libpq's `postgresql://`; make what is missing of it.
 
         SQLite's folder and file are made; a PostgreSQL database must be there. Tables are made, or brought to the
@@ -81,13 +88,20 @@ class Appender(Database):
             url: where it is.
             clock: gives the time for `received_at`, timezone-aware; None: that of the machine that the database is on.
             expected: which database it must be (`Database.identity` of who has opened it), not another in its place.
+            make: off for who only reads: a file that is missing is then no empty log.
 
         Raises:
+            StoreMissing: there is no file, and none is to be made.
             StoreError: the URL is none of these, or the database is no log, one of other tables, or cannot be durable.
             StoreUnavailable: it cannot be reached now.
             StoreLost: it is not the expected one.
         """
-        store = cls(_backend(url), clock)
+        backend = _backend(url)
+        if not make and not backend.exists:
+            raise StoreMissing(
+                f"no log at {backend.name}: RAYCOMMEND_HOME is the folder that it is in, or RAYCOMMEND_STORE its URL"
+            )
+        store = cls(backend, clock)
         store._plain = Settings().plain
         store._open(expected)
         return store

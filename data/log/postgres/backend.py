@@ -36,6 +36,8 @@ class PostgresBackend:
 
     shared = True
     folder: Path | None = None
+    exists = True
+    """The database is never made; whether it is there, opening says."""
     driver_error: type[Exception] = psycopg.Error
 
     def __init__(self, url: str) -> None:

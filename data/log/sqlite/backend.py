@@ -44,6 +44,11 @@ class SqliteBackend:
         self.writing = driver.for_writing(self.reading)
         self.begun: sa.Engine = self.reading.execution_options(begin=None)
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file; a log in memory is made by who opens it."""
+        return not self.reading.url.database or self._path.exists()
+
     def open(self, expected: Identity | None, accept: Callable[[Contents], None]) -> Contents:
         """Make the folder and the file if they are missing, and switch the file to a write-ahead log."""
         if self.reading.url.database:

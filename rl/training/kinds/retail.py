@@ -174,7 +174,7 @@ def _from_log(
     until = datetime.now(UTC) - timedelta(seconds=spec.wait_s) - GRACE  # the service learns what is later
     faults, unlearnable = list[Fault](), 0
     rewards = list[float]()
-    for some in logged_outcomes(Store.open(settings.store_url), spec, until, faults):
+    for some in logged_outcomes(Store.open(settings.store_url, make=False), spec, until, faults):
         outcomes, failed = select_learnable(some, encoder)
         for outcome, error in failed:
             log.warning("decision %s is set aside: %s", outcome.decision.decision_id, describe_error(error))

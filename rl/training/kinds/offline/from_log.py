@@ -67,7 +67,7 @@ def build_table(experiment: OfflineExperiment, settings: Settings) -> Iterator[L
     """
     spec, sessions = experiment.reward, experiment.sessions
     until = datetime.now(UTC) - timedelta(seconds=spec.wait_s) - GRACE
-    Store.open(settings.store_url).close()  # made if there is none, before many processes open it
+    Store.open(settings.store_url, make=False).close()  # brought up to date before many processes open it
     query = TransitionQuery(settings.store_url, spec, until, sessions.loop, sessions.discount, reports=True)
     found = survey(query)
     if not found.due:
