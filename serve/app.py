@@ -155,7 +155,7 @@ class Gateway:
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
         self._service.learning.ask = self._ask_states
-        self._personalizer = Personalizer(self._served, store, self._service.commit, settings)
+        self._personalizer = Personalizer(self._served, store, self._service.commit, self._service.report, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> FastAPI:

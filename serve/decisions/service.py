@@ -21,7 +21,7 @@ from serve.config import ServiceConfig
 from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS
 from serve.contracts.learning import Health, ServedPolicy
-from serve.contracts.reports import EventsRequest, EventsResponse, FeedbackRequest, FeedbackResponse
+from serve.contracts.reports import EventsRequest, EventsResponse, FeedbackRequest, FeedbackResponse, FeedbackResult
 from serve.decisions.answer import respond
 from serve.decisions.filters import lookback_starts, needs_past, select
 from serve.decisions.followers import Streams
@@ -163,11 +163,17 @@ class Service:
         Raises:
             StoreError: it could not be committed; none of it was.
         """
-        records = [to_feedback(report) for report in reports]
-        stored = await self.commit(records)
-        results = list(map(feedback_result, records, stored))
+        return FeedbackResponse(results=await self.report([to_feedback(report) for report in reports]))
+
+    async def report(self, records: Sequence[Feedback]) -> list[FeedbackResult]:
+        """Log feedback of any interface, and count what became of it.
+
+        Raises:
+            StoreError: it could not be committed; none of it was.
+        """
+        results = list(map(feedback_result, records, await self.commit(records)))
         self.learning.count(results)
-        return FeedbackResponse(results=results)
+        return results
 
     async def events(self, request: EventsRequest) -> EventsResponse:
         """Check rows by the node's rules, as an ingestion of files does, and log events and rejects.

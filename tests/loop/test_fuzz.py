@@ -52,7 +52,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     nodes = {"online_retail": (load_node("online_retail"), None)}
     service = Service(served, store, StoreWriter(store), nodes, config)
     edge = Edge(limits=Limits(), answers=Answers(by_prefix=SHAPES), access_log=False)
-    yield create_api(service, edge, personalizer=Personalizer(served, store, service.commit, where))
+    yield create_api(service, edge, personalizer=Personalizer(served, store, service.commit, service.report, where))
     store.close()
 
 

@@ -49,7 +49,7 @@ class Shop:
         self.served = Served({"v1": config.shares, LOOP: {LOOP: 1.0}})
         nodes = {"online_retail": (load_node("online_retail"), None)}
         self.service = service = Service(self.served, self.store, StoreWriter(self.store), nodes, config)
-        personalizer = Personalizer(self.served, self.store, service.commit, config.settings)
+        personalizer = Personalizer(self.served, self.store, service.commit, service.report, config.settings)
         edge = Edge(limits=config.limits, answers=Answers(by_prefix=SHAPES), access_log=False)
         self.app: FastAPI = create_api(service, edge, personalizer=personalizer)
         self.learn()

@@ -61,7 +61,7 @@ def personalizer_loop(home: Path, clock: Callable[[], datetime] = lambda: dateti
     loops = Loops(store, settings, [PersonalizerSource(settings, store)], clock)
     served.take(loops.news(served.steps()))
     service = Service(served, store, StoreWriter(store), {})
-    personalizer = Personalizer(served, store, service.commit, settings, run=run_here)
+    personalizer = Personalizer(served, store, service.commit, service.report, settings, run=run_here)
     keys = KeyRing(store, KEY)
     edge = Edge(keys, answers=Answers(by_prefix=SHAPES), access_log=False)
     loop = Loop(store, loops, served, personalizer, keys, FastAPI())

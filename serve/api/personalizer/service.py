@@ -74,6 +74,10 @@ class Commit(Protocol):
         ...
 
 
+Report: TypeAlias = Callable[[Sequence[Feedback]], Awaitable[object]]
+"""Logs feedback, and counts what became of it; see `serve.decisions.service.Service.report`."""
+
+
 class Personalizer:
     """Everything is answered after its commit. Its methods raise `Refused`, and StoreError as the store does."""
 
@@ -82,6 +86,7 @@ class Personalizer:
         served: Served,
         store: Store,
         commit: Commit,
+        report: Report,
         settings: Settings,
         make: Untrained = make_untrained,
         run: Run = run_child,
@@ -92,6 +97,7 @@ class Personalizer:
             served: what the replica knows of the loop "personalizer".
             store: the log.
             commit: see `Commit`.
+            report: see `Report`.
             settings: where models are kept.
             make: the policy that a configuration asks for; the learner's source must make the same.
             run: does an evaluation.
@@ -99,7 +105,8 @@ class Personalizer:
         Raises:
             StoreError: the configuration cannot be read.
         """
-        self._served, self._store, self._commit, self._settings, self._make = served, store, commit, settings, make
+        self._served, self._store, self._settings, self._make = served, store, settings, make
+        self._commit, self._report = commit, report
         self.configuration = copy_configuration(store)
         self._apprentice = ApprenticeMetrics(store)
         self.evaluations = Evaluations(store, settings, self.set_policy, run)
@@ -125,7 +132,7 @@ class Personalizer:
 
     async def report(self, feedback: Sequence[Feedback]) -> None:
         """Log rewards or an activation; what is known already changes nothing."""
-        await self._commit(feedback)
+        await self._report(feedback)
 
     async def _decide(self, visit: Visit) -> Decision:
         try:

@@ -45,7 +45,7 @@ class PersonalizerSource:
 
     def _digest(self, now: Configuration) -> str:
         """Return which kept artefact the configuration begins with."""
-        if self._made is None or not _same_policy(self._made[0], now):
+        if self._made is None or self._made[0].answering != now.answering:
             self._made = now, shelve_new(self._begin(now), self._settings).digest
         return self._made[1]
 
@@ -72,8 +72,3 @@ def same_model(one: Artefact, other: Artefact) -> bool:
         one.config.model_copy(update=same) == other.config.model_copy(update=same)
         and one.encoder.version == other.encoder.version
     )
-
-
-def _same_policy(one: Configuration, other: Configuration) -> bool:
-    explored = [given.service.exploration_percentage for given in (one, other)]
-    return (one.policy, one.origin, explored[0]) == (other.policy, other.origin, explored[1])

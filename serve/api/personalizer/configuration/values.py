@@ -4,6 +4,8 @@ It lies in the store's settings, so it survives a restart and every replica and 
 counts from then on; nothing that was learned is lost, as the learner folds the log anew under it.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -162,6 +164,13 @@ class Configuration:
     def mode(self) -> LearningMode:
         """The learning mode."""
         return self.service.learning_mode or "Online"
+
+    @property
+    def answering(self) -> str:
+        """Digest of all that decides which policy answers: the same policy has the same."""
+        policy = None if self.policy is None else self.policy.model_dump()
+        content = [policy, self.origin.model_dump(mode="json"), self.service.exploration_percentage]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_configuration(settings: SettingsTable) -> Configuration:

@@ -96,6 +96,8 @@ class Evaluation(_Kept):
     """Why it failed."""
     online: str = ""
     """Digest of the policy that answered."""
+    answering: str = ""
+    """As `Configuration.answering`: what a policy that is applied replaces."""
     family: int = 1
     """How many evaluations there were beside that policy, this one included."""
     minutes: int = 5

@@ -1,16 +1,18 @@
 """What is done with evaluations and feature importances: created, listed, shown, deleted, applied."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 from uuid import uuid4
 
 from data.log import loops
+from data.log.current.settings_table import reading
 from data.log.store import Store
 from data.settings import Settings
 from serve.api.personalizer.configuration.policy import read_exploration
-from serve.api.personalizer.configuration.values import LOOP, Configuration, PolicySettings
+from serve.api.personalizer.configuration.values import LOOP, Configuration, PolicySettings, read_configuration
 from serve.api.personalizer.errors import ERRORS, Code
 from serve.api.personalizer.evaluations.child import LONGEST_S, Run, Task, run_child
 from serve.api.personalizer.evaluations.contracts import (
@@ -26,6 +28,7 @@ from serve.contracts.errors import Refused
 _MOST_POLICIES = 10
 _RESERVED = ("online", "baseline", "random", "champion")
 
+log = logging.getLogger("raycommend.personalizer")
 T = TypeVar("T", Evaluation, Importance)
 SetPolicy = Callable[[PolicySettings], Awaitable[PolicySettings]]
 
@@ -101,7 +104,11 @@ class Evaluations:
         if not result.promote:
             message = f"{result.verdict} Who wants it all the same puts it with PUT /configurations/policy."
             raise ERRORS.refuse("InvalidApiAccess", message, "policyName")
-        await self._set_policy(PolicySettings(name=result.name, arguments=result.arguments))
+        wanted, now = PolicySettings(name=result.name, arguments=result.arguments), await asyncio.to_thread(self._now)
+        if evaluation.answering not in ("", now.answering) and now.policy != wanted:
+            message = "Another policy answers now than the one that the evaluation compared with: evaluate anew."
+            raise ERRORS.refuse("InvalidApiAccess", message, "evaluationId")
+        await self._set_policy(wanted)
         await asyncio.to_thread(self._kept.change, evaluation.model_copy(update={"status": "OptimalPolicyApplied"}))
 
     async def optimize(self, now: Configuration) -> Evaluation | None:
@@ -124,19 +131,29 @@ class Evaluations:
             kind="Auto",
             created=self._store.now(),
         )
-        if any(one.id == new.id for one in await asyncio.to_thread(self._kept.evaluations)):
+        before = await asyncio.to_thread(self._kept.evaluations)
+        if not any(one.id == new.id for one in before):
+            try:
+                created = await asyncio.to_thread(self._create, new.asked, new)
+            except Refused:  # nothing was ranked in that time
+                return None
+            if not created:  # by another replica
+                return None
+            await asyncio.to_thread(self._run, Task(kind="evaluation", key=new.id, settings=self._settings))
+        elif not any(one.id == new.id and one.status == "Succeeded" and not one.deleted for one in before):
             return None
-        try:
-            created = await asyncio.to_thread(self._create, new.asked, new)
-        except Refused:  # nothing was ranked in that time
-            return None
-        if not created:  # by another replica
-            return None
-        await asyncio.to_thread(self._run, Task(kind="evaluation", key=new.id, settings=self._settings))
-        done = await self.get(new.id)
+        done = await self.get(new.id)  # also one whose process ended before it was applied
         if done.status == "Succeeded" and done.optimal is not None:
-            await self.apply(ApplyRequest(evaluation_id=done.id, policy_name=done.optimal))
+            try:
+                await self.apply(ApplyRequest(evaluation_id=done.id, policy_name=done.optimal))
+            except Refused as error:
+                log.warning("%s was not applied: %s", done.id, error)
+                await asyncio.to_thread(self._kept.change, done.model_copy(update={"status": "OnlinePolicyRetained"}))
         return await self.get(new.id)
+
+    def _now(self) -> Configuration:
+        with reading(self._store) as table:
+            return read_configuration(table)
 
     def _check(self, asked: EvaluationContract) -> None:
         if len(asked.policies) > _MOST_POLICIES:

@@ -22,6 +22,12 @@ class Kept:
         """Return all evaluations, also those that were deleted, the oldest first."""
         return self._read(Evaluation)
 
+    def all_evaluations(self) -> list[Evaluation]:
+        """Return all that ever were, each as it was last, also those whose ids others have taken since."""
+        with reading(self._store) as table:
+            last = {(one.id, one.created): one for one in _history(table, Evaluation)}
+        return list(last.values())
+
     def importances(self) -> list[Importance]:
         """Return all feature importances, also those that were deleted, the oldest first."""
         return self._read(Importance)
@@ -50,11 +56,11 @@ class Kept:
 
 
 def _list(table: SettingsTable, kind: type[K]) -> list[K]:
-    last = dict[str, K]()
-    for setting in table.history((_name(kind),)):
-        one = kind.model_validate(setting.value)
-        last[one.id] = one
-    return list(last.values())
+    return list({one.id: one for one in _history(table, kind)}.values())
+
+
+def _history(table: SettingsTable, kind: type[K]) -> list[K]:
+    return [kind.model_validate(setting.value) for setting in table.history((_name(kind),))]
 
 
 def _name(kind: type[Evaluation] | type[Importance]) -> str:

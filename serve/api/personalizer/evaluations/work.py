@@ -51,7 +51,7 @@ def work(store: Store, settings: Settings, key: str) -> None:
     if (asked := find(kept.evaluations(), key)) is None:
         return
     try:
-        kept.change(_evaluate(store, settings, asked, kept.evaluations()))
+        kept.change(_evaluate(store, settings, asked, kept.all_evaluations()))
     except Exception as error:  # whatever it is: who has asked is told
         log.exception("an evaluation has failed")
         kept.change(asked.model_copy(update={"status": "Failed", "why": describe_error(error)[:500]}))
@@ -73,7 +73,9 @@ def _evaluate(store: Store, settings: Settings, asked: Evaluation, all_of_them: 
     champion, now = online(store, settings)
     candidates = list_candidates(asked.asked, now)
     digest = champion.artefact.digest
-    family = 1 + sum(one.online == digest for one in all_of_them if one.created < asked.created)
+    # Also those that are under way: they will be beside it. One that was deleted has been seen all the same.
+    before = [one for one in all_of_them if one.created < asked.created and one.status != "Failed"]
+    family = 1 + sum(one.online in (digest, "") for one in before)
     spec = GateSpec(loop=LOOP, reward=now.service.reward_spec, look=_LOOK)
     challengers = {one.name: one.artefact for one in candidates}
     collector = Collector(store, challengers, champion.artefact, spec, partial(_leave_out, asked.asked))
@@ -99,6 +101,7 @@ def _evaluate(store: Store, settings: Settings, asked: Evaluation, all_of_them: 
         update={
             "status": "Succeeded",
             "online": digest,
+            "answering": now.answering,
             "family": family,
             "minutes": minutes,
             "results": (first, *results),

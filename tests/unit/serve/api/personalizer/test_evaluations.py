@@ -222,3 +222,61 @@ def test_better_settings_are_found_by_themselves(tmp_path_factory: pytest.TempPa
         assert asyncio.run(evaluations.optimize(configuration.current)) is None  # it was done
         (listed,) = client.get(NEWEST.format("/evaluations") + "&filter=evaluationType eq 'Auto'").json()["value"]
         assert listed["status"] == "OptimalPolicyApplied"
+
+
+def test_what_is_applied_replaces_what_it_was_compared_with(
+    client: TestClient, evaluated: dict[str, Any], loop: Loop
+) -> None:
+    """Who has set another policy meanwhile is not overruled by a comparison with the one before."""
+    apply, policy = NEWEST.format("/configurations/applyFromEvaluation"), NEWEST.format("/configurations/policy")
+    body = {"evaluationId": "one", "policyName": "greedy"}
+    wanted = {"name": "wanted", "arguments": "--cb_explore_adf --epsilon 0.3 -q ::"}
+    assert client.put(policy, json=wanted).status_code == 200
+    refused = client.post(apply, json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "InvalidApiAccess")
+    assert "evaluate anew" in refused.json()["error"]["message"]
+    assert client.get(policy).json() == wanted
+    client.delete(policy)
+    service = client.get(NEWEST.format("/configurations/service")).json()
+    client.put(NEWEST.format("/configurations/service"), json=service | {"explorationPercentage": 0.2})
+    assert client.post(apply, json=body).status_code == 204
+    assert client.post(apply, json=body).status_code == 204  # what answers already is applied
+    client.delete(policy)
+
+
+def test_whoever_is_looked_at_again_under_an_id_that_was_used_is_another_look(loop: Loop) -> None:
+    kept = Kept(loop.store)
+    made = [
+        Evaluation(id="again", asked=EvaluationContract(**asked()), created=NOON + timedelta(days=n), online="a" * 8)
+        for n in range(3)
+    ]
+    for one in made:
+        assert kept.create(one)
+        kept.change(one.model_copy(update={"deleted": True}))
+    assert [one.created for one in kept.all_evaluations() if one.online == "a" * 8] == [one.created for one in made]
+
+
+def test_what_was_not_applied_as_its_process_ended_is_applied(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.advance(-3_600)
+    with pytest.MonkeyPatch.context() as patch, personalizer_loop(tmp_path, clock) as loop:
+        patch.setattr(conformance, "_TIMED", 50)
+        evaluations, configuration = loop.personalizer.evaluations, loop.personalizer.configuration
+        client = TestClient(loop.app, headers=HEADERS)
+        service = client.get(NEWEST.format("/configurations/service")).json()
+        client.put(NEWEST.format("/configurations/service"), json=service | {"isAutoOptimizationEnabled": True})
+        log_by_chance(loop.store, clock, loop.served.at(LOOP).digest(LOOP), N, loop=LOOP, kind=REWARD, every_s=3.0)
+        clock.advance(8 * 86_400)
+
+        async def end(_: object) -> None:
+            raise KeyboardInterrupt
+
+        with patch.context() as killed:
+            killed.setattr(evaluations, "apply", end)
+            with pytest.raises(KeyboardInterrupt):
+                asyncio.run(evaluations.optimize(configuration.current))
+        (one,) = Kept(loop.store).evaluations()
+        assert one.status == "Succeeded"
+        done = asyncio.run(evaluations.optimize(configuration.current))
+        assert done is not None
+        assert (done.id, done.status) == (one.id, "OptimalPolicyApplied")

@@ -173,6 +173,21 @@ def test_a_reward_is_logged_once(client: TestClient, loop: Loop, url: str, event
     assert reports(loop, event) == [(None, "reward", 1.0), (None, "reward", 0.5)]
 
 
+def test_what_became_of_reports_is_counted_as_that_of_other_interfaces(client: TestClient, event: str) -> None:
+    def counts() -> dict[str, int]:
+        found: dict[str, int] = client.get("/v1/learning").json()["reports"]
+        return found
+
+    before = counts()
+    ranked = client.post(STABLE.format("/rank"), json={"actions": actions("a", "b"), "eventId": event})
+    assert (ranked.status_code, ranked.json()["eventId"]) == (201, event)
+    for _ in range(3):
+        assert client.post(STABLE.format(f"{path_of(event)}/reward"), json={"value": 1}).status_code == 204
+    assert client.post(STABLE.format(f"{path_of(event)}x/reward"), json={"value": 1}).status_code == 204
+    found = {name: count - before[name] for name, count in counts().items()}
+    assert found == {"stored": 2, "duplicate": 2, "contradictory": 0, "orphan": 1}
+
+
 def test_an_activation_is_logged_once(client: TestClient, loop: Loop, url: str, event: str) -> None:
     for _ in range(2):
         response = client.post(url.format(path_of(event) + "/activate"))
