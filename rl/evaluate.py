@@ -266,6 +266,10 @@ def main(arguments: Sequence[str]) -> int:
     keep_private(settings.home)
     if (options.again is not None) + bool(options.challenger) + bool(options.artefacts) != 1:
         parser.error("give artefacts, or challengers, or a report")
+    if not options.artefacts and (options.since or options.environment):
+        parser.error("--since and --environment are of artefacts; for challengers `since` stands in the file of --gate")
+    if not options.challenger and (options.gate or options.out):
+        parser.error("--gate and --out are of challengers")
     if options.again is not None:
         say(_argue_again(options, settings))
         return DONE

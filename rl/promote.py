@@ -3,21 +3,26 @@
 The log must show that it earns more than the champion, whoever else was tried and however often one looks; it must keep
 what policies promise, answer about as fast, and be worse in no guarded segment and by no guardrail. Else nothing moves
 and the exit status is 1: the report says why. --force REASON promotes it all the same, and the reason is then in the
-report, in the registry and in the health of the service. A service that serves the alias follows within seconds.
+report, in the registry and in the health of the service; so also where there is no log yet, or the champion's files are
+gone. A service that serves the alias follows within seconds.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from data.command import AMISS, DONE, argument_parser, command
 from data.errors import DataError
+from data.log.errors import StoreMissing
 from data.private import keep_private
 from data.settings import Settings
+from rl.artefacts.errors import ArtefactError
 from rl.promotions import promote
-from rl.registry import CHAMPION
-from rl.trials import add_options, find, read_spec, say, summarise, try_challengers
+from rl.registry import CHAMPION, RegisteredPolicy, RegistryError, resolve
+from rl.trials import Named, Tried, add_options, find, force_unseen, read_spec, say, summarise, try_challengers
 
 
 @command("rl.promote")
@@ -31,28 +36,40 @@ def main(arguments: Sequence[str]) -> int:
     if options.force is not None and not options.force.strip():
         raise DataError("--force needs a reason")
     keep_private(settings.home)
-    champion = find(settings, options.champion, options.model)
+    champion = resolve(settings, options.champion, options.model)
     challenger = find(settings, options.challenger, options.model)
-    if challenger.version is None or champion.version is None:
+    if challenger.version is None:
         raise DataError("only versions of the registry can be promoted: python -m rl.registry register FOLDER")
-    with threadpool_limits(1, "blas"):
-        (tried,) = try_challengers(
-            settings,
-            champion,
-            [challenger],
-            read_spec(options),
-            out=options.out,
-            model=options.model,
-            conform=True,
-            forced=options.force,
+    if (now := resolve(settings, CHAMPION, options.model)) != champion:
+        raise DataError(
+            f"version {now.version} is the champion, which {options.champion} is not: rl.evaluate compares with others"
         )
+    tried = _try(settings, champion, challenger, options)
     assert tried.trial is not None, "it was tracked"
     through = tried.report.verdict.promote
     if through or options.force is not None:
-        forced = None if through else options.force
-        promote(settings, challenger.version, champion.version, tried.trial.run_id, forced, CHAMPION)
+        promote(settings, challenger.version, champion, tried.trial.run_id, tried.report.forced, CHAMPION)
     say(summarise(tried) | {"promoted": through or options.force is not None, "forced": options.force})
     return DONE if through or options.force is not None else AMISS
+
+
+def _try(settings: Settings, champion: RegisteredPolicy, challenger: Named, options: argparse.Namespace) -> Tried:
+    """Try a challenger on the champion; by force also where there is nothing to try it on."""
+    spec, forced = read_spec(options), options.force
+    try:
+        named = find(settings, str(champion.version), options.model)
+    except (ArtefactError, RegistryError) as error:  # its files are gone, or not what was registered
+        if forced is None:
+            raise
+        return force_unseen(settings, champion, challenger, spec, f"the champion: {error}", forced, options.out)
+    given: Any = {"out": options.out, "model": options.model, "conform": True, "forced": forced}
+    try:
+        with threadpool_limits(1, "blas"):
+            return try_challengers(settings, named, [challenger], spec, **given)[0]
+    except StoreMissing as error:
+        if forced is None:
+            raise
+        return force_unseen(settings, champion, challenger, spec, str(error), forced, options.out)
 
 
 if __name__ == "__main__":

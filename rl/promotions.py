@@ -18,6 +18,7 @@ from data.atomic import lock
 from data.settings import Settings
 from rl.gate.comparison import Range
 from rl.gate.report import Level, Report
+from rl.gate.specification import GateSpec
 from rl.registry import (
     CHAMPION,
     FORCED,
@@ -28,6 +29,7 @@ from rl.registry import (
     RegisteredPolicy,
     RegistryError,
     connect,
+    moving_alias,
     registry_errors,
     resolve_alias,
 )
@@ -49,15 +51,15 @@ class Trial:
 
 
 def begin_trials(
-    settings: Settings, champion: str, challengers: Sequence[str], alpha: float, model: str = MODEL
+    settings: Settings, champion: str, challengers: Sequence[str], spec: GateSpec, model: str = MODEL
 ) -> dict[str, Trial]:
-    """Give challengers their levels, and a run each; who was tried on this champion before keeps its level.
+    """Give challengers their levels, and a run each; who was asked the same beside the champion before keeps its level.
 
     Args:
         settings: where the registry is.
         champion: digest.
         challengers: digests.
-        alpha: of all challengers together.
+        spec: what is asked: with other rewards, or another beginning, it is another look, which has a level of its own.
         model: the registered model.
 
     Raises:
@@ -67,22 +69,25 @@ def begin_trials(
     with lock(settings.home / "gate.lock", _busy), registry_errors(settings):
         experiment = experiment_id(client, model, settings.tracking_files)
         before = client.search_runs([experiment], f"tags.`{_OF}champion` = '{champion}'", max_results=_MOST)
-        levels = dict[str, tuple[int, int]]()
+        levels, family = dict[str, tuple[int, int]](), 0
         for run in sorted(before, key=lambda run: int(run.info.start_time)):
             tags = run.data.tags
-            levels.setdefault(tags[f"{_OF}challenger"], (int(tags[f"{_OF}family"]), int(tags[f"{_OF}members"])))
-        family = max((number for number, _ in levels.values()), default=0) + 1
+            family = max(family, int(tags[f"{_OF}family"]))
+            if tags.get(f"{_OF}sequence", spec.sequence) == spec.sequence:
+                levels.setdefault(tags[f"{_OF}challenger"], (int(tags[f"{_OF}family"]), int(tags[f"{_OF}members"])))
+        family += 1
         new = [digest for digest in challengers if digest not in levels]
         trials = {}
         for digest in challengers:
             number, members = levels.get(digest, (family, len(new)))
             tags = {"champion": champion, "challenger": digest, "family": str(number), "members": str(members)}
+            tags["sequence"] = spec.sequence
             run = client.create_run(
                 experiment,
                 run_name=f"gate {digest} beside {champion}",
                 tags={_OF + name: value for name, value in tags.items()},
             )
-            trials[digest] = Trial(str(run.info.run_id), Level.of(alpha, number, members))
+            trials[digest] = Trial(str(run.info.run_id), Level.of(spec.alpha, number, members))
         return trials
 
 
@@ -142,47 +147,51 @@ def promote(
         alias: that moves.
 
     Raises:
-        RegistryError: another version is the champion by now, or the registry does not answer.
+        RegistryError: another version is the champion by now, another process moves an alias now, or the registry does
+            not answer.
     """
-    client = connect(settings)
-    now = resolve_alias(settings, version.model, alias)
-    if now is None or now.version != champion.version:
-        found = "none" if now is None else f"version {now.version}"
-        raise RegistryError(f"{alias} is {found} by now, the challenger was compared with version {champion.version}")
-    tags = {PROMOTED: _now(), REPORT_RUN: run_id}
-    number = str(version.version)
-    with registry_errors(settings):
-        for name, value in tags.items():
-            client.set_model_version_tag(version.model, number, name, value)
-        if forced is not None:
-            client.set_model_version_tag(version.model, number, FORCED, forced[:_LONGEST])
-        elif version.forced is not None:
-            client.delete_model_version_tag(version.model, number, FORCED)
-        # Before the alias: a process that is killed between the two leaves what `roll_back` passes over.
-        _write_history(client, version.model, alias, [*_history(client, version.model, alias), champion.version])
-        client.set_registered_model_alias(version.model, alias, number)
+    client, number = connect(settings), str(version.version)
+    with moving_alias(settings, alias):
+        now = resolve_alias(settings, version.model, alias)
+        if now is None or now.version != champion.version:
+            found = "none" if now is None else f"version {now.version}"
+            raise RegistryError(
+                f"{alias} is {found} by now, the challenger was compared with version {champion.version}"
+            )
+        with registry_errors(settings):
+            tags: Mapping[str, str] = client.get_model_version(version.model, number).tags
+            for name, value in {PROMOTED: _now(), REPORT_RUN: run_id}.items():
+                client.set_model_version_tag(version.model, number, name, value)
+            if forced is not None:
+                client.set_model_version_tag(version.model, number, FORCED, forced[:_LONGEST])
+            elif FORCED in tags:
+                client.delete_model_version_tag(version.model, number, FORCED)
+            # Before the alias: a process that is killed between the two leaves what `roll_back` passes over.
+            _write_history(client, version.model, alias, [*_history(client, version.model, alias), champion.version])
+            client.set_registered_model_alias(version.model, alias, number)
 
 
 def roll_back(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> tuple[int, int]:
     """Let an alias name again what it named before the last promotion; returns what it has named, and what it names.
 
     Raises:
-        RegistryError: nothing was promoted, or the registry does not answer.
+        RegistryError: nothing was promoted, another process moves an alias now, or the registry does not answer.
     """
-    client, now = connect(settings), resolve_alias(settings, model, alias)
-    if now is None:
-        raise RegistryError(f"{model} has no {alias}")
-    with registry_errors(settings):
-        history = _history(client, model, alias)
-        while history and history[-1] == now.version:
-            history.pop()
-        if not history:
-            raise RegistryError(f"nothing was promoted to {alias} of {model} that could be taken back")
-        before = history.pop()
-        client.get_model_version(model, str(before))  # it is still there
-        client.set_registered_model_alias(model, alias, str(before))
-        client.set_model_version_tag(model, str(now.version), ROLLED_BACK, _now())
-        _write_history(client, model, alias, history)
+    client = connect(settings)
+    with moving_alias(settings, alias):
+        if (now := resolve_alias(settings, model, alias)) is None:
+            raise RegistryError(f"{model} has no {alias}")
+        with registry_errors(settings):
+            history = _history(client, model, alias)
+            there = {int(one.version) for one in client.search_model_versions(f"name = '{model}'")}
+            while history and (history[-1] == now.version or history[-1] not in there):  # or it was deleted since
+                history.pop()
+            if not history:
+                raise RegistryError(f"nothing was promoted to {alias} of {model} that could be taken back")
+            before = history.pop()
+            client.set_registered_model_alias(model, alias, str(before))
+            client.set_model_version_tag(model, str(now.version), ROLLED_BACK, _now())
+            _write_history(client, model, alias, history)
     return now.version, before
 
 

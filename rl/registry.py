@@ -1,29 +1,27 @@
 """`python -m rl.registry register|alias|show`: which trained policies there are, and which of them is served.
 
 A registered model of MLflow has a version for each artefact, and aliases for those that play a part: `champion`,
-`challenger`. What is fetched is checked against the hash that was registered, and built by this project's code: nothing
-that MLflow would unpickle or import. Imports mlflow, which takes seconds, in the first call.
+`challenger`. The first champion is named here; others replace it by `rl.promote` alone. Imports mlflow, which takes
+seconds, in the first call.
 """
 
 import hashlib
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from data.atomic import lock
 from data.command import DONE, argument_parser, command
 from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
-from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, load_served, read_sha256
+from rl.artefacts.artefact import ARRAYS, DESCRIPTION, GRAPH, Artefact, load_served, read_sha256
 from rl.artefacts.errors import ArtefactError
-from rl.artefacts.shelf import fetch_folder, shelve_in_place
 from rl.policy.errors import PolicyError
 from rl.training.run.tracking import experiment_id
 from rl.training.run.tracking_client import UNWRAPPED, tracking_client, waiting, without_credentials
@@ -33,8 +31,10 @@ MODEL, CHAMPION = "raycommend", "champion"
 _SHA256, _DIGEST, _NAME = "sha256", "digest", "policy"  # tags of a version
 FORCED, PROMOTED, REPORT_RUN, ROLLED_BACK = "forced", "promoted", "report_run", "rolled_back"
 """Tags of a version that was promoted: why by force, when, the run that has the report, when it was taken back last."""
-_FILES = (DESCRIPTION, ARRAYS, GRAPH)
-_FOLDER = "policy"  # of a run's artefacts
+FILES = (DESCRIPTION, ARRAYS, GRAPH)
+"""Of a version; the graph is not always there."""
+FOLDER = "policy"
+"""Of a run's artefacts, in which they lie."""
 
 
 class RegistryError(RecommenderError):
@@ -64,8 +64,8 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
         ArtefactError: there is none, or it cannot be served.
         RegistryError: the registry does not answer.
     """
-    artefact = _load(folder)
-    sha256 = _sha256(folder)
+    artefact = load_registrable(folder)
+    sha256 = hash_description(folder)
     if sha256 != read_sha256(folder):
         raise ArtefactError(
             f"{folder} is a copy that users were taken out of: train the policy anew, and register that"
@@ -76,34 +76,61 @@ def register(settings: Settings, folder: Path, alias: str | None = None, model: 
             run = client.create_run(
                 experiment_id(client, model, settings.tracking_files), run_name=f"{artefact.name} {artefact.digest}"
             )
-            for name in _FILES:
+            for name in FILES:
                 if name != GRAPH or artefact.graph is not None:
-                    client.log_artifact(run.info.run_id, str(folder / name), _FOLDER)
+                    client.log_artifact(run.info.run_id, str(folder / name), FOLDER)
             with redirect_stdout(sys.stderr):  # a tracking server's client prints where to see the run
                 client.set_terminated(run.info.run_id)
             made = client.create_model_version(
                 model,
-                f"{run.info.artifact_uri}/{_FOLDER}",
+                f"{run.info.artifact_uri}/{FOLDER}",
                 run.info.run_id,
                 tags={_SHA256: sha256, _DIGEST: artefact.digest, _NAME: artefact.name},
             )
             registered = _to_registered(made)
-        if alias:
-            client.set_registered_model_alias(model, alias, str(registered.version))
+    if alias:
+        set_alias(settings, alias, registered.version, model)
     return registered
 
 
 def set_alias(settings: Settings, alias: str, version: int, model: str = MODEL) -> RegisteredPolicy:
-    """Give a version an alias, which another loses. With an earlier champion's version this takes a promotion back.
+    """Give a version an alias, which another loses; but who is the champion stays so: `rl.promotions` replaces it.
 
     Raises:
-        RegistryError: there is no such version, it was not registered by `register`, or the registry does not answer.
+        RegistryError: there is no such version, it was not registered by `register`, another one is the champion, or
+            the registry does not answer.
     """
     client = connect(settings)
     with registry_errors(settings):
         registered = _to_registered(client.get_model_version(model, str(version)))
-        client.set_registered_model_alias(model, alias, str(version))
+    with moving_alias(settings, alias):
+        now = resolve_alias(settings, model, alias) if alias == CHAMPION else None
+        if now is not None and now.version != version:
+            of = "" if model == MODEL else f" --model {model}"
+            raise RegistryError(
+                f"version {now.version} of {model} is the {alias}; only the gate may let version {version} replace it: "
+                f"python -m rl.promote {version}{of}, with --force REASON whatever the gate says"
+            )
+        with registry_errors(settings):
+            client.set_registered_model_alias(model, alias, str(version))
     return registered
+
+
+@contextmanager
+def moving_alias(settings: Settings, alias: str) -> Iterator[None]:
+    """Keep other processes of this home from moving aliases, between what is read of one and what is written.
+
+    The registry has nothing that does: who moves one from another machine at the same time may come in between.
+
+    Raises:
+        RegistryError: another process moves one now.
+    """
+
+    def refusal(process: str) -> RegistryError:
+        return RegistryError(f"process {process} moves an alias now, {alias} or another: ask again")
+
+    with lock(settings.home / "aliases.lock", refusal):
+        yield
 
 
 def resolve_alias(settings: Settings, model: str = MODEL, alias: str = CHAMPION) -> RegisteredPolicy | None:
@@ -140,35 +167,6 @@ def resolve(settings: Settings, reference: str, model: str = MODEL) -> Registere
     client = connect(settings)
     with registry_errors(settings):
         return _to_registered(client.get_model_version(model, reference))
-
-
-def fetch(settings: Settings, version: RegisteredPolicy) -> Path:
-    """Return a local folder with a version's artefact, from the shelf; download it to there where it is not.
-
-    Raises:
-        ArtefactError: what was downloaded is not what was registered, or cannot be served; nothing is kept of it. Or it
-            cannot be put on the shelf.
-        RegistryError: the registry does not answer, or its files are gone.
-    """
-    with suppress(ArtefactError):
-        folder = fetch_folder(version.digest, settings)
-        if _find_fault(folder, version, ours=True) is None:
-            return folder
-    settings.home.mkdir(parents=True, exist_ok=True)
-    client = connect(settings)
-    with TemporaryDirectory(dir=settings.home, prefix=".fetched-") as temporary:
-        new = Path(temporary) / version.digest
-        new.mkdir()
-        with registry_errors(settings):
-            run = client.get_model_version(version.model, str(version.version)).run_id
-            present = {Path(file.path).name for file in client.list_artifacts(run, _FOLDER)}
-            for name in _FILES:  # and no other file
-                if name != GRAPH or name in present:
-                    shutil.move(client.download_artifacts(run, f"{_FOLDER}/{name}", temporary), new / name)
-        if fault := _find_fault(new, version):
-            raise ArtefactError(f"version {version.version} of {version.model} is refused: {fault}")
-        shelve_in_place(version.digest, new, settings)
-    return fetch_folder(version.digest, settings)
 
 
 def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
@@ -242,30 +240,17 @@ def _to_registered(version: Any) -> RegisteredPolicy:
     return RegisteredPolicy(version.name, int(version.version), version.tags[_NAME], digest, sha256, forced)
 
 
-def _load(folder: Path) -> Any:
+def load_registrable(folder: Path) -> Artefact:
+    """Return a policy that can be served; raises ArtefactError where a folder has none."""
     try:
         return load_served(folder)
     except PolicyError as error:
         raise ArtefactError(f"{folder} holds no policy: {error}") from error
 
 
-def _sha256(folder: Path) -> str:
+def hash_description(folder: Path) -> str:
+    """Return the hash of a policy's description, which has that of its arrays."""
     return hashlib.sha256((folder / DESCRIPTION).read_bytes()).hexdigest()
-
-
-def _find_fault(folder: Path, version: RegisteredPolicy, ours: bool = False) -> str | None:
-    """Say what is wrong with files that should be those of a version; None if nothing is.
-
-    In a folder of `ours`, customers may have been taken out of the encoder since: see `rl.artefacts.erasure`.
-    """
-    try:
-        if (sha256 := read_sha256(folder) if ours else _sha256(folder)) != version.sha256:
-            return f"{DESCRIPTION} has sha256 {sha256}, registered was {version.sha256}"
-        if (digest := _load(folder).digest) != version.digest:
-            return f"its digest is {digest}, registered was {version.digest}"
-    except (ArtefactError, OSError) as error:
-        return str(error)
-    return None
 
 
 @command("rl.registry")
@@ -276,9 +261,9 @@ def main(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     registering = commands.add_parser("register", help="make a trained policy a version of the model")
     registering.add_argument("artefact", type=Path, help="folder written by rl.train")
-    registering.add_argument("--alias", help=f"what it is from now on, such as {CHAMPION}")
-    pointing = commands.add_parser("alias", help="give a version an alias, an earlier one to take a promotion back")
-    pointing.add_argument("alias", help=f"such as {CHAMPION}")
+    registering.add_argument("--alias", help=f"what it is from now on, such as challenger; the first {CHAMPION}, too")
+    pointing = commands.add_parser("alias", help=f"give a version an alias; who replaces a {CHAMPION}, says rl.promote")
+    pointing.add_argument("alias", help="such as challenger")
     pointing.add_argument("version", type=int)
     commands.add_parser("show", help="list versions and aliases")
     options, settings = parser.parse_args(arguments), Settings()

@@ -13,7 +13,7 @@ from data.settings import Settings
 from rl.artefacts.artefact import DESCRIPTION
 from rl.artefacts.errors import ArtefactError
 from rl.config import TrainingConfig, parse_config
-from rl.registry import register
+from rl.registry import register, set_alias
 from rl.training.kinds.registry import KINDS, RETAIL, find, kind_in
 
 _HELP = """usage: python -m rl.train [EXPERIMENT.toml] [--field value ...]
@@ -56,12 +56,18 @@ def _check_folder(folder: Path) -> None:
 def _register(report: dict[str, Any], experiment: TrainingConfig, settings: Settings) -> int:
     """Register what was trained, and say so in the report; returns the exit status. The artefact is not lost by it."""
     folder, alias = experiment.folder(settings), str(experiment.register_as)
+    report |= {"registered": None}
     try:
-        report |= {"registered": register(settings, folder, alias).version, "as": alias}
+        report |= {"registered": register(settings, folder).version}
+        set_alias(settings, alias, report["registered"])
+        report |= {"as": alias}
     except RecommenderError as error:
+        where = f"trained, the policy lies in {folder}"
+        if (version := report["registered"]) is not None:
+            complain("rl.train", f"{where} and is version {version} of the registry, but not {alias}: {error}")
+            return NOT_REGISTERED
         again = f"python -m rl.registry register {folder} --alias {alias}"
-        complain("rl.train", f"trained, the policy lies in {folder}; not registered: {error}; later: {again}")
-        report |= {"registered": None}
+        complain("rl.train", f"{where}; not registered: {error}; later: {again}")
         return NOT_REGISTERED
     return DONE
 

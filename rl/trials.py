@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from data.atomic import lock
 from data.errors import DataError, first_fault
 from data.log.loops import begun_folds
 from data.log.store import Store
@@ -22,15 +24,17 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served
 from rl.artefacts.errors import ArtefactError
 from rl.config import read_toml
+from rl.downloads import fetch
 from rl.gate.collection import CHAMPION as CHAMPION_NAME
 from rl.gate.collection import Collected, Collector
 from rl.gate.conformance import Conformance, check_conformance
 from rl.gate.files import EVIDENCE, PAGE, REPORT, write
 from rl.gate.report import Candidate, Level, Report, find_verdict, identify
 from rl.gate.specification import GateSpec
+from rl.gate.verdict import judge
 from rl.online.fold import FoldSpec
 from rl.promotions import Trial, begin_trials, end_trial, fail_trial
-from rl.registry import CHAMPION, MODEL, RegisteredPolicy, fetch, resolve
+from rl.registry import CHAMPION, MODEL, RegisteredPolicy, RegistryError, resolve
 
 
 @dataclass(frozen=True)
@@ -112,41 +116,91 @@ def try_challengers(
     if len({*digests}) < len(digests):
         raise DataError(f"a challenger was named twice: {', '.join(digests)}")
     trials = dict[str, Trial]()
-    if track:
-        trials = begin_trials(settings, champion.artefact.digest, digests, spec.alpha, model)
-    try:
-        collected, spec = _collect(settings, champion.artefact, challengers, spec)
-        tried = []
-        for one in challengers:
-            trial = trials.get(one.artefact.digest)
-            level = trial.level if trial else Level.of(spec.alpha, 1, len(challengers))
-            conformance = _conform(collected, one.artefact.digest) if conform else None
-            report = _report(collected, one, champion, spec, level, conformance, forced)
-            folder = (out or settings.home / "reports") / f"{one.artefact.digest}-{champion.artefact.digest}"
-            report = write(folder, report, collected.evidence[one.artefact.digest])
-            tried.append(Tried(one, report, folder, trial))
-    except BaseException:
-        for trial in trials.values():
-            fail_trial(settings, trial)
-        raise
-    for done in tried:
-        if done.trial is not None:
-            end_trial(settings, done.trial, done.report, done.folder)
-    return tried
-
-
-def _collect(
-    settings: Settings, champion: Artefact, challengers: Sequence[Named], spec: GateSpec
-) -> tuple[Collected, GateSpec]:
-    """Return what the log has, and what is asked with the rewards that it means."""
-    store = Store.open(settings.store_url)
-    try:
+    with ExitStack() as held:
+        store = held.enter_context(closing(Store.open(settings.store_url, make=False)))
+        for digest in digests:  # another process would replace the report before the registry has it
+            folder = _folder(settings, out, digest, champion.artefact.digest)
+            held.enter_context(lock(folder.with_name(f".{folder.name}.lock"), _busy))
         if "reward" not in spec.model_fields_set:
-            spec = spec.model_copy(update={"reward": _served_reward(store, spec) or champion.reward})
-        by_digest = {one.artefact.digest: one.artefact for one in challengers}
-        return Collector(store, by_digest, champion, spec).collect(_progress), spec
-    finally:
-        store.close()
+            spec = spec.model_copy(update={"reward": _served_reward(store, spec) or champion.artefact.reward})
+        if track:
+            trials = begin_trials(settings, champion.artefact.digest, digests, spec, model)
+        try:
+            by_digest = {one.artefact.digest: one.artefact for one in challengers}
+            collected = Collector(store, by_digest, champion.artefact, spec).collect(_progress)
+            tried = []
+            for one in challengers:
+                trial = trials.get(one.artefact.digest)
+                level = trial.level if trial else Level.of(spec.alpha, 1, len(challengers))
+                conformance = _conform(collected, one.artefact.digest) if conform else None
+                report = _report(collected, one, champion, spec, level, conformance, forced)
+                folder = _folder(settings, out, one.artefact.digest, champion.artefact.digest)
+                report = write(folder, report, collected.evidence[one.artefact.digest])
+                tried.append(Tried(one, report, folder, trial))
+        except BaseException:
+            for trial in trials.values():
+                fail_trial(settings, trial)
+            raise
+        for done in tried:
+            if done.trial is not None:
+                end_trial(settings, done.trial, done.report, done.folder)
+        return tried
+
+
+def _folder(settings: Settings, out: Path | None, challenger: str, champion: str) -> Path:
+    return (out or settings.home / "reports") / f"{challenger}-{champion}"
+
+
+def _busy(process: str) -> RegistryError:
+    return RegistryError(
+        f"process {process} tries the same challenger on the same champion now: wait until it has ended"
+    )
+
+
+def force_unseen(
+    settings: Settings,
+    champion: RegisteredPolicy,
+    challenger: Named,
+    spec: GateSpec,
+    why: str,
+    forced: str,
+    out: Path | None = None,
+) -> Tried:
+    """Report a challenger that is to be promoted by force where there is nothing to compare it by.
+
+    Args:
+        settings: where the registry is.
+        champion: which could not be had, or of which there is no log.
+        challenger: who is promoted.
+        spec: what would have been asked.
+        why: nothing could be compared.
+        forced: why it is to be promoted.
+        out: folder of the reports; default: `reports` in the home.
+
+    Raises:
+        RegistryError: the registry does not answer.
+    """
+    digest = challenger.artefact.digest
+    trial = begin_trials(settings, champion.digest, [digest], spec, champion.model)[digest]
+    now = datetime.now(UTC)
+    nothing = Collected({digest: None}, {}, (), 0, 0, None, now, {})
+    report = Report(
+        created=now,
+        challenger=challenger.candidate,
+        champion=Candidate(name=champion.name, digest=champion.digest, version=champion.version),
+        data=identify(nothing, None),
+        spec=spec,
+        level=trial.level,
+        comparison=None,
+        conformance=None,
+        verdict=judge(why, None, {}, spec),
+        forced=forced,
+        evidence_sha256="",
+    )
+    folder = _folder(settings, out, digest, champion.digest)
+    tried = Tried(challenger, write(folder, report, None), folder, trial)
+    end_trial(settings, trial, tried.report, folder)
+    return tried
 
 
 def _served_reward(store: Store, spec: GateSpec) -> RewardSpec | None:

@@ -27,7 +27,7 @@ class Champion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     model: str = Field(default="raycommend", description="the registered model")
-    alias: str = Field(default="champion", description="of the version that is served")
+    alias: str = Field(default="champion", description="of the version that is served; only `champion` is the gate's")
     share: Share = Field(default=1.0, description="of the traffic, beside those of `policies`")
 
 

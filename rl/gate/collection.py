@@ -4,12 +4,10 @@ The log is read in its order, some decisions at a time. All that is asked of a p
 predicted of its reward, follows from what was in the log when the first of these was made: as the bounds need it.
 """
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import accumulate
 
 import numpy as np
 
@@ -28,11 +26,14 @@ from rl.gate.rows import Asked, First, Rows
 from rl.gate.specification import DEFAULT, GateSpec
 from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
+from rl.policy.arrays import IntArray
 
 CHAMPION = "champion"
 UNANSWERED = "cannot be answered"
 _FOLD = "evaluated"
 _PAGE = 50_000
+_MOST_REASONS = 50
+"""Why decisions are left out; a message may name what each was about."""
 _KEPT = 500
 """Decisions that are kept whole, to try policies with."""
 
@@ -113,19 +114,19 @@ class Collector:
             evidence, self._artefacts, self._sample, after, self._feedback_until, self._since, until, left_out
         )
 
-    def _read_times(self) -> tuple[list[int], list[int]]:
-        """Return the positions of all feedback, and when the last up to each was received."""
-        seqs, times, after = list[int](), list[int](), 0
+    def _read_times(self) -> tuple[IntArray, IntArray]:
+        """Return the positions of all feedback [n], and when the last up to each was received."""
+        seqs, times, after = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
         while page := new_feedback(self._store, self._spec.loop, after, _PAGE, until=None, with_content=False):
             after = page[-1].seq
-            seqs += [report.seq for report in page]
-            times += [report.received_us for report in page]
-        return seqs, list(accumulate(times, max))
+            seqs.append(np.array([report.seq for report in page]))
+            times.append(np.array([report.received_us for report in page]))
+        return np.concatenate(seqs), np.maximum.accumulate(np.concatenate(times))
 
-    def _learn(self, decision_seq: int, now: datetime, heard: tuple[list[int], list[int]]) -> None:
+    def _learn(self, decision_seq: int, now: datetime, heard: tuple[IntArray, IntArray]) -> None:
         """Let the policies learn what was in the log before a decision was made."""
         seqs, times = heard
-        count = bisect_right(times, to_us(now))
+        count = int(np.searchsorted(times, to_us(now), side="right"))
         if not decision_seq:
             return
         number = self._learner.number + 1
@@ -136,7 +137,7 @@ class Collector:
             fold_id=_FOLD,
             number=number,
             decision_seq=decision_seq,
-            feedback_seq=max(seqs[count - 1] if count else 0, self._learner.positions[1]),
+            feedback_seq=max(int(seqs[count - 1]) if count else 0, self._learner.positions[1]),
             as_of=now,
             caught_up=False,
         )
@@ -212,7 +213,9 @@ class Collector:
             chosen = {name: of[row] for name, of in choices.items()}
             answers = {name: choice for name, choice in chosen.items() if isinstance(choice, Choice)}
             if fault := next((choice for choice in chosen.values() if isinstance(choice, Exception)), None):
-                self._left_out[f"{UNANSWERED}: {type(fault).__name__}: {fault}"[:200]] += 1
+                why = f"{UNANSWERED}: {type(fault).__name__}: {fault}"[:200]
+                known = why in self._left_out or len(self._left_out) < _MOST_REASONS
+                self._left_out[why if known else f"{UNANSWERED}: other reasons"] += 1
                 continue
             expected = {name: choice.expected for name, choice in answers.items()}
             predicted = {

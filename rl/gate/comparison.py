@@ -1,5 +1,6 @@
 """By how much a challenger is better than the champion: everything that the verdict rests on, from evidence alone."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -11,7 +12,6 @@ from rl.evaluation.offpolicy.errors import EvaluationError
 from rl.evaluation.offpolicy.estimators import Estimate
 from rl.evaluation.offpolicy.improvement import measure_improvement
 from rl.evaluation.offpolicy.intervals import hall
-from rl.evaluation.offpolicy.log import BanditLog
 from rl.evaluation.offpolicy.selection import CANDIDATES, select
 from rl.evaluation.offpolicy.sequences import FIRST
 from rl.evaluation.offpolicy.support import measure_support, reason_to_abstain
@@ -26,6 +26,7 @@ _CANDIDATES = tuple(name for name in CANDIDATES if name != "dm")
 _POINTS = 60
 """Of a curve in the report."""
 _ROUNDING = 1e-6
+"""What is no reward: as far as rewards that were all 0 are taken to go, and by how much it never is worse."""
 
 
 class Part(BaseModel):
@@ -98,6 +99,8 @@ class Comparison(Part):
     slots: tuple[int, int]
     rewards: tuple[float, float]
     """The least and the most that a decision can earn."""
+    assumed: tuple[str, ...] = ()
+    """What the bounds hold under, and only the log says: how large rewards are, how seldom something is shown."""
     most: tuple[float, float]
     """The largest weights that challenger and champion can have; 1: the champion made all decisions itself."""
     own: float
@@ -141,6 +144,7 @@ def compare(evidence: Evidence, spec: GateSpec, level: float) -> Comparison:
         decisions=len(evidence),
         slots=(int(evidence.slots.min()), int(evidence.slots.max())),
         rewards=limits[DEFAULT],
+        assumed=_assumed(evidence, spec, limits),
         most=most,
         own=float(evidence.own.mean()),
         level=level,
@@ -162,6 +166,19 @@ def _limits(evidence: Evidence, spec: GateSpec, metric: str) -> tuple[float, flo
     return low, max(float(of.rewards.max()), low + _ROUNDING)
 
 
+def _assumed(evidence: Evidence, spec: GateSpec, limits: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Return which limits are nobody's word: no data can say what has not been seen yet."""
+    found, slots = list[str](), int(evidence.slots.max())
+    for name, (low, high) in limits.items():
+        limit = spec.metrics[name].limit * slots  # which the rewards of a slot are kept within
+        if not (name == DEFAULT and spec.rewards is not None) and (low > -limit or high < limit):
+            of = "" if name == DEFAULT else f" for {name}"
+            found.append(f"no decision earns less than {low:.4g} or more than {high:.4g}{of}")
+    if spec.least_propensity is None and evidence.least.min() < 1:
+        found.append(f"nothing is ever shown with a probability of less than {evidence.least.min():.3g}")
+    return tuple(found)
+
+
 def _most(evidence: Evidence, spec: GateSpec) -> tuple[float, float]:
     least = min(float(evidence.least.min()), 1.0) if spec.least_propensity is None else spec.least_propensity
     return 1 / least, 1.0 if evidence.own.all() else 1 / least
@@ -172,13 +189,21 @@ def _difference(evidence: Evidence, metric: str, limits: tuple[float, float], mo
     of, low = evidence.metrics[metric], limits[0]
     if evidence.single:
         challenger, champion = evidence.log(0, metric), evidence.log(1, metric)
-        return difference(challenger.log, champion.log, challenger.values, limits, most, of.cap)
+        predicted = challenger.values.copy()
+        # Where nothing else could have been shown, no log knows what it earns: the least, the champion the most.
+        predicted[evidence.propensity >= 1.0, 1:] = limits
+        return difference(challenger.log, champion.log, predicted, limits, most, of.cap)
+    if of.lowest.min() < low or of.rewards.max() > limits[1]:
+        found = f"{of.lowest.min():g} in a slot to {of.rewards.max():g}"
+        raise EvaluationError(f"rewards must be in [{low:g}, {limits[1]:g}], got {found}")
     terms = (of.weighted[:, 0] - low * evidence.mass[:, 0]) - (of.weighted[:, 1] - low * evidence.mass[:, 1])
     longest = int(evidence.slots.max())
-    largest = sum(most[1] ** slot for slot in range(1, longest + 1))
-    if not np.isfinite(largest):
-        raise EvaluationError(f"weights of {longest} slots may be of any size: no bound holds of them")
-    return Difference(terms, -largest * (limits[1] - low) * (1 + _ROUNDING), low * longest - limits[1])
+    try:
+        largest = float(most[1]) ** longest  # of all slots; what these earn above the least is at most high - low each
+    except OverflowError:
+        raise EvaluationError(f"weights of {longest} slots may be of any size: no bound holds of them") from None
+    least = low * longest - limits[1]
+    return Difference(terms, largest * least * (1 + _ROUNDING), least)
 
 
 def _bound(
@@ -197,7 +222,7 @@ def _bound(
         horizon = max(int(spec.horizon * rows.mean()), FIRST)
         lower = _finite(replace(whole, terms=terms).lower_bounds(level, horizon, np.array([len(terms)]))[0])
     mean = float(rewards[rows].mean())
-    needed = spec.margin if kind == "all" else -spec.tolerance * abs(mean)
+    needed = spec.margin if kind == "all" else -max(spec.tolerance * abs(mean), _ROUNDING)
     return Bound(
         name=name,
         kind=kind,
@@ -218,7 +243,7 @@ def _value(evidence: Evidence, policy: int) -> PolicyValue:
         log, estimate = model.log, select(model, _CANDIDATES)
         abstains = reason_to_abstain(log, estimate)
     else:
-        log = _whole_slates(evidence, policy)
+        log = evidence.slates_log(policy)
         estimate = Estimate("cascade_ips", evidence.metrics[DEFAULT].weighted[:, policy])
         abstains = reason_to_abstain(log, estimate)
     support = measure_support(log)
@@ -231,16 +256,6 @@ def _value(evidence: Evidence, policy: int) -> PolicyValue:
         bins=tuple(np.bincount(np.searchsorted(WEIGHTS, log.weights), minlength=len(WEIGHTS) + 1).tolist()),
         abstains=abstains,
     )
-
-
-def _whole_slates(evidence: Evidence, policy: int) -> BanditLog:
-    """Return whole slates as actions: shown or not."""
-    weights = np.minimum(evidence.weights[:, policy], 1e12)
-    propensities = np.minimum(1.0, 1.0 / np.maximum(weights, 1.0))
-    shown = weights * propensities
-    target = np.column_stack([shown, 1.0 - shown])
-    n = len(evidence)
-    return BanditLog(np.zeros(n, np.int64), evidence.metrics[DEFAULT].rewards, propensities, target)
 
 
 def _looks(evidence: Evidence, terms: FloatArray, looks: IntArray, lower: FloatArray) -> tuple[Look, ...]:

@@ -120,6 +120,14 @@ class Evidence:
         other = np.where(self.greedy, of.predicted - 1.0, np.nextafter(of.best, np.inf))
         return log, np.column_stack([of.predicted, other])
 
+    def slates_log(self, policy: int) -> BanditLog:
+        """Return whole slates as actions, for the challenger (0) or the champion (1): shown or not."""
+        weights = np.minimum(self.weights[:, policy], 1e12)
+        propensities = np.minimum(1.0, 1.0 / np.maximum(weights, 1.0))
+        shown = weights * propensities
+        target = np.column_stack([shown, 1.0 - shown])
+        return BanditLog(np.zeros(len(self), np.int64), self.metrics["default"].rewards, propensities, target)
+
     def save(self, path: Path) -> None:
         """Write it as one Parquet file."""
         columns: dict[str, Any] = {}

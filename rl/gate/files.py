@@ -25,8 +25,8 @@ def write(folder: Path, report: Report, evidence: Evidence | None) -> Report:
         if evidence is not None:
             evidence.save(new / EVIDENCE)
             report = report.model_copy(update={"evidence_sha256": _sha256(new / EVIDENCE)})
-        (new / REPORT).write_text(report.model_dump_json(indent=1))
-        (new / PAGE).write_text(render(report))
+        (new / REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+        (new / PAGE).write_text(render(report), encoding="utf-8", errors="xmlcharrefreplace")
     return report
 
 
@@ -37,7 +37,7 @@ def read(folder: Path) -> Report:
         ReportError: there is none, or it is of another format.
     """
     try:
-        return Report.model_validate_json((folder / REPORT).read_text())
+        return Report.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ReportError(f"no report in {folder}: {error.filename} is missing") from error
     except ValidationError as error:

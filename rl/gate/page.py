@@ -190,6 +190,7 @@ def _data(report: Report) -> str:
             ("made by the champion itself", f"{comparison.own:.1%}"),
             ("slots of a slate", f"{comparison.slots[0]} to {comparison.slots[1]}"),
             ("rewards are taken to be in", f"{comparison.rewards[0]:g} to {comparison.rewards[1]:g}"),
+            *(("the bounds hold if", f"{one}, as the log has it") for one in comparison.assumed),
             ("weights are taken to be at most", f"{comparison.most[0]:.4g}, the champion's {comparison.most[1]:.4g}"),
             ("mean weight, 1 where propensities are right", _said(comparison.calibration)),
         ]

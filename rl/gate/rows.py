@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from data.attribution.join import Outcome
 from data.fields import Scalar, to_us
@@ -17,6 +19,8 @@ from rl.policy.arrays import FloatArray
 _FEW = 0.01
 """A segment of a smaller share of the first decisions is put with the others."""
 _OTHERS = "(others)"
+_PACKED = 1_000
+"""Rows that are lists before they are arrays."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class First:
 
     def __init__(self, guards: Sequence[str]) -> None:
         self._segments = {key: Counter[str]() for key in guards}
+        self._names = dict[str, str]()
         self._low = dict[str, float]()
         self.caps = dict[str, float]()
         """The largest prediction that is made, by metric; empty until there were enough."""
@@ -65,7 +70,38 @@ class First:
     def segment(self, key: str, decision: Decision) -> str:
         """Return which segment of a guarded field a decision is in."""
         name, counts = _text(decision.context.get(key)), self._segments[key]
-        return name if counts[name] >= _FEW * counts.total() else _OTHERS
+        if counts[name] < _FEW * counts.total():
+            return _OTHERS
+        return self._names.setdefault(name, name)  # the same text for all, not one for each decision
+
+
+class Columns:
+    """Arrays that grow by a row: Python's lists of numbers take several times as much memory."""
+
+    def __init__(self, dtype: DTypeLike | None = None) -> None:
+        """Take the type of all columns; None: what the first values of each are."""
+        self._dtype, self._last = dtype, dict[str, list[object]]()
+        self._before = dict[str, list[NDArray[Any]]]()
+
+    def add(self, row: Mapping[str, object]) -> None:
+        """Add a row of the same names as those before."""
+        for name, value in row.items():
+            values = self._last.setdefault(name, [])
+            values.append(value)
+            if len(values) == _PACKED:
+                self._pack(name)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return [n, ...] of each name."""
+        for name in self._last:
+            self._pack(name)
+            self._before[name] = [np.concatenate(self._before[name])]
+        return {name: array for name, (array,) in self._before.items()}
+
+    def _pack(self, name: str) -> None:
+        if self._last[name] or name not in self._before:
+            self._before.setdefault(name, []).append(np.array(self._last[name], dtype=self._dtype))
+            self._last[name] = []
 
 
 class Rows:
@@ -73,8 +109,8 @@ class Rows:
 
     def __init__(self, challenger: str, champion: str, first: First, guards: Sequence[str]) -> None:
         self._names, self._first, self._guards = (challenger, champion), first, guards
-        self._plain = dict[str, list[object]]()
-        self._metrics = dict[str, dict[str, list[object]]]()
+        self._plain, self._segments = Columns(), Columns(np.object_)
+        self._metrics = dict[str, Columns]()
 
     def add(self, asked: Asked, best: Mapping[str, str]) -> None:
         """Add a decision; `best` says by metric whose predictions are believed."""
@@ -85,47 +121,42 @@ class Rows:
         if asked.own:
             weights[1], shown[1] = np.ones(len(propensities)), propensities[0]
         main = self._first.clip(DEFAULT, asked.predicted[DEFAULT][best[DEFAULT]])
-        row = {
-            "seq": asked.seq,
-            "time_us": to_us(decision.time),
-            "slots": len(decision.slate),
-            "propensity": propensities[0],
-            "least": propensities.min(),
-            "probability": shown,
-            "weights": [of[-1] for of in weights],
-            "mass": [of.sum() for of in weights],
-            "own": asked.own,
-            "greedy": int(main.argmax()) == asked.position,
-            **{f"segment.{key}": self._first.segment(key, decision) for key in self._guards},
-        }
-        for name, value in row.items():
-            self._plain.setdefault(name, []).append(value)
+        self._plain.add(
+            {
+                "seq": asked.seq,
+                "time_us": to_us(decision.time),
+                "slots": len(decision.slate),
+                "propensity": propensities[0],
+                "least": propensities.min(),
+                "probability": shown,
+                "weights": [of[-1] for of in weights],
+                "mass": [of.sum() for of in weights],
+                "own": asked.own,
+                "greedy": int(main.argmax()) == asked.position,
+            }
+        )
+        self._segments.add({key: self._first.segment(key, decision) for key in self._guards})
         for metric, outcome in asked.outcomes.items():
             predicted = self._first.clip(metric, asked.predicted[metric][best[metric]])
             rewards = np.zeros(len(propensities))
             rewards[: len(outcome.rewards)] = outcome.rewards  # a slot that nobody saw has earned nothing
-            values = {
-                "rewards": outcome.reward,
-                "lowest": rewards.min(),
-                "weighted": [float(of @ rewards) for of in weights],
-                "predicted": predicted[asked.position],
-                "expected": [float(choice.first @ predicted) for choice in choices],
-                "best": predicted.max(),
-            }
-            for name, value in values.items():
-                self._metrics.setdefault(metric, {}).setdefault(name, []).append(value)
+            self._metrics.setdefault(metric, Columns(np.float64)).add(
+                {
+                    "rewards": outcome.reward,
+                    "lowest": rewards.min(),
+                    "weighted": [float(of @ rewards) for of in weights],
+                    "predicted": predicted[asked.position],
+                    "expected": [float(choice.first @ predicted) for choice in choices],
+                    "best": predicted.max(),
+                }
+            )
 
     def evidence(self) -> Evidence | None:
         """Return what there is; None: there is nothing."""
-        if not self._plain:
+        if not (plain := self._plain.arrays()):
             return None
-        plain = {name: np.array(values) for name, values in self._plain.items() if "segment." not in name}
-        segments = {key: np.array(self._plain[f"segment.{key}"], dtype=np.object_) for key in self._guards}
-        metrics = {
-            name: Metric(**{key: np.array(values, dtype=np.float64) for key, values in of.items()}, cap=self._cap(name))
-            for name, of in self._metrics.items()
-        }
-        return Evidence(**plain, segments=segments, metrics=metrics)
+        metrics = {name: Metric(**of.arrays(), cap=self._cap(name)) for name, of in self._metrics.items()}
+        return Evidence(**plain, segments=self._segments.arrays(), metrics=metrics)
 
     def _cap(self, metric: str) -> float:
         return float(self._first.clip(metric, np.array([np.inf]))[0])

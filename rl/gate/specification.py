@@ -1,5 +1,6 @@
 """What the gate asks of a challenger: the fields of a TOML file, all with defaults."""
 
+import hashlib
 from datetime import datetime
 from typing import Annotated
 
@@ -10,12 +11,13 @@ from data.reward import RewardSpec
 from data.schema import LOOP_V1
 
 DEFAULT = "default"
+_OF_TERMS = ("loop", "objective", "reward", "since", "horizon", "look", "learn", "rewards", "least_propensity")
 
 
 class GateSpec(BaseModel):
     """What the gate asks. It is stored with every report."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     loop: str = Field(default=LOOP_V1, description="whose decisions are evaluated on")
     objective: str = Field(default=DEFAULT, description="what the evaluated decisions were asked to earn most under")
@@ -33,10 +35,11 @@ class GateSpec(BaseModel):
     look: int = Field(default=1_000, ge=100, description="decisions between looks, after which the policies learn")
     learn: bool = Field(default=True, description="both learn from the log as they would in service; off: as trained")
     rewards: tuple[float, float] | None = Field(
-        default=None, description="the least and the most that a decision can earn; default: what the log has"
+        default=None,
+        description="the least and the most that a decision can earn; default: what the log has",
     )
     least_propensity: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="the least probability that an item was shown with; default: what the log has"
+        default=None, description="the least probability that an item is shown with; default: as for rewards"
     )
     guards: tuple[str, ...] = Field(
         default=(), description="fields of the context: in none of their segments may the challenger be worse"
@@ -48,6 +51,9 @@ class GateSpec(BaseModel):
         default=0.1, ge=0, description="share of the champion's mean that counts as not worse in guards and guardrails"
     )
     slowdown: float = Field(default=1.2, ge=1, description="how much longer the p99 of a decision may take")
+    slack_s: float = Field(
+        default=0.0005, ge=0, description="seconds that it may take longer in any case: a request takes milliseconds"
+    )
 
     @field_validator("guardrails")
     @classmethod
@@ -55,6 +61,19 @@ class GateSpec(BaseModel):
         if DEFAULT in guardrails:
             raise ValueError("the metric called default is what `reward` says")
         return guardrails
+
+    @field_validator("rewards")
+    @classmethod
+    def _rewards_rise(cls, rewards: tuple[float, float] | None) -> tuple[float, float] | None:
+        if rewards is not None and not rewards[0] < rewards[1]:
+            raise ValueError(f"the least must be below the most, got {rewards[0]:g} and {rewards[1]:g}")
+        return rewards
+
+    @property
+    def sequence(self) -> str:
+        """Digest of all that decides which terms a bound is of: bounds of other terms are other looks."""
+        fields = self.model_dump_json(include={*_OF_TERMS})
+        return hashlib.sha256(fields.encode()).hexdigest()[:12]
 
     @property
     def metrics(self) -> dict[str, RewardSpec]:

@@ -35,7 +35,7 @@ def judge(
         left_out: how many decisions could not be evaluated on, by why.
         spec: what is asked.
     """
-    conform = [] if conformance is None else conformance.faults(spec.slowdown)
+    conform = [] if conformance is None else conformance.faults(spec.slowdown, spec.slack_s)
     if isinstance(comparison, str):
         why = comparison
         if left_out:
@@ -62,9 +62,11 @@ def judge(
         return Verdict(promote=False, sentence=f"{sentence}.", against=tuple(against))
     sentence = (
         f"Better: after {decisions} the challenger earns{better}{share} beside the champion, and at least "
-        f"{found.lower:+.4g} at a level of {comparison.level:.3g} however often one looks."
+        f"{found.lower:+.4g} at a level of {comparison.level:.3g} however often one looks"
     )
-    return Verdict(promote=True, sentence=sentence, against=())
+    if comparison.assumed:
+        sentence += f", if {' and '.join(comparison.assumed)}: so it is in the log, and gate.toml does not say it"
+    return Verdict(promote=True, sentence=f"{sentence}.", against=())
 
 
 def _lacks(bound: Bound) -> str:

@@ -11,14 +11,10 @@ from data.schema import LOOP_V1
 from data.settings import Settings
 from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import load_shelved, shelve
+from rl.downloads import fetch
 from rl.online.fold import FoldSpec
 from rl.policy.errors import PolicyError
-from rl.registry import (
-    RegisteredPolicy,
-    RegistryError,
-    fetch,
-    resolve_alias,
-)
+from rl.registry import RegisteredPolicy, RegistryError, resolve_alias
 from serve.config import CHAMPION, Champion, ServiceConfig
 from serve.learning.loops import Plan
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain, pairwise
+from itertools import chain, cycle, pairwise
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -31,7 +31,8 @@ from rl.artefacts.artefact import Artefact, save
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.visit import Visit
 from rl.policies import RidgeConfig, build
-from rl.registry import register, set_alias
+from rl.promotions import promote
+from rl.registry import register, resolve
 from tests.bench.common import finish, plot, say
 from tests.bench.service import shop
 from tests.bench.service.processes import running
@@ -130,12 +131,12 @@ def mover(home: Path, every_s: float) -> Iterator[Mover]:
 
 def move(home: Path, every_s: float, asked: Event, ready: Event) -> None:
     """Move the alias while it is asked for, until this process is ended."""
-    settings, number = Settings(home=home, store=None, archive=None), 1
-    set_alias(settings, "champion", number)
+    settings = Settings(home=home, store=None, archive=None)
+    versions = [resolve(settings, str(number)) for number in range(1, VERSIONS + 1)]
     ready.set()
-    while asked.wait():
-        number = number % VERSIONS + 1
-        set_alias(settings, "champion", number)
+    for champion, challenger in pairwise(cycle(versions)):
+        asked.wait()
+        promote(settings, challenger, champion, "of the bench", forced="measured")
         time.sleep(every_s)
 
 

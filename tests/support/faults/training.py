@@ -15,7 +15,8 @@ import psutil
 
 from data.settings import Settings
 from rl.artefacts.artefact import load_served
-from rl.registry import fetch, register, resolve_alias
+from rl.downloads import fetch
+from rl.registry import register, resolve_alias
 from serve.config import Champion, ServiceConfig
 from tests.support.cluster_files import ROOT
 from tests.support.faults.die import STEPS
@@ -31,7 +32,7 @@ _SHOP: Final = (
     *("--evaluation.episodes", "40", "--dqn.learning_starts", "64", "--dqn.network.width", "16"),
     *("--dqn.train_batch_size_per_learner", "64", "--dqn.rounds_per_iteration", "4", "--checkpoint_every_s", "1"),
 )
-_TRAINED: Final = ("--name", "trained", "--register_as", "champion")
+_TRAINED: Final = ("--name", "trained", "--register_as", "challenger")
 _RUNNER: Final = "ray::BatchedEnvRunner"
 
 
@@ -71,11 +72,13 @@ def die_in(step: str) -> Callable[[Machine], AbstractContextManager[None]]:
 
 
 def _complete(place: Machine) -> None:
-    """Give the same command again, and wait until the service answers with what it has trained."""
+    """Give the same command again, promote what it has trained, and wait until the service answers with it."""
     status, report, said = _train(place, "rl.train", *_SHOP, *_TRAINED)
     assert status == 0, said[-3_000:]
     assert report["env_steps"] == _STEPS, report
     assert [steps for steps, _ in report["curve"]] == [_STEPS // 2, _STEPS], report
+    status, promoted, said = _train(place, "rl.promote", "challenger", "--force", "the faults' training")
+    assert (status, promoted["promoted"]) == (0, True), said[-3_000:]
     champion = resolve_alias(place.settings)
     assert champion is not None
     assert (champion.version, champion.digest) == (report["registered"], report["digest"]), champion

@@ -12,10 +12,13 @@ import pytest
 
 from data.log.store import Store
 from data.settings import Settings
-from rl import evaluate, promote, rollback
+from rl import evaluate, promote, rollback, trials
+from rl.artefacts.errors import ArtefactError
+from rl.downloads import fetch
 from rl.gate import conformance
 from rl.gate.files import EVIDENCE, PAGE, REPORT, ReportError, argue_again, read
-from rl.registry import register, resolve_alias, show
+from rl.promotions import promote as move
+from rl.registry import RegisteredPolicy, register, resolve, resolve_alias, show
 from rl.trials import try_challengers
 from tests.support.clocks import Clock
 from tests.support.gates import by_chance, learner, log_by_chance
@@ -135,6 +138,47 @@ def test_challengers_share_the_gates_alpha(home: Path, model: str, capsys: pytes
     assert found[0]["challenger"]["version"] is None
 
 
+def test_who_asks_for_something_else_looks_anew(home: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rewards tried one after the other until one lets it through are as many looks, with a level each."""
+    levels = []
+    for number, extra in enumerate(("", "horizon = 10_000\n", "margin = 0.001\n", "")):
+        path = home / f"{model}{number}.toml"
+        path.write_text(extra + GATE)
+        options = ("--model", model, "--gate", str(path), "--out", str(home / model))
+        _, found = run(evaluate, capsys, "--challenger", "2", *options)
+        levels.append(found[0]["level"])
+    assert levels == [0.025, 0.05 / 6, 0.025, 0.025]
+
+
+def test_force_needs_neither_a_log_nor_the_champions_files(
+    home: Path, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = ("--model", model, "--out", str(tmp_path))
+    monkeypatch.setenv("RAYCOMMEND_STORE", f"sqlite:///{tmp_path / 'none.db'}")
+    assert promote.main(["3", *options]) == 2
+    assert f"no log at {tmp_path / 'none.db'}" in capsys.readouterr().err
+    assert not (tmp_path / "none.db").exists()
+    status, found = run(promote, capsys, "3", *options, "--force", "the first weeks")
+    assert (status, found["promoted"], champion(home, model)) == (0, True, 3)
+    assert read(Path(found["report"]).parent).forced == "the first weeks"
+    assert "no log at" in found["verdict"]
+    status, verdict = run(evaluate, capsys, "--again", "3", "--model", model)
+    assert (status, verdict["promote"]) == (0, False)
+    monkeypatch.delenv("RAYCOMMEND_STORE")
+
+    def gone(settings: Settings, version: RegisteredPolicy) -> Path:
+        if version.version == 3:
+            raise ArtefactError("version 3 is refused: its files are gone")
+        return fetch(settings, version)
+
+    monkeypatch.setattr(trials, "fetch", gone)
+    assert promote.main(["1", *options]) == 2
+    assert "its files are gone" in capsys.readouterr().err
+    status, found = run(promote, capsys, "1", *options, "--force", "it must answer")
+    assert (status, champion(home, model)) == (0, 1)
+    assert found["verdict"].startswith("Not promoted: the log cannot tell, the champion: version 3 is refused")
+
+
 def test_the_verdict_follows_from_what_is_stored_or_it_is_said(
     home: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +215,12 @@ def test_the_page_needs_nothing_else(home: Path, model: str, capsys: pytest.Capt
 def test_what_cannot_be_compared_is_refused(home: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert promote.main(["1", "--model", model]) == 2
     assert "challenger and champion are the same policy" in capsys.readouterr().err
+    assert promote.main(["2", "--model", model, "--champion", "3"]) == 2
+    assert "version 1 is the champion, which 3 is not" in capsys.readouterr().err
+    for wrong in (["--challenger", "2", "--since", "2026-01-01T00:00:00Z"], ["--again", "2", "--out", "x"]):
+        with pytest.raises(SystemExit):
+            evaluate.main([*wrong, "--model", model])
+        assert " are of " in capsys.readouterr().err
     assert promote.main(["9", "--model", model]) == 2
     assert promote.main([str(home / "policies" / "learner"), "--model", model]) == 2
     assert "only versions of the registry can be promoted" in capsys.readouterr().err
@@ -187,7 +237,8 @@ def test_a_champion_that_changed_meanwhile_is_not_replaced(
 ) -> None:
     def slow(*arguments: Any, **options: Any) -> Any:
         tried = try_challengers(*arguments, **options)
-        register(Settings(home=home), home / "policies" / "other", "champion", model)
+        settings, versions = Settings(home=home), [resolve(Settings(home=home), number, model) for number in "13"]
+        move(settings, versions[1], versions[0], "run")
         return tried
 
     monkeypatch.setattr(promote, "try_challengers", slow)

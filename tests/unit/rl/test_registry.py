@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from rl.artefacts.artefact import Artefact, load_served, save
 from rl.artefacts.description import TrainedIn
 from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import fetch_folder, open_shelf
+from rl.downloads import fetch
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.simulated import SimulatedEncoder
 from rl.policies import (
@@ -29,10 +31,11 @@ from rl.policies import (
     build,
 )
 from rl.policies.transformer.config import QNetworkConfig
+from rl.promotions import promote, roll_back
 from rl.registry import (
     RegisteredPolicy,
     RegistryError,
-    fetch,
+    moving_alias,
     register,
     resolve_alias,
     set_alias,
@@ -125,15 +128,91 @@ def test_the_same_artefact_is_one_version(settings: Settings, model: str, tmp_pa
     }
 
 
-def test_a_promotion_is_taken_back(settings: Settings, model: str, tmp_path: Path) -> None:
+def test_who_is_the_champion_is_replaced_by_the_gate_alone(settings: Settings, model: str, tmp_path: Path) -> None:
     first = register(settings, saved(tmp_path / "net"), "champion", model)
-    second = register(settings, saved(tmp_path / "other", "abcd"), "champion", model)
-    assert resolve_alias(settings, model) == second
-    assert set_alias(settings, "champion", 1, model) == first
-    assert resolve_alias(settings, model) == first
+    refused = (
+        f"version 1 of {model} is the champion; only the gate may let version 2 replace it: "
+        f"python -m rl.promote 2 --model {model}, with --force REASON"
+    )
+    with pytest.raises(RegistryError, match=refused):
+        register(settings, saved(tmp_path / "other", "abcd"), "champion", model)
+    second = register(settings, tmp_path / "other", "challenger", model)
+    assert second.version == 2
+    with pytest.raises(RegistryError, match=refused):
+        set_alias(settings, "champion", 2, model)
+    assert resolve_alias(settings, model) == set_alias(settings, "champion", 1, model) == first
+    assert register(settings, tmp_path / "net", "champion", model) == first
+    promote(settings, second, first, "run")
+    with pytest.raises(RegistryError, match="version 2 of"):
+        set_alias(settings, "champion", 1, model)
     with pytest.raises(RegistryError, match="version=9"):
         set_alias(settings, "champion", 9, model)
+    assert resolve_alias(settings, model) == second
+    assert set_alias(settings, "challenger", 1, model) == first  # other aliases are free
+
+
+def test_of_two_who_move_the_champion_one_asks_again(settings: Settings, model: str, tmp_path: Path) -> None:
+    first = register(settings, saved(tmp_path / "net"), "champion", model)
+    second, third = (register(settings, saved(tmp_path / name, name), model=model) for name in ("two", "three"))
+    with moving_alias(settings, "champion"):
+        for move in (
+            lambda: promote(settings, second, first, "run"),
+            lambda: roll_back(settings, model),
+            lambda: set_alias(settings, "champion", 1, model),
+        ):
+            with pytest.raises(RegistryError, match=f"process {os.getpid()} moves an alias now"):
+                move()
+    promote(settings, second, first, "run")
+    with pytest.raises(RegistryError, match="champion is version 2 by now, the challenger was compared with version 1"):
+        promote(settings, third, first, "run")
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_who_is_killed_while_promoting_leaves_what_can_be_gone_on_with(
+    settings: Settings, done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After any of its calls the champion is the old one or the new, and both commands then do what they say."""
+    model = f"killed_{done}"
+    first = register(settings, saved(tmp_path / "net"), "champion", model)
+    second = register(settings, saved(tmp_path / "other", "abcd"), model=model)
+    writes = ("set_model_version_tag", "set_registered_model_tag", "set_registered_model_alias")
+    mlflow = type(client(settings))
+    left = iter(range(done))
+
+    def die_after(write: Callable[..., None]) -> Callable[..., None]:
+        def called(*arguments: Any) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            write(*arguments)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        for name in writes:
+            patch.setattr(mlflow, name, die_after(getattr(mlflow, name)))
+        with pytest.raises(KeyboardInterrupt):
+            promote(settings, second, first, "run", forced="in a hurry")
     assert resolve_alias(settings, model) == first
+    with pytest.raises(RegistryError, match="nothing was promoted"):
+        roll_back(settings, model)
+    promote(settings, second, first, "run")
+    now = resolve_alias(settings, model)
+    assert (now, now and now.forced) == (second, None)
+    assert roll_back(settings, model) == (2, 1)
+    with pytest.raises(RegistryError, match="nothing was promoted"):
+        roll_back(settings, model)
+
+
+def test_a_champion_that_was_deleted_is_passed_over(settings: Settings, model: str, tmp_path: Path) -> None:
+    first = register(settings, saved(tmp_path / "net"), "champion", model)
+    second, third = (register(settings, saved(tmp_path / name, name), model=model) for name in ("two", "three"))
+    promote(settings, second, first, "run")
+    promote(settings, third, second, "run")
+    client(settings).delete_model_version(model, "2")
+    assert roll_back(settings, model) == (3, 1)
+    client(settings).delete_model_version(model, "1")
+    assert resolve_alias(settings, model) is None
+    assert set_alias(settings, "champion", 3, model) == third  # there was none: it is the first again
 
 
 @pytest.mark.parametrize("name", ["policy.json", "arrays.safetensors"])
@@ -319,3 +398,13 @@ def test_a_training_registers_what_it_has_trained(settings: Settings, capsys: py
     version = resolve_alias(settings, alias="challenger")
     assert version is not None
     assert (report["registered"], report["digest"], version.name) == (version.version, version.digest, "tiny")
+    assert train.main([*given, "--seed", "1", "--register_as", "champion"]) == 0  # there was none
+    assert json.loads(capsys.readouterr().out)["as"] == "champion"
+    assert train.main([*given, "--seed", "2", "--register_as", "champion"]) == 3
+    out, err = capsys.readouterr()
+    number = json.loads(out)["registered"]
+    assert f"is version {number} of the registry, but not champion: " in err
+    assert f"python -m rl.promote {number}, with --force REASON" in err
+    now = resolve_alias(settings)
+    assert now is not None
+    assert now.version < number

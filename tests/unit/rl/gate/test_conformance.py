@@ -62,7 +62,7 @@ def test_a_promise_that_is_broken_speaks_against_it(tmp_path: Path, decisions: l
     policy.explorer = Sloppy()
     found = check_promises(replace(by_chance(tmp_path), policy=policy), decisions)
     assert found["the distribution sums to one"] is not None
-    faults = Conformance(promises=found, p99_s=(1.0, 1.0)).faults(1.2)
+    faults = Conformance(promises=found, p99_s=(1.0, 1.0)).faults(1.2, 0.0)
     assert faults[0].startswith("it breaks the promise that the distribution sums to one: the probabilities of a query")
 
 
@@ -77,9 +77,12 @@ def test_who_takes_longer_than_may_be_is_named(tmp_path: Path, decisions: list[D
 
     found = time_decisions(artefact, artefact, decisions, clock)
     assert found == pytest.approx((0.0015, 0.001))
-    faults = Conformance(promises={}, p99_s=found).faults(1.2)
+    faults = Conformance(promises={}, p99_s=found).faults(1.2, 0.0)
     assert faults == ["the p99 of a decision is 1.500 ms, 1.50 of the champion's 1.000 ms, and may be 1.2"]
-    assert Conformance(promises={}, p99_s=found).faults(1.6) == []
+    assert Conformance(promises={}, p99_s=found).faults(1.6, 0.0) == []
+    # A policy that learns takes longer than chance, and no request is the slower for it.
+    assert Conformance(promises={}, p99_s=(90e-6, 30e-6)).faults(1.2, 0.0005) == []
+    assert len(Conformance(promises={}, p99_s=(900e-6, 300e-6)).faults(1.2, 0.0005)) == 1
 
 
 class Turns:

@@ -1,19 +1,24 @@
 """The gate on a log whose truth is known: who is let through, what a look costs, and the verdict argued again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from data.log.store import Store
 from data.reward import RewardSpec
-from rl.artefacts.artefact import load_served
+from data.schema import Decision
+from rl.artefacts.artefact import Artefact, load_served
+from rl.gate import collection
 from rl.gate.collection import Collected, Collector
 from rl.gate.report import Level, find_verdict
 from rl.gate.specification import GateSpec
+from rl.policy.errors import PolicyError
 from tests.support.clocks import Clock
 from tests.support.gates import REWARD, always, by_chance, learner, log_by_chance
 
@@ -174,6 +179,74 @@ def test_a_log_that_says_too_little_is_no_reason_to_promote(tmp_path: Path) -> N
     comparison, verdict = find_verdict(found.evidence["learner"], SPEC, LEVEL, None, found.left_out)
     assert comparison is None
     assert verdict.sentence.startswith("Not promoted: the log cannot tell, the log has too few decisions")
+
+
+def test_a_guardrail_that_nothing_ever_touched_stops_nobody(tmp_path: Path) -> None:
+    """A tenth of no complaints is none, which no bound is above."""
+    clock = Clock()
+    chance, _ = by_chance(tmp_path), learner(tmp_path)
+    by_chance(tmp_path, "other")
+    calls = RewardSpec(wait_s=60, weights={"reject": -1.0})
+    spec = SPEC.model_copy(update={"guardrails": {"calls": calls}, "guards": ()})
+    with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:
+        log_by_chance(store, clock, chance.digest, 1_500)
+        found = collect(store, tmp_path, spec)
+    comparison, verdict = find_verdict(found.evidence["learner"], spec, LEVEL, None, found.left_out)
+    assert comparison is not None
+    assert [(bound.name, bound.holds, bound.champion) for bound in comparison.guarded] == [("calls", True, 0.0)]
+    assert verdict.promote
+
+
+def test_reasons_that_name_what_each_was_about_are_not_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    chance = by_chance(tmp_path)
+    by_chance(tmp_path, "other")
+    with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:
+        log_by_chance(store, clock, chance.digest, 600)
+        collector = Collector(store, {"other": load_served(tmp_path / "other")}, load_served(tmp_path / "chance"), SPEC)
+
+        def fail(artefact: Artefact, decisions: Sequence[Decision], *_: object) -> list[Exception]:
+            return [PolicyError(f"<b>{one.decision_id}</b> cannot be answered") for one in decisions]
+
+        monkeypatch.setattr(collection, "choose", fail)
+        found = collector.collect()
+    assert found.evidence["other"] is None
+    assert sum(found.left_out.values()) == 600
+    assert len(found.left_out) < 60
+    assert found.left_out["cannot be answered: other reasons"] > 500
+    _, verdict = find_verdict(None, SPEC, LEVEL, None, found.left_out)
+    assert not verdict.promote
+
+
+def test_what_is_asked_of_bounds_is_asked_of_numbers() -> None:
+    for wrong, said in (
+        ({"rewards": (1.0, 1.0)}, "the least must be below the most, got 1 and 1"),
+        ({"rewards": (0.0, float("inf"))}, "finite"),
+        ({"margin": float("nan")}, "finite"),
+        ({"tolerance": float("inf")}, "finite"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            GateSpec.model_validate(wrong)
+
+
+def test_bounds_of_other_terms_are_other_looks() -> None:
+    other: list[dict[str, Any]] = [
+        {"rewards": (0.0, 1.0)},
+        {"since": Clock()()},
+        {"horizon": 1_000},
+        {"reward": RewardSpec()},
+    ]
+    assert len({SPEC.sequence, *(SPEC.model_copy(update=one).sequence for one in other)}) == 5
+    same: list[dict[str, Any]] = [
+        {"margin": 0.1},
+        {"alpha": 0.01},
+        {"guards": ()},
+        {"tolerance": 0.2},
+        {"slowdown": 2.0},
+    ]
+    assert {SPEC.model_copy(update=one).sequence for one in same} == {SPEC.sequence}
 
 
 def test_all_levels_together_are_the_gates() -> None:

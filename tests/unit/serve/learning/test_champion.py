@@ -20,7 +20,7 @@ from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.queries import CLICK, IGNORED
 from rl.promotions import promote, roll_back
-from rl.registry import RegisteredPolicy, register, resolve_alias, set_alias
+from rl.registry import RegisteredPolicy, register, resolve_alias
 from serve.audit.run import audit
 from serve.config import Champion, ServiceConfig
 from serve.decisions.health import Learning
@@ -79,7 +79,8 @@ def test_the_alias_decides_and_what_is_bad_is_refused(settings: Settings, store:
     assert before.policy_version.startswith(first.digest)
     assert not running.refresh()
 
-    second = register(settings, bandit(tmp_path / "b"), "champion")
+    second = register(settings, bandit(tmp_path / "b"))
+    promote(settings, second, first, "run")
     assert running.refresh()
     served.take(running.news(served.steps()))
     after = served.at("v1").decide(visit(served.at("v1"), "d1", datetime.now(UTC), 2, user_id="ann"))
@@ -88,7 +89,7 @@ def test_the_alias_decides_and_what_is_bad_is_refused(settings: Settings, store:
 
     bad = register(settings, transformer(tmp_path / "c", 2))
     spoil(settings, bad)
-    set_alias(settings, "champion", bad.version)
+    promote(settings, bad, second, "run")
     assert not running.refresh()
     unchanged = served.at("v1").decide(visit(served.at("v1"), "d2", datetime.now(UTC), 2))
     assert unchanged.policy_version.startswith(second.digest)
@@ -100,7 +101,7 @@ def test_the_alias_decides_and_what_is_bad_is_refused(settings: Settings, store:
     news.take(again.news({}))
     assert news.at("v1").digest("champion") == second.digest
 
-    set_alias(settings, "champion", first.version)
+    promote(settings, first, bad, "run")
     assert again.refresh()
 
 
@@ -165,7 +166,8 @@ def test_a_source_that_fails_does_not_stop_the_others(settings: Settings, store:
 
     running = Loops(store, settings, [other, ConfiguredPlans(config, settings, store)], lambda: datetime.now(UTC))
     broken = True
-    second = register(settings, bandit(tmp_path / "b"), "champion")
+    second = register(settings, bandit(tmp_path / "b"))
+    promote(settings, second, first, "run")
     assert running.refresh()
     assert [loop.plan.policies["champion"] for loop in running.current.values()] == [second.digest] != [first.digest]
 
