@@ -14,6 +14,9 @@ NEXT = "next_"
 """Prefix of the next observation's columns."""
 SEEN = ("items", "mask", "history", "features")
 """What the policy saw, as in `rl.policy.queries.Query`."""
+CHOSEN, WEIGHTS = "chosen", "weights"
+"""Columns [N] that not every table has: the slot of the user's choice, or -1 for nothing; how much a row counts."""
+ROWS = (CHOSEN, WEIGHTS)
 _NEEDED = ("items", "mask", "actions", "propensities", "rewards")
 
 
@@ -32,7 +35,7 @@ def check_names(names: Iterable[str], path: str) -> None:
 
 def list_needed(names: Iterable[str]) -> list[str]:
     """Return which of a table's columns learning reads."""
-    known = {*_NEEDED, *SEEN, "discounts", *(NEXT + name for name in SEEN)}
+    known = {*_NEEDED, *SEEN, "discounts", *ROWS, *(NEXT + name for name in SEEN)}
     return [name for name in names if name in known]
 
 
@@ -58,7 +61,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], path: str) -> None:
     if len(shapes["actions"]) != 1 or shapes["propensities"] != shapes["actions"]:
         found = f"{list(shapes['actions'])} and {list(shapes['propensities'])}"
         raise DataError(f"{path}: actions and propensities must both be [K], a row is {found}")
-    for name in ("rewards", "discounts"):
+    for name in ("rewards", "discounts", *ROWS):
         if shapes.get(name):
             raise DataError(f"{path}: {name} must be a number, a row is {list(shapes[name])}")
 
@@ -89,6 +92,14 @@ def _wrong(columns: Columns) -> Iterator[tuple[str, BoolArray]]:
     allowed = np.take_along_axis(mask, np.where(outside, 0, actions), axis=1).astype(np.bool_)
     yield "actions must be positions where the mask is on and are not", _any(outside | ~allowed)
     yield "rewards must be finite and are not", _any(~np.isfinite(flat["rewards"]))
+    if CHOSEN in columns:
+        outside = (columns[CHOSEN] < -1) | (columns[CHOSEN] >= actions.shape[1])
+        yield f"{CHOSEN} must be a slot or -1 and is not", outside
+    if WEIGHTS in columns:
+        yield (
+            f"{WEIGHTS} must be finite and at least 0 and are not",
+            ~(np.isfinite(columns[WEIGHTS]) & (columns[WEIGHTS] >= 0)),
+        )
     if "discounts" in columns:
         discounts, after = flat["discounts"], flat[NEXT + "mask"].astype(np.bool_)
         yield "discounts must be in [0, 1] and are not", _any(~((discounts >= 0) & (discounts <= 1)))

@@ -85,9 +85,15 @@ def generated_events(market: Market, invoices: int, rng: np.random.Generator) ->
 
 
 def logged_outcomes(
-    store: Store, spec: RewardSpec, until: datetime, faults: list[Fault] | None = None, rows: int = 50_000
+    store: Store,
+    spec: RewardSpec,
+    until: datetime,
+    faults: list[Fault] | None = None,
+    rows: int = 50_000,
+    after: int = 0,
+    loop: str = LOOP_V1,
 ) -> Iterator[list[Outcome]]:
-    """Yield what v1's decisions made until then have earned, in log order and some at a time, archived ones too.
+    """Yield what a loop's decisions made until then have earned, in log order and some at a time, archived ones too.
 
     Args:
         store: the log.
@@ -95,20 +101,22 @@ def logged_outcomes(
         until: decisions made later are left out; the windows of the others must have closed.
         faults: gets the rows that cannot be read back or judged: they are left out.
         rows: decisions that are in memory at a time.
+        after: log position; only decisions after it.
+        loop: whose decisions.
 
     Raises:
         DataError: there is no such decision.
     """
-    faults, after, some = [] if faults is None else faults, 0, False
-    reports_until, closed = last_feedback(store, LOOP_V1), until + timedelta(seconds=spec.wait_s) + GRACE
-    while logged := store.decisions(after, rows, loop=LOOP_V1, faults=faults):
+    faults, some = [] if faults is None else faults, False
+    reports_until, closed = last_feedback(store, loop), until + timedelta(seconds=spec.wait_s) + GRACE
+    while logged := store.decisions(after, rows, loop=loop, faults=faults):
         after = logged[-1][0]
         decisions = [(seq, decision) for seq, decision in logged if decision.time <= until and decision.mode != "log"]
         if not decisions:
             continue
         some, outcomes = True, list[Outcome]()
         positions = {decision.decision_id: seq for seq, decision in decisions}
-        heard, unread = whole_feedback(store, LOOP_V1, positions, reports_until)
+        heard, unread = whole_feedback(store, loop, positions, reports_until)
         faults += unread
         feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
         for seq, decision in decisions:

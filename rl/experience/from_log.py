@@ -19,9 +19,11 @@ from data.errors import DataError
 from data.schema import CONTEXT_TIME, parse_visit_time
 from rl.encoders.base import VisitEncoder
 from rl.encoders.visit import Visit
-from rl.experience.checks import NEXT, Columns
+from rl.experience.checks import CHOSEN, NEXT, WEIGHTS, Columns
 from rl.policy.arrays import IntArray
 
+WEIGHT = "weight"
+"""A column that logged transitions may have: how much a decision counts in what is learned from it."""
 _log = logging.getLogger("raycommend.train")
 
 
@@ -80,7 +82,48 @@ def convert_log(
             same = np.roll(columns[name], -1, axis=0)  # what is seen before the next slot
             columns[NEXT + name] = np.where(last.reshape(-1, *[1] * (column.ndim - 1)), column[of_row], same)
     episodes, steps = _number_episodes(rows)
+    if WEIGHT in table.column_names:
+        columns[WEIGHTS] = table[WEIGHT].to_numpy().astype(np.float32)[kept][of_row]
     return columns | {"episode": episodes[of_row], "step": steps[of_row]}
+
+
+def convert_slates(
+    table: pa.Table,
+    encoder: VisitEncoder,
+    candidates: int,
+    slots: int,
+    histories: tuple[IntArray, IntArray] | None = None,
+) -> Columns:
+    """Return the columns of slates of one length, a row for each decision, [N, ...], with what was `chosen`.
+
+    That is the first slot that has earned something. Slates of another length are left out.
+
+    Args:
+        table: as of `convert_log`.
+        encoder: the same.
+        candidates: A, at least as many as any row has.
+        slots: K.
+        histories: as of `convert_log`.
+
+    Raises:
+        DataError: no slate has so many slots.
+    """
+    rows, kept = _whole(table.select(TRANSITION_SCHEMA.names).to_pylist())
+    fits = [len(row["rewards"]) == len(row["slate"]) == slots for row in rows]
+    rows, kept = [row for row, fit in zip(rows, fits, strict=True) if fit], kept[np.array(fits, dtype=np.bool_)]
+    if not rows:
+        raise DataError(f"none of {table.num_rows} logged slates has {slots} slots that were seen")
+    before, after = (None, None) if histories is None else (array[kept] for array in histories)
+    earned = np.array([row["rewards"] for row in rows]) > 0.0
+    columns = _observe(rows, "", candidates, encoder, before)
+    columns["actions"] = np.array([[row["candidates"].index(item) for item in row["slate"]] for row in rows])
+    columns["propensities"] = np.array([row["propensities"] for row in rows])
+    columns["rewards"] = np.array([row["reward"] for row in rows], dtype=np.float32)
+    columns[CHOSEN] = np.where(earned.any(axis=1), earned.argmax(axis=1), -1)
+    columns["discounts"] = np.array([row["discount"] for row in rows], dtype=np.float32)
+    if WEIGHT in table.column_names:
+        columns[WEIGHTS] = table[WEIGHT].to_numpy().astype(np.float32)[kept]
+    return columns | _observe(rows, NEXT, candidates, encoder, after)
 
 
 def _take_out(mask: np.ndarray, actions: Sequence[int], slot: IntArray) -> None:

@@ -2,7 +2,8 @@
 
 Columns: `items` [A], `mask` [A], and where there are any `history` [T, 3] and `features` [A or 1, F] of what the policy
 saw (see `rl.policy.queries.Query`); `actions` [K], positions on the candidate axis; `propensities` [K], in (0, 1];
-`rewards`. Where rewards have a future also `discounts` in [0, 1], and the next observation as `next_items` and so on.
+`rewards`; maybe `weights`, and `chosen` of slates (see `rl.experience.checks`). Where rewards have a future also
+`discounts` in [0, 1], and the next observation as `next_items` and so on.
 Arrays are (nested) fixed-size lists, so the table's own schema has every shape, and anything that reads Parquet reads
 it. `rl.algorithms.batch.to_columns` makes such columns of what a runner has sampled.
 """
@@ -30,6 +31,7 @@ from rl.experience.checks import (
     list_needed,
 )
 from rl.policy.queries import ITEM
+from rl.simulators.spaces import SlateSpace
 
 _N_ITEMS = b"raycommend.n_items"
 
@@ -60,8 +62,9 @@ class Table:
 
     @property
     def action_space(self) -> gym.Space[Any]:
-        """Positions on the candidate axis."""
-        return gym.spaces.Discrete(self.shapes["items"][0])
+        """Positions on the candidate axis, of one item or of a slate."""
+        candidates, (slots,) = self.shapes["items"][0], self.shapes["actions"]
+        return gym.spaces.Discrete(candidates) if slots == 1 else SlateSpace(candidates, slots)
 
 
 def write(path: str, columns: Columns, n_items: int | None = None) -> None:

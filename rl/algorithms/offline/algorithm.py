@@ -12,7 +12,7 @@ MARWIL), and its DQN cannot do without an environment.
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ray.data import Dataset
@@ -28,13 +28,16 @@ from ray.rllib.utils.metrics import (
 )
 
 from rl.algorithms.batch import to_multi_agent
+from rl.algorithms.dqn.config import QLearningHyperparameters
 from rl.algorithms.dqn.learner import QLearner
 from rl.algorithms.dqn.module import QModule
 from rl.algorithms.dqn.q_learning import QLearningConfig
 from rl.algorithms.learners import learner_module
-from rl.algorithms.offline.config import OfflineQHyperparameters
+from rl.algorithms.offline.config import OfflineQHyperparameters, OfflineSlateQHyperparameters
 from rl.algorithms.offline.learner import CloningLearner, ConservativeQLearner
-from rl.experience.checks import Columns
+from rl.algorithms.slate_q.learner import SlateQLearner
+from rl.algorithms.slate_q.module import SlateQModule
+from rl.experience.checks import CHOSEN, Columns
 from rl.experience.transitions import (
     Table,
     batches,
@@ -69,7 +72,7 @@ class TransitionsData(OfflineData):
 class OfflineQConfig(QLearningConfig):
     """Configures `OfflineQ`; `offline_data(input_=...)` names the table, see `rl.experience.transitions`."""
 
-    hyperparameters_class = OfflineQHyperparameters
+    hyperparameters_class: ClassVar[type[QLearningHyperparameters]] = OfflineQHyperparameters
 
     def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
         super().__init__(algo_class=algo_class or OfflineQ)
@@ -95,12 +98,16 @@ class OfflineQConfig(QLearningConfig):
             raise ValueError("name the table of transitions, a path or an URI, as offline_data(input_=...)")
         if self.table is None or self.table.path != self.input_:
             self.table = describe(self.input_)
-        if (slots := self.table.shapes["actions"]) != (1,):
-            raise ValueError(f"a transition must have one action, {self.input_} has slates {list(slots)}")
+        self.check_table(self.table)
         self.observation_space, self.action_space = self.table.observation_space, self.table.action_space
         super().validate()
         if self.num_learners:
             raise ValueError(f"num_learners must be 0, got {self.num_learners}: the learner is in this process")
+
+    def check_table(self, table: Table) -> None:
+        """Raise ValueError for a table that this algorithm does not learn from."""
+        if (slots := table.shapes["actions"]) != (1,):
+            raise ValueError(f"a transition must have one action, {table.path} has slates {list(slots)}")
 
     def get_default_learner_class(self) -> type[QLearner]:
         """Name the learner."""
@@ -146,3 +153,34 @@ class OfflineQ(Algorithm):
         """The greedy policy of the averaged network."""
         module: QModule = learner_module(self)
         return module.averaged_policy()
+
+
+class OfflineSlateQConfig(OfflineQConfig):
+    """Configures `OfflineSlateQ`: slates of at least two slots, with the column `chosen`."""
+
+    hyperparameters_class = OfflineSlateQHyperparameters
+    module_class = SlateQModule
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        super().__init__(algo_class=algo_class or OfflineSlateQ)
+
+    def check_table(self, table: Table) -> None:
+        """See `OfflineQConfig.check_table`."""
+        if CHOSEN not in table.shapes or table.shapes["actions"] == (1,):
+            raise ValueError(f"SlateQ learns from slates of two items or more with a column {CHOSEN!r}: {table.path}")
+
+    def get_default_learner_class(self) -> type[QLearner]:
+        """Name the learner."""
+        return SlateQLearner
+
+
+class OfflineSlateQ(OfflineQ):
+    """SlateQ from a table of logged slates: what was chosen is valued whatever else was shown, without propensities.
+
+    Source: Ie et al., "SlateQ" (2019), section 4.
+    """
+
+    @classmethod
+    def get_default_config(cls) -> OfflineSlateQConfig:
+        """Return the configuration to begin with."""
+        return OfflineSlateQConfig()

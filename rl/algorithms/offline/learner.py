@@ -8,6 +8,7 @@ from torch import Tensor
 from rl.algorithms.dqn.learner import Batch, QLearner
 from rl.algorithms.dqn.module import QModule
 from rl.algorithms.dqn.td import compute_loss
+from rl.experience.checks import WEIGHTS
 
 
 class ConservativeQLearner(QLearner):
@@ -24,8 +25,8 @@ class ConservativeQLearner(QLearner):
         """See `QLearner`; `surprise` is what α counts, `evenness` the share of the batch that the weights leave."""
         q, taken = self._compute_values(batch)
         errors = taken - self._targets(self.q_module, batch)
-        weights = self._weights(self.q_module, batch)
-        surprise = compute_surprise(q, taken, batch["mask"]).mean()
+        weights = weigh_rows(self._weights(self.q_module, batch), batch)
+        surprise = weigh_rows(compute_surprise(q, taken, batch["mask"]), batch, keep_mean=False).mean()
         loss = compute_loss(config.loss, errors, weights) + config.conservatism * surprise
         of_batch = {"q_mean": taken.mean(), "surprise": surprise, "evenness": evenness(weights)}
         return loss, {"td_errors": errors, **of_batch}
@@ -61,10 +62,10 @@ class CloningLearner(QLearner):
         """See `QLearner`; `surprise` is the loss, and the TD errors are 0 as nothing is estimated."""
         logits, taken = self._compute_values(batch)
         surprise = compute_surprise(logits, taken, batch["mask"])
-        weights = torch.ones_like(surprise)
+        weights = weigh_rows(torch.ones_like(surprise), batch)
         if config.earned:
             gains = (batch["rewards"] - batch["rewards"].mean()).clamp(min=0)
-            weights = normalise(gains * (1 / batch["propensities"].squeeze(1)).clamp(max=config.weight_clip))
+            weights = normalise(weights * gains * (1 / batch["propensities"].squeeze(1)).clamp(max=config.weight_clip))
         of_batch = {"q_mean": taken.mean(), "surprise": surprise.mean(), "evenness": evenness(weights)}
         return (weights * surprise).mean(), {"td_errors": torch.zeros_like(surprise), **of_batch}
 
@@ -83,6 +84,20 @@ def importance_weights(target: Tensor, propensities: Tensor, clip: float) -> Ten
         clip: largest ratio.
     """
     return normalise((target / propensities).clamp(max=clip))
+
+
+def weigh_rows(values: Tensor, batch: Batch, keep_mean: bool = True) -> Tensor:
+    """Return values [B] times how much each row counts, where the table says so; else as they are.
+
+    Args:
+        values: [B].
+        batch: maybe with the column `weights`, of which the mean is taken out.
+        keep_mean: the values are weights themselves, whose mean stays 1.
+    """
+    if WEIGHTS not in batch:
+        return values
+    weighted = values * normalise(batch[WEIGHTS])
+    return normalise(weighted) if keep_mean else weighted
 
 
 def normalise(weights: Tensor) -> Tensor:

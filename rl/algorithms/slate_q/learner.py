@@ -10,12 +10,9 @@ from rl.algorithms.dqn.learner import Batch, QLearner
 from rl.algorithms.dqn.module import inputs
 from rl.algorithms.dqn.td import compute_loss, targets
 from rl.algorithms.slate_q.module import SlateQModule
-from rl.experience.checks import NEXT
+from rl.experience.checks import CHOSEN, NEXT, WEIGHTS
 from rl.policies.slates.choice import best_slates, choice_logits, slate_values
 from rl.policies.slates.network import Judged
-
-CHOSEN = "chosen"
-"""The column [B] that an environment logs: the slot of the user's choice, or -1 for nothing."""
 
 
 class SlateQLearner(QLearner):
@@ -38,7 +35,8 @@ class SlateQLearner(QLearner):
         errors = (values - self._targets(module, batch)) / module.net.added_scale
         logits = choice_logits(judged.logits, slates)
         surprise = functional.cross_entropy(logits, batch[CHOSEN] + 1, reduction="none")  # [B]
-        weights, of_values = batch["weights"], compute_loss(config.loss, errors, batch["weights"])
+        weights = batch[WEIGHTS] if WEIGHTS in batch else torch.ones_like(errors)
+        of_values = compute_loss(config.loss, errors, weights)
         loss = of_values + config.choice_weight * (weights * surprise).mean()
         return loss, {"td_errors": errors, "q_mean": values.mean(), "choice_loss": surprise.mean()}
 
