@@ -31,6 +31,8 @@ RecommenderError                       data
 ├── TrainingError                      rl.training: a training cannot begin or go on
 ├── UnknownKindError                   rl.training: there is no such kind of experiment
 ├── NoAnswerError                      rl.training: nobody answers at a tracking URI
+├── RunError                           rl.continuous: a run cannot begin or go on
+│   └── StepFailed                     rl.continuous: a step of a run did not come to its end
 ├── RegistryError                      rl: the registry of policies does not answer, or lacks what was asked for
 ├── Refused                            serve.contracts: an answer to the client, from its interface's table of errors
 ├── ArgumentsError                     serve.api: arguments are not learning settings

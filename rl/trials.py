@@ -122,7 +122,8 @@ def try_challengers(
             folder = _folder(settings, out, digest, champion.artefact.digest)
             held.enter_context(lock(folder.with_name(f".{folder.name}.lock"), _busy))
         if "reward" not in spec.model_fields_set:
-            spec = spec.model_copy(update={"reward": _served_reward(store, spec) or champion.artefact.reward})
+            served = served_reward(store, spec.loop, spec.objective)
+            spec = spec.model_copy(update={"reward": served or champion.artefact.reward})
         if track:
             trials = begin_trials(settings, champion.artefact.digest, digests, spec, model)
         try:
@@ -203,9 +204,9 @@ def force_unseen(
     return tried
 
 
-def _served_reward(store: Store, spec: GateSpec) -> RewardSpec | None:
+def served_reward(store: Store, loop: str, objective: str) -> RewardSpec | None:
     """Return what the service learned from last, as its fold says; None: no fold was begun."""
-    for first in begun_folds(store, spec.loop, spec.objective):
+    for first in begun_folds(store, loop, objective):
         if first.begins is not None:
             return FoldSpec.model_validate(first.begins["spec"]).reward
     return None

@@ -82,7 +82,7 @@ class RunFolder:
             self.id = uuid4().hex
             self._write(resolved, finished=False)
             return None
-        if differences := _differences(found["config"], resolved):
+        if differences := describe_differences(found["config"], resolved):
             raise TrainingError(
                 f"{self.path} holds an unfinished run with {differences}: "
                 "give the same configuration to go on with it, --fresh to begin anew, or another --name"
@@ -139,7 +139,7 @@ def read_progress(checkpoint: Path) -> Progress:
     return Progress(**json.loads((checkpoint / _PROGRESS).read_text()))
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def describe_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """Return in words what two configurations differ in; empty if in nothing."""
     old, new = flat(there), flat(json.loads(json.dumps(here)))
     differ = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]

@@ -117,6 +117,11 @@ class Tracker:
         """Copy a file, or all files of a folder, to the run's artefacts."""
         self._jobs.put(lambda: self._copy(path, folder))
 
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        for name, value in tags.items():
+            self._jobs.put(lambda name=name, value=value: self._client.set_tag(self.run_id, name, value))  # type: ignore[misc]
+
     def _copy(self, path: Path, folder: str | None) -> None:
         log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         log(self.run_id, str(path), folder)

@@ -136,13 +136,15 @@ def test_the_pods_start_ray_with_haproxy_in_its_environment() -> None:
         assert (done.stdout == "starts 1\n") == starts == (done.returncode == 0)
 
 
-@pytest.mark.parametrize("name", ["RayJob/raycommend-train", "RayCronJob/raycommend-nightly"])
+@pytest.mark.parametrize(
+    "name", ["RayJob/raycommend-train", "RayCronJob/raycommend-nightly", "RayCronJob/raycommend-continuous"]
+)
 def test_training_runs_on_a_cluster_that_is_there_and_not_on_its_head(name: str) -> None:
     spec = RESOURCES[name]["spec"]
     job = spec.get("jobTemplate", spec)
     assert f"RayCluster/{job['clusterSelector']['ray.io/cluster']}" in CLUSTERS
     assert job["entrypointNumCpus"] >= 1
-    assert job["entrypoint"].startswith("python -m rl.train ")
+    assert re.match(r"python -m rl\.(train|continuous) ", job["entrypoint"])
     for path in re.findall(r"/opt/raycommend/(\S+)", job["entrypoint"]):
         assert (ROOT / path).is_file()
 
