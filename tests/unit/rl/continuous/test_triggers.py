@@ -1,5 +1,6 @@
 """When a run is due."""
 
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.support.gates import REWARD, log_by_chance
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> Iterator[Store]:
     """A log of 700 decisions, of which the last run has seen the first 100."""
     clock = Clock()
     with closing(Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock)) as store:

@@ -16,7 +16,7 @@ def shown(p: FloatArray, of_class: IntArray, seed: int, first: int = 0) -> Slots
     steps, users = (grid.ravel() for grid in np.meshgrid(np.arange(STEPS), np.arange(len(of_class)), indexing="ij"))
     items = rng.integers(1, ITEMS + 1, len(users))
     earned = rng.random(len(users)) < p[of_class[users], items - 1]
-    return Slots(users, steps + first, items, 2.0 * earned, np.ones(len(users)))
+    return Slots(users, steps + first, items, np.where(earned, 2.0, 0.0), np.ones(len(users)))
 
 
 def classes(seed: int) -> tuple[FloatArray, IntArray]:
