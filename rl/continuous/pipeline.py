@@ -19,6 +19,7 @@ from rl.continuous.specification import ContinuousSpec
 from rl.continuous.tables import make_tables
 from rl.continuous.triggers import find_reason
 from rl.continuous.work import Work
+from rl.registry import connect
 from rl.training.run.toml import flat
 from rl.training.run.tracking import Tracker
 
@@ -62,6 +63,7 @@ def do_run(
             _say(spec, run, f"begins: {why}")
         else:
             _say(spec, run, f"goes on at {run.next_step}")
+        connect(settings)  # imports MLflow, before the tracker's thread does: at once they meet half-made modules
         name = f"{spec.name} {run.number}"
         tracker = stack.enter_context(Tracker(settings, spec.name, resolved, name=name, run=run.id))
         _do_steps(Work(spec, settings, run, store, tracker, lambda text: _say(spec, run, text)), functions)

@@ -123,7 +123,8 @@ def convert_slates(
     columns["discounts"] = np.array([row["discount"] for row in rows], dtype=np.float32)
     if WEIGHT in table.column_names:
         columns[WEIGHTS] = table[WEIGHT].to_numpy().astype(np.float32)[kept]
-    return columns | _observe(rows, NEXT, candidates, encoder, after)
+    following = _observe(rows, NEXT, candidates, encoder, after)
+    return columns | {NEXT + name: column for name, column in following.items()}
 
 
 def _take_out(mask: np.ndarray, actions: Sequence[int], slot: IntArray) -> None:

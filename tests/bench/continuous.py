@@ -286,7 +286,7 @@ def main() -> None:
     curves = {
         name: (
             minutes.tolist(),
-            np.nanmean([run[name][: 2 * HALF_S] for run in runs], axis=0).reshape(-1, 60).mean(axis=1).tolist(),
+            np.nanmean([run[name][: 2 * HALF_S].reshape(-1, 60) for run in runs], axis=(0, 2)).tolist(),
         )
         for name in runs[0]
     }

@@ -20,7 +20,8 @@ from rl.gate.specification import GateSpec
 from rl.policies import RandomConfig, build
 from rl.policies.greedy import Greedy
 from rl.policy.queries import Query
-from rl.registry import register, set_alias
+from rl.promotions import promote
+from rl.registry import register, resolve
 from rl.simulators.shop.shop import Shop
 from tests.support.clocks import Clock
 from tests.support.logged_shop import ITEMS, SPEC, write_sessions
@@ -59,7 +60,9 @@ def spec_of(**training: Any) -> ContinuousSpec:
 def run(spec: ContinuousSpec, settings: Settings) -> tuple[dict[str, Any], Artefact]:
     found = do_run(spec, settings)
     assert found is not None
-    set_alias(settings, "champion", found["version"])  # whatever the gate has said: this is about what is learned
+    if not found["promoted"]:  # this is about what is learned, whatever the gate has said
+        new, old = (resolve(settings, str(found[name])) for name in ("version", "champion"))
+        promote(settings, new, old, found["mlflow_run"], forced="the test goes on from it")
     return found, load(Path(found["folder"]) / "train" / "policy")
 
 
