@@ -27,6 +27,8 @@ from data.fields import (
 
 LOOP_V1: Final = "v1"
 """The loop of what comes over `/v1`."""
+SHADOW: Final = "shadow"
+"""The loop of what variants of A/B tests have decided and nobody was shown; see `to_shadow_id`."""
 ACTIVATE = "activate"
 """The kind of feedback that says that a deferred decision was shown."""
 
@@ -99,6 +101,20 @@ Mode = Literal["explore", "exploit", "apprentice", "log"]
 client's own choice, which the policy learns from, or which is only kept."""
 
 
+INTERLEAVED: Final = "+"
+"""Stands between the names of two policies that fill a slate together; no policy's own name has it."""
+
+
+def to_shadow_id(variant: str, decision_id: str) -> str:
+    """Return the id of what a variant would have shown in place of a decision."""
+    return f"{SHADOW}:{variant}:{decision_id}"
+
+
+def shadowed_id(variant: str, shadow_id: str) -> str:
+    """Return the id of the decision in place of which a variant would have shown something."""
+    return shadow_id.removeprefix(f"{SHADOW}:{variant}:")
+
+
 class Decision(Record):
     """A logged recommendation. Everything that is needed to learn from it or to audit it is in it."""
 
@@ -136,6 +152,13 @@ class Decision(Record):
     """The places that the slate fills, in its order; none: the slate is a list."""
     request: str | None = None
     """`data.sameness.digests` of what the request gave and the decision does not show; None: not known."""
+    abtest: LoggedId | None = None
+    """The A/B test that it is an exposure of; of the loop `SHADOW`: that it was made for."""
+    variant: LoggedId | None = None
+    """Which variant of the test decided; None also where two were interleaved."""
+    teams: tuple[LoggedId, ...] = ()
+    """Of each slot, the policy that has chosen it, where two were interleaved. `policy` then joins their names by
+    `INTERLEAVED`, and the propensities are over both policies' draws and the coin."""
 
     @property
     def visit_time(self) -> datetime:
@@ -175,6 +198,8 @@ class Decision(Record):
                 f"features.items must describe every candidate, got {len(self.features.items)} for "
                 f"{len(self.candidates)} candidates"
             )
+        if self.teams and len(self.teams) != len(self.slate):
+            raise ValueError(f"teams must have one entry a slot, got {len(self.teams)} for {len(self.slate)}")
         if any(not 0.0 < p <= 1.0 for p in self.propensities):
             raise ValueError(f"propensities must be in (0, 1], got {self.propensities}")
 

@@ -177,12 +177,14 @@ class Gateway:
         await self._writer.start()
         await self._catch_up(_FIRST_NEWS_S)
         await asyncio.to_thread(self._service.items.refresh)
+        await asyncio.to_thread(self._service.tests.refresh)
         gc.collect()
         gc.freeze()  # what was loaded stays: looking through it again and again would hold up a hundred requests
         self._tasks = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(repeat(self._edge.keys.refresh, _KEYS_S)),
             asyncio.create_task(repeat(self._service.items.refresh, _REFRESH_S)),
+            asyncio.create_task(repeat(self._service.tests.refresh, _REFRESH_S)),
             asyncio.create_task(repeat(self._personalizer.configuration.refresh, _REFRESH_S)),
             asyncio.create_task(self._personalizer.optimize()),
         ]

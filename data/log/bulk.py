@@ -4,6 +4,7 @@ Who reads so divides the log into ranges of positions first. A range stays what 
 """
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from data.log.archived.columns import DECISION_SEQ, UNFIT, schema, select, to_arrow
 from data.log.archived.keys import any_archived
-from data.log.archived.parts import parts_between
+from data.log.archived.parts import parts_between, select_parts
 from data.log.archived.reading import from_both
 from data.log.statements import chunks, one_of
 from data.log.store import Store
-from data.log.tables import DECISIONS, FEEDBACK, Log
+from data.log.tables import DECISIONS, FEEDBACK, PARTS, Log
 from data.log.unreadable import describe_error, log_unreadable, pass_on
 
 _EVERYTHING: Final = 2**62
@@ -62,6 +63,50 @@ def decisions_between(store: Store, first: int, last: int, columns: Collection[s
         archived = store.archived(connection).between(DECISIONS, first - 1, last, None, names, pc.field("loop") == loop)
         logged = _read(connection, DECISIONS, c.seq.between(first, last), c.loop == loop)
     return _merge(archived.select(names), logged.select(names))
+
+
+@from_both
+def decisions_of_test(
+    store: Store,
+    abtest: str,
+    loop: str,
+    since: datetime,
+    until: datetime,
+    columns: Collection[str],
+    after: int = 0,
+    limit: int | None = None,
+) -> pa.Table:
+    """Return some columns of a loop's decisions for an A/B test, made from a time to another, in order.
+
+    Only those after a log position, and the first `limit` of them. Rows that cannot be read are left out.
+    """
+    names = [field.name for field in schema(DECISIONS) if field.name in {"seq", "loop", "time", "abtest", *columns}]
+    c, at = DECISIONS.table.c, pc.field("time")
+    first, last = (pa.scalar(time, pa.timestamp("us", tz="UTC")) for time in (since, until))
+    wanted = (
+        (pc.field("seq") > after)
+        & (at >= first)
+        & (at < last)
+        & (pc.field("abtest") == abtest)
+        & (pc.field("loop") == loop)
+    )
+    tables = list[pa.Table]()
+    with store.reading() as connection:
+        archived = store.archived(connection)
+        in_time = (PARTS.c.time_first < until, PARTS.c.time_last >= since, PARTS.c.last > after)
+        for part in select_parts(connection, "decisions", *in_time):
+            tables.append(archived.between(DECISIONS, part.first - 1, part.last, None, names).filter(wanted))
+        of_log = (c.seq > after, c.abtest == abtest, c.loop == loop, c.time >= since, c.time < until)
+        if limit is not None:
+            of_log = (*of_log, c.seq.in_(sa.select(c.seq).where(*of_log).order_by(c.seq).limit(limit)))
+        logged = _read(connection, DECISIONS, *of_log)
+    whole = pa.concat_tables([_schema_of(names).empty_table(), *tables]).select(names)
+    return _merge(whole, logged.select(names))[:limit]
+
+
+def _schema_of(names: Collection[str]) -> pa.Schema:
+    """Return some columns of archived decisions, as they stand there."""
+    return pa.schema([field for field in schema(DECISIONS) if field.name in names])
 
 
 @from_both

@@ -94,6 +94,9 @@ DECISIONS = _log(
     sa.Column("rules", JsonModel(Rules)),
     sa.Column("slots", JsonSlots, nullable=False, server_default="[]"),
     sa.Column("request", sa.Text),
+    sa.Column("abtest", sa.Text),
+    sa.Column("variant", sa.Text),
+    sa.Column("teams", JsonTuple, nullable=False, server_default="[]"),
     sa.Index("ix_decisions_loop_seq", "loop", "seq"),
 )
 

@@ -41,6 +41,9 @@ class Visit:
     """Log the probabilities of all candidates."""
     request: str | None = None
     """See `data.schema.Decision.request`."""
+    abtest: str | None = None
+    """The A/B test that it belongs to; this and the next as in `data.schema.Decision`."""
+    variant: str | None = None
 
     @property
     def visit_time(self) -> datetime:

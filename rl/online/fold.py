@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from data.reward import RewardSpec
-from data.schema import LOOP_V1
+from data.schema import LOOP_V1, Decision
 from rl.artefacts.artefact import Artefact
 from rl.online.histories import Histories
 from rl.policy.queries import Impressions
+
+_OF_TESTS = {"shared", "isolated", "imitates", "follows"}
 
 
 class FoldSpec(BaseModel):
@@ -22,6 +24,35 @@ class FoldSpec(BaseModel):
     reward: RewardSpec = RewardSpec()
     learn_from: Literal["own", "all"] = "own"
     """Each policy learns from its own decisions only, or from all."""
+    shared: Mapping[str, tuple[str, ...]] = {}
+    """By A/B test: the policies that learn from the exposures of all its variants, whatever `learn_from` says."""
+    isolated: tuple[str, ...] = ()
+    """A/B tests from whose exposures only the policy learns that has decided, whatever `learn_from` says."""
+    imitates: Mapping[str, str] = {}
+    """By policy: the one that it learns to imitate. It learns nothing else."""
+    follows: Mapping[str, str] = {}
+    """By policy that answers nobody: the one from whose decisions it learns."""
+
+    @model_serializer(mode="wrap")
+    def _without_tests(self, serialize: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Leave out what no A/B test has said: folds from before there were any are of the same kind."""
+        said: dict[str, JsonValue] = serialize(self)
+        return {name: value for name, value in said.items() if value or name not in _OF_TESTS}
+
+    def lesson_of(self, policy: str, decision: Decision) -> Literal["all", "own", "imitation"] | None:
+        """Return what a policy learns of a decision: all slots, those that it has chosen, to imitate it, or nothing."""
+        if self.imitates and policy in self.imitates:
+            return "imitation" if decision.policy == self.imitates[policy] else None
+        if self.follows and decision.policy == self.follows.get(policy):
+            return "all"
+        test = decision.abtest
+        if test is not None and policy in self.shared.get(test, ()):
+            return "all"
+        if self.learn_from == "all" and (test is None or test not in self.isolated):
+            return "all"
+        if decision.teams:
+            return "own" if policy in decision.teams else None
+        return "all" if decision.policy == policy else None
 
 
 HistoryStep: TypeAlias = Callable[[Histories], object]

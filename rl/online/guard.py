@@ -3,20 +3,23 @@
 What is left out follows from the log alone, so that a repeated fold leaves out the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from data.attribution.join import Outcome
 from rl.artefacts.artefact import Artefact
+from rl.encoders.base import VisitEncoder
+from rl.online.fold import FoldSpec
+from rl.online.imitation import imitate
 from rl.online.observe import (
     TRANSIENT,
     Learnable,
     UnlearnableError,
     encode,
     largest_value,
+    own_slots,
     partition,
 )
 from rl.online.set_aside import SetAsideRows
@@ -27,6 +30,7 @@ _LARGE = 1e6  # after a value above it the state is checked at once
 _CHECKPOINT_ROWS = 20_000  # impressions after which the state is checked and becomes the checkpoint
 
 Failure: TypeAlias = tuple[Learnable, Exception]
+Encode: TypeAlias = Callable[[Sequence[Learnable], VisitEncoder], Impressions]
 
 
 @dataclass(slots=True)
@@ -41,9 +45,12 @@ class _Checkpoint:
 class Guard:
     """Updates a policy, and restores its state if an update fails or leaves values that are not finite."""
 
-    def __init__(self, artefact: Artefact, rows: int = 0) -> None:
-        """Guard a policy that has learned so many impressions since its state was last looked at."""
-        self._encoder, self._policy = artefact.encoder, artefact.policy
+    def __init__(self, artefact: Artefact, rows: int = 0, encode: Encode = encode) -> None:
+        """Guard a policy that has learned so many impressions since its state was last looked at.
+
+        `encode` says what outcomes teach.
+        """
+        self._encoder, self._policy, self._encode_outcomes = artefact.encoder, artefact.policy, encode
         self._checkpoint = _Checkpoint(self._policy.state_dict(), [], rows)
 
     @property
@@ -95,7 +102,7 @@ class Guard:
         return impressions, None
 
     def _encode(self, outcomes: Sequence[Learnable]) -> Impressions:
-        return encode(outcomes, self._encoder)
+        return self._encode_outcomes(outcomes, self._encoder)
 
     def _dry_run(self, outcomes: Sequence[Learnable]) -> None:
         """Learn and restore the state; raises what learning raises."""
@@ -143,7 +150,7 @@ class Guards:
         self,
         artefacts: Mapping[str, Artefact],
         rows: Mapping[str, int],
-        learn_from: Literal["own", "all"],
+        spec: FoldSpec,
         set_aside: SetAsideRows,
     ) -> None:
         """Guard policies.
@@ -151,11 +158,15 @@ class Guards:
         Args:
             artefacts: of the fold, by name.
             rows: impressions that each policy has learned since its state was last looked at; 0 if it is left out.
-            learn_from: the decisions that each learns from.
+            spec: says which decisions each learns from.
             set_aside: gets the rows that a policy cannot learn.
         """
-        self._artefacts, self._learn_from, self._set_aside = artefacts, learn_from, set_aside
-        self._guards = {name: Guard(a, rows.get(name, 0)) for name, a in artefacts.items() if a.policy.learns}
+        self._artefacts, self._spec, self._set_aside = artefacts, spec, set_aside
+        self._guards = {
+            name: Guard(a, rows.get(name, 0), imitate if name in spec.imitates else encode)
+            for name, a in artefacts.items()
+            if a.policy.learns
+        }
 
     @property
     def rows(self) -> dict[str, int]:
@@ -188,10 +199,11 @@ class Guards:
                     self._set_aside.add("decisions", seq, UnlearnableError("it could not be learned then"), name)
                 continue
             outcomes: list[Learnable] = [
-                (one.outcome, one.previous)
+                lesson
                 for one in due
+                if (lesson := self._lesson(name, one)) is not None
                 # What was not learned cannot be corrected.
-                if self._learns(name, one.outcome) and not self._set_aside.has("decisions", one.seq, name)
+                and not self._set_aside.has("decisions", one.seq, name)
             ]
             if not outcomes:
                 continue
@@ -204,8 +216,16 @@ class Guards:
                 lessons[name] = Lesson(at(outcomes), at([learnable for learnable, _ in failed]), learned)
         return learned_by
 
-    def _learns(self, name: str, outcome: Outcome) -> bool:
-        decision, until = outcome.decision, self._artefacts[name].learned_until
+    def _lesson(self, name: str, one: OutcomeChange) -> Learnable | None:
+        """Return what a policy learns of an outcome; None: nothing."""
+        decision, until = one.outcome.decision, self._artefacts[name].learned_until
         if decision.mode == "log" or (until is not None and decision.time <= until):
-            return False
-        return self._learn_from == "all" or decision.policy == name
+            return None
+        match self._spec.lesson_of(name, decision):
+            case None:
+                return None
+            case "own":
+                return own_slots(name, one.outcome, one.previous)
+            case "imitation" if one.previous is not None:  # what was shown is learned once, whatever it earns
+                return None
+        return one.outcome, one.previous

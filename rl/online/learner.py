@@ -81,6 +81,7 @@ class OnlineLearner:
         self.histories = Histories(length) if length else None
         """Of the users, where a policy reads them."""
         features = any(isinstance(artefact.encoder, FeaturesEncoder) for artefact in artefacts.values())
+        features = features or bool(spec.imitates)  # what was not chosen is learned too
         self._reader = Reader(store, spec.loop, self._windows, with_content=length > 0, with_features=features)
         self.fold_id = fold_id or uuid4().hex[:8]
         self.caught_up = False
@@ -89,7 +90,7 @@ class OnlineLearner:
         rows = self._restore(snapshot) if snapshot else {}
         self.begun_at = self.positions[0], self._number
         """Log position of the last decision, and the step, that it has begun after."""
-        self._guards = Guards(artefacts, rows, spec.learn_from, self.set_aside)
+        self._guards = Guards(artefacts, rows, spec, self.set_aside)
         self._unrecorded = [] if fold_id else [self._version(self._as_of, begins=True)]
         self._unpublished: Update | None = None
 

@@ -49,6 +49,21 @@ def encode(outcomes: Sequence[Learnable], encoder: VisitEncoder) -> Impressions:
     return impressions
 
 
+def own_slots(policy: str, outcome: Outcome, before: tuple[float, ...] | None) -> Learnable | None:
+    """Return what one of two policies learns of a slate that they have filled together: of the slots that it chose."""
+    decision = outcome.decision
+    own = [place for place, team in enumerate(decision.teams) if team == policy]
+
+    def pick(rewards: Sequence[float]) -> tuple[float, ...]:
+        return tuple(rewards[place] for place in own if place < len(rewards))
+
+    rewards, previous = pick(outcome.rewards), None if before is None else pick(before)
+    if rewards == (previous or ()):  # nothing of it was seen, or nothing has changed
+        return None
+    slate = tuple(decision.slate[place] for place in own)
+    return replace(outcome, decision=decision.model_copy(update={"slate": slate}), rewards=rewards), previous
+
+
 def select_learnable(
     outcomes: Sequence[Outcome], encoder: VisitEncoder
 ) -> tuple[list[Outcome], list[tuple[Outcome, Exception]]]:

@@ -22,7 +22,7 @@ from serve.decisions.recommender import Recommender, to_visit
 from serve.decisions.router import Router
 
 _CHUNK = 1_000
-_COMPARED = ("candidates", "slate", "propensities", "scores", "probabilities", "policy_version")
+_COMPARED = ("candidates", "slate", "propensities", "scores", "probabilities", "policy_version", "teams")
 
 
 class Fold(NamedTuple):

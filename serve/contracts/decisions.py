@@ -19,13 +19,15 @@ from data.fields import (
     Scalar,
     UtcTime,
 )
-from data.schema import Mode
+from data.schema import SHADOW, Mode
 from serve.contracts.body import FORMS, MAX_BATCH, Body
 from serve.contracts.rules import MAX_SLATE, BusinessRules, Filter
 
 MAX_CANDIDATES = 1_000
 OF_PERSONALIZER = "personalizer:"
 """What the ids of the Personalizer API's decisions begin with."""
+OF_SHADOWS = f"{SHADOW}:"
+"""What the ids of decisions begin with that nobody was shown."""
 
 
 class RecommendRequest(Body):
@@ -56,6 +58,8 @@ class RecommendRequest(Body):
     def _is_of_this_interface(cls, decision_id: str | None) -> str | None:
         if decision_id is not None and decision_id.startswith(OF_PERSONALIZER):
             raise ValueError(f"ids that begin with {OF_PERSONALIZER!r} are those of the Personalizer API's events")
+        if decision_id is not None and decision_id.startswith(OF_SHADOWS):
+            raise ValueError(f"ids that begin with {OF_SHADOWS!r} are those of decisions that nobody was shown")
         return decision_id
 
     @model_validator(mode="after")
@@ -132,5 +136,8 @@ class LoggedDecision(Body):
     policy: PolicyVersion
     mode: Mode
     objective: str
+    abtest: str | None = Field(description="the A/B test that it is an exposure of, or was made for unseen; null: none")
+    variant: str | None = Field(description="the variant that decided; null also where two have filled the slate")
+    teams: tuple[str, ...] = Field(description="of each slot, the policy that has chosen it, where two have")
     closed: bool = Field(description="the wait window is over: later feedback does not count")
     feedback: list[LoggedFeedback] = Field(description="all that was reported, in the order of the log")

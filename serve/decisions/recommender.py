@@ -1,11 +1,11 @@
 """The recommender: visit -> query -> policy -> decision."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import numpy as np
 
-from data.schema import CONTEXT_TIME, LOOP_V1, Decision, Rules
+from data.schema import CONTEXT_TIME, INTERLEAVED, LOOP_V1, Decision, Rules
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder, add_slot_features
 from rl.encoders.visit import Visit
@@ -15,6 +15,7 @@ from rl.policies.greedy import greedy
 from rl.policy.arrays import FloatArray
 from rl.policy.errors import PolicyError
 from rl.policy.interface import Policy
+from rl.policy.interleaving import draft
 from rl.policy.queries import Query, Slates
 from rl.policy.rules import rules_constraint
 from serve.decisions.draws import generator
@@ -42,7 +43,9 @@ class Recommender:
         return f"{self.digest(name)}.{self.fold_id}.{self.number}"
 
     def digest(self, name: str) -> str:
-        """Return which artefact a policy was when the fold began."""
+        """Return which artefact a policy was when the fold began; of two that are interleaved, both."""
+        if name not in self._artefacts:
+            return INTERLEAVED.join(self._artefacts[one].digest for one in name.split(INTERLEAVED))
         return self._artefacts[name].digest
 
     def artefact(self, name: str) -> Artefact:
@@ -53,6 +56,10 @@ class Recommender:
     def names(self) -> list[str]:
         """The policies."""
         return list(self._artefacts)
+
+    def has(self, names: Set[str]) -> bool:
+        """Return whether all of some policies are served."""
+        return names <= self._artefacts.keys()
 
     def choose_policy(self, name: str | None, key: str) -> str:
         """Return the policy that decides: the one that is named, or the one that a user's key is routed to.
@@ -66,7 +73,10 @@ class Recommender:
         return name
 
     def catalogue(self, name: str) -> Sequence[str]:
-        """Return the items that a policy knows."""
+        """Return the items that a policy knows; of two that are interleaved, what one of them does."""
+        if name not in self._artefacts:
+            both = (self._artefacts[one].encoder.items for one in name.split(INTERLEAVED))
+            return list(dict.fromkeys(item for items in both for item in items))
         return self._artefacts[name].encoder.items
 
     @property
@@ -75,7 +85,9 @@ class Recommender:
         return any(self.reads_features(name) for name in self._artefacts)
 
     def reads_features(self, name: str) -> bool:
-        """Return whether a policy learns from features of contexts and items."""
+        """Return whether a policy, or one of two, learns from features of contexts and items."""
+        if name not in self._artefacts:
+            return any(self.reads_features(one) for one in name.split(INTERLEAVED))
         return isinstance(self._artefacts[name].encoder, FeaturesEncoder)
 
     def decide(self, visit: Visit) -> Decision:
@@ -91,16 +103,18 @@ class Recommender:
 
     def decide_and_explain(self, visit: Visit) -> tuple[Decision, FloatArray]:
         """Decide, and return also the distribution [A] of the first slot over the candidates; see `decide`."""
-        name = visit.policy
-        if name is None or name not in self._artefacts:
+        name, teams = visit.policy, ()
+        if name is None or not (name in self._artefacts or self._are_two(name)):
             name = self.choose_policy(name, visit.user_id or visit.decision_id)
-        artefact, candidates = self._artefacts[name], tuple(visit.candidates)
+        candidates = tuple(visit.candidates)
         if not candidates:
             raise PolicyError("no candidate is left; give others, exclude fewer, or upsert items")
         _check_time(visit)
-        if self._histories is not None and artefact.history:
-            visit = replace(visit, history=self._histories.encode(visit.user_id, artefact.encoder)[-artefact.history :])
-        slates = _decide(artefact, visit)
+        if name in self._artefacts:
+            artefact = self._artefacts[name]
+            slates = _decide(artefact, self._with_history(artefact, visit))
+        else:
+            slates, teams = self._interleave(name.split(INTERLEAVED), visit)
         first = np.zeros(len(candidates)) if slates.first is None else slates.first[0]
         decision = Decision.model_construct(
             decision_id=visit.decision_id,
@@ -123,9 +137,35 @@ class Recommender:
             rules=visit.rules,
             slots=visit.slots,
             request=visit.request,
+            abtest=visit.abtest,
+            variant=visit.variant,
+            teams=teams,
         )
         decision.check_slots()  # all else comes from a request that was validated
         return decision, first
+
+    def _are_two(self, name: str) -> bool:
+        """Return whether a name is that of two policies that are interleaved."""
+        return INTERLEAVED in name and self.has({*name.split(INTERLEAVED)})
+
+    def _with_history(self, artefact: Artefact, visit: Visit) -> Visit:
+        """Return a visit with what a policy reads of the user's past, if it reads any."""
+        if self._histories is None or not artefact.history:
+            return visit
+        return replace(visit, history=self._histories.encode(visit.user_id, artefact.encoder)[-artefact.history :])
+
+    def _interleave(self, names: Sequence[str], visit: Visit) -> tuple[Slates, tuple[str, ...]]:
+        """Let two policies fill a slate together; returns also which has chosen each slot."""
+        artefacts = [self._artefacts[name] for name in names]
+        visits = [self._with_history(artefact, visit) for artefact in artefacts]
+        found = draft(
+            [greedy(a.policy) if visit.mode == "exploit" else a.policy for a in artefacts],
+            [artefact.encoder.query([one]) for artefact, one in zip(artefacts, visits, strict=True)],
+            min(visit.k, len(visit.candidates)),
+            generator(visit.decision_id),
+            rules_constraint(visit.candidates, visit.rules) if visit.rules else None,
+        )
+        return found.slates, tuple(names[team] for team in found.teams)
 
     def apply(self, update: Update) -> None:
         """Learn what the learner has folded since the last update."""
@@ -172,6 +212,8 @@ def to_visit(decision: Decision) -> Visit:
         deferred=decision.deferred,
         log_probabilities=bool(decision.probabilities),
         request=decision.request,
+        abtest=decision.abtest,
+        variant=decision.variant,
     )
 
 

@@ -71,7 +71,9 @@ def compare_request(request: RecommendRequest, decision: Decision, length: int |
         "user_id": request.user_id == decision.user_id,
         "context": same(request.context, context),
         "objective": request.objective == decision.objective,
-        "explore": decision.mode == ("explore" if request.explore else "exploit"),
+        # A variant of an A/B test may have had a mode of its own, in place of the default.
+        "explore": decision.mode == ("explore" if request.explore else "exploit")
+        or (decision.abtest is not None and request.explore),
         "node": request.node == decision.node_id,
     }
     fields = [name for name, equal in shown.items() if not equal]

@@ -1,11 +1,11 @@
 """Which policy answers: fixed shares of the users."""
 
 from collections.abc import Collection, Mapping
-from hashlib import blake2b
 
 import numpy as np
 
 from rl.policy.errors import PolicyError
+from serve.abtests.assignment import unit_interval
 
 
 class Router:
@@ -36,8 +36,3 @@ class Router:
         if self._only is not None:
             return self._only
         return self._names[int(np.searchsorted(self._bounds, unit_interval(key), side="right"))]
-
-
-def unit_interval(key: str) -> float:
-    """Hash a key to [0, 1), the same on every machine (Python's own hash of a string is not)."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=6).digest()) / 2**48

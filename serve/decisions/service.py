@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeAlias
 
 from pydantic import JsonValue
@@ -15,8 +16,18 @@ from data.log.writer.commit import Writer
 from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
 from data.reward import RewardSpec
-from data.schema import CONTEXT_TIME, LOOP_V1, AnyRecord, Decision, Features, Feedback
+from data.schema import (
+    CONTEXT_TIME,
+    LOOP_V1,
+    SHADOW,
+    AnyRecord,
+    Decision,
+    Features,
+    Feedback,
+    to_shadow_id,
+)
 from rl.encoders.visit import Visit
+from serve.abtests.running import Answer, RunningTests
 from serve.config import ServiceConfig
 from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS
@@ -31,6 +42,7 @@ from serve.decisions.recommender import Recommender
 from serve.decisions.reports import event_result, feedback_result, to_feedback
 from serve.decisions.retries import compare_request, decide_or_repeat, digest_request
 from serve.decisions.served import Served
+from serve.decisions.shadows import Shadows
 from serve.entities.items import Items
 from serve.entities.users import Users
 
@@ -51,12 +63,14 @@ class Service:
         config: ServiceConfig | None = None,
         replica: str = "local",
     ) -> None:
-        self.served, self._store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
+        self.served, self.store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
         self.config = config or ServiceConfig()
         self.items = Items(store)
         self.users = Users(store, self.config.settings, self.config.proof)
         self.streams = Streams(store, self.policies)
         self.learning = Learning(served, store, replica)
+        self.tests = RunningTests(store)
+        self.shadows = Shadows(self.commit)
         self.rewards: dict[str, Callable[[], RewardSpec]] = {}
         """What feedback is worth in loops of other interfaces; may raise StoreError."""
 
@@ -87,7 +101,7 @@ class Service:
                 for request, recommender, past in zip(requests, recommenders, pasts, strict=True)
             ],
             [request.decision_id for request in requests],
-            self._store,
+            self.store,
         )
         stored = await self.commit(decisions, min((r.timeout_s for r in requests if r.timeout_s), default=None))
         answers = list[RecommendResponse | list[str]]()
@@ -96,6 +110,10 @@ class Service:
             assert isinstance(decision, Decision), "as what was committed"
             differs = [] if row.inserted else compare_request(request, decision, length)
             answers.append(differs or respond(decision, through))
+        if self.tests.routes:
+            for request, recommender, past, row in zip(requests, recommenders, pasts, stored, strict=True):
+                if row.inserted:
+                    self._shadow(request, recommender, row.record, past)
         return answers
 
     async def _read_pasts(
@@ -113,7 +131,7 @@ class Service:
         if request.user_id is None:
             return _NO_PAST
         now = datetime.now(UTC)
-        happened = past(self._store, request.user_id, *lookback_starts(self.config.memory, now)) if needs else NOTHING
+        happened = past(self.store, request.user_id, *lookback_starts(self.config.memory, now)) if needs else NOTHING
         user = self.users.get(request.user_id) if features else None
         return happened, user.features if user else {}
 
@@ -127,26 +145,63 @@ class Service:
     ) -> Decision:
         now = datetime.now(UTC)
         decision_id = request.decision_id or new_id(now)
-        policy = recommender.choose_policy(request.policy, request.user_id or decision_id)
-        known = recommender.catalogue(policy)
+        key = request.user_id or decision_id
+        answer = self._expose(recommender, key) if self.tests.routes and request.policy is None else None
+        if answer is None:
+            answer = Answer(None, None, recommender.choose_policy(request.policy, key), None)
+        visit = self._visit(request, recommender, answer, now, (happened, user))
+        visit.decision_id, visit.node_id, visit.request = decision_id, request.node, digests
+        return recommender.decide(visit)
+
+    def _expose(self, recommender: Recommender, key: str) -> Answer | None:
+        """Return how a test that runs has a user answered; None: no test is asked, or it cannot be yet."""
+        routes = self.tests.routes.get((recommender.loop, recommender.objective))
+        if routes is None or routes.split is None or not recommender.has(routes.split.policies):
+            return None
+        return routes.split.find(key)
+
+    def _visit(
+        self, request: RecommendRequest, recommender: Recommender, answer: Answer, now: datetime, past: _Past
+    ) -> Visit:
+        """Return the visit that a request is, among what the policy that answers it may show."""
+        happened, user = past
+        known = recommender.catalogue(answer.policy)
         selection = select(request, known, self.items.catalogue, self.config.rules, now, happened)
-        features = self._features(request, selection.candidates, user) if recommender.reads_features(policy) else None
-        return recommender.decide(
-            Visit(
-                user_id=request.user_id,
-                time=now,
-                candidates=selection.candidates,
-                context=request.context,
-                features=features,
-                decision_id=decision_id,
-                k=request.k,
-                policy=policy,
-                mode="explore" if request.explore else "exploit",
-                rules=selection.rules,
-                node_id=request.node,
-                request=digests,
-            )
+        reads = recommender.reads_features(answer.policy)
+        return Visit(
+            user_id=request.user_id,
+            time=now,
+            candidates=selection.candidates,
+            context=request.context,
+            features=self._features(request, selection.candidates, user) if reads else None,
+            k=request.k,
+            policy=answer.policy,
+            mode="explore" if request.explore and answer.mode != "exploit" else "exploit",
+            rules=selection.rules,
+            abtest=answer.test,
+            variant=answer.variant,
         )
+
+    def _shadow(self, request: RecommendRequest, recommender: Recommender, shown: AnyRecord, past: _Past) -> None:
+        """Let variants that nobody sees decide in place of a decision, after it was answered."""
+        routes = self.tests.routes.get((recommender.loop, recommender.objective))
+        if routes is None or not routes.shadows or request.policy is not None:
+            return
+        assert isinstance(shown, Decision), "as what was committed"
+        for shadowing in routes.shadows:
+            answer = shadowing.answer
+            if shadowing.concerns(shown.policy, request.user_id or shown.decision_id) and recommender.has(
+                {answer.policy}
+            ):
+                self.shadows.offer(partial(self._decide_unseen, request, recommender, answer, shown, past))
+
+    def _decide_unseen(
+        self, request: RecommendRequest, recommender: Recommender, answer: Answer, shown: Decision, past: _Past
+    ) -> Decision:
+        visit = self._visit(request, recommender, answer, shown.time, past)
+        visit.decision_id = to_shadow_id(answer.variant or "", shown.decision_id)
+        visit.mode = answer.mode or visit.mode
+        return recommender.decide(visit).model_copy(update={"loop": SHADOW})
 
     def _features(
         self, request: RecommendRequest, candidates: Sequence[str], user: Mapping[str, JsonValue]
@@ -226,10 +281,10 @@ class Service:
             Refused: unknown_decision, there is none.
             StoreError: it cannot be read.
         """
-        decision = self._store.decision(decision_id)
+        decision = self.store.decision(decision_id)
         if decision is None:
             raise ERRORS.refuse("unknown_decision", f"there is no decision {decision_id!r}", "decision_id")
-        return decision, self._store.feedback_of([decision_id]).get(decision_id, [])
+        return decision, self.store.feedback_of([decision_id]).get(decision_id, [])
 
     def reward(self, decision: Decision) -> RewardSpec:
         """Return the specification under which a decision earns: its loop's, of its objective. Blocks.
@@ -239,7 +294,11 @@ class Service:
         """
         if of_loop := self.rewards.get(decision.loop):
             return of_loop()
-        return self.config.objectives.get(decision.objective, self.config.reward)
+        return self.reward_of(decision.objective)
+
+    def reward_of(self, objective: str) -> RewardSpec:
+        """Return the specification of an objective of the loop v1."""
+        return self.config.objectives.get(objective, self.config.reward)
 
     async def commit(self, records: Sequence[AnyRecord], timeout_s: float | None = None) -> list[Stored]:
         """Log records and return what the log then holds for each.

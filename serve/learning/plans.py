@@ -14,7 +14,8 @@ from rl.artefacts.shelf import load_shelved, shelve
 from rl.downloads import fetch
 from rl.online.fold import FoldSpec
 from rl.policy.errors import PolicyError
-from rl.registry import RegisteredPolicy, RegistryError, resolve_alias
+from rl.registry import MODEL, RegisteredPolicy, RegistryError, resolve_alias
+from serve.abtests.policies import TestPolicies
 from serve.config import CHAMPION, Champion, ServiceConfig
 from serve.learning.loops import Plan
 
@@ -33,24 +34,24 @@ class ConfiguredPlans:
         self._digests: dict[str, str] = {}
         self._missing: dict[str, str] = {}
         self._champion: RegistryChampion | None = None
+        self._tests = TestPolicies(settings, store, config.champion.model if config.champion else MODEL)
         self._load_missing()
 
     def __call__(self) -> list[Plan]:
         """See `serve.learning.loops.PlanSource`."""
         self._load_missing()
+        self._tests.refresh()
         forgotten, config = count_erasures(self._store), self._config
         digests = self._digests | ({CHAMPION: self._champion.digest()} if self._champion else {})
         forced = {CHAMPION: why} if self._champion and (why := self._champion.forced) else {}
-        return [
-            Plan(
-                FoldSpec(objective=objective, reward=reward, learn_from=config.learn_from),
-                digests,
-                forgotten,
-                dict(self._missing),
-                forced,
-            )
-            for objective, reward in {"default": config.reward, **config.objectives}.items()
-        ]
+        plans = list[Plan]()
+        for objective, reward in {"default": config.reward, **config.objectives}.items():
+            policies = digests | self._tests.digests(objective)
+            lessons = self._tests.lessons(objective, policies, config.learn_from)
+            spec = FoldSpec(objective=objective, reward=reward, learn_from=config.learn_from, **lessons)
+            missing = self._missing | self._tests.missing(objective)
+            plans.append(Plan(spec, policies, forgotten, missing, forced))
+        return plans
 
     def _load_missing(self) -> None:
         """Load the policies that are missing."""

@@ -19,8 +19,9 @@ from data.log.archived import keys
 from data.log.archived.columns import DECISION_SEQ, schema, to_records
 from data.log.archived.files import PartFiles
 from data.log.archived.parts import PartGone, parts_about, parts_between
-from data.log.tables import FEEDBACK, Key, Log, R
+from data.log.tables import DECISIONS, FEEDBACK, Key, Log, R
 from data.log.unreadable import Fault
+from data.schema import SHADOW
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -163,10 +164,12 @@ class Archived:
         return to_records(log, self.find(log, wanted, self.columns(log)), faults)
 
     def of_user(self, log: Log[R], user_id: str, before: int | None, limit: int) -> list[tuple[int, R]]:
-        """Return a user's records before a position (None: all), newest first."""
+        """Return a user's records before a position (None: all), newest first, without what nobody was shown."""
+        mine = pc.field("user_id") == user_id
+        mine = mine & (pc.field("loop") != SHADOW) if log is DECISIONS else mine
         found, end = list[tuple[int, R]](), before
         while len(found) < limit and (seqs := keys.of_user(self._connection, log, user_id, end, limit)):
-            table = self.at(log, seqs, self.columns(log)).filter(pc.field("user_id") == user_id)
+            table = self.at(log, seqs, self.columns(log)).filter(mine)
             found += reversed(to_records(log, table))
             end = seqs[-1]
             if len(seqs) < limit:

@@ -25,6 +25,7 @@ from data.log.tables import (
 from data.log.unreadable import read
 from data.schema import (
     ACTIVATE,
+    SHADOW,
     Decision,
     Event,
     Feedback,
@@ -125,7 +126,8 @@ def _of_user(
     connection: sa.Connection, archived: Archived, log: Log[R], user_id: str, before: int, limit: int
 ) -> list[tuple[int, R]]:
     columns = log.table.c
-    query = log.select().where(columns.user_id == user_id, columns.seq < before).order_by(columns.seq.desc())
+    shown = [columns.loop != SHADOW] if log is DECISIONS else []
+    query = log.select().where(columns.user_id == user_id, columns.seq < before, *shown).order_by(columns.seq.desc())
     logged = read(connection, log, query.limit(limit))
     return merge(archived.of_user(log, user_id, before, limit), logged)[::-1][:limit]
 
@@ -140,7 +142,7 @@ def past(store: Store, user_id: str, seen_since: datetime, bought_since: datetim
     decisions, feedback, events = DECISIONS.table.c, FEEDBACK.table.c, EVENTS.table.c
     recent = (
         sa.select(decisions.decision_id, sa.type_coerce(decisions.slate, sa.Text).label("slate"), decisions.time)
-        .where(decisions.user_id == user_id, decisions.time >= min(seen_since, bought_since))
+        .where(decisions.user_id == user_id, decisions.time >= min(seen_since, bought_since), decisions.loop != SHADOW)
         .order_by(decisions.seq.desc())
         .limit(_LATEST)
         .subquery()

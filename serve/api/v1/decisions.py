@@ -59,6 +59,9 @@ def describe(decision: Decision, feedback: list[Feedback], spec: RewardSpec) -> 
         policy=policy_version(decision),
         mode=decision.mode,
         objective=decision.objective,
+        abtest=decision.abtest,
+        variant=decision.variant,
+        teams=decision.teams,
         closed=outcome.closed,
         feedback=[LoggedFeedback(**item.model_dump(include=set(LoggedFeedback.model_fields))) for item in feedback],
     )

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from serve.api.v1 import decisions, items, learning, recommend, reports, stream, users
+from serve.api.v1 import abtests, decisions, items, learning, recommend, reports, stream, users
 from serve.contracts.errors import ERRORS, ErrorResponse
 from serve.decisions.service import Service
 from serve.http.body import JsonRoute
@@ -32,6 +32,7 @@ def include(api: FastAPI, service: Service) -> None:
     for reading in (decisions.router(service), stream.router(service)):
         api.include_router(reading, prefix=PREFIX, dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
     api.include_router(learning.router(service), prefix=PREFIX, dependencies=[Depends(Allow())], responses=_ERRORS)
+    api.include_router(abtests.router(service), prefix=PREFIX, responses=_ERRORS)
     api.include_router(items.router(service), prefix=PREFIX, responses=_ERRORS)
     api.include_router(users.router(service), prefix=PREFIX, responses=_ERRORS)
 

@@ -14,9 +14,10 @@ from rl.encoders.visit import Visit
 from rl.policies.baselines import Random
 from rl.policy.errors import PolicyError
 from rl.policy.queries import Slates
+from serve.abtests.assignment import unit_interval
 from serve.decisions.draws import generator
 from serve.decisions.recommender import Recommender
-from serve.decisions.router import Router, unit_interval
+from serve.decisions.router import Router
 from tests.support.clocks import NOON
 from tests.support.shops import POLICIES, untrained
 from tests.support.shops import recommender as make

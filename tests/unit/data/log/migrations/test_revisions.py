@@ -20,6 +20,7 @@ from data.log.errors import StoreError, StoreUnavailable
 from data.log.migrations.revisions import REVISION, differences
 from data.log.store import Store
 from data.schema import Event
+from tests.support.records import decision
 
 FOLDER = str(Path(data.log.migrations.__file__).parent)
 VERSION_3 = "2acc1be7c9e8a371"
@@ -67,8 +68,13 @@ def test_the_revisions_come_to_what_is_declared_and_what_a_new_store_has(
     connection.commit()
     assert differences(connection) == []
     Store.open(f"sqlite:///{tmp_path / 'new.db'}").close()
-    assert statements(path, stamp=True) == statements(tmp_path / "new.db", stamp=True)
+    assert _columns_of(statements(path, stamp=True)) == _columns_of(statements(tmp_path / "new.db", stamp=True))
     assert revision(path) == revision(tmp_path / "new.db") == REVISION
+
+
+def _columns_of(statements: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return statements without their blanks: a column that was added stands on the line of the one before it."""
+    return [(*named, " ".join((sql or "").replace(",", ", ").split())) for *named, sql in statements]
 
 
 def test_what_a_revision_lacks_is_found(path: Path, connection: sa.Connection) -> None:
@@ -96,7 +102,10 @@ def revision(path: Path) -> str:
 
 
 OF_REVISION_2 = ("archived_keys", "archived_parts", "archived_strays")
+OF_REVISION_3 = ("abtest", "variant", "teams")
+BEFORE_3 = tuple(f"ALTER TABLE decisions DROP COLUMN {column}" for column in OF_REVISION_3)
 BEFORE_REVISIONS = (
+    *BEFORE_3,
     *(f"DROP TABLE {table}" for table in ("alembic_version", *OF_REVISION_2)),
     "PRAGMA user_version = 3",
 )
@@ -110,9 +119,23 @@ def test_a_store_of_version_3_is_taken_over_and_gets_what_it_lacks(path: Path) -
     for _ in range(2):
         with closing(Store.open(f"sqlite:///{path}")) as store:
             assert [event.event_id for _, event in store.events("n")] == ["e"]
+    change(path, *BEFORE_3)  # at the end of their table they stand where they stood
     kept = [statement for statement in statements(path) if statement[2] not in OF_REVISION_2]
-    assert (revision(path), kept) == ("0002", before)
+    assert (revision(path), kept) == ("0003", before)
     assert {statement[2] for statement in statements(path)} > {*OF_REVISION_2}
+
+
+def test_decisions_from_before_ab_tests_are_exposures_of_none(path: Path) -> None:
+    with closing(Store.open(f"sqlite:///{path}")) as store:
+        store.insert([decision("old")])
+    change(path, *BEFORE_3, "UPDATE alembic_version SET version_num = '0002'")
+    with closing(Store.open(f"sqlite:///{path}")) as store:
+        store.insert([decision("new", abtest="t", variant="v", policy="p+q", teams=("p", "q"))])
+        assert [one for _, one in store.decisions()] == [
+            decision("old"),
+            decision("new", abtest="t", variant="v", policy="p+q", teams=("p", "q")),
+        ]
+    assert revision(path) == "0003"
 
 
 def test_a_store_of_version_3_that_lacks_something_is_refused_and_left_alone(path: Path) -> None:
@@ -137,11 +160,11 @@ def test_a_store_of_version_3_that_lacks_something_is_refused_and_left_alone(pat
             ("PRAGMA user_version = 2", "CREATE TABLE decisions (x)"),
             r"version 2, from before the first release: export",
         ),
-        (("PRAGMA user_version = 99",), r"no log of revision 0002: .* a database of version 99 with 0 tables"),
-        (("CREATE TABLE x (y)",), r"no log of revision 0002: .* a database of version 0 with 1 tables"),
+        (("PRAGMA user_version = 99",), r"no log of revision 0003: .* a database of version 99 with 0 tables"),
+        (("CREATE TABLE x (y)",), r"no log of revision 0003: .* a database of version 0 with 1 tables"),
         (
             ("CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('9999')"),
-            r"revision 9999, which is later than 0002, .*: open it with the version of the code that made it",
+            r"revision 9999, which is later than 0003, .*: open it with the version of the code that made it",
         ),
     ],
 )
