@@ -65,6 +65,16 @@ def decisions_between(store: Store, first: int, last: int, columns: Collection[s
     return _merge(archived.select(names), logged.select(names))
 
 
+def first_position(store: Store, since: datetime) -> int:
+    """Return a position before which all decisions were made before a time; as late as is easily known."""
+    c = DECISIONS.table.c
+    with store.reading() as connection:
+        parts = select_parts(connection, "decisions", PARTS.c.time_last >= since)
+        logged = connection.execute(sa.select(sa.func.min(c.seq)).where(c.time >= since)).scalar()
+    found = [*(part.first for part in parts), *([int(logged)] if logged is not None else [])]
+    return min(found, default=store.last_decision() + 1)
+
+
 @from_both
 def decisions_of_test(
     store: Store,
@@ -96,9 +106,9 @@ def decisions_of_test(
         in_time = (PARTS.c.time_first < until, PARTS.c.time_last >= since, PARTS.c.last > after)
         for part in select_parts(connection, "decisions", *in_time):
             tables.append(archived.between(DECISIONS, part.first - 1, part.last, None, names).filter(wanted))
-        of_log = (c.seq > after, c.abtest == abtest, c.loop == loop, c.time >= since, c.time < until)
+        of_log = [c.seq > after, c.abtest == abtest, c.loop == loop, c.time >= since, c.time < until]
         if limit is not None:
-            of_log = (*of_log, c.seq.in_(sa.select(c.seq).where(*of_log).order_by(c.seq).limit(limit)))
+            of_log.append(c.seq.in_(sa.select(c.seq).where(*of_log).order_by(c.seq).limit(limit)))
         logged = _read(connection, DECISIONS, *of_log)
     whole = pa.concat_tables([_schema_of(names).empty_table(), *tables]).select(names)
     return _merge(whole, logged.select(names))[:limit]

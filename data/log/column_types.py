@@ -89,5 +89,8 @@ class JsonTuple(Json):
 
     cache_ok = True
 
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
+        return to_json(value).decode() if value else "[]"
+
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[Any, ...] | None:
         return None if value is None else tuple(from_json(value))

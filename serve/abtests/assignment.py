@@ -32,14 +32,13 @@ def allot(shares: Mapping[str, float]) -> tuple[Interval, ...]:
 
 def reallot(intervals: Sequence[Interval], shares: Mapping[str, float]) -> tuple[Interval, ...]:
     """Change the shares of variants (those that are not named get 0), moving as few users as that takes."""
-    target: dict[str | None, float] = dict(shares)
-    target[None] = max(0.0, 1.0 - sum(shares.values()))
+    left: dict[str | None, float] = {None: max(0.0, 1.0 - sum(shares.values()))}
+    left.update(shares.items())
     pieces, begin = list[tuple[float, float, str | None]](), 0.0
     for end, variant in intervals:
         pieces.append((begin, end, variant))
         begin = end
     kept, freed = list[tuple[float, float, str | None]](), list[tuple[float, float]]()
-    left = dict(target)
     for start, end, variant in pieces:
         keeps = min(end - start, left.get(variant, 0.0))
         left[variant] = left.get(variant, 0.0) - keeps

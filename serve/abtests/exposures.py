@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from data.attribution.columns import Outcomes, attribute_columns, microseconds
-from data.attribution.join import GRACE
-from data.log.bulk import decisions_between, decisions_of_test, divide, feedback_about, late_feedback
+from data.attribution.join import GRACE, attribute
+from data.log.bulk import (
+    decisions_between,
+    decisions_of_test,
+    divide,
+    feedback_about,
+    first_position,
+    late_feedback,
+)
 from data.log.store import Store
 from data.reward import RewardSpec
 from data.schema import SHADOW, shadowed_id
@@ -24,6 +31,7 @@ from serve.abtests.specification import UNSEEN
 from serve.abtests.state import ABTestState
 
 _ROWS = 20_000  # decisions whose feedback is read at a time
+_WHOLE_ROWS = 2_000  # decisions that are read whole at a time
 _COLUMNS = (
     *("decision_id", "user_id", "context", "slate", "deferred", "policy", "variant", "teams"),
     *("time", "loop", "abtest"),
@@ -56,8 +64,15 @@ SHADOWS = pa.schema(
         ("shown", pa.string()),
         ("would", pa.string()),
         ("match", pa.bool_()),
+        ("unit", pa.string()),
+        ("reward", pa.float64()),
+        ("closed", pa.bool_()),
+        ("propensity", pa.float64()),
+        ("probability", pa.float64()),
     ]
 )
+"""What a variant would have shown first beside what was shown, what that earned, and with which probability the one and
+the other show it: null where the variant's distribution was not logged."""
 
 
 def read_exposures(
@@ -123,7 +138,10 @@ def read_past(store: Store, state: ABTestState, spec: RewardSpec, *, days: float
     since = state.begins - timedelta(days=days)
     begin, end = (pa.scalar(time, _TIME) for time in (since, until))
     late, sums, counts = late_feedback(store), dict[str, float](), dict[str, int]()
+    before, after = first_position(store, since), first_position(store, until)
     for first, last in divide(store, _ROWS):
+        if last < before or first > after:  # a clock that has jumped back is not followed
+            continue
         some = decisions_between(store, first, last, _PAST, state.test.loop)
         at = pc.field("time")
         some = some.filter((at >= begin) & (at < end) & (pc.field("objective") == state.test.objective))
@@ -138,37 +156,59 @@ def read_past(store: Store, state: ABTestState, spec: RewardSpec, *, days: float
 
 
 def read_shadows(
-    store: Store, state: ABTestState, *, since: datetime | None = None, until: datetime | None = None
+    store: Store,
+    state: ABTestState,
+    spec: RewardSpec | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> pa.Table:
     """Return what variants would have shown first beside what was, `SHADOWS`, in log order. Blocks.
+
+    Args:
+        store: the log.
+        state: of the test.
+        spec: what feedback is worth: of the first slot.
+        since: when the decisions were made that are read; default: from the test's beginning.
+        until: the end of that time; default: all.
 
     Raises:
         StoreError, DataError: log or archive cannot be read.
     """
     begin, end = since or state.begins, until or store.now() + timedelta(days=1)
-    columns = ("decision_id", "variant", "slate")
+    columns, spec = ("decision_id", "variant", "slate", "candidates", "probabilities"), spec or RewardSpec()
     shadows = decisions_of_test(store, state.test.name, SHADOW, begin, end, columns)
     tables = [SHADOWS.empty_table()]
-    for at in range(0, shadows.num_rows, _ROWS):
-        rows = list(_pair(store, shadows[at : at + _ROWS].select(["time", *columns]).to_pylist()))
+    for at in range(0, shadows.num_rows, _WHOLE_ROWS):
+        rows = list(_pair(store, shadows[at : at + _WHOLE_ROWS].select(["time", *columns]).to_pylist(), spec))
         tables.append(pa.Table.from_pylist(rows, schema=SHADOWS))
     return pa.concat_tables(tables)
 
 
-def _pair(store: Store, shadows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, object]]:
+def _pair(store: Store, shadows: Sequence[Mapping[str, Any]], spec: RewardSpec) -> Iterator[dict[str, object]]:
     ids = [shadowed_id(row["variant"], row["decision_id"]) for row in shadows]
-    shown = store.decisions_by_id({*ids})
+    shown, feedback, now = store.decisions_by_id({*ids}), store.feedback_of({*ids}), store.now()
     for row, decision_id in zip(shadows, ids, strict=True):
-        if (decision := shown.get(decision_id)) is not None and decision.slate and row["slate"]:
-            yield {
-                "time": row["time"],
-                "decision_id": decision_id,
-                "variant": row["variant"],
-                "policy_shown": decision.policy,
-                "shown": decision.slate[0],
-                "would": row["slate"][0],
-                "match": decision.slate[0] == row["slate"][0],
-            }
+        decision = shown.get(decision_id)
+        if decision is None or not decision.slate or not row["slate"]:
+            continue
+        first = decision.slate[0]
+        outcome = attribute(decision, feedback.get(decision_id, ()), spec, now)
+        known = dict(zip(row["candidates"], row["probabilities"], strict=False))
+        yield {
+            "time": row["time"],
+            "decision_id": decision_id,
+            "variant": row["variant"],
+            "policy_shown": decision.policy,
+            "shown": first,
+            "would": row["slate"][0],
+            "match": first == row["slate"][0],
+            "unit": decision.user_id or decision_id,
+            "reward": outcome.rewards[0] if outcome.rewards else 0.0,
+            "closed": outcome.closed,
+            "propensity": decision.propensities[0],
+            "probability": known.get(first, 0.0) if known else None,
+        }
 
 
 def _rows(

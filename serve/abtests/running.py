@@ -17,13 +17,14 @@ from serve.abtests.state import ABTestState, read_states
 class Answer(NamedTuple):
     """How one user's request is answered, or would be."""
 
-    test: str | None
-    """None: as configured, or as the request asks."""
+    test: str
     variant: str | None
-    """None also where two policies fill the slate together."""
+    """None: two policies fill the slate together."""
     policy: str
     mode: Mode | None
     """None: that of the request."""
+    unseen: bool = False
+    """Nobody is shown it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def _shadowings(state: ABTestState) -> list[Shadowing]:
     test, policies = state.test, state.test.policies
     return [
         Shadowing(
-            Answer(test.name, name, policies[name], state.mode(name)),
+            Answer(test.name, name, policies[name], state.mode(name), unseen=True),
             policies[test.control],
             Assignment.of_share(f"{test.salt or test.name}\0{name}", state.shares.get(name, 0.0), name),
         )

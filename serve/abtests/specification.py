@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data.fields import Id, PolicyName, UtcTime
 from data.schema import LOOP_V1
+from rl.evaluation.abtests.specification import ReadSpec
 
 REGISTRY, SHELF = "registry:", "shelf:"
 """What the name of a policy begins with that is a version or an alias of the registry, or the digest of one that was
@@ -65,6 +66,9 @@ class ABTest(BaseModel):
         description="isolated: a variant's policy learns from its own exposures only; shared: from those of all",
     )
     salt: str = Field(default="", max_length=64, description="of the hash that assigns users; default: the name")
+    read: ReadSpec = Field(
+        default=ReadSpec(), description="how its results are read, and when a variant is switched off"
+    )
     starts: UtcTime | None = Field(default=None, description="default: at once")
     ends: UtcTime | None = Field(default=None, description="default: when it is stopped")
 

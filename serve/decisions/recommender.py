@@ -21,6 +21,8 @@ from rl.policy.rules import rules_constraint
 from serve.decisions.draws import generator
 from serve.decisions.router import Router
 
+_NO_TEAMS: tuple[str, ...] = ()
+
 
 class Recommender:
     """Holds one version of each policy of a fold and decides with it.
@@ -103,7 +105,7 @@ class Recommender:
 
     def decide_and_explain(self, visit: Visit) -> tuple[Decision, FloatArray]:
         """Decide, and return also the distribution [A] of the first slot over the candidates; see `decide`."""
-        name, teams = visit.policy, ()
+        name, teams = visit.policy, _NO_TEAMS
         if name is None or not (name in self._artefacts or self._are_two(name)):
             name = self.choose_policy(name, visit.user_id or visit.decision_id)
         candidates = tuple(visit.candidates)

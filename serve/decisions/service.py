@@ -4,12 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeAlias
-
-from pydantic import JsonValue
 
 from data.ingest.http_rows import clean_records
-from data.log.current.users import NOTHING, Past, past
+from data.log.current.users import NOTHING, past
 from data.log.insertion.appender import Stored
 from data.log.store import Store
 from data.log.writer.commit import Writer
@@ -17,16 +14,13 @@ from data.nodes.node import NodeSpec
 from data.nodes.scaler import Scaler
 from data.reward import RewardSpec
 from data.schema import (
-    CONTEXT_TIME,
     LOOP_V1,
     SHADOW,
     AnyRecord,
     Decision,
-    Features,
     Feedback,
     to_shadow_id,
 )
-from rl.encoders.visit import Visit
 from serve.abtests.running import Answer, RunningTests
 from serve.config import ServiceConfig
 from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse
@@ -34,7 +28,7 @@ from serve.contracts.errors import ERRORS
 from serve.contracts.learning import Health, ServedPolicy
 from serve.contracts.reports import EventsRequest, EventsResponse, FeedbackRequest, FeedbackResponse, FeedbackResult
 from serve.decisions.answer import respond
-from serve.decisions.filters import lookback_starts, needs_past, select
+from serve.decisions.filters import lookback_starts, needs_past
 from serve.decisions.followers import Streams
 from serve.decisions.health import Learning
 from serve.decisions.ids import new_id
@@ -43,12 +37,13 @@ from serve.decisions.reports import event_result, feedback_result, to_feedback
 from serve.decisions.retries import compare_request, decide_or_repeat, digest_request
 from serve.decisions.served import Served
 from serve.decisions.shadows import Shadows
+from serve.decisions.visits import Past, make_visit, set_answer
 from serve.entities.items import Items
 from serve.entities.users import Users
 
-_Past: TypeAlias = tuple[Past, Mapping[str, JsonValue]]
-"""What a user has seen and bought, and the features that are kept of them."""
-_NO_PAST: _Past = (NOTHING, {})
+_NO_PAST: Past = (NOTHING, {})
+_DISTRIBUTIONS = 1_000
+"""Candidates of a decision that nobody sees, at most, of which it is logged how likely each was to be shown."""
 
 
 class Service:
@@ -97,7 +92,7 @@ class Service:
         learned_through = [recommender.learned_through for recommender in recommenders]
         decisions = await decide_or_repeat(
             lambda: [
-                self._decide(request, recommender, digest_request(request, length), *past)
+                self._decide(request, recommender, digest_request(request, length), past)
                 for request, recommender, past in zip(requests, recommenders, pasts, strict=True)
             ],
             [request.decision_id for request in requests],
@@ -118,7 +113,7 @@ class Service:
 
     async def _read_pasts(
         self, requests: Sequence[RecommendRequest], recommenders: Sequence[Recommender]
-    ) -> list[_Past]:
+    ) -> list[Past]:
         """Return what the log and the users' table say of each request's user, as far as it matters."""
         pairs = zip(requests, recommenders, strict=True)
         wanted = [(needs_past(request), recommender.may_read_features) for request, recommender in pairs]
@@ -127,7 +122,7 @@ class Service:
         asked = list(zip(requests, wanted, strict=True))
         return await asyncio.to_thread(lambda: [self._read_past(request, *what) for request, what in asked])
 
-    def _read_past(self, request: RecommendRequest, needs: bool, features: bool) -> _Past:
+    def _read_past(self, request: RecommendRequest, needs: bool, features: bool) -> Past:
         if request.user_id is None:
             return _NO_PAST
         now = datetime.now(UTC)
@@ -140,17 +135,17 @@ class Service:
         request: RecommendRequest,
         recommender: Recommender,
         digests: str,
-        happened: Past,
-        user: Mapping[str, JsonValue],
+        past: Past,
     ) -> Decision:
         now = datetime.now(UTC)
         decision_id = request.decision_id or new_id(now)
         key = request.user_id or decision_id
         answer = self._expose(recommender, key) if self.tests.routes and request.policy is None else None
-        if answer is None:
-            answer = Answer(None, None, recommender.choose_policy(request.policy, key), None)
-        visit = self._visit(request, recommender, answer, now, (happened, user))
+        policy = recommender.choose_policy(request.policy, key) if answer is None else answer.policy
+        visit = make_visit(request, recommender, policy, now, past, self.items.catalogue, self.config.rules)
         visit.decision_id, visit.node_id, visit.request = decision_id, request.node, digests
+        if answer is not None:
+            set_answer(visit, answer)
         return recommender.decide(visit)
 
     def _expose(self, recommender: Recommender, key: str) -> Answer | None:
@@ -160,29 +155,7 @@ class Service:
             return None
         return routes.split.find(key)
 
-    def _visit(
-        self, request: RecommendRequest, recommender: Recommender, answer: Answer, now: datetime, past: _Past
-    ) -> Visit:
-        """Return the visit that a request is, among what the policy that answers it may show."""
-        happened, user = past
-        known = recommender.catalogue(answer.policy)
-        selection = select(request, known, self.items.catalogue, self.config.rules, now, happened)
-        reads = recommender.reads_features(answer.policy)
-        return Visit(
-            user_id=request.user_id,
-            time=now,
-            candidates=selection.candidates,
-            context=request.context,
-            features=self._features(request, selection.candidates, user) if reads else None,
-            k=request.k,
-            policy=answer.policy,
-            mode="explore" if request.explore and answer.mode != "exploit" else "exploit",
-            rules=selection.rules,
-            abtest=answer.test,
-            variant=answer.variant,
-        )
-
-    def _shadow(self, request: RecommendRequest, recommender: Recommender, shown: AnyRecord, past: _Past) -> None:
+    def _shadow(self, request: RecommendRequest, recommender: Recommender, shown: AnyRecord, past: Past) -> None:
         """Let variants that nobody sees decide in place of a decision, after it was answered."""
         routes = self.tests.routes.get((recommender.loop, recommender.objective))
         if routes is None or not routes.shadows or request.policy is not None:
@@ -196,21 +169,14 @@ class Service:
                 self.shadows.offer(partial(self._decide_unseen, request, recommender, answer, shown, past))
 
     def _decide_unseen(
-        self, request: RecommendRequest, recommender: Recommender, answer: Answer, shown: Decision, past: _Past
+        self, request: RecommendRequest, recommender: Recommender, answer: Answer, shown: Decision, past: Past
     ) -> Decision:
-        visit = self._visit(request, recommender, answer, shown.time, past)
+        rules, catalogue = self.config.rules, self.items.catalogue
+        visit = make_visit(request, recommender, answer.policy, shown.time, past, catalogue, rules)
         visit.decision_id = to_shadow_id(answer.variant or "", shown.decision_id)
-        visit.mode = answer.mode or visit.mode
+        visit.log_probabilities = len(visit.candidates) <= _DISTRIBUTIONS
+        set_answer(visit, answer)
         return recommender.decide(visit).model_copy(update={"loop": SHADOW})
-
-    def _features(
-        self, request: RecommendRequest, candidates: Sequence[str], user: Mapping[str, JsonValue]
-    ) -> Features:
-        """Return what is known of a visit, its user and its candidates, for policies that learn from that."""
-        context: dict[str, JsonValue] = {n: value for n, value in request.context.items() if n != CONTEXT_TIME}
-        catalogue = self.items.catalogue
-        items = tuple((dict(catalogue.features_of(item)),) for item in candidates)
-        return Features.model_construct(context=({"context": context, "user": dict(user)},), items=items)
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
         """Log feedback; the learner will find it there.

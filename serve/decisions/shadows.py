@@ -18,6 +18,7 @@ Make: TypeAlias = Callable[[], Decision]
 _WAITING = 1_000
 _AT_ONCE = 32
 """Decisions that are committed together."""
+_PAUSE_S = 0.002
 
 log = logging.getLogger("raycommend.abtests")
 
@@ -49,6 +50,7 @@ class Shadows:
     async def _work(self) -> None:
         while self._waiting:
             made = list[Decision]()
+            await asyncio.sleep(_PAUSE_S)  # until the answer is sent
             while self._waiting and len(made) < _AT_ONCE:
                 await asyncio.sleep(0)  # requests first
                 try:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from serve.abtests.changes import find_test, list_tests, set_shares, start, stop, switch_off
 from serve.abtests.contracts import (
@@ -47,9 +48,12 @@ def router(service: Service) -> APIRouter:
         return await _change(service, lambda: start(store, body.to_test(), by=by, why=body.why))
 
     @routes.get("/abtests/{name}", dependencies=reads)
-    async def one(name: KnownId) -> ABTestResults:
+    async def one(
+        name: KnownId,
+        past: Annotated[bool, Query(description="adjust for what users did before: reads weeks of the log")] = False,
+    ) -> ABTestResults:
         """Return an A/B test: how it is, who has changed what and why, and what it says so far."""
-        return await asyncio.to_thread(_read, service, name)
+        return await asyncio.to_thread(_read, service, name, past)
 
     @routes.post("/abtests/{name}/shares", dependencies=changes)
     async def share(name: KnownId, body: SharesRequest, request: Request) -> ABTestResponse:
@@ -93,11 +97,11 @@ async def _change(service: Service, change: Callable[[], ABTestState]) -> ABTest
     return describe(state, service.store.now())
 
 
-def _read(service: Service, name: str) -> ABTestResults:
+def _read(service: Service, name: str, past: bool) -> ABTestResults:
     store = service.store
     try:
         state = find_test(store, name)
     except UnknownABTest as error:
         raise ERRORS.refuse("unknown_abtest", str(error), "name") from None
     spec = service.reward_of(state.test.objective)
-    return describe_with(state, store.now(), describe_results(store, state, spec))
+    return describe_with(state, store.now(), describe_results(store, state, spec, with_past=past))

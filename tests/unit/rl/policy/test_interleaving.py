@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from data.schema import Rules
 from rl.policy.arrays import FloatArray
 from rl.policy.explorers import EpsilonGreedy, Softmax, Votes
-from rl.policy.interface import Constraint, Policy
+from rl.policy.interface import Constraint, Explorer, Policy
 from rl.policy.interleaving import draft
 from rl.policy.queries import Impressions, Query
 from rl.policy.rules import rules_constraint
@@ -23,7 +23,7 @@ RULES = {
     "boost": Rules(boosts={"a": 0.5}),
     "cap": Rules(caps={"red": 1}, categories={"a": ("red",), "c": ("red",)}),
 }
-EXPLORERS = {
+EXPLORERS: dict[str, tuple[Explorer, Explorer]] = {
     "softmax": (Softmax(temperature=0.5), Softmax(temperature=1.0)),
     "mixed": (EpsilonGreedy(epsilon=0.3), Softmax(temperature=0.7)),
     "samples": (Votes(floor=0.1), EpsilonGreedy(epsilon=0.5)),
@@ -36,11 +36,12 @@ class Sampled(Policy):
 
     learns = False
 
-    def __init__(self, samples: FloatArray, explorer: Softmax | EpsilonGreedy | Votes) -> None:
+    def __init__(self, samples: FloatArray, explorer: Explorer) -> None:
         self._samples, self.explorer = samples, explorer
 
     def expected(self, query: Query) -> FloatArray:
-        return self._samples.mean(axis=0)[None]
+        mean: FloatArray = self._samples.mean(axis=0)[None]
+        return mean
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         return self._samples[None]
@@ -130,18 +131,18 @@ def test_slates_come_as_often_as_their_probabilities_say_and_so_do_the_teams(exp
     # Chi-square of 24 slates and of the teams' slots; p above 1e-4 with these seeds, and 0 if the coin is unfair.
     policies, rng = pair(explorers), np.random.default_rng(3)
     slates = enumerate_slates(policies, 3, None)
-    counts, credit = dict.fromkeys(permutations(range(4), 3), 0), {slate: np.zeros(2) for slate in slates}
+    counts: dict[tuple[int, ...], int] = {slate: 0 for slate in permutations(range(4), 3)}
+    of_teams = np.zeros(2)
     for _ in range(DRAWS):
         found = draft(policies, [query(), query()], 3, rng)
         slate = tuple(found.slates.positions[0].tolist())
         counts[slate] += 1
-        credit[slate] += np.bincount(found.teams, minlength=2)
+        of_teams += np.bincount(found.teams, minlength=2)
     likely = {slate: p for slate, (p, _) in slates.items() if p > 1e-3}
-    n = sum(counts[slate] for slate in likely)
+    n = sum([counts[slate] for slate in likely])
     expected = np.array(list(likely.values()))
     assert chisquare([counts[slate] for slate in likely], n * expected / expected.sum()).pvalue > 1e-4
-    of_teams = sum(credit.values())
-    wanted = sum(of for _, of in slates.values()) * DRAWS
+    wanted = np.sum([of for _, of in slates.values()], axis=0) * DRAWS
     assert np.abs(of_teams - wanted).max() < 5 * np.sqrt(DRAWS)
 
 

@@ -43,13 +43,13 @@ def test_the_history_says_who_what_when_and_why(store: Store, clock: Clock) -> N
         ("stop", "ann", None, None),
     ]
     assert [change.time - NOON for change in done.history] == [timedelta(minutes=n) for n in range(4)]
-    assert [(time - NOON, sum(shares.values())) for time, shares in done.phases] == [
-        (timedelta(minutes=n), pytest.approx(1.0)) for n in range(3)
-    ]
+    assert [time - NOON for time, _ in done.phases] == [timedelta(minutes=n) for n in range(3)]
+    assert [sum(shares.values()) for _, shares in done.phases] == pytest.approx([1.0] * 3)
     assert (done.started_by, done.ended_at) == ("ann", clock.now)
-    for change in (lambda: set_shares(store, "t", {}, by="x"), lambda: switch_off(store, "t", "third", by="x")):
-        with pytest.raises(ABTestRefused, match="is over"):
-            change()
+    with pytest.raises(ABTestRefused, match="is over"):
+        set_shares(store, "t", {}, by="x")
+    with pytest.raises(ABTestRefused, match="is over"):
+        switch_off(store, "t", "third", by="x")
 
 
 def test_replicas_follow_also_what_begins_and_ends_by_itself(store: Store, clock: Clock) -> None:

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from data.attribution.join import attribute
+from data.formats.dsjson.lines import from_line, to_line
+from data.log.current.users import history
+from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.reward import RewardSpec
 from data.schema import SHADOW, Feedback, to_shadow_id
 from serve.abtests.changes import start
 from serve.abtests.exposures import EXPOSURES, read_exposures, read_past, read_shadows
+from serve.abtests.results import match_over_time
 from serve.abtests.specification import ABTest
 from serve.abtests.state import ABTestState
 from tests.support.archives import archive
@@ -34,7 +39,7 @@ def test_an_exposure_has_what_it_earned_in_its_window(
     store: Store, clock: Clock, tmp_path: Path, archived: bool
 ) -> None:
     state = begin(store)
-    exposed = {"abtest": "t", "time": NOON}
+    exposed: dict[str, Any] = {"abtest": "t", "time": NOON}
     store.insert(
         [
             decision("1", user_id="u", variant="old", policy="p", context={"country": "de"}, **exposed),
@@ -71,7 +76,7 @@ def test_an_open_window_is_said_to_be_open(store: Store, clock: Clock) -> None:
 
 def test_an_interleaved_slate_is_an_exposure_of_both_each_with_its_own_slots(store: Store, clock: Clock) -> None:
     state = begin(store, "interleaving")
-    filled = {"abtest": "t", "policy": "p+q", "teams": ("q", "p", "q")}
+    filled: dict[str, Any] = {"abtest": "t", "policy": "p+q", "teams": ("q", "p", "q")}
     store.insert([decision("1", slate="abc", **filled), decision("2", slate="abc", abtest="t", variant="old")])
     store.insert([report(1, "1", "b"), report(2, "1", "c", "purchase"), report(3, "2", "a")])
     rows = read_exposures(store, state, SPEC).select(["decision_id", "variant", "reward", "slots"]).to_pylist()
@@ -99,8 +104,36 @@ def test_a_shadow_is_read_beside_what_was_shown(store: Store, clock: Clock) -> N
     state = begin(store, "shadow")
     store.insert([decision("1", slate="ab", policy="p"), decision("2", slate="ab", policy="p")])
     for number, slate in (("1", "ba"), ("2", "ab"), ("gone", "ab")):
-        shadow = {"loop": SHADOW, "abtest": "t", "variant": "new", "policy": "q"}
+        shadow: dict[str, Any] = {"loop": SHADOW, "abtest": "t", "variant": "new", "policy": "q"}
         store.insert([decision(to_shadow_id("new", number), slate=slate, **shadow)])
-    rows = read_shadows(store, state).select(["decision_id", "policy_shown", "shown", "would", "match"]).to_pylist()
+    store.insert([report(1, "2", "a", "purchase")])
+    found = read_shadows(store, state, SPEC)
+    rows = found.select(["decision_id", "policy_shown", "shown", "would", "match"]).to_pylist()
     assert [tuple(row.values()) for row in rows] == [("1", "p", "a", "b", False), ("2", "p", "a", "a", True)]
+    assert found["reward"].to_pylist() == [0.0, 5.0]
+    assert found["propensity"].to_pylist() == [0.5, 0.5]
+    assert found["probability"].to_pylist() == [None, None]
+    [told] = match_over_time(found)
+    assert (told["variant"], told["decisions"], told["match"]) == ("new", 2, 0.5)
     assert read_exposures(store, state, SPEC).num_rows == 0
+
+
+def test_a_users_history_has_only_what_they_were_shown_also_in_the_archive(
+    store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    shadow: dict[str, Any] = {"loop": SHADOW, "abtest": "t", "variant": "new", "user_id": "u"}
+    store.insert([decision("1", user_id="u"), decision(to_shadow_id("new", "1"), **shadow)])
+    assert [entry.record for entry in history(store, "u", 10)[0]] == [decision("1", user_id="u")]
+    clock.now = NOON + timedelta(days=3)
+    assert archive(store, tmp_path / "archive").rows["decisions"] == 2
+    assert [entry.record for entry in history(store, "u", 10)[0]] == [decision("1", user_id="u")]
+    counts = erase_from_store(store, "u")
+    assert store.decision(to_shadow_id("new", "1")) is None, counts
+
+
+def test_dsjson_carries_what_a_decision_says_of_a_test() -> None:
+    made = decision("1", abtest="t", policy="p+q", teams=("q", "p"))
+    line = to_line(attribute(made, (), SPEC, NOON), ())
+    read = from_line(line)
+    assert read is not None
+    assert read.decision == made

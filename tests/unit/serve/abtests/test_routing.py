@@ -211,7 +211,7 @@ def test_a_test_over_http(store: Store, service: Service) -> None:
     assert client.get("/v1/abtests/t").json()["results"] is None
     assert client.post("/v1/recommend", json={"user_id": "ann"}).status_code == 200
     assert decisions(store)[0].abtest == "t"
-    assert client.get("/v1/abtests/t").json()["results"] is not None
+    assert client.get("/v1/abtests/t").json()["results"]["exposures"] == {decisions(store)[0].variant: 1}
     shared = client.post("/v1/abtests/t/shares", json={"shares": {"old": 0.9, "new": 0.1}, "why": "slowly"})
     assert shared.json()["shares"] == {"old": 0.9, "new": 0.1}
     off = client.post("/v1/abtests/t/switch_off", json={"variant": "new"})
