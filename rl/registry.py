@@ -31,6 +31,8 @@ MODEL, CHAMPION = "raycommend", "champion"
 _SHA256, _DIGEST, _NAME = "sha256", "digest", "policy"  # tags of a version
 FORCED, PROMOTED, REPORT_RUN, ROLLED_BACK = "forced", "promoted", "report_run", "rolled_back"
 """Tags of a version that was promoted: why by force, when, the run that has the report, when it was taken back last."""
+FAILED = "failed_probation"
+"""The same: why it was taken back by itself."""
 FILES = (DESCRIPTION, ARRAYS, GRAPH)
 """Of a version; the graph is not always there."""
 FOLDER = "policy"
@@ -55,6 +57,8 @@ class RegisteredPolicy:
     """Of `policy.json`, which has that of the arrays."""
     forced: str | None = None
     """Why it became the champion although the gate had said no; None: it did not so."""
+    failed: str | None = None
+    """Why it was taken back by itself, as it did worse than the champion before it; None: it was not."""
 
 
 def register(settings: Settings, folder: Path, alias: str | None = None, model: str = MODEL) -> RegisteredPolicy:
@@ -184,7 +188,9 @@ def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
             "version": int(version.version),
             **{name: version.tags.get(name) for name in (_NAME, _DIGEST)},
             **{
-                name: version.tags[name] for name in (PROMOTED, REPORT_RUN, FORCED, ROLLED_BACK) if name in version.tags
+                name: version.tags[name]
+                for name in (PROMOTED, REPORT_RUN, FORCED, ROLLED_BACK, FAILED)
+                if name in version.tags
             },
         }
         for version in versions
@@ -236,8 +242,8 @@ def _to_registered(version: Any) -> RegisteredPolicy:
         raise RegistryError(
             f"version {version.version} of {version.name} has tags that are no hashes; register it anew"
         )
-    forced = version.tags.get(FORCED)
-    return RegisteredPolicy(version.name, int(version.version), version.tags[_NAME], digest, sha256, forced)
+    why = (version.tags.get(FORCED), version.tags.get(FAILED))
+    return RegisteredPolicy(version.name, int(version.version), version.tags[_NAME], digest, sha256, *why)
 
 
 def load_registrable(folder: Path) -> Artefact:

@@ -1,8 +1,8 @@
 """A/B tests that are looked at each hour: winners that are none, and how soon what is worse is switched off.
 
-Users come at random over the days, some of them known from before, and come back at rates of their own; each has a
-propensity to click of their own (beta distributed), so that decisions of one user hang together and a user's past tells
-something of what comes. All are read by `rl.evaluation.abtests.reading` with its defaults; the looks are real looks.
+Users come at random over the days, half of them known from before, and come back for some days at rates of their own;
+each has a propensity to click of their own (beta distributed), so that decisions of one user hang together and a user's
+past tells something of what comes. All are read by `rl.evaluation.abtests.reading` with its defaults.
 
 - `false_winners`: 400 tests of a control and two arms that are all the same, a look each hour over two weeks: the share
   in which an arm is ever said to be better. `false_off` is that of arms switched off, `false_any` of either; each with
@@ -42,7 +42,9 @@ _HOUR_US = 3_600_000_000
 CLICK, CONCENTRATION = 0.1, 20.0
 """Mean and concentration of the beta distribution of users' clicks: a standard deviation of .065."""
 VISITS_A_DAY = 1.0
-"""Mean of the gamma distribution (shape .5) of users' visits a day."""
+"""Mean of the gamma distribution (shape .5) of users' visits a day, beside the one by which they first come."""
+STAYS_DAYS = 4.0
+"""Mean of how long a user goes on coming."""
 KNOWN = 0.5
 """Users with two weeks of past."""
 Z = 1.959964
@@ -90,13 +92,13 @@ def simulate(
     click = rng.beta(CLICK * CONCENTRATION, (1 - CLICK) * CONCENTRATION, users)
     rate = rng.gamma(0.5, VISITS_A_DAY / 24 / 0.5, users)
     begins = rng.uniform(0, hours, users)
+    ends = np.minimum(begins + rng.exponential(24 * STAYS_DAYS, users), hours)
     known = rng.random(users) < KNOWN
-    begins[known] = 0.0
-    visits = rng.poisson(rate * (hours - begins)) + ~known  # who is new is here by a visit
+    visits = rng.poisson(rate * (ends - begins)) + 1  # the first exposure, and others
     past_decisions = np.where(known, rng.poisson(rate * 24 * 14), 0).astype(np.float64)
     past = rng.binomial(past_decisions.astype(np.int64), click).astype(np.float64)
     user = np.repeat(np.arange(users), visits)
-    time = rng.uniform(begins[user], hours)
+    time = rng.uniform(begins[user], ends[user])
     order = np.argsort(time)
     user, time = user[order], time[order]
     chance = click[user] * np.array([worth.get(name, 1.0) for name in names])[of[user]]
@@ -183,7 +185,7 @@ def main() -> None:
         def of(kind: int, work: Callable[[int], T]) -> list[T]:
             return pool.map(work, range(kind * 1_000_000, kind * 1_000_000 + n), chunksize=1)
 
-        same = of(1, partial(run, users=8_000, days=14, shares=THIRDS, worth={}))
+        same = of(1, partial(run, users=20_000, days=14, shares=THIRDS, worth={}))
         winners, off, either = (
             share([test.better for test in same]),
             share([bool(test.off) for test in same]),
@@ -192,17 +194,15 @@ def main() -> None:
         naive = share([test.naive for test in same])
         say(f"no difference: winners {winners}, switched off {off}, either {either}; naive {naive}")
 
-        worse = of(2, traffic := partial(run, users=16_000, days=14, shares=HALVES, worth={"worse": WORSE}))
+        worse = of(2, traffic := partial(run, users=20_000, days=14, shares=HALVES, worth={"worse": WORSE}))
         planned = (1 - WORSE) * CLICK / FIXED
         hour = int(np.argmax(np.mean([test.deviations for test in worse], axis=0) <= planned))
         size = float(np.mean([test.decisions[hour] for test in worse]))
         power = share(of(2, partial(sees_at, hour + 1, **traffic.keywords)))
         ends = np.array([test.off or np.inf for test in worse])
-        say(
-            f"fixed: {size:,.0f} decisions after {hour + 1} hours, power {power}; switched off after {np.mean(ends):,.0f}"
-        )
+        say(f"fixed: {size:,.0f} decisions after {hour + 1} hours, power {power}; of it {ends / size}")
 
-        keywords = {"users": 40_000, "days": 14, "shares": PROBATION, "stop": True}
+        keywords = {"users": 60_000, "days": 14, "shares": PROBATION, "stop": True}
         rolled = share([bool(test.off) for test in of(3, partial(run, worth={"champion": WORSE}, **keywords))])
         kept = share([bool(test.off) for test in of(4, partial(run, worth={}, **keywords))])
         say(f"rolled back {rolled}, of no worse ones {kept}")

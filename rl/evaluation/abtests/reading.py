@@ -50,7 +50,7 @@ class Reading:
             plan: say how long it takes to see something, which loads tea-tasting.
         """
         units, spec = self.units, self.spec
-        rows = compare_all(units, self.control, spec) if len(units) else []
+        rows = compare_all(units, self.control, spec)
         shares = dict(phases[-1][1]) if phases else {}
         total = sum(shares.values()) or 1.0
         arms = tuple(
