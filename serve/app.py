@@ -28,6 +28,7 @@ from data.private import keep_private
 from data.schema import LOOP_V1
 from rl.online.fold import FoldSteps, News
 from rl.online.state import FoldState
+from serve.abtests.watch import Watch
 from serve.api.application import create_api
 from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
@@ -91,6 +92,7 @@ class Learner:
             loop.create_task(repeat(self._loops.refresh, _REFRESH_S, self._tell)),
             loop.create_task(repeat(self._loops.save, _SAVE_S)),
             loop.create_task(repeat(store.checkpoint, _CHECKPOINT_S)),
+            loop.create_task(repeat(Watch(store, config).look, config.look_s)),
         ]
         if config.archive:
             self._tasks.append(loop.create_task(_archive_daily(config, self._node, store.shared)))

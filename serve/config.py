@@ -10,6 +10,7 @@ from data.fields import MAX_DAYS, PolicyName
 from data.log.archiving.retention import Retention
 from data.reward import RewardSpec
 from data.settings import EnvironmentSettings, Settings
+from rl.evaluation.abtests.specification import ReadSpec
 from rl.online.snapshots import SnapshotSettings
 from rl.provenance.capture import ProofSettings
 from serve.contracts.rules import BusinessRules, Lookback
@@ -22,6 +23,15 @@ Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]
 Share = Annotated[float, Field(ge=0)]
 
 
+class Probation(BaseModel):
+    """How a new champion is compared with the one before it, and taken back if it does worse."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    share: float = Field(default=0.1, gt=0, lt=1, description="of the users: they stay with the champion before it")
+    days: float = Field(default=14.0, gt=0, le=MAX_DAYS, description="after which it is through in any case")
+    read: ReadSpec = Field(default=ReadSpec(), description="what worse means; guardrails, if there are any")
+
+
 class Champion(BaseModel):
     """The policy that MLflow's registry names: it changes when the alias does, without a restart."""
 
@@ -29,6 +39,9 @@ class Champion(BaseModel):
     model: str = Field(default="raycommend", description="the registered model")
     alias: str = Field(default="champion", description="of the version that is served; only `champion` is the gate's")
     share: Share = Field(default=1.0, description="of the traffic, beside those of `policies`")
+    probation: Probation | None = Field(
+        default=Probation(), description="of a new champion that was promoted; null: nothing is taken back by itself"
+    )
 
 
 class Limits(BaseModel):
@@ -92,6 +105,7 @@ class ServiceConfig(BaseModel):
     archive: DailyArchive | None = Field(
         default=None, description="move closed days to the archive, each day; default: only when asked to by command"
     )
+    look_s: float = Field(default=60.0, gt=0, description="seconds between looks at the A/B tests that run")
     access_log: bool = Field(default=True, description="log a line for each request")
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
 

@@ -31,7 +31,7 @@ class FoldSpec(BaseModel):
     imitates: Mapping[str, str] = {}
     """By policy: the one that it learns to imitate. It learns nothing else."""
     follows: Mapping[str, str] = {}
-    """By policy that answers nobody: the one from whose decisions it learns."""
+    """By policy: another one from whose decisions it learns too."""
 
     @model_serializer(mode="wrap")
     def _without_tests(self, serialize: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:

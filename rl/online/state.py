@@ -41,6 +41,8 @@ class FoldState(BaseModel):
     """Policies that are configured and cannot be loaded, with the reason."""
     forced: dict[str, str] = {}
     """Policies that were promoted although the gate had said no, with the reason that was given."""
+    rolled_back: dict[str, str] = {}
+    """Policies of which a version was taken back by itself since the last promotion, with which and why."""
     decisions_through: int = 0
     """Log position of the last decision that it has read."""
     feedback_through: int = 0

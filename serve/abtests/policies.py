@@ -77,6 +77,9 @@ class TestPolicies:
             test, of_test = state.test, state.test.policies
             if test.objective != objective:
                 continue
+            after = {of_test[name]: one.follows for name, one in test.variants.items() if one.follows}
+            if after := {name: other for name, other in after.items() if name in policies}:
+                said["follows"] = said.get("follows", {}) | after
             unseen = {of_test[name]: of_test[test.control] for name in of_test if name != test.control}
             unseen = {name: control for name, control in unseen.items() if name in policies}
             match test.kind, test.training:

@@ -42,6 +42,11 @@ class Variant(BaseModel):
         default=None,
         description="default: as the request says; of one that is in the shadow: explore, of an apprentice: exploit",
     )
+    follows: PolicyName | None = Field(
+        default=None,
+        description="a policy of the configuration from whose decisions it learns too, those before the test among "
+        "them: for one of the registry or the shelf that is to go on as if it had stayed",
+    )
 
     @property
     def configured(self) -> bool:
@@ -113,6 +118,8 @@ class ABTest(BaseModel):
             if len({variant.mode for variant in self.variants.values()}) != 1:
                 raise ValueError("both variants of an interleaved slate have one mode")
         others = [variant for name, variant in self.variants.items() if name != self.control]
+        if any(variant.follows and (variant.configured or self.kind != "split") for variant in self.variants.values()):
+            raise ValueError("only a variant of the registry or the shelf, in a split, follows another policy")
         if self.kind == "apprentice" and any(variant.configured for variant in others):
             # It learns the whole log anew, to imitate: one that answers users must not.
             raise ValueError("an apprentice is a version of the registry: registry:VERSION or registry:ALIAS")

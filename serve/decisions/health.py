@@ -53,6 +53,7 @@ class Learning:
             if state.not_served:
                 reasons.append(f"{name}: not served: {', '.join(sorted(state.not_served))}")
             reasons += [f"{name}: {policy} was promoted by force: {why}" for policy, why in state.forced.items()]
+            reasons += [f"{name}: {policy}: {which}" for policy, which in state.rolled_back.items()]
         if served.heard and (silent := (datetime.now(UTC) - served.heard).total_seconds()) > SILENT_S:
             reasons.append(f"no word from the learner for {silent:.0f} s")
         return reasons

@@ -53,6 +53,8 @@ class Plan:
     """Why configured policies are not among them, by name."""
     forced: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Why policies are among them although the gate had said no, by name."""
+    rolled_back: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Which versions of policies were taken back by themselves since the last promotion, and why, by name."""
 
     @property
     def place(self) -> Place:
@@ -115,6 +117,7 @@ class Loop:
             policies=tuple(name for name in self.plan.policies if name not in self.missing),
             not_served=dict(self.missing),
             forced=dict(self.plan.forced),
+            rolled_back=dict(self.plan.rolled_back),
             decisions_through=decisions,
             feedback_through=feedback,
             waiting=self.learner.waiting,

@@ -14,6 +14,7 @@ from rl.artefacts.shelf import load_shelved, shelve
 from rl.downloads import fetch
 from rl.online.fold import FoldSpec
 from rl.policy.errors import PolicyError
+from rl.promotions import last_failure
 from rl.registry import MODEL, RegisteredPolicy, RegistryError, resolve_alias
 from serve.abtests.policies import TestPolicies
 from serve.config import CHAMPION, Champion, ServiceConfig
@@ -44,13 +45,14 @@ class ConfiguredPlans:
         forgotten, config = count_erasures(self._store), self._config
         digests = self._digests | ({CHAMPION: self._champion.digest()} if self._champion else {})
         forced = {CHAMPION: why} if self._champion and (why := self._champion.forced) else {}
+        rolled_back = {CHAMPION: why} if self._champion and (why := self._champion.rolled_back) else {}
         plans = list[Plan]()
         for objective, reward in {"default": config.reward, **config.objectives}.items():
             policies = digests | self._tests.digests(objective)
             lessons = self._tests.lessons(objective, policies, config.learn_from)
             spec = FoldSpec(objective=objective, reward=reward, learn_from=config.learn_from, **lessons)
             missing = self._missing | self._tests.missing(objective)
-            plans.append(Plan(spec, policies, forgotten, missing, forced))
+            plans.append(Plan(spec, policies, forgotten, missing, forced, rolled_back))
         return plans
 
     def _load_missing(self) -> None:
@@ -103,6 +105,8 @@ class RegistryChampion:
         self._problem = "the registry has none"
         self.forced: str | None = None
         """Why it became the champion although the gate had said no; None: it did not so."""
+        self.rolled_back: str | None = None
+        """Which version was taken back by itself since the last promotion, and why; None: none was."""
         if not self.digest():
             self._digest = _last_digest(store, CHAMPION)
             if not self._digest:
@@ -118,6 +122,7 @@ class RegistryChampion:
             version = resolve_alias(self._settings, self._config.model, self._config.alias)
             if version is None or version == self._seen:
                 return self._digest
+            self.rolled_back = last_failure(self._settings, self._config.model, self._config.alias)
             self._seen = version  # fetched once: one that is bad now is bad the next time
             fetch(self._settings, version)
             load_shelved(version.digest, self._settings)

@@ -53,7 +53,7 @@ def users_needed(control: Sums, effect: float, alpha: float = 0.05, power: float
     covered = control.past is not None
     metric = _metric(covered, rel_effect_size=effect, alpha=alpha / max(variants - 1, 1), power=power)
     (found,) = metric.solve_power_from_aggregates(_aggregate(control, covered), "n_obs")
-    return ceil(found.n_obs * variants / 2)
+    return ceil(float(found.n_obs) * variants / 2)
 
 
 def looking_costs(alpha: float, power: float = POWER) -> float:
