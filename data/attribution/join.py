@@ -80,6 +80,8 @@ class Outcome:
     """What each report was, in log order."""
     active: bool = True
     """It was shown, as far as is known: a deferred decision is not before it was activated in the wait window."""
+    position: int | None = None
+    """Of the decision in the log; None: it is not known, or in none."""
 
     @property
     def due(self) -> bool:

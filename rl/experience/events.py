@@ -1,6 +1,7 @@
 """Where a training gets its experience: a node's events, a generated market, or the log."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -121,7 +122,7 @@ def logged_outcomes(
         feedback = {decision_id: [report for _, report in reports] for decision_id, reports in heard.items()}
         for seq, decision in decisions:
             try:
-                outcomes += join([decision], feedback, spec, closed)
+                outcomes += [replace(one, position=seq) for one in join([decision], feedback, spec, closed)]
             except Exception as error:  # whatever it is, it is this row's
                 faults.append(Fault("decisions", seq, describe_error(error)))
         yield outcomes

@@ -78,7 +78,7 @@ def observe(outcomes: Sequence[Outcome], encoder: VisitEncoder) -> Impressions:
     """
     decisions, slots = [outcome.decision for outcome in outcomes], [len(outcome.rewards) for outcome in outcomes]
     rewards = _to_array([reward for outcome in outcomes for reward in outcome.rewards])
-    return _weigh(decisions, slots, _observe_slots(decisions, slots, rewards, encoder))
+    return _place(outcomes, slots, _weigh(decisions, slots, _observe_slots(decisions, slots, rewards, encoder)))
 
 
 def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: VisitEncoder) -> Impressions:
@@ -92,9 +92,8 @@ def correct(outcomes: Sequence[tuple[Outcome, tuple[float, ...]]], encoder: Visi
     before, counts_before = _pad([rewards for _, rewards in outcomes], slots)
     observed = _observe_slots(decisions, slots, now, encoder)
     squares = now**2 - before**2
-    return _weigh(
-        decisions, slots, replace(observed, rewards=now - before, counts=counts - counts_before, squares=squares)
-    )
+    observed = replace(observed, rewards=now - before, counts=counts - counts_before, squares=squares)
+    return _place([outcome for outcome, _ in outcomes], slots, _weigh(decisions, slots, observed))
 
 
 def _pad(rewards: Sequence[Sequence[float]], slots: Sequence[int]) -> tuple[FloatArray, FloatArray]:
@@ -110,6 +109,12 @@ def _weigh(decisions: Sequence[Decision], slots: Sequence[int], observed: Impres
         return observed
     weights = np.repeat(np.array([decision.weight for decision in decisions], dtype=np.float64), slots)
     return replace(observed, **{name: getattr(observed, name) * weights for name in WEIGHTED})
+
+
+def _place(outcomes: Sequence[Outcome], slots: Sequence[int], observed: Impressions) -> Impressions:
+    """Return impressions of the slots of outcomes with the log positions of these, where they are known."""
+    at = [np.nan if outcome.position is None else float(outcome.position) for outcome in outcomes]
+    return replace(observed, at=np.repeat(np.array(at), slots))
 
 
 def _to_array(rewards: Sequence[float]) -> FloatArray:

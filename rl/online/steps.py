@@ -151,7 +151,7 @@ def _compute_outcome(
     had_closed: bool,
 ) -> OutcomeChange:
     reports = [report for _, report in feedback]
-    outcome = attribute(decision, reports, spec, step.as_of)
+    outcome = replace(attribute(decision, reports, spec, step.as_of), position=seq)
     if outcome.closed == is_open:  # its deadline is not its own
         outcome = replace(outcome, closed=not is_open)
     earlier = [report for at, report in feedback if at <= step.after[1]]

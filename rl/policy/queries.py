@@ -100,6 +100,8 @@ class Impressions:
     """Features by id, of N contexts and the one item shown in each. None: there are none."""
     squares: FloatArray = field(default_factory=lambda: np.zeros(0))
     """[N] the reward's square, or the difference to the square observed before; may be left out without corrections."""
+    at: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """[N] log position of the decision, for policies that forget; NaN, and if left out: that of what comes next."""
 
     def __post_init__(self) -> None:
         if len(self.squares) < len(self.rewards):
@@ -108,6 +110,8 @@ class Impressions:
                     "a correction (count 0) needs squares: the reward's square less that of the reward observed before"
                 )
             object.__setattr__(self, "squares", self.rewards**2)
+        if len(self.at) < len(self.rewards):
+            object.__setattr__(self, "at", np.full(len(self.rewards), np.nan))
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -142,5 +146,5 @@ class Impressions:
 WEIGHTED = ("rewards", "counts", "squares")
 """The fields that are sums over all that an impression stands for."""
 
-DENSE = ("features", "state", "items", "rewards", "counts", "squares")
+DENSE = ("features", "state", "items", "rewards", "counts", "squares", "at")
 """The fields of impressions that are arrays of N rows."""

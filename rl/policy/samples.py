@@ -42,5 +42,6 @@ def make_samples(
         items=rng.integers(n_items + 1, size=n),
         rewards=rng.choice([0.0, 1.0, 5.0], n),
         counts=np.ones(n),
+        at=np.arange(1.0, n + 1.0),
     )
     return Samples(Query(features, rng.integers(n_states, size=n_queries), items, mask), impressions)

@@ -164,7 +164,7 @@ def _taught(policy: _Policy, arrays: Mapping[str, NDArray[Any]], prefix: str) ->
     if policy.has == "nothing":
         return Taught(set_aside=set_aside)
     sparse = {name.removeprefix(_SPARSE): array for name, array in own.items() if name.startswith(_SPARSE)}
-    dense = {name: own[name] for name in DENSE}
+    dense = {name: own[name] for name in DENSE if name in own}  # those of before policies forgot have no `at`
     return Taught(Impressions(**dense, sparse=Sparse(**sparse) if sparse else None), set_aside=set_aside)
 
 

@@ -24,9 +24,11 @@ from rl.policies import (
     PopularityConfig,
     RandomConfig,
     RFMBanditConfig,
+    RidgeConfig,
     TransformerConfig,
     build,
 )
+from rl.policies.forgetting.config import Forgetting
 from rl.policies.transformer.config import QNetworkConfig
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
 from rl.simulators.market.market import Market
@@ -67,6 +69,7 @@ LEARNING: dict[str, PolicyConfig] = {
     "rfm_bandit": POLICIES["rfm_bandit"],
     "neural_linear": NeuralLinearConfig(hidden=(8,), refresh_every=20, capacity=100, steps=3),
     "crossed": CrossedConfig(),
+    "forgetting": RidgeConfig(regularisation=1.0, forgetting=Forgetting(shortest=8, rates=2)),
 }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from rl.policies.forgetting.config import Forgetting
 from rl.policy.config import BasePolicyConfig
 from rl.policy.explorers import ExplorerConfig, Votes
 from rl.policy.interface import Policy
@@ -47,9 +48,16 @@ class CrossedConfig(BasePolicyConfig):
     samples: Annotated[int, Field(ge=1, le=4096, description="S: posterior samples that vote")] = 64
     max_features: Annotated[int, Field(ge=1, le=8192, description="D at most; then features share places")] = 512
     max_cells: Annotated[int, Field(ge=1, description="cells seen once, and again as many seen more often")] = 10_000
+    forgetting: Annotated[Forgetting | None, Field(description="how it forgets, where rewards drift; none: never")] = (
+        None
+    )
 
     def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
         """See `BasePolicyConfig.build`."""
         from rl.policies.crossed.policy import CrossedBandit
+        from rl.policies.forgetting.policy import ForgettingPolicy
 
+        if self.forgetting is not None:
+            remembering = self.model_copy(update={"forgetting": None})
+            return ForgettingPolicy(self.forgetting, lambda: CrossedBandit(remembering))
         return CrossedBandit(self)

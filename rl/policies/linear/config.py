@@ -4,8 +4,9 @@ from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rl.policies.forgetting.config import Forgetting
 from rl.policies.linear.basis import BasisConfig, Identity
 from rl.policy.config import BasePolicyConfig
 from rl.policy.explorers import EpsilonGreedy, ExplorerConfig, Votes
@@ -55,6 +56,9 @@ class _Config(BasePolicyConfig):
     relevance: Annotated[
         Relevance | None, Field(description="find a prior precision for each weight; none: all have λ")
     ] = None
+    forgetting: Annotated[Forgetting | None, Field(description="how it forgets, where rewards drift; none: never")] = (
+        None
+    )
 
     @property
     def learns_prior(self) -> bool:
@@ -68,10 +72,14 @@ class _Config(BasePolicyConfig):
 
     def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
         """See `BasePolicyConfig.build`."""
+        from rl.policies.forgetting.policy import ForgettingPolicy
         from rl.policies.linear.linear import Linear
         from rl.policies.linear.per_item import PerItem
 
         assert isinstance(self, LinearConfig), "one of the kinds"
+        if self.forgetting is not None:
+            remembering = self.model_copy(update={"forgetting": None})
+            return ForgettingPolicy(self.forgetting, lambda: remembering.build(n_features, n_states, popularity))
         if self.models == "shared":
             return Linear(self, n_features)
         return PerItem(self, n_features, n_items=len(popularity) - 1)
@@ -125,6 +133,14 @@ class NeuralLinearConfig(BasePolicyConfig):
     batch: Annotated[int, Field(ge=1, description="impressions a step")] = 256
     learning_rate: Annotated[float, Field(gt=0, description="of Adam")] = 3e-3
     seed: Annotated[int, Field(ge=0, description="of the first weights and the trainings' batches")] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> "NeuralLinearConfig":
+        if self.head.forgetting is not None:
+            raise ValueError(
+                "head.forgetting: the network remembers `capacity` impressions, its head learns on them alone"
+            )
+        return self
 
     def build(self, n_features: int, n_states: int, popularity: NDArray[np.float64]) -> Policy:
         """See `BasePolicyConfig.build`."""

@@ -160,7 +160,8 @@ def test_a_new_fold_goes_on_from_a_snapshot_with_what_it_has_not_read(shop: Shop
     assert restarted.positions == learner.positions
     for policy, arrays in learner.snapshot().policies.items():  # type: ignore[union-attr]
         for name, array in arrays.items():  # grouped otherwise: equal but for rounding
-            if policy != "neural_linear":  # when a network is trained depends on the groups
+            # When a network is trained, and what is predicted how well, depends on the groups.
+            if policy != "neural_linear" and name != "errors":
                 after = restarted.snapshot().policies[policy][name]  # type: ignore[union-attr]
                 np.testing.assert_allclose(after, array, rtol=1e-9, atol=1e-9)
 

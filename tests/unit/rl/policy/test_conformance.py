@@ -11,7 +11,15 @@ import pytest
 from data.features.rfm import N_STATES
 from data.schema import Features
 from rl.encoders.visit import Visit
-from rl.policies import CrossedConfig, PolicyConfig, RidgeConfig, SlateTransformerConfig, TransformerConfig
+from rl.policies import (
+    CrossedConfig,
+    LinearThompsonConfig,
+    PolicyConfig,
+    RidgeConfig,
+    SlateTransformerConfig,
+    TransformerConfig,
+)
+from rl.policies.forgetting.config import Forgetting
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.arrays import BoolArray, FloatArray, IntArray, check_array
 from rl.policy.conformance import PROMISES, ConformanceError, check_policy
@@ -23,7 +31,14 @@ from rl.policy.samples import Samples, make_samples
 from tests.support.described import ENCODER, TIME
 from tests.support.policies import CONFIGS, F, N, name_of, untrained
 
-ANY = [*CONFIGS, CrossedConfig(), CrossedConfig(explorer=EpsilonGreedy(), noise_sd=0.5)]
+FORGETTING = Forgetting(shortest=8, rates=2)
+ANY = [
+    *CONFIGS,
+    *(LinearThompsonConfig(samples=20, models=models, forgetting=FORGETTING) for models in ("shared", "per_item")),
+    CrossedConfig(),
+    CrossedConfig(forgetting=FORGETTING),
+    CrossedConfig(explorer=EpsilonGreedy(), noise_sd=0.5),
+]
 
 
 def samples_for(config: PolicyConfig) -> Samples:
@@ -34,9 +49,9 @@ def samples_for(config: PolicyConfig) -> Samples:
     whole = ENCODER.query([visit(rng, kinds) for _ in range(n)])
     positions = rng.integers(len(kinds), size=(n, 1))
     slates = Slates(positions, np.ones((n, 1)), np.zeros((n, 1)))
+    impressions = Impressions.of_slates(whole, slates, rng.choice([0.0, 1.0, 5.0], (n, 1)))
     return Samples(
-        ENCODER.query([visit(rng, kinds) for _ in range(8)]),
-        Impressions.of_slates(whole, slates, rng.choice([0.0, 1.0, 5.0], (n, 1))),
+        ENCODER.query([visit(rng, kinds) for _ in range(8)]), replace(impressions, at=np.arange(1.0, n + 1.0))
     )
 
 

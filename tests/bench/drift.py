@@ -1,0 +1,154 @@
+"""Arms that swap, with a policy that forgets and one that does not: `python -m tests.bench.drift [--seeds N]`.
+
+Ten arms earn 1 or 0 with probabilities from .05 to .95, in another order in each of three contexts. After half of
+10,000 steps the best arm becomes the worst, the second best the second worst, and so on. Linear Thompson sampling with
+a model for each arm plays, with nothing set but `forgetting`, as it is and without.
+
+`recovered` is the share of what was lost that is back after a tenth of the steps: with b the mean reward in the last
+tenth before the swap, l what the decisions of that time earn after it, and a the mean reward in the 500 steps that
+follow a tenth of the steps after the swap, (a - l) / (b - l). `price` is the regret over 10,000 steps where nothing
+swaps, over that of the same policy without forgetting. The peer is `bayesianbandits` with the same contexts: Thompson
+sampling, normal-inverse-gamma regression for each arm, all arms decayed by a rate after each step; of six half-lives
+from 50 to 1,600 steps the one that recovers most in these very runs. Rewards counted are the arms' probabilities.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from bayesianbandits import Arm, ContextualAgent, NormalInverseGammaRegressor, StabilizedForgetting, ThompsonSampling
+
+from rl.policies import LinearThompsonConfig, OnlinePolicyConfig, build
+from rl.policies.forgetting.config import Forgetting
+from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.queries import Impressions, Query
+from tests.bench.bandits import mean_curve, say, seeds_of, windowed
+from tests.bench.common import finish, plot
+
+N, ARMS, CONTEXTS = 10_000, 10, 3
+SWAP, TENTH, LOOK = N // 2, N // 10, 500
+FORGETS = LinearThompsonConfig(models="per_item", forgetting=Forgetting())
+REMEMBERS = FORGETS.model_copy(update={"forgetting": None})
+HALF_LIVES = (50, 100, 200, 400, 800, 1_600)
+
+Act = Callable[[int], int]
+Learn = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was done."""
+
+    contexts: IntArray
+    """[N]"""
+    arms: IntArray
+    """[N]"""
+    means: FloatArray
+    """[N] probability of the arm that was taken."""
+    best: FloatArray
+    """[N]"""
+    swapped: FloatArray
+    """[contexts, arms] probabilities after the swap."""
+
+    @property
+    def recovered(self) -> float:
+        """The share of the lost reward that is back."""
+        last = slice(SWAP - TENTH, SWAP)
+        before, lost = self.means[last].mean(), self.swapped[self.contexts[last], self.arms[last]].mean()
+        after = self.means[SWAP + TENTH : SWAP + TENTH + LOOK].mean()
+        return float((after - lost) / (before - lost))
+
+    @property
+    def regret(self) -> float:
+        """What the best arms would have earned more."""
+        return float((self.best - self.means).sum())
+
+
+def play(act: Act, learn: Learn, seed: int, swap: int) -> Run:
+    """Let somebody play, in a world where the arms swap after some steps."""
+    world, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
+    probabilities = np.stack([world.permutation(np.linspace(0.05, 0.95, ARMS)) for _ in range(CONTEXTS)])
+    contexts, luck = rng.integers(CONTEXTS, size=N), rng.random(N)
+    arms, means, best = np.zeros(N, dtype=np.int64), np.zeros(N), np.zeros(N)
+    for step in range(N):
+        now = probabilities[contexts[step]] if step < swap else 1.0 - probabilities[contexts[step]]
+        arms[step] = act(int(contexts[step]))
+        means[step], best[step] = now[arms[step]], now.max()
+        learn(int(contexts[step]), int(arms[step]), float(luck[step] < means[step]))
+    return Run(contexts, arms, means, best, 1.0 - probabilities)
+
+
+def play_ours(config: OnlinePolicyConfig, seed: int, swap: int = SWAP) -> Run:
+    """Let a policy of ours play."""
+    policy, rng = build(config, CONTEXTS, 1, np.zeros(ARMS + 1)), np.random.default_rng([seed, 2])
+    nothing, items, mask = np.zeros(1, dtype=np.int64), np.arange(1, ARMS + 1)[None], np.ones((1, ARMS), dtype=np.bool_)
+
+    def act(context: int) -> int:
+        query = Query(np.eye(CONTEXTS)[None, [context]], nothing, items, mask)
+        return int(policy.decide(query, 1, rng).positions[0, 0])
+
+    def learn(context: int, arm: int, reward: float) -> None:
+        features = np.eye(CONTEXTS)[[context]]
+        policy.update(Impressions(features, nothing, np.array([arm + 1]), np.array([reward]), np.ones(1)))
+
+    return play(act, learn, seed, swap)
+
+
+def play_peer(half_life: float | None, seed: int, swap: int = SWAP) -> Run:
+    """Let bayesianbandits play; None: it never forgets."""
+    arms = [Arm(arm, learner=NormalInverseGammaRegressor()) for arm in range(ARMS)]
+    agent = ContextualAgent(arms, ThompsonSampling(), random_seed=seed)
+    rule = StabilizedForgetting(0.5 ** (1 / half_life)) if half_life else None
+
+    def act(context: int) -> int:
+        return int(agent.pull(np.eye(CONTEXTS)[[context]])[0])
+
+    def learn(context: int, arm: int, reward: float) -> None:
+        x = np.eye(CONTEXTS)[[context]]
+        agent.select_for_update(arm).update(x, np.array([reward]))
+        if rule is not None:
+            agent.decay(forgetting=rule)
+
+    return play(act, learn, seed, swap)
+
+
+def main() -> None:
+    """Play, and print one JSON object as the last line."""
+    seeds = seeds_of("drift", __doc__)
+    warnings.filterwarnings("ignore")
+    players: dict[str, Callable[[int], Run]] = {
+        "forgets": partial(play_ours, FORGETS),
+        "remembers": partial(play_ours, REMEMBERS),
+        **{f"bayesianbandits, half-life {h}": partial(play_peer, h) for h in HALF_LIVES},
+    }
+    runs = {name: [player(seed) for seed in seeds] for name, player in players.items()}
+    recovered = {name: float(np.mean([run.recovered for run in of])) for name, of in runs.items()}
+    for name, share in recovered.items():
+        say(f"{name}: {share:.3f} back, regret {np.mean([run.regret for run in runs[name]]):.0f}")
+    peer = max(recovered, key=lambda name: (name.startswith("bayes"), recovered[name]))
+    still = {
+        name: [play_ours(config, seed, N).regret for seed in seeds]
+        for name, config in (("forgets", FORGETS), ("remembers", REMEMBERS))
+    }
+    say(f"nothing swaps: regret {still}")
+    figures = {
+        "recovered": round(recovered["forgets"], 3),
+        "ratio_peer": round(recovered["forgets"] / recovered[peer], 3),
+        "price": round(float(np.sum(still["forgets"]) / np.sum(still["remembers"])), 3),
+    }
+    peers = {
+        "remembers_recovered": round(recovered["remembers"], 3),
+        "bayesianbandits_recovered": round(recovered[peer], 3),
+        "bayesianbandits_half_life": float(peer.rsplit(" ", 1)[1]),
+    }
+    curves = {
+        name: mean_curve([windowed(run.means, 200) for run in runs[name]]) for name in ("forgets", "remembers", peer)
+    }
+    plot("drift", curves, "steps", "mean probability of the last 200 rewards")
+    finish("drift", figures, peers, len(seeds))
+
+
+if __name__ == "__main__":
+    main()
