@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from data.reward import RewardSpec
 from data.schema import LOOP_V1, Decision
@@ -34,9 +34,9 @@ class FoldSpec(BaseModel):
     """By policy: another one from whose decisions it learns too."""
 
     @model_serializer(mode="wrap")
-    def _without_tests(self, serialize: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+    def _without_tests(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what no A/B test has said: folds from before there were any are of the same kind."""
-        said: dict[str, JsonValue] = serialize(self)
+        said: dict[str, Any] = serialize(self)
         return {name: value for name, value in said.items() if value or name not in _OF_TESTS}
 
     def lesson_of(self, policy: str, decision: Decision) -> Literal["all", "own", "imitation"] | None:

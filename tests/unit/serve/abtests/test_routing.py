@@ -175,7 +175,8 @@ def test_interleaved_slates_are_of_both_and_can_be_made_again(service: Service, 
         again = recommender.decide(to_visit(one))
         assert (again.slate, again.propensities, again.teams) == (one.slate, one.propensities, one.teams)
     pinned = found[100]
-    assert (pinned.slate[1], pinned.propensities[1]) == ("20001", pytest.approx(1.0))
+    assert pinned.slate[1] == "20001"
+    assert pinned.propensities[1] == pytest.approx(1.0)
     of_first = Counter(one.teams[0] for one in found[:100])
     assert of_first["random"] / 100 == pytest.approx(0.5, abs=0.25)  # five standard deviations
     client = TestClient(create_api(service))
