@@ -60,7 +60,8 @@ def test_a_file_says_all_and_options_come_before_it(run: Run, tmp_path: Path) ->
     assert shown["results"] is None
     again = ["--variant", "old=p,share=0.2", "--variant", "new=q,share=0.3,mode=explore"]
     second = run("start", "--name", "second", "--control", "old", "--kind", "split", *again)
-    assert second["test"]["variants"]["new"] == {"policy": "q", "share": 0.3, "mode": "explore"}
+    new = second["test"]["variants"]["new"]
+    assert (new["policy"], new["share"], new["mode"]) == ("q", 0.3, "explore")
     assert [one["test"]["name"] for one in run("show")["tests"]] == ["second", "first"]
 
 
