@@ -37,6 +37,7 @@ from rl.online.set_aside import SetAsideRows
 from rl.online.snapshot import Cursor, Snapshot, SnapshotError
 from rl.online.steps import Lesson, OutcomeChange, Remainder, Replayed, Step, find_due
 from rl.online.windows import MAX_WAIT_S, Windows
+from rl.policies.forgetting.policy import ForgettingPolicy
 from rl.policy.errors import PolicyError
 
 
@@ -196,6 +197,12 @@ class OnlineLearner:
     def windows_without(self, seqs: Collection[int]) -> Windows:
         """Return the open wait windows, as they are where the decisions at some positions are gone."""
         return self._windows.without(seqs)
+
+    @property
+    def windows(self) -> dict[str, int]:
+        """Of each policy that forgets: the length of the window that answers; 0: it is the whole log."""
+        policies = {name: artefact.policy for name, artefact in self._artefacts.items()}
+        return {name: one.window or 0 for name, one in policies.items() if isinstance(one, ForgettingPolicy)}
 
     @property
     def waiting(self) -> int:

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.heavy  # what trains, and MLflow, take seconds to impor
     [
         ("data.archive.run", []),
         ("data.dsjson", ["export", "log.dsjson"]),
+        ("rl.drift", []),
         ("rl.evaluate", ["--challenger", "a/one", "--champion", "a/other", "--no-track"]),
         ("rl.train", ["--kind", "offline", "--name", "x", "--source", "log", "--no-track"]),
         ("serve.audit.run", []),
