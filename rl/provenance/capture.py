@@ -7,6 +7,7 @@ theirs, what it learned in that step is kept. All else that a step does follows 
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -31,6 +32,7 @@ from rl.online.set_aside import MAX_REMEMBERED
 from rl.online.snapshots import Snapshots
 from rl.online.steps import Lesson, Remainder, Replayed, Taught
 from rl.online.windows import Windows
+from rl.policies.forgetting.policy import ForgettingPolicy
 from rl.policy.arrays import IntArray
 from rl.provenance.proof import FoldProof, Proof, begin_proof
 from rl.provenance.proofs import Proofs
@@ -228,10 +230,14 @@ class _Fold:
     def _to_taught(self, name: str, lesson: Lesson, replay: Replay) -> Taught:
         set_aside, impressions = lesson.set_aside - self._own, lesson.impressions
         size = _size(to_arrays(impressions)) if impressions is not None else 0
-        if size > _LARGE:
-            state = replay.artefacts[name].policy.state_dict()
-            if _size(state) < size:
+        policy = replay.artefacts[name].policy
+        forgets = isinstance(policy, ForgettingPolicy)
+        if size > _LARGE or (forgets and size):
+            state = policy.state_dict()
+            if _size(state) < size or forgets:
                 return Taught(state=state, rows=replay.learner.checked[name], set_aside=set_aside)
+        if impressions is not None:  # log positions would say which impressions are of rows that are gone
+            impressions = replace(impressions, at=np.full(len(impressions), np.nan))
         return Taught(impressions, set_aside=set_aside)
 
     def _close(self, step: Version, done: Replayed) -> IntArray | None:
