@@ -23,7 +23,7 @@ class Trigger(Section):
     every_s: Annotated[float | None, Field(gt=0, description="seconds since the last run began; none: not by time")] = (
         None
     )
-    drift: Annotated[bool, Field(description="what decisions earn has changed since the last run")] = True
+    drift: Annotated[bool, Field(description="something has changed since the last run, see rl.drift")] = True
     look_s: Annotated[float, Field(gt=0, description="seconds between two looks")] = 60.0
 
 

@@ -37,6 +37,7 @@ from rl.online.fold import FoldSpec
 from rl.online.learner import OnlineLearner
 from rl.online.observe import observe
 from rl.policies import CrossedConfig
+from rl.policies.forgetting.config import Forgetting
 from rl.policy.arrays import FloatArray, IntArray
 from rl.policy.interface import Policy
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
@@ -49,7 +50,8 @@ WARM_S, HALF_S, CYCLE_S, BEYOND_S = 600, 1_800, 1_800, 300
 REPORTED_S, WAIT_S = 5, 20.0
 RECOVERED, WINDOW_S = 0.8, 30
 SPEC = RewardSpec(wait_s=WAIT_S)
-POLICY = CrossedConfig()
+REMEMBERING = CrossedConfig()
+POLICY = REMEMBERING.model_copy(update={"forgetting": Forgetting()})
 MARKET = GeneratedMarketConfig(users=200, items=30, kinds=6, taste=0.0, whim=0.0, click_rate=0.15)
 ENCODER = FeaturesEncoder(())
 
@@ -177,14 +179,14 @@ class Cycle:
     """The replaced pipeline: what is logged in a cycle trains the policy that is deployed at its end."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy, self._next = policy, POLICY.build(0, 1, ENCODER.popularity)
+        self.policy, self._next = policy, REMEMBERING.build(0, 1, ENCODER.popularity)
 
     def follow(self, second: Second, decisions: list[Decision], reports: list[list[Feedback]]) -> None:
         """Learn a second for the next policy, and deploy that when it is time."""
         if outcomes := [to_outcome(*of) for of in zip(decisions, reports, strict=True)]:
             self._next.update(observe(outcomes, ENCODER))
         if second.number > 0 and (second.number + 1) % CYCLE_S == 0:
-            self.policy, self._next = self._next, POLICY.build(0, 1, ENCODER.popularity)
+            self.policy, self._next = self._next, REMEMBERING.build(0, 1, ENCODER.popularity)
 
 
 def to_outcome(decision: Decision, reports: Sequence[Feedback]) -> Outcome:

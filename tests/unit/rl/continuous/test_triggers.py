@@ -5,14 +5,13 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data.log.store import Store
 from data.settings import Settings
 from rl.continuous.runs import Run
 from rl.continuous.specification import ContinuousSpec, Trigger
-from rl.continuous.triggers import describe_change, find_reason
+from rl.continuous.triggers import find_reason
 from tests.support.clocks import Clock
 from tests.support.gates import REWARD, log_by_chance
 
@@ -48,12 +47,18 @@ def test_so_much_time_makes_a_run_due(store: Store, tmp_path: Path) -> None:
     assert reason(store, tmp_path, late, every_s=60.0) == "time: 60 s since the last run"
 
 
-def test_a_change_of_what_decisions_earn_is_seen_and_chance_is_not() -> None:
-    rng, false = np.random.default_rng(0), 0
-    for _ in range(200):
-        before, after = (rng.random(1_000) < 0.3).astype(float), (rng.random(1_000) < 0.3).astype(float)
-        false += describe_change(before, after) is not None
-    assert false == 0  # at five standard errors one in a million is
-    better = (rng.random(1_000) < 0.5).astype(float)
-    assert (describe_change(before, better) or "").startswith("drift: a decision earns 0.")
-    assert describe_change(before[:400], better) is None  # too few to say
+def test_what_has_changed_since_the_last_run_makes_one_due(tmp_path: Path) -> None:
+    """Nothing sells any more after the first 1,500 decisions; without that nothing is due."""
+    for sold, due in ((0.0, True), (0.6, False)):
+        home, clock = tmp_path / str(sold), Clock()
+        home.mkdir()
+        with closing(Store.open(f"sqlite:///{home / 'store.db'}", clock)) as store:
+            log_by_chance(store, clock, "12345678", 1_500, sold=lambda page, drink: 0.6)
+            until = clock() - timedelta(seconds=500)
+            log_by_chance(store, clock, "12345678", 1_500, seed=1, sold=lambda page, drink, sold=sold: sold)  # type: ignore[misc]
+            run = last(home)
+            run.steps["ingest"] |= {"last": 1_500, "until": until.isoformat()}
+            spec = ContinuousSpec(name="drinks", trigger=Trigger(decisions=None))
+            why = find_reason(spec, Settings(home=home), store, run)
+            assert (why is not None) == due
+            assert why is None or why.startswith("drift: changed: reward since about 2026-01-05 12:")
