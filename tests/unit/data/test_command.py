@@ -104,7 +104,7 @@ def test_the_commands_are_found() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_made_by_the_helper(name: str) -> None:
     path = REPOSITORY.joinpath(*name.split("."))
-    modules = [module for module in (path.with_suffix(".py"), path / "run.py") if module.exists()]
+    modules = [module for module in (path.with_suffix(".py"), path / "run.py", path / "__main__.py") if module.exists()]
     assert any(f'@command("{name}")\ndef main(' in module.read_text() for module in modules)
 
 

@@ -68,6 +68,7 @@ def test_the_command_tells_what_it_did(
         (["--retain-old-steps", "0"], "--retain-old-steps: .* greater than or equal to 1"),
     ],
 )
+@pytest.mark.usefixtures("store")
 def test_what_it_cannot_use_it_refuses(
     tmp_path: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

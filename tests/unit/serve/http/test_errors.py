@@ -29,7 +29,7 @@ HEADERS = {"content-type": "application/json", "x-api-key": "k", "x-request-id":
 REFUSALS: dict[str, Exception] = {
     **{
         code: ERRORS.refuse(code, f"about {code}", "a.b")
-        for code in ("unknown_node", "unknown_decision", "unknown_user")
+        for code in ("unknown_node", "unknown_decision", "unknown_user", "unknown_abtest")
     },
     **{code: ERRORS.refuse(code, f"about {code}") for code in ("unknown_item", "conflict", "timeout", "not_ready")},
     "unanswerable": PolicyError("no candidate is left"),
