@@ -2,13 +2,13 @@
 
 Ten arms earn 1 or 0 with probabilities from .05 to .95, in another order in each of three contexts. After half of
 6,000 steps the best arm becomes the worst, the second best the second worst, and so on. Linear Thompson sampling with a
-model for each arm plays, with nothing set but `forgetting`, as it is and without.
+model for each arm plays, with nothing set but `forgetting`, as it is and without. Rewards are learned ten at a time.
 
 `recovered` is the share of what was lost that is back after a tenth of the steps: with b the mean reward in the last
 tenth before the swap, l what the decisions of that time earn after it, and a the mean reward in the 300 steps that
 follow a tenth of the steps after the swap, (a - l) / (b - l). `price` is the regret over 6,000 steps where nothing
 swaps, over that of the same policy without forgetting. The peer is `bayesianbandits` with the same contexts: Thompson
-sampling, normal-inverse-gamma regression for each arm, all arms decayed after each step; of three half-lives the one
+sampling, normal-inverse-gamma regression for each arm, all arms decayed by each step; of three half-lives the one
 that has the least regret in these very runs. Rewards that count are the arms' probabilities.
 """
 
@@ -28,13 +28,14 @@ from tests.bench.bandits import mean_curve, say, seeds_of, windowed
 from tests.bench.common import finish, plot
 
 N, ARMS, CONTEXTS = 6_000, 10, 3
+TOGETHER = 10
 SWAP, TENTH, LOOK = N // 2, N // 10, 300
 FORGETS = LinearThompsonConfig(models="per_item", forgetting=Forgetting())
 REMEMBERS = FORGETS.model_copy(update={"forgetting": None})
 HALF_LIVES = (100, 400, 1_600)
 
 Act = Callable[[int], int]
-Learn = Callable[[int, int, float], None]
+Learn = Callable[[IntArray, IntArray, FloatArray], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def play(act: Act, learn: Learn, seed: int, swap: int) -> Run:
         now = probabilities[contexts[step]] if step < swap else 1.0 - probabilities[contexts[step]]
         arms[step] = act(int(contexts[step]))
         means[step], best[step] = now[arms[step]], now.max()
-        learn(int(contexts[step]), int(arms[step]), float(luck[step] < means[step]))
+        if (step + 1) % TOGETHER == 0:
+            rows = slice(step + 1 - TOGETHER, step + 1)
+            learn(contexts[rows], arms[rows], (luck[rows] < means[rows]).astype(np.float64))
     return Run(contexts, arms, means, best, 1.0 - probabilities)
 
 
@@ -89,9 +92,9 @@ def play_ours(config: OnlinePolicyConfig, seed: int, swap: int = SWAP) -> Run:
         query = Query(np.eye(CONTEXTS)[None, [context]], nothing, items, mask)
         return int(policy.decide(query, 1, rng).positions[0, 0])
 
-    def learn(context: int, arm: int, reward: float) -> None:
-        features = np.eye(CONTEXTS)[[context]]
-        policy.update(Impressions(features, nothing, np.array([arm + 1]), np.array([reward]), np.ones(1)))
+    def learn(contexts: IntArray, arms: IntArray, rewards: FloatArray) -> None:
+        n = len(arms)
+        policy.update(Impressions(np.eye(CONTEXTS)[contexts], nothing.repeat(n), arms + 1, rewards, np.ones(n)))
 
     return play(act, learn, seed, swap)
 
@@ -105,11 +108,11 @@ def play_peer(half_life: float | None, seed: int, swap: int = SWAP) -> Run:
     def act(context: int) -> int:
         return int(agent.pull(np.eye(CONTEXTS)[[context]])[0])
 
-    def learn(context: int, arm: int, reward: float) -> None:
-        x = np.eye(CONTEXTS)[[context]]
-        agent.select_for_update(arm).update(x, np.array([reward]))
+    def learn(contexts: IntArray, arms: IntArray, rewards: FloatArray) -> None:
         if rule is not None:
-            agent.decay(forgetting=rule)
+            agent.decay(forgetting=rule, steps=len(arms))
+        for arm in np.unique(arms):
+            agent.select_for_update(int(arm)).update(np.eye(CONTEXTS)[contexts[arms == arm]], rewards[arms == arm])
 
     return play(act, learn, seed, swap)
 
@@ -123,7 +126,10 @@ def main() -> None:
         "remembers": partial(play_ours, REMEMBERS),
         **{f"bayesianbandits, half-life {h}": partial(play_peer, h) for h in HALF_LIVES},
     }
-    runs = {name: [player(seed) for seed in seeds] for name, player in players.items()}
+    runs = dict[str, list[Run]]()
+    for name, player in players.items():
+        runs[name] = [player(seed) for seed in seeds]
+        say(f"{name}: {np.mean([run.recovered for run in runs[name]]):.3f} back")
     recovered = {name: float(np.mean([run.recovered for run in of])) for name, of in runs.items()}
     for name, share in recovered.items():
         say(f"{name}: {share:.3f} back, regret {np.mean([run.regret for run in runs[name]]):.0f}")
