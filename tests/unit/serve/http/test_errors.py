@@ -31,7 +31,10 @@ REFUSALS: dict[str, Exception] = {
         code: ERRORS.refuse(code, f"about {code}", "a.b")
         for code in ("unknown_node", "unknown_decision", "unknown_user", "unknown_abtest")
     },
-    **{code: ERRORS.refuse(code, f"about {code}") for code in ("unknown_item", "conflict", "timeout", "not_ready")},
+    **{
+        code: ERRORS.refuse(code, f"about {code}")
+        for code in ("unknown_item", "unknown_abtest", "conflict", "timeout", "not_ready")
+    },
     "unanswerable": PolicyError("no candidate is left"),
     "store_unavailable": StoreUnavailable("cannot open /secret/store.db"),
     "internal": RuntimeError("/secret/path"),
