@@ -29,7 +29,7 @@ HEADERS = {"content-type": "application/json", "x-api-key": "k", "x-request-id":
 REFUSALS: dict[str, Exception] = {
     **{
         code: ERRORS.refuse(code, f"about {code}", "a.b")
-        for code in ("unknown_node", "unknown_decision", "unknown_user", "unknown_abtest")
+        for code in ("unknown_node", "unknown_decision", "unknown_user")
     },
     **{
         code: ERRORS.refuse(code, f"about {code}")
