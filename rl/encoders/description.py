@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rl.encoders.base import VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
+from rl.encoders.context import ContextEncoder
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.json_features import FeaturesEncoder
 from rl.encoders.simulated import SimulatedEncoder
@@ -41,6 +42,14 @@ class CatalogueDescription(_Description):
     items: tuple[str, ...]
 
 
+class ContextDescription(_Description):
+    """Of a `ContextEncoder`."""
+
+    kind: Literal["context"] = "context"
+    items: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+
 class FeaturesDescription(_Description):
     """Of a `FeaturesEncoder`."""
 
@@ -61,7 +70,7 @@ class SimulatedDescription(_Description):
 
 
 EncoderDescription: TypeAlias = Annotated[
-    CustomersDescription | CatalogueDescription | FeaturesDescription | SimulatedDescription,
+    CustomersDescription | CatalogueDescription | ContextDescription | FeaturesDescription | SimulatedDescription,
     Field(discriminator="kind"),
 ]
 """Any encoder, told apart by its `kind`."""
@@ -82,6 +91,8 @@ def describe(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
             return FeaturesDescription(items=encoder.items, version=encoder.version), {}
         case CatalogueEncoder():
             return CatalogueDescription(items=encoder.items, version=encoder.version), {}
+        case ContextEncoder():
+            return ContextDescription(items=encoder.items, numbers=encoder.numbers, version=encoder.version), {}
         case SimulatedEncoder():
             return SimulatedDescription(**asdict(encoder), version=encoder.version), {}
         case _:
@@ -107,6 +118,8 @@ def restore(description: EncoderDescription, arrays: Mapping[str, Any]) -> Visit
             encoder = CatalogueEncoder(description.items)
         case FeaturesDescription():
             encoder = FeaturesEncoder(description.items)
+        case ContextDescription():
+            encoder = ContextEncoder(description.items, description.numbers)
         case SimulatedDescription():
             encoder = SimulatedEncoder(description.n_items, description.n_features, description.n_states)
     if encoder.version != description.version:

@@ -10,33 +10,37 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from rl.policy.arrays import FloatArray
-from serve.demo.traffic import Traffic, VisitResult
+from serve.demo.traffic import Customers
+from serve.traffic.driver import Done
 
 _SMOOTH = 400  # visits that a point of the curve is the mean of
 _FIRST = 50  # visits before the first point: fewer say nothing
 
 
-def summarise(traffic: Traffic, policies: Sequence[str], window: int, lost: int) -> dict[str, Any]:
+def summarise(customers: Customers, policies: Sequence[str], window: int, lost: int) -> dict[str, Any]:
     """Return the numbers: mean reward of each policy by windows of its own decisions, the oracle's, and latencies.
 
     Args:
-        traffic: what the customers did.
+        customers: with what they did.
         policies: in the order of the table.
         window: decisions of a policy that make one row; the oracle's are means over all policies' visits.
         lost: acknowledged decisions and reports that the log does not have.
     """
-    by_policy = {name: [result for result in traffic.results if result.policy == name] for name in policies}
-    freshness = np.quantile(traffic.freshness_s, [0.5, 0.95]).tolist() if traffic.freshness_s else [None, None]
+    traffic, waits = customers.traffic, customers.freshness_s
+    by_policy = {name: [done for done in traffic.visits if done.policy == name] for name in policies}
+    freshness = np.quantile(waits, [0.5, 0.95]).tolist() if waits else [None, None]
     return {
         "window": window,
-        "mean_reward": {name: _windows([r.reward for r in results], window) for name, results in by_policy.items()},
-        "oracle": _windows([result.oracle for result in traffic.results], window * len(policies)),
-        "share_of_oracle": {name: _shares(results).tolist() for name, results in by_policy.items()},
+        "mean_reward": {
+            name: _windows([done.response.reward for done in visits], window) for name, visits in by_policy.items()
+        },
+        "oracle": _windows([done.response.best or 0.0 for done in traffic.visits], window * len(policies)),
+        "share_of_oracle": {name: _shares(visits).tolist() for name, visits in by_policy.items()},
         "decisions": len(traffic.decisions),
         "feedback": len(traffic.feedback),
-        "retries": traffic.retries,
+        "retries": customers.retries,
         "events_lost": lost,
-        "feedback_to_served_s": {"p50": freshness[0], "p95": freshness[1], "n": len(traffic.freshness_s)},
+        "feedback_to_served_s": {"p50": freshness[0], "p95": freshness[1], "n": len(waits)},
     }
 
 
@@ -82,9 +86,9 @@ def _windows(values: Sequence[float], window: int) -> list[float]:
     return [float(np.mean(values[at : at + window])) for at in starts if len(values) - at >= window / 2]
 
 
-def _shares(results: Sequence[VisitResult]) -> FloatArray:
+def _shares(visits: Sequence[Done]) -> FloatArray:
     """Return the expected reward of the last visits over the oracle's at the same visits, from the 50th visit on."""
-    sums = np.cumsum([(result.expected, result.oracle) for result in results], axis=0).reshape(-1, 2)
+    sums = np.cumsum([(done.response.expected, done.response.best) for done in visits], axis=0).reshape(-1, 2)
     lagged = np.concatenate([np.zeros((min(_SMOOTH, len(sums)), 2)), sums[:-_SMOOTH]])
     recent = (sums - lagged)[_FIRST - 1 :]
     shares: FloatArray = recent[:, 0] / recent[:, 1]

@@ -99,14 +99,14 @@ def train_first(settings: Settings, decisions: int, before: datetime | None) -> 
             train(RetailExperiment(name=name, policy=policy, decisions=decisions, before=before), settings, progress)
 
 
-def serve_customers(url: str, market: Market, visits: int, clients: int, rng: np.random.Generator) -> Customers:
+def serve_customers(url: str, market: Market, visits: int, clients: int, seed: int) -> Customers:
     """Let the market's customers use the service.
 
     Raises:
         TrafficError: the service failed them.
     """
     step(4, f"{visits:,} visits over HTTP from {clients} clients, each asking one of the policies at random")
-    customers = Customers(market, url, k=10, spec=RewardSpec(), rng=rng)
+    customers = Customers(market, url, k=10, spec=RewardSpec(), seed=seed)
     with _progress() as progress:
         task = progress.add_task("visits", total=visits)
         asyncio.run(customers.visit(visits, list(POLICIES), clients, lambda: progress.advance(task)))
@@ -118,9 +118,10 @@ def show(customers: Customers, settings: Settings) -> bool:
     step(5, "results")
     traffic, store = customers.traffic, Store.open(settings.store_url)
     kept = {f.feedback_id for reports in store.feedback_of(traffic.decisions).values() for f in reports}
-    lost = len(traffic.decisions - store.decisions_by_id(traffic.decisions).keys()) + len(traffic.feedback - kept)
+    lost = len(traffic.decisions - store.decisions_by_id(traffic.decisions).keys())
+    lost += len(traffic.feedback.keys() - kept)
     store.close()
-    summary = summarise(traffic, list(POLICIES), 1_000, lost)
+    summary = summarise(customers, list(POLICIES), 1_000, lost)
     picture = draw_curves(summary, settings.home)
     console.print(table(summary))
     fresh = summary["feedback_to_served_s"]
@@ -197,7 +198,7 @@ def _run(options: argparse.Namespace) -> int:
         step(3, "deploy behind HTTP: two replicas and an online learner")
         config = ServiceConfig(policies={name: 1.0 for name in POLICIES}, home=str(settings.home))
         with running(config, options.port) as url:
-            customers = serve_customers(url, market, options.visits, options.clients, rng)
+            customers = serve_customers(url, market, options.visits, options.clients, options.seed)
             kept = show(customers, settings)
             if not options.exit:
                 invite(url, market)

@@ -27,8 +27,8 @@ _READ = ("decision_id", "time", "slate", "deferred")
 @pytest.mark.heavy
 def test_ratings_of_other_users_teach_nothing_but_which_movie_is_liked_by_all() -> None:
     ceilings = Ratings(1).ceilings()
-    wrong = [*play(join_by_row, of_others=True, interactions=INTERACTIONS, seed=0)]
-    right = [*play(join_by_decision, of_others=False, interactions=INTERACTIONS, seed=0)]
+    wrong = [worth.earned for worth in play(join_by_row, of_others=True, interactions=INTERACTIONS, seed=0)]
+    right = [worth.earned for worth in play(join_by_decision, of_others=False, interactions=INTERACTIONS, seed=0)]
     assert np.mean(wrong[-500:]) < ceilings["fixed"] + 0.1
     assert np.mean(right[-500:]) > 0.9 * ceilings["oracle"]
 

@@ -7,9 +7,10 @@ row by row.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from data.attribution.join import Outcome, attribute
@@ -72,8 +73,25 @@ def join_by_decision(decisions: Sequence[Decision], reports: Sequence[Feedback])
     return [attribute(decision, about.get(decision.decision_id, ()), SPEC, now) for decision in decisions]
 
 
-def play(join: Join, *, of_others: bool, interactions: int, seed: int, batch: int = 20) -> Iterator[float]:
-    """Recommend movies and learn; yields what each interaction is worth to the user that it was for.
+class Worth(NamedTuple):
+    """Of one interaction, to the user that it was for."""
+
+    earned: float
+    best: float
+    """Of the movie that they like most."""
+
+
+def play(
+    join: Join,
+    *,
+    of_others: bool,
+    interactions: int,
+    seed: int,
+    batch: int = 20,
+    ratings: pd.DataFrame | None = None,
+    asked_until: int | None = None,
+) -> Iterator[Worth]:
+    """Recommend movies and learn; yields what each interaction is worth.
 
     Args:
         join: from decisions and reports to outcomes.
@@ -81,8 +99,12 @@ def play(join: Join, *, of_others: bool, interactions: int, seed: int, batch: in
         interactions: how many.
         seed: of users and policy.
         batch: interactions between two updates.
+        ratings: of MovieLens; None: generated ones.
+        asked_until: what is learned after so many interactions goes to new endpoints, which nobody asks; None: the one
+            that is asked learns on.
     """
-    env, logger, rng = Ratings(batch), Ratings(batch), np.random.default_rng(seed)
+    env, logger = Ratings(batch, ratings=ratings), Ratings(batch, ratings=ratings)
+    rng = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     logger.reset(seed=seed + 1_000)
     rank = observation["features"].shape[2]
@@ -92,6 +114,7 @@ def play(join: Join, *, of_others: bool, interactions: int, seed: int, batch: in
         features, query = observation["features"][:, 0], Query.of(observation)
         slates = policy.decide(query, 1, rng)
         actions = slates.positions[:, 0]
+        best = env.expected_rewards().max(axis=1)
         observation, own, *_ = env.step(actions)
         _, others, *_ = logger.step(actions)
         decisions = [
@@ -112,8 +135,9 @@ def play(join: Join, *, of_others: bool, interactions: int, seed: int, batch: in
         reports = [
             rate(d, rating, of_others) for d, rating in zip(decisions, others if of_others else own, strict=True)
         ]
-        policy.update(observe(join(decisions, reports), encoder))
-        yield from own
+        if asked_until is None or number < asked_until:
+            policy.update(observe(join(decisions, reports), encoder))
+        yield from map(Worth, own.tolist(), best.tolist())
 
 
 def rate(shown: Decision, rating: float, by_another: bool) -> Feedback:

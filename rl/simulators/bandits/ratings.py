@@ -1,9 +1,11 @@
 """Movie ratings as a bandit: which movie for a user known by their factors."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
 
@@ -26,6 +28,7 @@ class Ratings(ContextualBandit):
     Reward: the reconstructed rating, u s v^T: linear in the features, without noise, 0 to 5 up to the cut.
     Starting state: a user drawn uniformly.
     Episode end: after each step.
+    Who visits: `users` [B], their ids in the file.
     Information: `expected` and `best`, see `ContextualBandit`.
     Ceilings: exact, by `ceilings()`. MovieLens latest-small (569 users of its 20 movies): oracle 4.756, random 1.705,
         best fixed movie 2.467. With its 1,000 movies and rank 20 (610 users): 3.552, .366, 2.267. Generated ratings:
@@ -47,7 +50,7 @@ class Ratings(ContextualBandit):
             frame = generated_ratings()
         else:
             frame = ratings if isinstance(ratings, pd.DataFrame) else pd.read_csv(ratings)
-        matrix, self.movies = rating_matrix(frame, items)
+        matrix, self.movies, self._ids = rating_matrix(frame, items)
         if not 1 <= rank <= min(matrix.shape):
             raise ValueError(f"rank must be between 1 and {min(matrix.shape)} for {matrix.shape} ratings, got {rank}")
         self._contexts, self._factors = factors(matrix, rank)  # [U, rank], [rank, A]
@@ -56,7 +59,8 @@ class Ratings(ContextualBandit):
 
     def visit(self) -> tuple[FloatArray, FloatArray]:
         """See `ContextualBandit.visit`."""
-        features = self._contexts[self.rng.integers(len(self._contexts), size=self.num_envs)]
+        drawn = self.rng.integers(len(self._contexts), size=self.num_envs)
+        self.users, features = self._ids[drawn], self._contexts[drawn]
         return features, features @ self._factors
 
     def ceilings(self) -> dict[str, float]:
@@ -68,8 +72,8 @@ class Ratings(ContextualBandit):
         return {"oracle": float(best) / users, "random": float(by_movie.mean()), "fixed": float(by_movie.max())}
 
 
-def rating_matrix(frame: pd.DataFrame, items: int) -> tuple[csr_array, tuple[int, ...]]:
-    """Return the ratings [U, A] of the A = items most rated movies, 0 where unrated, and the movies' ids.
+def rating_matrix(frame: pd.DataFrame, items: int) -> tuple[csr_array, tuple[int, ...], NDArray[Any]]:
+    """Return the ratings [U, A] of the A = items most rated movies, 0 where unrated, and ids of movies and of users.
 
     Of movies rated equally often the one with the smaller id comes first.
 
@@ -88,7 +92,7 @@ def rating_matrix(frame: pd.DataFrame, items: int) -> tuple[csr_array, tuple[int
     row, users = pd.factorize(frame["userId"][column >= 0], sort=True)
     rating = frame["rating"].to_numpy(np.float64)[column >= 0]
     matrix = csr_array((rating, (row, column[column >= 0])), shape=(len(users), items))
-    return matrix, tuple(int(movie) for movie in movies)
+    return matrix, tuple(int(movie) for movie in movies), np.asarray(users)
 
 
 def factors(matrix: csr_array, rank: int) -> tuple[FloatArray, FloatArray]:

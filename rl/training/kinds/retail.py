@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 from rich.console import Console
 from rich.progress import Progress
@@ -25,6 +25,7 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact, save
 from rl.config import TrainingConfig
 from rl.encoders.base import VisitEncoder
+from rl.encoders.context import ContextEncoder
 from rl.encoders.customers import CustomerEncoder
 from rl.encoders.json_features import FeaturesEncoder
 from rl.experience.events import generated_events, logged_outcomes, purchase_events
@@ -51,6 +52,14 @@ log = logging.getLogger("raycommend.train")
 _WINDOW = 1_000  # decisions that one point of the learning curve is the mean of
 
 
+class ContextConfig(BaseModel):
+    """What a visit is known by in place of past purchases: numbers of the request's context."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    numbers: Annotated[tuple[str, ...], Field(min_length=1, description="their names")]
+    items: Annotated[tuple[str, ...], Field(min_length=1, description="ids of the items that may be shown")]
+
+
 class RetailExperiment(TrainingConfig):
     """Train a policy of the service, against a simulated market or from the log, and save it as an artefact."""
 
@@ -60,6 +69,9 @@ class RetailExperiment(TrainingConfig):
     name: PolicyName = Field(default="linear_thompson", description="of the policy; the artefact's folder is called so")
     policy: OnlinePolicyConfig = LinearThompsonConfig()
     encoder: EncoderConfig = EncoderConfig()
+    context: ContextConfig | None = Field(
+        default=None, description="know a visit by numbers of its context, and not by the customer's past purchases"
+    )
     reward: RewardSpec = RewardSpec()
     source: Literal["simulator", "log", "nothing"] = Field(
         default="simulator",
@@ -91,7 +103,9 @@ def train(config: RetailExperiment, settings: Settings, progress: Progress) -> t
         PolicyError: the slate is longer than the catalogue.
     """
     if isinstance(config.policy, CrossedConfig):
-        return _train_crossed(config, settings)
+        return _train_on_requests(config, FeaturesEncoder(()), settings)
+    if config.context is not None:
+        return _train_on_requests(config, ContextEncoder(config.context.items, config.context.numbers), settings)
     rng = np.random.default_rng(config.seed)
     market, events = _experience(config, settings, rng)
     encoder = CustomerEncoder.of(fit(events, config.encoder))
@@ -112,14 +126,16 @@ def train(config: RetailExperiment, settings: Settings, progress: Progress) -> t
     return _save(config, settings, policy, encoder, trained_on, until), report
 
 
-def _train_crossed(config: RetailExperiment, settings: Settings) -> tuple[Artefact, dict[str, Any]]:
-    """Make a policy that learns from what is said of visits and items: simulated ones say nothing."""
+def _train_on_requests(
+    config: RetailExperiment, encoder: VisitEncoder, settings: Settings
+) -> tuple[Artefact, dict[str, Any]]:
+    """Make a policy that learns from what is said of visits and items: simulated customers say nothing."""
     if config.source == "simulator":
+        what = "a described policy" if isinstance(config.policy, CrossedConfig) else "a policy with a context"
         raise DataError(
-            "a described policy learns from what requests and the catalogue say, which a simulator does not: give "
+            f"{what} learns from what requests and the catalogue say, which a simulator does not: give "
             "--source nothing, and it learns in service, or --source log"
         )
-    encoder = FeaturesEncoder(())
     policy = build(config.policy, encoder.n_features, encoder.n_states, encoder.popularity)
     until, report = None, dict[str, Any]()
     if config.source == "log":

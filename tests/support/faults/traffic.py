@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, Thread
 from time import perf_counter, sleep
-from typing import Any
 
 import aiohttp
 import numpy as np
 
+from serve.traffic.client import Client, Refusal, UnansweredError, connect
 from tests.support.ledger import Ledger
 
 _TIMEOUT_S = 5.0
@@ -146,54 +146,44 @@ class Traffic:
 
     async def _client(self, number: int, name: str) -> None:
         every_s = 2 * self.clients / self.per_second
-        timeout = aiohttp.ClientTimeout(_TIMEOUT_S)
-        async with aiohttp.ClientSession(headers=self.headers, timeout=timeout) as session:
+
+        def begin() -> None:
+            self._open[number] = perf_counter()
+
+        def note(refusal: Refusal) -> None:
+            self._open.pop(number, None)
+            what = f"{refusal.path} {refusal.what}"
+            self.refusals.append((refusal.at, what))
+            if refusal.status and (refusal.status not in _BUSY or refusal.retry_after_s is None):
+                self.wrong.append(f"{refusal.body}: {what}")
+
+        async with connect(self.headers, _TIMEOUT_S) as session:
+            client = Client(
+                session,
+                lambda: [one for one in self.entries if one not in self._down],
+                attempts=None,
+                pause=lambda attempts, last: _PAUSE_S,
+                is_enough=self._enough.is_set,
+                on_attempt=begin,
+                on_refusal=note,
+            )
             await asyncio.sleep(every_s * number / self.clients)
             for turn in count():
                 if self._enough.is_set():
                     return
                 begun = perf_counter()
-                await self._visit(session, number, f"{name}-{turn}", self.users[turn % len(self.users)])
+                with suppress(UnansweredError):
+                    await self._visit(client, number, f"{name}-{turn}", self.users[turn % len(self.users)])
+                self._open.pop(number, None)
                 await asyncio.sleep(max(0.0, begun + every_s - perf_counter()))
 
-    async def _visit(self, session: aiohttp.ClientSession, client: int, name: str, user: str) -> None:
-        slate = await self._insist(
-            session, client, "/v1/recommend", {"decision_id": name, "user_id": user, "k": self.k}
-        )
-        if slate is None:
-            return
+    async def _visit(self, client: Client, number: int, name: str, user: str) -> None:
+        slate = await client.post("/v1/recommend", {"decision_id": name, "user_id": user, "k": self.k}, number)
+        self._open.pop(number, None)
         self.ledger.decisions.add(name)
         self.answers.append((perf_counter(), slate["learned_through"]))
         report = {"decision_id": name, "kind": "click", "feedback_id": name}
-        done = await self._insist(session, client, "/v1/feedback", report)
-        if done is None:
-            return
+        done = await client.post("/v1/feedback", report, number)
         position = int(done["results"][0]["position"])
         self.ledger.reports[name] = position
         self.reports.append((perf_counter(), position))
-
-    async def _insist(self, session: aiohttp.ClientSession, client: int, path: str, body: Any) -> Any:
-        """Send until it is answered with 2xx; None if that is never to be, or it is enough."""
-        for attempt in count(client):
-            entries = [one for one in self.entries if one not in self._down]
-            self._open[client] = perf_counter()
-            try:
-                if not entries:
-                    raise aiohttp.ClientError("no ingress is ready")
-                async with session.post(entries[attempt % len(entries)] + path, json=body) as answer:
-                    if answer.status == 200:
-                        return await answer.json()
-                    what = f"{path} {answer.status} {(await answer.text())[:200]}"
-                    if answer.status not in _BUSY or "Retry-After" not in answer.headers:
-                        self.wrong.append(f"{body}: {what}")
-                        if answer.status < 500:
-                            return None
-            except (aiohttp.ClientError, TimeoutError) as error:
-                what = f"{path} {type(error).__name__} {error}"
-            finally:
-                self._open.pop(client, None)
-            self.refusals.append((perf_counter(), what))
-            if self._enough.is_set():
-                return None
-            await asyncio.sleep(_PAUSE_S)
-        return None

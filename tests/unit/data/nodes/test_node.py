@@ -82,7 +82,7 @@ def test_a_wrong_declaration_says_what_is_wrong(tmp_path: Path, body: str, messa
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"no node 'retail'.*clickstream, online_retail"):
+    with pytest.raises(DataError, match=r"no node 'retail'.*clickstream, movielens, online_retail"):
         load_node("retail")
 
 

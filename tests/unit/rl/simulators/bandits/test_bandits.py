@@ -254,10 +254,11 @@ def stars(lines: Sequence[tuple[int, int, float]]) -> pd.DataFrame:
 def test_the_most_rated_movies_by_hand() -> None:
     """Movies 9 and 4 have two ratings each, 7 has one; user 3 rated only that; user 1 changed their mind on movie 9."""
     frame = stars([(1, 9, 1.0), (2, 9, 4.0), (2, 4, 3.0), (5, 4, 2.0), (3, 7, 5.0), (1, 9, 2.0)])
-    matrix, movies = rating_matrix(frame, 2)
+    matrix, movies, users = rating_matrix(frame, 2)
     assert movies == (4, 9)
     assert matrix.toarray().tolist() == [[0, 2], [3, 4], [2, 0]]
-    matrix, movies = rating_matrix(frame, 3)
+    assert users.tolist() == [1, 2, 5]
+    matrix, movies, _ = rating_matrix(frame, 3)
     assert movies == (4, 9, 7)
     assert matrix.toarray().tolist() == [[0, 2, 0], [3, 4, 0], [0, 0, 5], [2, 0, 0]]
 
