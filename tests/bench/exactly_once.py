@@ -83,7 +83,7 @@ class Sent:
 def main() -> None:
     """Do all that, and print one JSON object as the last line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.exactly_once", description=__doc__)
-    parser.add_argument("--visits", type=int, default=2_000)
+    parser.add_argument("--visits", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(SystemExit(1)))  # what was started ends with it

@@ -87,7 +87,7 @@ def serve(home: Path, ratings: pd.DataFrame, visits: int, seed: int) -> FloatArr
 
         async def drive() -> Driver:
             async with connect(KEY) as session:
-                client = Client(session, lambda: [running.url])
+                client = Client(session, lambda: [running.url], attempts=30)
                 driver = Driver(people, client, Plan(visits, rate=RATE, seed=seed, name=POLICY), strict=True)
                 await driver.drive()
                 latency = summarise(driver.traffic, client, {}, 0.0)["latency_ms"]
