@@ -104,9 +104,9 @@ class Probation:
             log.error("champion version %d was rolled back to %d: %s", version, promotion.before.version, why)
             stop(self._store, name, by=BY, why=f"rolled back: {why}"[:1_000])
             return
-        goal = next(row for row in found.rows if row.role == "goal")
+        goal = next((row for row in found.rows if row.role == "goal"), None)
         guarded = all(row.finding == "holds" for row in found.rows if row.role == "guardrail")
-        if guarded and goal.lift is not None and goal.lift.low > -self._spec.read.effect:
+        if guarded and goal is not None and goal.lift is not None and goal.lift.low > -self._spec.read.effect:
             stop(self._store, name, by=BY, why=f"through: {found.decision.sentence}"[:1_000])
             log.info("champion version %d is through its probation: %s", version, found.decision.sentence)
 
