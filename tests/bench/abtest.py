@@ -202,9 +202,9 @@ def main() -> None:
         ends = np.array([test.off or np.inf for test in worse])
         say(f"fixed: {size:,.0f} decisions after {hour + 1} hours, power {power}; of it {ends / size}")
 
-        keywords = {"users": 60_000, "days": 14, "shares": PROBATION, "stop": True}
-        rolled = share([bool(test.off) for test in of(3, partial(run, worth={"champion": WORSE}, **keywords))])
-        kept = share([bool(test.off) for test in of(4, partial(run, worth={}, **keywords))])
+        promoted = partial(run, users=60_000, days=14, shares=PROBATION, stop=True)
+        rolled = share([bool(test.off) for test in of(3, partial(promoted, worth={"champion": WORSE}))])
+        kept = share([bool(test.off) for test in of(4, partial(promoted, worth={}))])
         say(f"rolled back {rolled}, of no worse ones {kept}")
     figures = {
         "false_winners": winners[0],

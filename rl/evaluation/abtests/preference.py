@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from rl.evaluation.abtests.intervals import Range, half_width
-from rl.evaluation.abtests.ratios import Mean, Sums, find_mean
+from rl.evaluation.abtests.ratios import Mean, Sums, add_by_user, find_mean
 from rl.evaluation.abtests.scorecard import Decision, Part
 from rl.evaluation.abtests.specification import ReadSpec
 from rl.evaluation.offpolicy.errors import EvaluationError
@@ -71,7 +71,7 @@ def read_preference(
     _, index = np.unique(np.asarray(unit), return_inverse=True)
     users = int(index.max()) + 1 if len(index) else 0
     won, lost = variant_earned > control_earned, variant_earned < control_earned
-    wins, decided = np.bincount(index, won, users), np.bincount(index, won | lost, users)
+    wins, decided = add_by_user(index, won), add_by_user(index, won | lost)
     total = float(variant_earned.sum() + control_earned.sum())
     credit = None
     if total > 0 and min(variant_earned.min(), control_earned.min()) >= 0:

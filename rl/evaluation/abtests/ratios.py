@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl.policy.arrays import FloatArray
+from rl.policy.arrays import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class Mean:
     times: float
     """Decisions."""
     spread: float
+
+
+def add_by_user(index: IntArray, values: FloatArray | BoolArray) -> FloatArray:
+    """Return the sums [users] of values [n], given whose each is."""
+    sums: FloatArray = np.bincount(index, values.astype(np.float64)).astype(np.float64)
+    return sums
 
 
 def linearise(earned: FloatArray, times: FloatArray) -> tuple[float, FloatArray]:

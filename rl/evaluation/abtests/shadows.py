@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from rl.evaluation.abtests.intervals import Range, half_width
-from rl.evaluation.abtests.ratios import Mean, Sums, find_mean
+from rl.evaluation.abtests.ratios import Mean, Sums, add_by_user, find_mean
 from rl.evaluation.abtests.scorecard import Part
 from rl.evaluation.abtests.specification import ReadSpec
 from rl.policy.arrays import FloatArray, IntArray
@@ -73,7 +73,7 @@ def read_shadows_out(shadows: pa.Table, variants: Sequence[str], spec: ReadSpec 
                 for column in ("reward", "propensity", "probability")
             )
             weights = probability / propensity
-            mean = find_mean(Sums(np.bincount(index, weights * reward), np.bincount(index, weights)))
+            mean = find_mean(Sums(add_by_user(index, weights * reward), add_by_user(index, weights)))
             half = half_width(mean.times, mean.variance, mean, spec.effect, spec.alpha, sequential=False)
             would = Range(value=mean.value, low=mean.value - half, high=mean.value + half)
             found = found.model_copy(update={"earned": float(reward.mean()), "would_earn": would})
@@ -84,7 +84,7 @@ def read_shadows_out(shadows: pa.Table, variants: Sequence[str], spec: ReadSpec 
 def _share(match: FloatArray, index: IntArray, users: int, spec: ReadSpec) -> Range | None:
     if users < spec.least_units:
         return None
-    mean = find_mean(Sums(np.bincount(index, match), np.bincount(index).astype(np.float64)))
+    mean = find_mean(Sums(add_by_user(index, match), add_by_user(index, np.ones_like(match))))
     scale = Mean(mean.value, 0.0, mean.times, mean.value * (1 - mean.value))
     half = half_width(mean.times, mean.variance, scale, spec.effect, spec.alpha, spec.kind == "sequential")
     if not np.isfinite(half):  # it has always matched, or never

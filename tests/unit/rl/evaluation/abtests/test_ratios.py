@@ -11,7 +11,7 @@ def draw(rng: np.random.Generator, users: int, worth: float = 1.0) -> Sums:
     times, before = rng.poisson(rng.gamma(1.0, 6.0, users)) + 1.0, rng.poisson(8, users) * 1.0
     earned = rng.binomial(times.astype(np.int64), click * worth) * 1.0
     past = rng.binomial(before.astype(np.int64), click) * 1.0
-    return Sums(earned, times, past, before)
+    return Sums(*(np.asarray(column).astype(np.float64) for column in (earned, times, past, before)))
 
 
 def test_a_ratio_by_hand() -> None:
@@ -40,7 +40,7 @@ def test_adjusted_differences_are_those_of_tea_tasting(covered: bool) -> None:
         arms = [Sums(arm.earned, arm.times) for arm in arms]
     coefficient, past = find_coefficient(arms)
     control, variant = (find_mean(arm, coefficient, past) for arm in arms)
-    peer = read_fixed(*arms)
+    peer = read_fixed(arms[0], arms[1])
     assert control.value == pytest.approx(peer.control)
     assert variant.value - control.value == pytest.approx(peer.effect_size)
     deviation = np.sqrt(control.variance + variant.variance)
