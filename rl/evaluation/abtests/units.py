@@ -156,10 +156,14 @@ class Units:
 
     def by_day(self) -> dict[str, dict[str, int]]:
         """Return how many users were first exposed on each day of UTC, by variant."""
-        days = self.first_us // _DAY_US
+        if not len(self):
+            return {}
+        days, k = self.first_us // _DAY_US, len(self.variants)
+        first = int(days.min())
+        counts = np.bincount((days - first) * k + self._variant[: len(self)]).tolist()
+        counts += [0] * (-len(counts) % k)
         return {
-            str(np.datetime64(int(day), "D")): {
-                name: int((self.of(name) & (days == day)).sum()) for name in self.variants
-            }
-            for day in np.unique(days)
+            str(np.datetime64(first + at // k, "D")): dict(zip(self.variants, counts[at : at + k], strict=True))
+            for at in range(0, len(counts), k)
+            if any(counts[at : at + k])
         }
