@@ -269,7 +269,7 @@ def summarise(tried: Tried) -> dict[str, Any]:
         "level": report.level.level,
         "report": str(tried.folder / REPORT),
         "page": str(tried.folder / PAGE),
-        "evidence": str(tried.folder / EVIDENCE),
+        "evidence": str(tried.folder / EVIDENCE) if report.data.decisions else None,
     }
 
 

@@ -54,7 +54,7 @@ class _Axis:
         step = 10 ** np.floor(np.log10((self.high - self.low) / _TICKS))
         step *= next(f for f in (1, 2, 5, 10) if (self.high - self.low) / (step * f) <= _TICKS)
         first = np.ceil(self.low / step) * step
-        return [round(float(tick), 12) for tick in np.arange(first, self.high, step)]
+        return [round(float(tick), 12) + 0.0 for tick in np.arange(first, self.high, step)]
 
 
 def curves(title: str, of: Sequence[Curve], x_label: str, height: int = 260) -> str:

@@ -16,7 +16,7 @@ h1{font-size:1.4em}h2{font-size:1.1em;margin-top:2em}
 figure{margin:1.5em 0}figcaption{font-weight:600}svg{width:100%;height:auto;font:12px system-ui,sans-serif}
 .grid{stroke:#e3e3e3}.zero{stroke:#555;stroke-dasharray:3 3}.label{fill:#555}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25em .6em;border-bottom:1px solid #e3e3e3}
-td{overflow-wrap:anywhere}td.number{text-align:right;font-variant-numeric:tabular-nums}
+td:first-child,td:nth-child(2):last-child{overflow-wrap:anywhere}td:first-child{min-width:6em}td.number{text-align:right;font-variant-numeric:tabular-nums}
 pre{overflow:auto;background:#f4f6f8;padding:1em}
 """
 

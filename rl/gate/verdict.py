@@ -45,6 +45,8 @@ def judge(
     against = list[str]()
     if comparison.challenger.abstains is not None:
         against.append(f"the log cannot tell what it would earn: {comparison.challenger.abstains}")
+    if comparison.champion.abstains is not None and comparison.own < 1:  # what it did itself is known
+        against.append(f"the log cannot tell what the champion would earn: {comparison.champion.abstains}")
     if not comparison.all.holds:
         against.append(_lacks(comparison.all))
     against += [_lacks(bound) for bound in comparison.guarded if not bound.holds]

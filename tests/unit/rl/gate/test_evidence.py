@@ -224,3 +224,19 @@ def test_names_of_others_are_texts_in_a_page() -> None:
     assert "<script" not in page
     assert not re.search(r'="[^"]*"[^ />][^>]*script', page)  # out of no attribute
     assert len(page) < 100_000
+
+
+def test_beside_a_champion_of_which_the_log_says_too_little_nobody_is_better() -> None:
+    """It would show what the log never does: that counts as the least, and any challenger would be above it."""
+    challenger, champion, predicted = whole()
+    evidence = replace(condense(challenger, champion, predicted), segments={})
+    weights = np.column_stack([evidence.weights[:, 0], np.zeros(N)])
+    probability = np.column_stack([evidence.probability[:, 0], np.zeros(N)])
+    evidence = replace(evidence, weights=weights, probability=probability)
+    comparison, verdict = find_verdict(evidence, GateSpec(), 0.025, None, {})
+    assert comparison is not None
+    assert comparison.champion.abstains is not None
+    assert any(one.startswith("the log cannot tell what the champion would earn: ") for one in verdict.against)
+    own = replace(condense(challenger, champion, predicted, own=True), segments={})
+    _, verdict = find_verdict(own, GateSpec(), 0.025, None, {})
+    assert not any("what the champion would earn" in one for one in verdict.against)
