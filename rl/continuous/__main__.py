@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from data.command import AMISS, DONE, command, complain
+from data.errors import RecommenderError
 from data.private import keep_private
 from data.settings import Settings
 from rl.config import parse_config
@@ -20,11 +21,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command: progress on standard error, a JSON object of each run on standard output."""
     spec, settings = parse_config(ContinuousSpec, arguments), Settings()
     keep_private(settings.home)
-    failed = 0
+    failed, looked = 0, False
     while True:
         try:
-            found, failed = do_run(spec, settings), 0
-        except StepFailed as error:
+            found, failed, looked = do_run(spec, settings), 0, True
+        except RecommenderError as error:
+            if not (looked or isinstance(error, StepFailed)):
+                raise  # what is wrong at the beginning does not pass by itself
             complain("rl.continuous", str(error))
             if spec.once:
                 return AMISS
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"{spec.name}: no run is due", file=sys.stderr)
             if spec.once:
                 return DONE
-        time.sleep(min(spec.trigger.look_s * 2**failed, max(spec.trigger.look_s, _LONGEST_S)))
+        time.sleep(min(spec.trigger.look_s * 2 ** min(failed, 10), max(spec.trigger.look_s, _LONGEST_S)))
 
 
 if __name__ == "__main__":

@@ -49,12 +49,12 @@ def do_run(
         RunError: another process does one, or one with other settings has not ended.
         StepFailed: a step of it failed.
         RegistryError: there is no champion, or the registry does not answer.
-        StoreError: the log does not answer, or a process on another machine does a run.
+        StoreError: there is no log, it does not answer, or a process on another machine does a run.
     """
     runs, resolved = Runs(settings.home, spec.name), spec.resolved()
     with ExitStack() as stack:
         stack.enter_context(runs.lock())
-        store = stack.enter_context(closing(Store.open(settings.store_url)))
+        store = stack.enter_context(closing(Store.open(settings.store_url, make=False)))
         stack.enter_context(store.exclusively(f"continuous-{spec.name}"))
         if (run := runs.take_up(resolved)) is None:
             if (why := find_reason(spec, settings, store, runs.last_ended())) is None:
