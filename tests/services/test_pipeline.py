@@ -29,7 +29,7 @@ BLOCKS = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```",
 VISITS = 1_500
 
 
-def run(line: str, environment: Mapping[str, str], status: int = 0, **instead: str) -> str:
+def run(line: str, environment: Mapping[str, str], instead: Mapping[str, str], status: int = 0) -> str:
     """Run a line of the page, with some of its words replaced; returns what it says, or where it fails, why."""
     words = [instead.get(word, word) for word in shlex.split(line)]
     assert words[0] == "python"
@@ -56,7 +56,7 @@ def test_the_page_from_ratings_to_a_policy_that_learns_in_service(tmp_path: Path
     words["var/policies/movielens"] = str(home / "policies" / "movielens")
     commands = [line for line in before if line.startswith("python")]
     assert before[len(commands) :] == ['eval "$(python -m serve.environment)"', "serve run serve/movielens.yaml"]
-    ingested, generated, imported, trained, registered = (last_line(run(line, own, **words)) for line in commands)
+    ingested, generated, imported, trained, registered = (last_line(run(line, own, words)) for line in commands)
     assert ingested["events"] == len(generated_ratings())
     assert generated["visits"] == generated["reports"] == 24
     assert (imported["decisions"], imported["feedback"], imported["orphans"]) == (24, 24, 0)
@@ -70,13 +70,13 @@ def test_the_page_from_ratings_to_a_policy_that_learns_in_service(tmp_path: Path
         words["http://127.0.0.1:8000"] = running.url
         words["8000"], words["var/rewards.png"] = str(VISITS), str(home / "rewards.png")
         asked, audited = after
-        told = last_line(run(asked, own, **words))
+        told = last_line(run(asked, own, words))
         learned(running, told)
         assert_closed(home, told)
-        made_again = last_line(run(audited, own))
+        made_again = last_line(run(audited, own, words))
         assert made_again["mismatches"] == 0
         assert made_again["decisions"] >= VISITS
-        said = run(trigger[0], own, status=1)  # no window has closed yet: there is nothing new to train from
+        said = run(trigger[0], own, words, status=1)  # no window has closed yet: there is nothing new to train from
         assert "have closed that the champion has not learned" in said
     assert (home / "rewards.png").read_bytes().startswith(b"\x89PNG")
 
