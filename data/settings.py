@@ -90,7 +90,17 @@ class Settings(EnvironmentSettings):
     @property
     def tracking_uri(self) -> str:
         """URI of MLflow's tracking store; it refuses to keep runs in plain files."""
-        return self.tracking or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+        return self.tracking or f"sqlite:///{self.registry_file}"
+
+    @property
+    def registry_file(self) -> Path:
+        """The file of MLflow's tracking store where no `tracking` is given."""
+        return self.home.absolute() / "mlflow.db"
+
+    @property
+    def registry_missing(self) -> bool:
+        """Whether that file counts and is not there: MLflow would make an empty one for who only reads."""
+        return self.tracking is None and not self.registry_file.exists()
 
     @property
     def tracking_files(self) -> Path | None:

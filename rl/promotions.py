@@ -200,10 +200,10 @@ def roll_back(
         RegistryError: nothing was promoted, the alias names another version, another process moves an alias now, or the
             registry does not answer.
     """
-    client = connect(settings)
     with moving_alias(settings, alias):
         if (now := resolve_alias(settings, model, alias)) is None:
             raise RegistryError(f"{model} has no {alias}")
+        client = connect(settings)
         if version is not None and now.version != version:
             raise RegistryError(f"{alias} of {model} is version {now.version} by now, not {version}")
         with registry_errors(settings):

@@ -145,6 +145,8 @@ def resolve_alias(settings: Settings, model: str = MODEL, alias: str = CHAMPION)
     """
     from mlflow.exceptions import MlflowException
 
+    if settings.registry_missing:
+        return None
     client = connect(settings)
     with registry_errors(settings):
         try:
@@ -168,7 +170,7 @@ def resolve(settings: Settings, reference: str, model: str = MODEL) -> Registere
                 f"{model} has no {reference}: python -m rl.registry register FOLDER --alias {reference}"
             )
         return registered
-    client = connect(settings)
+    client = _connect_to_read(settings)
     with registry_errors(settings):
         return _to_registered(client.get_model_version(model, reference))
 
@@ -179,7 +181,7 @@ def show(settings: Settings, model: str = MODEL) -> dict[str, Any]:
     Raises:
         RegistryError: there is no such model, or the registry does not answer.
     """
-    client = connect(settings)
+    client = _connect_to_read(settings)
     with registry_errors(settings):
         aliases = {alias: int(version) for alias, version in client.get_registered_model(model).aliases.items()}
         versions = sorted(client.search_model_versions(f"name = '{model}'"), key=lambda version: -int(version.version))
@@ -202,6 +204,14 @@ def connect(settings: Settings) -> Any:
     """Return MLflow's client of the registry; raises RegistryError where it does not answer."""
     with registry_errors(settings):
         return tracking_client(settings.tracking_uri)
+
+
+def _connect_to_read(settings: Settings) -> Any:
+    if settings.registry_missing:
+        raise RegistryError(
+            f"no registry at {settings.registry_file}: its folder is RAYCOMMEND_HOME, or MLFLOW_TRACKING_URI its URI"
+        )
+    return connect(settings)
 
 
 @contextmanager

@@ -40,3 +40,28 @@ def test_a_log_that_is_not_there_is_not_made(
     assert import_module(command).main(arguments) == REFUSED
     assert f"no log at {home / 'store.db'}: RAYCOMMEND_HOME is the folder that it is in" in capsys.readouterr().err
     assert not (home / "store.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("rl.registry", ["show"], "no registry at "),
+        ("rl.rollback", [], "raycommend has no champion"),
+        ("rl.promote", ["2"], "raycommend has no champion"),
+        ("rl.evaluate", ["--challenger", "2", "--champion", "1"], "no registry at "),
+        ("rl.evaluate", ["--again", "2"], "no registry at "),
+    ],
+)
+def test_a_registry_that_is_not_there_is_not_made(
+    command: str,
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAYCOMMEND_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert import_module(command).main(arguments) == REFUSED
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "home" / "mlflow.db").exists()
