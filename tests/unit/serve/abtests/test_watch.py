@@ -10,6 +10,7 @@ from data.reward import RewardSpec
 from data.schema import Feedback
 from serve.abtests import following
 from serve.abtests.changes import find_test, set_shares, start
+from serve.abtests.exposures import read_exposures
 from serve.abtests.specification import ABTest
 from serve.abtests.state import ABTestState
 from serve.abtests.watch import Watch
@@ -123,7 +124,6 @@ def test_a_look_reads_what_is_new_and_what_is_closed(
         read.append(table.num_rows)
         return table
 
-    read_exposures = following.read_exposures
     monkeypatch.setattr(following, "read_exposures", count)
     looking = watch(store)
     expose(store, clock, {"old": 10, "new": 10}, {"old": 0.5, "new": 0.5})

@@ -11,7 +11,8 @@ def draw(rng: np.random.Generator, users: int, worth: float = 1.0) -> Sums:
     times, before = rng.poisson(rng.gamma(1.0, 6.0, users)) + 1.0, rng.poisson(8, users) * 1.0
     earned = rng.binomial(times.astype(np.int64), click * worth) * 1.0
     past = rng.binomial(before.astype(np.int64), click) * 1.0
-    return Sums(*(np.asarray(column).astype(np.float64) for column in (earned, times, past, before)))
+    columns = [np.asarray(column, dtype=np.float64) for column in (earned, times, past, before)]
+    return Sums(columns[0], columns[1], columns[2], columns[3])
 
 
 def test_a_ratio_by_hand() -> None:
