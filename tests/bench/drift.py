@@ -149,6 +149,8 @@ def main() -> None:
         "remembers_recovered": round(recovered["remembers"], 3),
         "bayesianbandits_recovered": round(recovered[peer], 3),
         "bayesianbandits_half_life": float(peer.rsplit(" ", 1)[1]),
+        "regret": round(float(np.mean([run.regret for run in runs["forgets"]])), 1),
+        "bayesianbandits_regret": round(float(np.mean([run.regret for run in runs[peer]])), 1),
     }
     curves = {
         name: mean_curve([windowed(run.means, 200) for run in runs[name]]) for name in ("forgets", "remembers", peer)
