@@ -42,7 +42,15 @@ def by_id(service: Answering) -> tuple[dict[str, Any], dict[str, Any]]:
     return {body["decision_id"]: body for body in service.asked}, reports
 
 
-ROUGH = Disorder(Delay("uniform", (0.0, 0.02)), late=0.2, late_by_s=0.02, duplicates=0.3, lost=0.1, shuffled=0.2)
+ROUGH = Disorder(
+    Delay("uniform", (0.0, 0.02)),
+    late=0.2,
+    late_by_s=0.02,
+    duplicates=0.3,
+    lost=0.1,
+    shuffled=0.2,
+    shuffled_within_s=0.03,
+)
 
 
 @pytest.mark.parametrize(
