@@ -2,16 +2,27 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
+from data.attribution.join import GRACE
 from data.log.store import Store
 from data.reward import RewardSpec
 from data.settings import Settings
 from rl.artefacts.artefact import load
-from rl.continuous.reading import read_closed
+from rl.continuous.reading import Closed, read_closed
 from rl.continuous.runs import Run
 from rl.continuous.specification import ContinuousSpec
 from rl.downloads import fetch
 from rl.drift import DriftSpec, find_drift
+from rl.experience.events import logged_outcomes
+from rl.policy.arrays import FloatArray
 from rl.registry import CHAMPION, resolve
+
+_LEAST = 500
+"""Decisions on either side of a change that can be seen."""
+_MOST = 20_000
+_Z = 5.0
+"""Standard errors by which means must differ: looks are many."""
 
 
 def find_reason(spec: ContinuousSpec, settings: Settings, store: Store, last: Run | None) -> str | None:
@@ -37,7 +48,7 @@ def find_reason(spec: ContinuousSpec, settings: Settings, store: Store, last: Ru
     if trigger.decisions is not None and len(new.seqs) >= trigger.decisions:
         return f"data: {len(new.seqs):,} new decisions have closed"
     if trigger.drift and last is not None:
-        return _find_drift(store, spec, reward, last)
+        return _find_drift(store, spec, reward, last, new)
     return None
 
 
@@ -53,8 +64,46 @@ def _after(last: Run | None) -> int:
     return 0 if last is None else int(last.steps["ingest"]["last"])
 
 
-def _find_drift(store: Store, spec: ContinuousSpec, reward: RewardSpec, last: Run) -> str | None:
-    """Return what has changed since the decisions that the last run saw, if anything has."""
+def _find_drift(store: Store, spec: ContinuousSpec, reward: RewardSpec, last: Run, new: Closed) -> str | None:
+    """Return what has changed since the decisions that the last run saw: what they earn, or what `rl.drift` watches.
+
+    That asks whether rewards are predicted worse: of a shop in which nothing sells any more they are predicted well.
+    """
+    if not len(new.seqs):
+        return None
+    seen = last.steps["ingest"]
+    before = _rewards(store, spec, reward, int(seen["first"]) - 1, int(seen["last"]))
+    if (
+        why := describe_change(before, _rewards(store, spec, reward, int(new.seqs[0]) - 1, int(new.seqs[-1])))
+    ) is not None:
+        return why
     watched = DriftSpec(loop=spec.gate.loop, reward=reward)
-    found = find_drift(store, watched, since=datetime.fromisoformat(last.steps["ingest"]["until"]))
+    found = find_drift(store, watched, since=datetime.fromisoformat(seen["until"]))
     return f"drift: {found.verdict}" if found.drifted else None
+
+
+def describe_change(before: FloatArray, after: FloatArray) -> str | None:
+    """Return in words that the means of rewards differ; None: they may be the same.
+
+    Source: Welch, "The generalization of Student's problem when several different population variances are involved"
+    (1947).
+    """
+    if min(len(before), len(after)) < _LEAST:
+        return None
+    error = float(np.sqrt(before.var(ddof=1) / len(before) + after.var(ddof=1) / len(after)))
+    difference = float(after.mean() - before.mean())
+    if abs(difference) <= _Z * error:
+        return None
+    return f"drift: a decision earns {after.mean():.4g} in the mean, in the last run's data it was {before.mean():.4g}"
+
+
+def _rewards(store: Store, spec: ContinuousSpec, reward: RewardSpec, after: int, until: int) -> FloatArray:
+    """Return what the newest decisions between two positions have earned, [n]."""
+    first = max(after, until - _MOST)
+    closed = store.now() - timedelta(seconds=reward.wait_s) - GRACE
+    rewards = list[float]()
+    for some in logged_outcomes(store, reward, closed, rows=_MOST, after=first, loop=spec.gate.loop):
+        rewards += [outcome.reward for outcome in some if outcome.due]
+        if len(rewards) >= until - first:
+            break
+    return np.array(rewards[: max(until - first, 0)])
