@@ -9,7 +9,7 @@ past tells something of what comes. All are read by `rl.evaluation.abtests.readi
   its standard error. Of a look at 95 % intervals each hour instead, `naive_any`.
 - `off_samples_ratio`: tests of an arm that earns 10 % less, decisions of both until it is switched off, on average over
   tests; divided by those of a fixed test that is planned for it: two-sided at .05, power .8, with the same adjustment.
-  Its size is where the standard error, over all tests, is the effect over 1.96 + .84; its power there is measured.
+  Its size is where the standard error, on average, is the effect over 1.96 + .84; its power there is measured.
 - `rolled_back`: probations of a new champion that earns 10 % less than the former one, which keeps its share of the
   users meanwhile: how many end in a rollback. `false_rolled_back` is of new champions that earn the same.
 
@@ -194,11 +194,14 @@ def main() -> None:
         naive = share([test.naive for test in same])
         say(f"no difference: winners {winners}, switched off {off}, either {either}; naive {naive}")
 
-        worse = of(2, traffic := partial(run, users=20_000, days=14, shares=HALVES, worth={"worse": WORSE}))
+        worse = of(2, traffic := partial(run, users=60_000, days=14, shares=HALVES, worth={"worse": WORSE}, stop=True))
         planned = (1 - WORSE) * CLICK / FIXED
-        hour = int(np.argmax(np.mean([test.deviations for test in worse], axis=0) <= planned))
-        size = float(np.mean([test.decisions[hour] for test in worse]))
-        power = share(of(2, partial(sees_at, hour + 1, **traffic.keywords)))
+        longest = max(len(test.deviations) for test in worse)
+        mean = [np.mean([test.deviations[at] for test in worse if len(test.deviations) > at]) for at in range(longest)]
+        hour = int(np.argmax(np.array(mean) <= planned))  # of tests that go on by then
+        size = float(np.mean([test.decisions[hour] for test in worse if len(test.decisions) > hour]))
+        of_all = {name: value for name, value in traffic.keywords.items() if name != "stop"}
+        power = share(of(2, partial(sees_at, hour + 1, **of_all)))
         ends = np.array([test.off or np.inf for test in worse])
         say(f"fixed: {size:,.0f} decisions after {hour + 1} hours, power {power}; of it {ends / size}")
 

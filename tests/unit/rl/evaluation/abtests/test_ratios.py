@@ -11,8 +11,7 @@ def draw(rng: np.random.Generator, users: int, worth: float = 1.0) -> Sums:
     times, before = rng.poisson(rng.gamma(1.0, 6.0, users)) + 1.0, rng.poisson(8, users) * 1.0
     earned = rng.binomial(times.astype(np.int64), click * worth) * 1.0
     past = rng.binomial(before.astype(np.int64), click) * 1.0
-    columns = [np.asarray(column, dtype=np.float64) for column in (earned, times, past, before)]
-    return Sums(columns[0], columns[1], columns[2], columns[3])
+    return Sums(earned.astype(np.float64), times.astype(np.float64), past.astype(np.float64), before.astype(np.float64))
 
 
 def test_a_ratio_by_hand() -> None:
