@@ -10,6 +10,7 @@ past tells something of what comes. All are read by `rl.evaluation.abtests.readi
 - `off_samples_ratio`: tests of an arm that earns 10 % less, decisions of both until it is switched off, on average over
   tests; divided by those of a fixed test that is planned for it: two-sided at .05, power .8, with the same adjustment.
   Its size is where the standard error, on average, is the effect over 1.96 + .84; its power there is measured.
+  A test in which it never is counts with all its decisions; `never_off` is their share.
 - `rolled_back`: probations of a new champion that earns 10 % less than the former one, which keeps its share of the
   users meanwhile: how many end in a rollback. `false_rolled_back` is of new champions that earn the same.
 
@@ -202,10 +203,10 @@ def main() -> None:
         size = float(np.mean([test.decisions[hour] for test in worse if len(test.decisions) > hour]))
         of_all = {name: value for name, value in traffic.keywords.items() if name != "stop"}
         power = share(of(2, partial(sees_at, hour + 1, **of_all)))
-        ends = np.array([test.off or np.inf for test in worse])
+        ends = np.array([test.off or test.decisions[-1] for test in worse])
         say(f"fixed: {size:,.0f} decisions after {hour + 1} hours, power {power}; of it {ends / size}")
 
-        promoted = partial(run, users=60_000, days=14, shares=PROBATION, stop=True)
+        promoted = partial(run, users=120_000, days=14, shares=PROBATION, stop=True)
         rolled = share([bool(test.off) for test in of(3, partial(promoted, worth={"champion": WORSE}))])
         kept = share([bool(test.off) for test in of(4, partial(promoted, worth={}))])
         say(f"rolled back {rolled}, of no worse ones {kept}")
@@ -217,7 +218,7 @@ def main() -> None:
         "false_any_error": either[1],
         "off_samples_ratio": float(np.mean(ends)) / size,
         "off_samples_ratio_median": float(np.median(ends)) / size,
-        "never_off": float(np.mean(np.isinf(ends))),
+        "never_off": float(np.mean([not test.off for test in worse])),
         "rolled_back": rolled[0],
         "false_rolled_back": kept[0],
     }
