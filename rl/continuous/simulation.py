@@ -19,7 +19,7 @@ from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
 from rl.encoders.visit import Visit
 from rl.experience.from_log import WEIGHT
-from rl.online.histories import Histories, to_outcome
+from rl.online.history.histories import Histories, to_outcome
 from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.responses import ResponseModel, Slots, fit_responses
 

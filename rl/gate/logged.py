@@ -11,7 +11,7 @@ from data.schema import Decision, Rules
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import add_slot_features
 from rl.encoders.visit import Visit
-from rl.online.histories import Histories
+from rl.online.history.histories import Histories
 from rl.policy.arrays import FloatArray
 from rl.policy.errors import PolicyError
 from rl.policy.interface import Policy

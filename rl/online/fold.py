@@ -1,6 +1,6 @@
 """The types of a fold over the log: what it begins with, and what followers get of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from data.reward import RewardSpec
 from data.schema import LOOP_V1, Decision
 from rl.artefacts.artefact import Artefact
-from rl.online.histories import Histories
+from rl.online.history.histories import Histories, HistoryStep
 from rl.policy.queries import Impressions
 
 _OF_TESTS = {"shared", "isolated", "imitates", "follows"}
@@ -53,10 +53,6 @@ class FoldSpec(BaseModel):
         if decision.teams:
             return "own" if policy in decision.teams else None
         return "all" if decision.policy == policy else None
-
-
-HistoryStep: TypeAlias = Callable[[Histories], object]
-"""One call of a method of the histories, as a value that can be sent."""
 
 
 @dataclass(frozen=True, slots=True)

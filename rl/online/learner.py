@@ -28,10 +28,10 @@ from data.log.store import Store
 from data.schema import Feedback, Version
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
-from rl.online.fold import FoldSpec, HistoryStep, Publication, Update
+from rl.online.fold import FoldSpec, Publication, Update
 from rl.online.guard import Guards
-from rl.online.histories import Histories
-from rl.online.history_steps import update_histories
+from rl.online.history.histories import Histories, HistoryStep
+from rl.online.history.steps import update_histories
 from rl.online.reading import Reader
 from rl.online.set_aside import SetAsideRows
 from rl.online.snapshot import Cursor, Snapshot, SnapshotError

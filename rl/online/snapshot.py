@@ -20,7 +20,7 @@ from safetensors.numpy import save as save_arrays
 
 from data.errors import RecommenderError
 from rl.online.fold import FoldSpec
-from rl.online.histories import Histories
+from rl.online.history.histories import Histories
 from rl.online.state import SetAside
 
 _FOLD, _ARRAYS, _HISTORIES = "fold.json", "arrays.safetensors", "histories.json"

@@ -10,7 +10,7 @@ from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder, add_slot_features
 from rl.encoders.visit import Visit
 from rl.online.fold import Publication, Update
-from rl.online.histories import Histories
+from rl.online.history.histories import Histories
 from rl.policies.greedy import greedy
 from rl.policy.arrays import FloatArray
 from rl.policy.errors import PolicyError

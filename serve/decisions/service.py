@@ -25,13 +25,13 @@ from serve.abtests.running import Answer, RunningTests
 from serve.config import ServiceConfig
 from serve.contracts.decisions import PolicyVersion, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS
+from serve.contracts.ids import new_id
 from serve.contracts.learning import Health, ServedPolicy
 from serve.contracts.reports import EventsRequest, EventsResponse, FeedbackRequest, FeedbackResponse, FeedbackResult
 from serve.decisions.answer import respond
 from serve.decisions.filters import lookback_starts, needs_past
 from serve.decisions.followers import Streams
 from serve.decisions.health import Learning
-from serve.decisions.ids import new_id
 from serve.decisions.recommender import Recommender
 from serve.decisions.reports import event_result, feedback_result, to_feedback
 from serve.decisions.retries import compare_request, decide_or_repeat, digest_request

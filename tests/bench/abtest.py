@@ -29,7 +29,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from rl.evaluation.abtests.comparison import sums_of
-from rl.evaluation.abtests.planning import read_fixed
+from rl.evaluation.abtests.estimates.planning import read_fixed
 from rl.evaluation.abtests.reading import Reading
 from rl.evaluation.abtests.specification import ReadSpec
 from rl.evaluation.abtests.units import GOAL, Exposures

@@ -21,7 +21,7 @@ from data.log.following import (
 from data.log.loops import date_range, fold_steps, last_received
 from data.log.store import Store
 from data.schema import AnyRecord, Decision, Event, Feedback, Reject, Version
-from serve.decisions.ids import new_id
+from serve.contracts.ids import new_id
 from tests.support.clocks import NOON, Clock
 
 DAY = timedelta(days=1)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _OF_USERS = frozenset({DECISIONS.table.name, EVENTS.table.name})
 _WITH_TIME = re.compile(r"0[0-9a-f]{31}")
-"""An id of `serve.decisions.ids`: 48 bits of milliseconds, of which the first are 0 until the year 2527."""
+"""An id of `serve.contracts.ids`: 48 bits of milliseconds, of which the first are 0 until the year 2527."""
 _AT = sa.select(ARCHIVED_KEYS.c.seq).where(ARCHIVED_KEYS.c.number.in_(sa.bindparam("numbers", expanding=True)))
 
 

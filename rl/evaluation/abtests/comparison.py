@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rl.evaluation.abtests.intervals import find_difference, find_lift
-from rl.evaluation.abtests.ratios import Mean, Sums, find_coefficient, find_mean
+from rl.evaluation.abtests.estimates.intervals import find_difference, find_lift
+from rl.evaluation.abtests.estimates.ratios import Mean, Sums, find_coefficient, find_mean
 from rl.evaluation.abtests.scorecard import Finding, Role, Row
 from rl.evaluation.abtests.specification import ReadSpec
 from rl.evaluation.abtests.units import DECISIONS, GOAL, PAST, PAST_DECISIONS, Units

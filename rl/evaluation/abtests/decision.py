@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rl.evaluation.abtests.intervals import Range
+from rl.evaluation.abtests.estimates.intervals import Range
 from rl.evaluation.abtests.scorecard import Arm, Decision, Health, Plan, Row
 from rl.evaluation.abtests.specification import ReadSpec
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from rl.evaluation.abtests.intervals import Range, half_width
-from rl.evaluation.abtests.ratios import Mean, Sums, add_by_user, find_mean
+from rl.evaluation.abtests.estimates.intervals import Range, half_width
+from rl.evaluation.abtests.estimates.ratios import Mean, Sums, add_by_user, find_mean
 from rl.evaluation.abtests.scorecard import Decision, Part
 from rl.evaluation.abtests.specification import ReadSpec
 from rl.evaluation.offpolicy.errors import EvaluationError

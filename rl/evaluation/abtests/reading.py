@@ -6,10 +6,10 @@ from datetime import datetime
 import numpy as np
 
 from data.fields import from_us, to_us
-from rl.evaluation.abtests.balance import Balance, Light, Phase, check_balance
 from rl.evaluation.abtests.comparison import compare_all, compare_segments, sums_of
 from rl.evaluation.abtests.decision import decide
-from rl.evaluation.abtests.planning import POWER, looking_costs, users_needed
+from rl.evaluation.abtests.estimates.balance import Balance, Light, Phase, check_balance
+from rl.evaluation.abtests.estimates.planning import POWER, looking_costs, users_needed
 from rl.evaluation.abtests.scorecard import Arm, Check, Health, Plan, Scorecard
 from rl.evaluation.abtests.specification import ReadSpec
 from rl.evaluation.abtests.units import GOAL, Exposures, Units

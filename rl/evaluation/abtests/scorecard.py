@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from rl.evaluation.abtests.balance import Balance, Light
-from rl.evaluation.abtests.intervals import Range
+from rl.evaluation.abtests.estimates.balance import Balance, Light
+from rl.evaluation.abtests.estimates.intervals import Range
 from rl.evaluation.abtests.specification import ReadSpec
 
 Role = Literal["goal", "secondary", "guardrail"]

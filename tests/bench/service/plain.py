@@ -18,7 +18,7 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact, load_served
 from rl.encoders.visit import Visit
 from rl.online.fold import Publication
-from rl.online.histories import Histories
+from rl.online.history.histories import Histories
 from rl.policies import TransformerConfig
 from serve.contracts.decisions import PolicyVersion, RecommendedItem, RecommendRequest, RecommendResponse
 from serve.decisions.recommender import Recommender

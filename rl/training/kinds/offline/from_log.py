@@ -29,7 +29,7 @@ from rl.experience.from_log import convert_log
 from rl.experience.logged import TransitionQuery, logged_transitions
 from rl.experience.survey import Survey, survey
 from rl.experience.transitions import write
-from rl.online.histories import Histories, to_outcome
+from rl.online.history.histories import Histories, to_outcome
 from rl.online.windows import MAX_WAIT_S
 from rl.policy.arrays import IntArray
 from rl.training.kinds.offline.experiment import OfflineExperiment
@@ -135,7 +135,7 @@ def _convert(table: pa.Table, encoder: CatalogueEncoder, candidates: int, experi
 def find_histories(table: pa.Table, encoder: CatalogueEncoder, length: int, wait_s: float) -> tuple[IntArray, IntArray]:
     """Return what the users had been shown and had done before each decision, and before their next one, [N, T, 3].
 
-    As `rl.online.histories` had it then: what was reported later was not known yet.
+    As `rl.online.history.histories` had it then: what was reported later was not known yet.
 
     Args:
         table: transitions with `reports`, all of their users.

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rl.evaluation.abtests.balance import Phase, check_balance, log_evidence
+from rl.evaluation.abtests.estimates.balance import Phase, check_balance, log_evidence
 
 
 def test_chi_square_by_hand() -> None:

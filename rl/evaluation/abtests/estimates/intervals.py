@@ -4,8 +4,8 @@ import math
 
 from pydantic import BaseModel, ConfigDict
 
-from rl.evaluation.abtests.ratios import Mean, pair_weight
-from rl.evaluation.abtests.sequences import fixed_radius, intrinsic_time, radius
+from rl.evaluation.abtests.estimates.ratios import Mean, pair_weight
+from rl.evaluation.abtests.estimates.sequences import fixed_radius, intrinsic_time, radius
 
 _LEAST_EFFECT = 0.01
 """Effects are not smaller than this many standard deviations of a decision: a mean near 0 has no tenth."""

@@ -8,8 +8,7 @@ from pydantic_core import from_json
 
 from data.log.following import SeenDecision, SeenFeedback
 from data.schema import Feedback
-from rl.online.fold import HistoryStep
-from rl.online.histories import Histories, to_outcome
+from rl.online.history.histories import Histories, HistoryStep, to_outcome
 from rl.online.observe import TRANSIENT
 from rl.online.set_aside import SetAsideRows
 from rl.online.state import Table

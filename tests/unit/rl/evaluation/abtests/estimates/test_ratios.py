@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rl.evaluation.abtests.planning import looking_costs, read_fixed, users_needed
-from rl.evaluation.abtests.ratios import Sums, find_coefficient, find_mean, linearise
+from rl.evaluation.abtests.estimates.planning import looking_costs, read_fixed, users_needed
+from rl.evaluation.abtests.estimates.ratios import Sums, find_coefficient, find_mean, linearise
 from rl.policy.arrays import FloatArray
 
 

@@ -3,9 +3,9 @@
 Age counts a user's own decisions, as in the simulators: the slots of the last one have age 1, those before it age 2.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -163,3 +163,7 @@ class Histories:
 def _close(slate: _Slate) -> list[int]:
     """Return the outcomes of a slate, ignored where there is none."""
     return [max(outcome, IGNORED) for outcome in slate.outcomes]
+
+
+HistoryStep: TypeAlias = Callable[[Histories], object]
+"""One call of a method of the histories, as a value that can be sent."""

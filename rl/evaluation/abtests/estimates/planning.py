@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from rl.evaluation.abtests.ratios import Sums
-from rl.evaluation.abtests.sequences import fixed_radius, radius, tightest
+from rl.evaluation.abtests.estimates.ratios import Sums
+from rl.evaluation.abtests.estimates.sequences import fixed_radius, radius, tightest
 
 POWER = 0.8
 

@@ -12,7 +12,7 @@ from rl.artefacts.description import TrainedIn
 from rl.encoders.base import VisitEncoder
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.visit import Visit
-from rl.online.histories import Histories, to_outcome
+from rl.online.history.histories import Histories, to_outcome
 from rl.policies import TransformerConfig, build
 from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.arrays import IntArray

@@ -3,7 +3,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from rl.evaluation.abtests.sequences import fixed_radius, intrinsic_time, radius, tightest
+from rl.evaluation.abtests.estimates.sequences import fixed_radius, intrinsic_time, radius, tightest
 
 
 @pytest.mark.parametrize("time", [0.5, 8.0, 100.0])

@@ -1,0 +1,1 @@
+"""What users were shown and did, as far as policies read it."""
