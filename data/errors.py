@@ -38,7 +38,10 @@ RecommenderError                       data
 ├── ArgumentsError                     serve.api: arguments are not learning settings
 ├── Incomplete                         serve.entities: some places have not forgotten a user yet
 ├── KeyRefused                         data.log: an API key cannot be made, rotated or revoked as asked
-└── TrafficError                       serve.demo: the service did not answer the demo's customers as it should
+├── ABTestRefused                      serve.abtests: an A/B test cannot be started or changed as asked
+│   └── UnknownABTest                  serve.abtests: there is no test of this name
+└── TrafficError                       serve.traffic: a service did not answer simulated users as it should
+    └── UnansweredError                serve.traffic: a request was given up
 
 A message is what is wrong, where, and what would be right. Some are ValueErrors too: pydantic takes no other from a
 validator, and Gymnasium's callers expect one. NoAnswerError is an OSError, like those of other network clients.

@@ -122,5 +122,6 @@ def test_the_log_of_a_shop_becomes_two_tables_of_whole_sessions(ray_local: None,
 @pytest.mark.heavy
 def test_a_log_without_decisions_is_refused(ray_local: None, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, store=None, archive=None)
+    Store.open(settings.store_url).close()
     with pytest.raises(DataError, match="no decision of loop v1 to learn from"), build_table(experiment(), settings):
         pass
