@@ -15,6 +15,8 @@ from rl.continuous.triggers import find_reason
 from tests.support.clocks import Clock
 from tests.support.gates import REWARD, log_by_chance
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:

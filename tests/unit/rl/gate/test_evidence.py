@@ -167,6 +167,7 @@ def test_of_slates_what_is_beyond_the_limits_is_refused(least: float, most: floa
         compare(replace(evidence, metrics={"default": metric}), GateSpec(rewards=(0.0, most)), 0.025)
 
 
+@pytest.mark.heavy
 def test_a_decision_takes_a_few_hundred_bytes() -> None:
     """Ten numbers of eight bytes each, as arrays; as lists of Python's numbers they were several times as much."""
     n, columns = 20_000, Columns()

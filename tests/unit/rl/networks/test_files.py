@@ -319,6 +319,7 @@ def test_the_picture_is_there_and_of_a_readable_size(tmp_path: Path) -> None:
         assert (edges[..., :3] == 1).all()  # nothing runs out of the picture
 
 
+@pytest.mark.heavy
 def test_the_picture_says_all_there_is(tmp_path: Path) -> None:
     draw_network(parse(EVERYTHING), tmp_path / "net.svg")
     assert (tmp_path / "net.svg").stat().st_size > 10_000

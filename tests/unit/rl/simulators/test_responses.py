@@ -7,6 +7,8 @@ from rl.evaluation.sim_to_real import SimToReal, measure_sim_to_real
 from rl.policy.arrays import FloatArray, IntArray
 from rl.simulators.responses import Slots, fit_responses
 
+pytestmark = pytest.mark.heavy
+
 ITEMS, USERS, STEPS = 6, 300, 20
 
 

@@ -18,6 +18,8 @@ from serve.traffic.summary import share_of_best, summarise
 from serve.traffic.visits import People, people_of
 from tests.support.answering import Answering, answered
 
+pytestmark = pytest.mark.heavy
+
 SMALL: dict[str, Any] = {"market": {"users": 20, "items": 12, "kinds": 3, "invoices": 200}, "k": 3}
 
 

@@ -179,6 +179,7 @@ def test_slates_are_logged_slot_by_slot() -> None:
     assert sampled.logged["chosen"].shape == (20 * B,)
 
 
+@pytest.mark.heavy
 def test_no_gradient_is_kept() -> None:
     sampler = runner()
     sampler.sample()

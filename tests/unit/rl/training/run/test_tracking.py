@@ -144,6 +144,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking_client, "_SAID_AFTER_S", 0.05)
 
 
+@pytest.mark.heavy
 def test_who_is_waited_for_is_said_and_given_up(
     silent: str, impatient: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
