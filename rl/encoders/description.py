@@ -87,12 +87,12 @@ def describe(encoder: VisitEncoder) -> tuple[EncoderDescription, Arrays]:
             return CustomersDescription(
                 items=encoder.items, users=encoder.users, version=encoder.version
             ), encoder.arrays()
-        case FeaturesEncoder():  # before what it is a special case of
+        case ContextEncoder():  # this and the next before what they are special cases of
+            return ContextDescription(items=encoder.items, numbers=encoder.numbers, version=encoder.version), {}
+        case FeaturesEncoder():
             return FeaturesDescription(items=encoder.items, version=encoder.version), {}
         case CatalogueEncoder():
             return CatalogueDescription(items=encoder.items, version=encoder.version), {}
-        case ContextEncoder():
-            return ContextDescription(items=encoder.items, numbers=encoder.numbers, version=encoder.version), {}
         case SimulatedEncoder():
             return SimulatedDescription(**asdict(encoder), version=encoder.version), {}
         case _:
