@@ -17,7 +17,6 @@ from typing import Any
 
 from data.atomic import lock
 from data.settings import Settings
-from rl.gate.comparison import Range
 from rl.gate.report import Level, Report
 from rl.gate.specification import GateSpec
 from rl.registry import (
@@ -101,20 +100,21 @@ def end_trial(settings: Settings, trial: Trial, report: Report, folder: Path) ->
     Raises:
         RegistryError: the registry does not answer.
     """
-    client, numbers = connect(settings), dict[str, float | None]()
+    client, numbers = connect(settings), dict[str, float]()
     if (comparison := report.comparison) is not None:
-        numbers = {
-            "challenger": _middle(comparison.challenger.value),
-            "champion": _middle(comparison.champion.value),
-            "difference": _middle(comparison.all.difference),
-            "lower_bound": comparison.all.lower,
-            "decisions": float(comparison.decisions),
+        values = {
+            "challenger": comparison.challenger.value,
+            "champion": comparison.champion.value,
+            "difference": comparison.all.difference,
         }
+        numbers = {name: found.value for name, found in values.items() if found is not None}
+        numbers["decisions"] = float(comparison.decisions)
+        if comparison.all.lower is not None:
+            numbers["lower_bound"] = comparison.all.lower
     with registry_errors(settings), redirect_stdout(sys.stderr):
         client.log_artifacts(trial.run_id, str(folder), _FOLDER)
         for name, number in numbers.items():
-            if number is not None:
-                client.log_metric(trial.run_id, name, number)
+            client.log_metric(trial.run_id, name, number)
         client.set_tag(trial.run_id, f"{_OF}verdict", report.verdict.sentence[:_LONGEST])
         if report.forced is not None:
             client.set_tag(trial.run_id, f"{_OF}forced", report.forced[:_LONGEST])
@@ -292,10 +292,6 @@ def _write_history(client: Any, model: str, alias: str, versions: Sequence[int])
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _middle(found: Range | None) -> float | None:
-    return None if found is None else found.value
 
 
 def _busy(process: str) -> RegistryError:

@@ -243,10 +243,11 @@ class OnlineLearner:
         """Learn the step that was read; `lessons` gets what each policy was given."""
         step, update, cases = self._unfinished, None, Counter[str]()
         assert step is not None, "there is one"
-        if step.touched or step.closed or step.until[1] > step.after[1] or step.decisions or remainder:
+        learns = bool(step.touched or step.closed or step.until[1] > step.after[1] or remainder)
+        if learns or step.decisions:
             decisions, feedback = self._reader.read_whole(step, self.set_aside)
             changes = self._update_histories(step, feedback)
-            if step.touched or step.closed or step.until[1] > step.after[1] or changes or remainder:
+            if learns or changes:
                 due = find_due(step, decisions, feedback, self._windows, self._spec.reward, self.set_aside, cases)
                 update = self._learn(due, changes, remainder, lessons)
         self.reports.update(cases, orphan=step.orphans)
@@ -258,8 +259,7 @@ class OnlineLearner:
     ) -> tuple[HistoryStep, ...]:
         if self.histories is None:
             return ()
-        closed = decision_ids(self._store, step.closed)
-        return update_histories(self.histories, step, feedback, closed, self.set_aside)
+        return update_histories(self.histories, step, feedback, decision_ids(self._store, step.closed), self.set_aside)
 
     def _version(self, now: datetime, begins: bool = False) -> Version:
         return Version(
@@ -276,10 +276,7 @@ class OnlineLearner:
         )
 
     def _begins(self) -> dict[str, JsonValue]:
-        begins: dict[str, JsonValue] = {
-            "policies": dict(self._digests()),
-            "spec": self._spec.model_dump(mode="json"),
-        }
+        begins: dict[str, JsonValue] = {"policies": dict(self._digests()), "spec": self._spec.model_dump(mode="json")}
         if self._origin:
             begins["from"] = {"fold_id": self._origin.fold_id, "number": self._origin.number}
         return begins
