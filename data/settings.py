@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from data.errors import DataError
 
+_DATABASES = ("postgresql", "mysql", "mssql")
+"""Schemes of MLflow's tracking stores that no server stands before."""
+
 
 class EnvironmentSettings(BaseSettings):
     """Settings of which each comes from a variable of the environment, or from the file that `NAME_FILE` names.
@@ -104,5 +107,12 @@ class Settings(EnvironmentSettings):
 
     @property
     def tracking_files(self) -> Path | None:
-        """Folder of MLflow's artefacts; None: the tracking server of `tracking` says where."""
-        return None if self.tracking else self.home.absolute() / "mlartifacts"
+        """Folder of MLflow's artefacts, beside a tracking store that is a file; None: a tracking server says where.
+
+        MLflow itself would put those of a database into `mlruns` of the folder that a command is run in.
+        """
+        uri = self.tracking_uri
+        if uri.startswith("sqlite:///"):
+            return Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts"
+        of_database = uri.partition("://")[0].partition("+")[0] in _DATABASES
+        return self.home.absolute() / "mlartifacts" if of_database else None

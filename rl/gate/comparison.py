@@ -173,6 +173,7 @@ def _assumed(evidence: Evidence, spec: GateSpec, limits: Mapping[str, tuple[floa
         limit = spec.metrics[name].limit * slots  # which the rewards of a slot are kept within
         if not (name == DEFAULT and spec.rewards is not None) and (low > -limit or high < limit):
             of = "" if name == DEFAULT else f" for {name}"
+            low, high = (0.0 if abs(one) <= _ROUNDING * (high - low) else one for one in (low, high))  # of sums
             found.append(f"no decision earns less than {low:.4g} or more than {high:.4g}{of}")
     if spec.least_propensity is None and evidence.least.min() < 1:
         found.append(f"nothing is ever shown with a probability of less than {evidence.least.min():.3g}")

@@ -67,7 +67,7 @@ def judge(
         f"{found.lower:+.4g} at a level of {comparison.level:.3g} however often one looks"
     )
     if comparison.assumed:
-        sentence += f", if {' and '.join(comparison.assumed)}: so it is in the log, and gate.toml does not say it"
+        sentence += f", if {' and '.join(comparison.assumed)}: so it is in the log, and no `rewards` or `least_propensity` of the gate says it"
     return Verdict(promote=True, sentence=f"{sentence}.", against=())
 
 

@@ -156,6 +156,9 @@ def test_what_only_the_log_says_of_limits_is_said() -> None:
     metric = replace(evidence.metrics["default"], rewards=evidence.metrics["default"].rewards - 0.5)
     metric = replace(metric, lowest=metric.rewards)
     assert compare(replace(evidence, metrics={"default": metric}), bounded, 0.025).assumed == ()
+    rounded = replace(evidence.metrics["default"], lowest=evidence.metrics["default"].lowest - 4e-14)
+    found = compare(replace(evidence, metrics={"default": rounded}), GateSpec(), 0.025)
+    assert found.assumed[0] == "no decision earns less than 0 or more than 1"  # not -4e-14: sums of floats say that
 
 
 @pytest.mark.parametrize(("least", "most"), [(-0.5, 1.0), (0.0, 0.5)])

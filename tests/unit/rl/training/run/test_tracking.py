@@ -110,6 +110,11 @@ def test_mlflows_own_variable_names_the_store(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker:5000")
     assert Settings(home=tmp_path).tracking_uri == "http://tracker:5000"
     assert Settings(home=tmp_path).tracking_files is None
+    # A database says not where files are, and MLflow would put them into the working directory.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere' / 'mlflow.db'}")
+    assert Settings(home=tmp_path).tracking_files == tmp_path / "elsewhere" / "mlartifacts"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://host/mlflow")
+    assert Settings(home=tmp_path).tracking_files == tmp_path / "mlartifacts"
 
 
 def test_the_curve_is_a_picture(tmp_path: Path) -> None:
