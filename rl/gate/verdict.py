@@ -67,7 +67,8 @@ def judge(
         f"{found.lower:+.4g} at a level of {comparison.level:.3g} however often one looks"
     )
     if comparison.assumed:
-        sentence += f", if {' and '.join(comparison.assumed)}: so it is in the log, and no `rewards` or `least_propensity` of the gate says it"
+        assumed = " and ".join(comparison.assumed)
+        sentence += f", if {assumed}: so it is in the log, and no `rewards` or `least_propensity` of the gate says it"
     return Verdict(promote=True, sentence=f"{sentence}.", against=())
 
 
