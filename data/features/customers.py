@@ -35,7 +35,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _SEASONS = 4  # sine and cosine of the year's first two harmonics
-_ITEM_BASICS = 3  # constant, popularity, price
+_SEASON_NAMES = ("sine of the year", "cosine of the year", "sine of the half-year", "cosine of the half-year")
+_BASICS = ("constant", "popularity", "price")
+_ITEM_BASICS = len(_BASICS)
 _PAIR = 2  # bought before: whether, and how often
 _SEGMENT_COLUMNS = np.eye(len(SEGMENTS)).repeat(
     _ITEM_BASICS, axis=1
@@ -94,6 +96,14 @@ class Encoder:
         """F: length of the joint features."""
         rank: int = self.item_vectors.shape[1]
         return _ITEM_BASICS * len(SEGMENTS) + (2 + _SEASONS) * rank + _PAIR
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """[F] what the joint features are called."""
+        factors = [f"item factor {factor}" for factor in range(1, self.item_vectors.shape[1] + 1)]
+        basics = [f"segment {segment} × {basic}" for segment in SEGMENTS for basic in _BASICS]
+        products = [f"{of} × {factor}" for of in ("customer", *_SEASON_NAMES) for factor in factors]
+        return (*basics, *factors, *products, "bought before", "times bought")
 
     @property
     def n_states(self) -> int:

@@ -5,6 +5,7 @@ recency score 4. Scores come from quartile edges that are fitted once, so a cust
 else is in the batch.
 """
 
+from calendar import day_name, month_name
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,3 +76,11 @@ def state_codes(segments: NDArray[np.int64], times: Sequence[datetime]) -> NDArr
     """Return the state code, in [0, N_STATES), of each (segment code, time)."""
     moments = [((t.month - 1) * 2 + (t.day > 15)) * 7 + t.weekday() for t in times]
     return segments * STATES_PER_SEGMENT + np.asarray(moments, dtype=np.int64)
+
+
+def state_name(state: int) -> str:
+    """Return what a state is called: "Q4, March 1 to 15, Tuesday"."""
+    segment, moment = divmod(state, STATES_PER_SEGMENT)
+    half, day = divmod(moment, 7)
+    days = "16 on" if half % 2 else "1 to 15"
+    return f"{SEGMENTS[segment]}, {month_name[half // 2 + 1]} {days}, {day_name[day]}"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rl.encoders.visit import Visit
 from rl.policy.arrays import IntArray
-from rl.policy.queries import Query
+from rl.policy.explanation.parts import Names
+from rl.policy.queries import AGE, ITEM, OUTCOME, OUTCOMES, Query
 
 
 class VisitEncoder(Protocol):
@@ -47,9 +48,25 @@ class VisitEncoder(Protocol):
         """Return the catalogue positions of item ids, 0 where unknown."""
         ...
 
+    def names(self, visit: Visit) -> Names:
+        """Return what the numbers of a visit's query are called, for explanations."""
+        ...
+
     def query(self, visits: Sequence[Visit]) -> Query:
         """Encode B visits with A candidates each (as many in every visit)."""
         ...
+
+
+def name_entries(history: IntArray | None, items: Sequence[str]) -> tuple[str, ...]:
+    """Return what the entries of a history [T, 3] are called, over a catalogue: "click of 20001, 3 steps ago"."""
+    if history is None:
+        return ()
+    return tuple(_name_entry(entry, items) for entry in history.tolist())
+
+
+def _name_entry(entry: list[int], items: Sequence[str]) -> str:
+    item = items[entry[ITEM] - 1] if 0 < entry[ITEM] <= len(items) else "an unknown item"
+    return f"{OUTCOMES[entry[OUTCOME]]} of {item}, {entry[AGE]} step{'s' * (entry[AGE] != 1)} ago"
 
 
 def stack_histories(visits: Sequence[Visit]) -> IntArray | None:

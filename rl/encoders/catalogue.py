@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.encoders.base import stack_histories
+from rl.encoders.base import name_entries, stack_histories
 from rl.encoders.visit import Visit
 from rl.policy.arrays import IntArray
+from rl.policy.explanation.parts import Names
 from rl.policy.queries import Query
 
 
@@ -47,6 +48,10 @@ class CatalogueEncoder:
     def item_positions(self, items: Iterable[str]) -> IntArray:
         """See `VisitEncoder.item_positions`."""
         return np.array([self._positions.get(item, 0) for item in items], dtype=np.int64)
+
+    def names(self, visit: Visit) -> Names:
+        """See `VisitEncoder.names`."""
+        return Names(history=name_entries(visit.history, self.items))
 
     def query(self, visits: Sequence[Visit]) -> Query:
         """See `VisitEncoder.query`."""

@@ -11,6 +11,7 @@ import numpy as np
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.visit import Visit
 from rl.policy.arrays import LARGEST
+from rl.policy.explanation.parts import Names
 from rl.policy.queries import Query
 
 
@@ -30,6 +31,10 @@ class ContextEncoder(CatalogueEncoder):
     def version(self) -> str:
         """See `VisitEncoder.version`."""
         return hashlib.sha256(json.dumps([self.items, self.numbers]).encode()).hexdigest()[:12]
+
+    def names(self, visit: Visit) -> Names:
+        """See `VisitEncoder.names`."""
+        return replace(super().names(visit), features=self.numbers)
 
     def query(self, visits: Sequence[Visit]) -> Query:
         """Encode B visits; features are [B, 1, F]."""

@@ -7,8 +7,9 @@ from typing import Self
 import numpy as np
 
 from data.features.customers import Encoder
-from rl.encoders.base import stack_histories
+from rl.encoders.base import name_entries, stack_histories
 from rl.encoders.visit import Visit
+from rl.policy.explanation.parts import Names
 from rl.policy.queries import Query
 
 
@@ -19,6 +20,10 @@ class CustomerEncoder(Encoder):
     def of(cls, encoder: Encoder) -> Self:
         """Return the same encoder as one of visits."""
         return cls(**{f.name: getattr(encoder, f.name) for f in fields(Encoder)})
+
+    def names(self, visit: Visit) -> Names:
+        """See `VisitEncoder.names`."""
+        return Names(self.feature_names, history=name_entries(visit.history, self.items))
 
     def query(self, visits: Sequence[Visit]) -> Query:
         """See `VisitEncoder.query`; of the context only the time is read."""

@@ -8,7 +8,7 @@ the namespace, which is what interactions go by, and 1 that is on for a category
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 
@@ -26,6 +26,7 @@ from data.schema import (
 from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.visit import Visit
 from rl.policy.arrays import FloatArray, IntArray
+from rl.policy.explanation.parts import Names
 from rl.policy.queries import Query
 from rl.policy.sparse import Sparse
 
@@ -36,6 +37,8 @@ _SLOT_NAMESPACE = "slot"
 
 Pair = tuple[int, float]
 """A feature's id and its value."""
+Identify = Callable[..., int]
+"""`_identify`, or what gives the same ids."""
 
 
 def _identify(namespace: str, name: str, category: str | bool | None = None) -> int:
@@ -54,6 +57,7 @@ def _identify(namespace: str, name: str, category: str | bool | None = None) -> 
 
 
 feature_id = lru_cache(maxsize=1 << 17)(_identify)
+_SHOWN = 100  # characters of a name in explanations
 _LONG = 256  # characters; what is longer is not cached, so that the cache's memory does not grow with hostile requests
 
 
@@ -75,30 +79,60 @@ def flatten(described: FeatureObjects | Sequence[dict[str, JsonValue]]) -> list[
     """
     found: list[Pair] = []
     for part in described:
-        _walk(part, "", found)
+        _walk(part, "", found, feature_id, _identify)
     return found
 
 
-def _walk(part: dict[str, JsonValue], namespace: str, found: list[Pair]) -> None:
-    identify = feature_id if len(namespace) <= _LONG else _identify
+def name_features(described: FeatureObjects | Sequence[dict[str, JsonValue]]) -> dict[int, str]:
+    """Return what the features of descriptions are called, by id: "where.name=category", or "where.name"."""
+    names = dict[int, str]()
+
+    def record(namespace: str, name: str, category: str | bool | None = None) -> int:
+        feature = _identify(namespace, name, category)
+        names[feature] = _call(namespace, name, category)
+        return feature
+
+    for part in described:
+        _walk(part, "", [], record, record)
+    return names
+
+
+def _call(namespace: str, name: str, category: str | bool | None = None) -> str:
+    said = str(category).lower() if isinstance(category, bool) else category
+    full = f"{namespace}.{name}" if namespace else name
+    full = full if said is None else f"{full}={said}"
+    return full if len(full) <= _SHOWN else f"{full[: _SHOWN - 3]}..."
+
+
+def _walk(part: dict[str, JsonValue], namespace: str, found: list[Pair], cached: Identify, uncached: Identify) -> None:
+    """Add the features of an object; ids are given by `cached`, or where a name is long by `uncached`."""
+    identify = cached if len(namespace) <= _LONG else uncached
     for name, value in part.items():
         match value:
             case str():
-                found.append(((identify if len(value) <= _LONG else _identify)(namespace, name, value), 1.0))
+                found.append(((identify if len(value) <= _LONG else uncached)(namespace, name, value), 1.0))
             case bool():
                 found.append((identify(namespace, name, value), 1.0))
             case int() | float():
                 if (number := _finite(value)) is not None:
                     found.append((identify(namespace, name), number))
             case dict():
-                _walk(value, f"{namespace}.{name}" if namespace else name, found)
+                _walk(value, f"{namespace}.{name}" if namespace else name, found, cached, uncached)
             case list():
-                _walk_list(value, namespace, name, name, found)
+                _walk_list(value, namespace, name, name, found, cached, uncached)
             case _:
                 pass
 
 
-def _walk_list(values: list[JsonValue], namespace: str, name: str, at: str, found: list[Pair]) -> None:
+def _walk_list(
+    values: list[JsonValue],
+    namespace: str,
+    name: str,
+    at: str,
+    found: list[Pair],
+    cached: Identify,
+    uncached: Identify,
+) -> None:
     """Add the features of a list: numbers as they come, then the categories of all that is in it, sorted, each once.
 
     Args:
@@ -107,21 +141,23 @@ def _walk_list(values: list[JsonValue], namespace: str, name: str, at: str, foun
         name: its own, or that of the outermost of the lists around it.
         at: the same with its place in each of these.
         found: what they are added to.
+        cached: see `_walk`; so `uncached`.
+        uncached: gives ids of long names.
     """
-    identify = feature_id if len(namespace) <= _LONG else _identify
+    identify = cached if len(namespace) <= _LONG else uncached
     inner: list[Pair] = []
     for place, value in enumerate(values):
         if isinstance(value, float):  # most often: a vector
             if math.isfinite(value):
                 found.append((identify(namespace, f"{at}[{place}]"), value))
         elif isinstance(value, str | bool):
-            _walk({name: value}, namespace, inner)
+            _walk({name: value}, namespace, inner, cached, uncached)
         elif isinstance(value, int):
-            _walk({f"{at}[{place}]": value}, namespace, found)
+            _walk({f"{at}[{place}]": value}, namespace, found, cached, uncached)
         elif isinstance(value, dict):
-            _walk(value, f"{namespace}.{name}" if namespace else name, inner)
+            _walk(value, f"{namespace}.{name}" if namespace else name, inner, cached, uncached)
         elif isinstance(value, list):
-            _walk_list(value, namespace, name, f"{at}[{place}]", inner)
+            _walk_list(value, namespace, name, f"{at}[{place}]", inner, cached, uncached)
     if inner:
         found.extend(pair for pair in inner if not pair[0] & 1)
         found.extend((category, 1.0) for category in sorted({pair[0] for pair in inner if pair[0] & 1}))
@@ -155,6 +191,13 @@ class FeaturesEncoder(CatalogueEncoder):
     def version(self) -> str:
         """See `VisitEncoder.version`."""
         return f"described-{super().version}"
+
+    def names(self, visit: Visit) -> Names:
+        """See `VisitEncoder.names`."""
+        described = visit.features.items if visit.features is not None else ()
+        ids = name_features([*_context(visit), *(part for item in described for part in item)])
+        ids |= {feature_id(ITEM_NAMESPACE, "id", item): _call("", "item", item) for item in visit.candidates}
+        return replace(super().names(visit), ids=ids)
 
     def query(self, visits: Sequence[Visit]) -> Query:
         """See `VisitEncoder.query`.

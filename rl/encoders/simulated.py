@@ -13,6 +13,7 @@ from rl.encoders.catalogue import CatalogueEncoder
 from rl.encoders.visit import Visit
 from rl.policy.arrays import IntArray
 from rl.policy.errors import PolicyError
+from rl.policy.explanation.parts import Names
 from rl.policy.queries import Query
 
 
@@ -59,6 +60,10 @@ class SimulatedEncoder:
     def item_positions(self, items: Sequence[str]) -> IntArray:
         """See `VisitEncoder.item_positions`."""
         return CatalogueEncoder.numbered(self.n_items).item_positions(items)
+
+    def names(self, visit: Visit) -> Names:
+        """See `VisitEncoder.names`; features are known by their places alone."""
+        return Names()
 
     def query(self, visits: Sequence[Visit]) -> Query:
         """Refuse.

@@ -1,5 +1,6 @@
 """What every policy is measured against: chance, and what sells anyway."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from rl.policy.arrays import FloatArray, check_array
 from rl.policy.config import BasePolicyConfig
+from rl.policy.explanation.parts import TOP, Contribution, Explanation, ItemExplanation, Names, Row
 from rl.policy.explorers import EpsilonGreedy, Uniform
 from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Query
@@ -23,6 +25,10 @@ class Random(Policy):
     def expected(self, query: Query) -> FloatArray:
         """Return zeros, [B, A]: this policy expects nothing of any item."""
         return np.zeros(query.mask.shape)
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain exactly: nothing adds anything."""
+        return Explanation("exact", (ItemExplanation(score=0.0, base=0.0),) * len(positions))
 
     def update(self, impressions: Impressions) -> None:
         """Learn nothing."""
@@ -48,6 +54,17 @@ class Popularity(Policy):
         """Return each candidate's popularity, [B, A]."""
         popularity: FloatArray = self._popularity[query.items]
         return popularity
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain by how often an item was bought in what was fitted."""
+        bought = self.expected(query)[0, list(positions)].tolist()
+        return Explanation(
+            "table",
+            tuple(
+                ItemExplanation(n, 0.0, (Contribution(("popularity",), n, n),), table=(Row("everyone", n, None, n),))
+                for n in bought
+            ),
+        )
 
     def update(self, impressions: Impressions) -> None:
         """Learn nothing."""

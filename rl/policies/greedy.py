@@ -1,11 +1,13 @@
 """Another policy without its exploration."""
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl.policy.arrays import FloatArray
+from rl.policy.explanation.parts import TOP, Explanation, Names
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Query
@@ -34,6 +36,14 @@ class Greedy(Policy):
         """Return the expected rewards as both, computed once."""
         expected = self.expected(query)
         return expected[:, None, :], expected
+
+    def posterior(self, query: Query) -> tuple[FloatArray, FloatArray | None]:
+        """See `Policy.posterior`."""
+        return self._policy.posterior(query)
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """See `Policy.explain`."""
+        return self._policy.explain(query, positions, names, top)
 
     def update(self, impressions: Impressions) -> None:
         """See `Policy.update`."""

@@ -19,14 +19,12 @@ from numpy.typing import ArrayLike
 from data.errors import RecommenderError
 from rl.policy.arrays import LARGEST, FloatArray, IntArray
 from rl.policy.errors import PolicyError
+from rl.policy.explanation.conformance import find_fault
 from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Query, Slates
 from rl.policy.samples import Samples
-from rl.policy.sparse import Sparse
 
-_ROUNDING = (
-    1e-9  # of a sum of probabilities, and of what was learned in another grouping, relative to the largest value
-)
+_ROUNDING = 1e-9  # of sums of probabilities, and of what was learned in another grouping; of the largest value
 _REPEATS = 1_000  # times that a query is decided to count what was chosen
 _DEVIATIONS = 6.0  # standard errors that a count may be off: none is by chance
 _SCALES = (1e-12, 1e-3, 1e3, 1e9, LARGEST)
@@ -231,18 +229,12 @@ def _unknown(case: _Case) -> None:
         state=np.zeros_like(query.state[:2]),
         items=np.zeros_like(query.items[:2]),
         history=None,
-        sparse=None if query.sparse is None else _rename(query.sparse.rows(slice(0, 2))),
+        sparse=None if query.sparse is None else query.sparse.rows(slice(0, 2)).rename(),
     )
     for policy in (case.make(), case.trained()):
         slates = policy.decide(strange, case.k, case.rng())
         if not np.isfinite(slates.scores).all():
             raise _BrokenError(f"the scores of unknown items are {slates.scores}")
-
-
-def _rename(sparse: Sparse) -> Sparse:
-    """Return features of the same namespaces that nobody has met."""
-    context, items = (np.where(ids > 0, ids ^ (1 << 40), 0) for ids in (sparse.context, sparse.items))
-    return replace(sparse, context=context, items=items)
 
 
 def _scale(case: _Case) -> None:
@@ -259,6 +251,13 @@ def _scale(case: _Case) -> None:
             raise _BrokenError(f"with rewards up to {scale:g} probabilities sum to {p.sum(axis=1).min():.12g}")
 
 
+def _explanation(case: _Case) -> None:
+    """Explanations are of what is expected, and add up where they claim to be exact; see `find_fault`."""
+    for policy in (case.make(), case.trained()):
+        if fault := find_fault(policy, case.query):
+            raise _BrokenError(fault)
+
+
 Check: TypeAlias = Callable[[_Case], None]
 PROMISES: Mapping[str, Check] = {
     "the distribution sums to one": _distribution,
@@ -270,6 +269,7 @@ PROMISES: Mapping[str, Check] = {
     "a saved policy is the same": _storage,
     "unknown users and items are answered": _unknown,
     "any scale of rewards is finite": _scale,
+    "an explanation adds up": _explanation,
 }
 """What is checked, by what a broken one is called."""
 

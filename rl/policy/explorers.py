@@ -9,7 +9,7 @@ one for many, which answers single requests too where `rl.policy.interface.Polic
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -20,6 +20,8 @@ from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.draws import sample_one
 from rl.policy.errors import PolicyError
 
+UNIFORM = "uniform"
+"""The part of uniform draws in a probability."""
 _NONE_LEFT = "a query has no candidate left: the mask is off everywhere"
 
 
@@ -31,6 +33,10 @@ class BaseExplorer(BaseModel, ABC):
     @abstractmethod
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.interface.Explorer`."""
+
+    def parts(self, scores: FloatArray, mask: BoolArray) -> Mapping[str, FloatArray]:
+        """See `rl.policy.interface.Explorer`; one part, of the explorer's kind, unless it draws uniformly, too."""
+        return {str(getattr(self, "kind", UNIFORM)): self.probabilities(scores, mask)}
 
     def scale(self, unit: float) -> Self:
         """Return the explorer for rewards in which a difference of `unit` is what 1 is to this one."""
@@ -70,6 +76,10 @@ class EpsilonGreedy(BaseExplorer):
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.interface.Explorer`."""
         return self.epsilon * _uniform(mask) + (1 - self.epsilon) * _best(_points(scores), mask)
+
+    def parts(self, scores: FloatArray, mask: BoolArray) -> Mapping[str, FloatArray]:
+        """See `rl.policy.interface.Explorer`."""
+        return {UNIFORM: self.epsilon * _uniform(mask), "best": (1 - self.epsilon) * _best(_points(scores), mask)}
 
     def slot_distribution(self, scores: FloatArray) -> Callable[[BoolArray], FloatArray]:
         """See `BaseExplorer.slot_distribution`."""
@@ -181,12 +191,16 @@ class Votes(BaseExplorer):
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """See `rl.policy.interface.Explorer`."""
+        uniform, votes = self.parts(scores, mask).values()
+        rounded: FloatArray = np.minimum(uniform + votes, 1.0)  # the sum of two rounded parts can be 1 + 2e-16
+        return rounded
+
+    def parts(self, scores: FloatArray, mask: BoolArray) -> Mapping[str, FloatArray]:
+        """See `rl.policy.interface.Explorer`."""
         masked = np.where(mask[:, None, :], scores, -np.inf)
         wins = (masked == masked.max(axis=2, keepdims=True)) & mask[:, None, :]  # [B, S, A]
         votes = np.einsum("bsa,bs->ba", wins, 1.0 / np.maximum(wins.sum(axis=2), 1))
-        p = self.floor * _uniform(mask) + (1 - self.floor) * (votes / scores.shape[1])
-        rounded: FloatArray = np.minimum(p, 1.0)  # the sum of two rounded parts can be 1 + 2e-16
-        return rounded
+        return {UNIFORM: self.floor * _uniform(mask), "votes": (1 - self.floor) * (votes / scores.shape[1])}
 
 
 class WithUniform:
@@ -200,6 +214,12 @@ class WithUniform:
         p = self.epsilon * _uniform(mask) + (1 - self.epsilon) * self.explorer.probabilities(scores, mask)
         rounded: FloatArray = np.minimum(p, 1.0)
         return rounded
+
+    def parts(self, scores: FloatArray, mask: BoolArray) -> Mapping[str, FloatArray]:
+        """See `rl.policy.interface.Explorer`; what the other explorer draws uniformly is added."""
+        found = {name: (1 - self.epsilon) * p for name, p in self.explorer.parts(scores, mask).items()}
+        uniform = self.epsilon * _uniform(mask) + found.pop(UNIFORM, np.zeros(mask.shape))
+        return {UNIFORM: uniform, **found}
 
     def slate(
         self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator

@@ -5,6 +5,7 @@ Every policy answers B queries at once; rollouts use a large B, a served request
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.draws import sample
 from rl.policy.errors import PolicyError
+from rl.policy.explanation.leave_one_out import leave_one_out
+from rl.policy.explanation.parts import TOP, Explanation, Names
 from rl.policy.queries import Impressions, Query, Slates
 
 
@@ -21,6 +24,13 @@ class Explorer(Protocol):
 
     def probabilities(self, scores: FloatArray, mask: BoolArray) -> FloatArray:
         """Return [B, A] probabilities for scores [B, S, A]; rows sum to 1 and are 0 where the mask [B, A] is off."""
+        ...
+
+    def parts(self, scores: FloatArray, mask: BoolArray) -> Mapping[str, FloatArray]:
+        """Return what `probabilities` are sums of, [B, A] each, by what a part is called.
+
+        `rl.policy.explorers.UNIFORM` is that of uniform draws.
+        """
         ...
 
     def slate(
@@ -78,6 +88,26 @@ class Policy(ABC):
     def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return `scores` and `expected`; to be overridden where the two share their work."""
         return self.scores(query, rng), self.expected(query)
+
+    def posterior(self, query: Query) -> tuple[FloatArray, FloatArray | None]:
+        """Return the posterior mean and standard deviation of each candidate's expected reward, [B, A] both.
+
+        The deviation is None where a policy does not know how uncertain it is.
+        """
+        return self.expected(query), None
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain what is expected of some candidates of one query; to be overridden where a policy knows better.
+
+        A policy whose method is "exact" or "table" promises that contributions add up to what `expected` returns.
+
+        Args:
+            query: B = 1.
+            positions: of the candidates.
+            names: of what the query has.
+            top: contributions, and shares of the variance, that are listed of each; the others are summed up.
+        """
+        return leave_one_out(self.expected, query, positions, names, top)
 
     def distribution(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return the distribution of the first slot, [B, A]."""

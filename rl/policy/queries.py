@@ -19,6 +19,8 @@ ITEM, OUTCOME, AGE = 0, 1, 2
 SHOWN, IGNORED, VIEW, CLICK, PURCHASE = 0, 1, 2, 3, 4
 """Outcomes of a history entry. SHOWN: what the user did is not known."""
 N_OUTCOMES = 5
+OUTCOMES = ("shown", "ignored", "view", "click", "purchase")
+"""What they are called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ WILDCARD = ":"
 """The letter of any namespace."""
 
 Mixed = NDArray[np.uint64]
+Members = tuple[IntArray, IntArray]
+"""[P, degree] and [Q, degree] the places of the features that each product of a context, and of an item, multiplies."""
 Term = str
 """Letters of the namespaces whose features are multiplied; none: the constant."""
 
@@ -226,6 +228,11 @@ class Crossing:
             if self._flat:
                 of_contexts, of_items = _flatten(of_contexts), _flatten(of_items)
             yield Factors(context_sums, of_contexts, item_sums, of_items)
+
+    def members(self, c: int, f: int) -> Iterator[Members]:
+        """Yield for each block of `factors` what its products multiply; C and F as in `size`."""
+        for of_context, of_item in self._blocks:
+            yield _combine(of_context, c), _combine(of_item, f)
 
     def __call__(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return codes and values [B, A, K] of all blocks multiplied out; see `factors`."""

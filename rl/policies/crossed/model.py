@@ -114,6 +114,12 @@ class LinearModel:
         spread = spread or 0.5  # of rewards that are all alike nothing can be said: any unit will do
         return Scale(centre, 2 * spread, float(np.sqrt((within + spread**2) / (n + 1))))
 
+    def covary(self, phi: FloatArray) -> FloatArray:
+        """Return σ²S⁻¹φ for features φ [D], or [D, n] of several: times φ it is the variance of φᵀw."""
+        solved = self.solve()
+        found: FloatArray = cho_solve((solved.lower, True), phi, check_finite=False) if len(phi) else phi
+        return solved.scale.noise**2 * found
+
     def draws(self) -> FloatArray:
         """Return S draws of w, [D, S]: the same until something is learned."""
         solved = self.solve()

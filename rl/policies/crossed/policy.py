@@ -9,19 +9,15 @@ in one call or in many gives the same up to rounding, if their order is the same
 Axis names: B queries, A candidates, S samples, D features, K crossed features of an item, N impressions.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from rl.encoders.json_features import categorical
-from rl.policies.crossed.cells import (
-    Cell,
-    Cells,
-    Sightings,
-    check_vector,
-)
+from rl.policies.crossed.cells import Cell, Cells, Sightings, check_vector
 from rl.policies.crossed.config import CrossedConfig
 from rl.policies.crossed.crossing import (
     CODES,
@@ -29,7 +25,6 @@ from rl.policies.crossed.crossing import (
     TOO_MANY,
     Crossing,
     Factors,
-    Mixed,
     left_out,
     mix_ids,
     mixed_items,
@@ -38,16 +33,18 @@ from rl.policies.crossed.crossing import (
     weighted_items,
     without,
 )
+from rl.policies.crossed.explanation import CellPart, Naming, Parts, cross_item, explain_item
 from rl.policies.crossed.feature_index import Dictionary
+from rl.policies.crossed.keys import SEEN, dense, keys_of, list_codes
 from rl.policies.crossed.model import LinearModel
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.errors import PolicyError
+from rl.policy.explanation.parts import TOP, Explanation, Names
 from rl.policy.explorers import Votes, WithUniform
 from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Query
 from rl.policy.sparse import Sparse, widths
 
-_SEEN = 1 << 18  # codes of contexts and of features, for counting
 _ROWS = 256  # impressions that are added at once
 _PRODUCTS = 1 << 25  # crossed features that are added at once
 _LOOKED_UP = 1 << 22  # and looked up at once
@@ -66,7 +63,7 @@ class CrossedBandit(Policy):
         self._dictionary = Dictionary(config.max_features, CODES)
         self._model = LinearModel(config)
         self._cells = Cells(config.max_cells)
-        self._contexts, self._context_features, self._item_features = (Sightings(_SEEN) for _ in _SIGHTINGS)
+        self._contexts, self._context_features, self._item_features = (Sightings(SEEN) for _ in _SIGHTINGS)
         self._recurrence: tuple[float, float] | None = None  # None after a change
 
     @property
@@ -76,9 +73,38 @@ class CrossedBandit(Policy):
 
     def expected(self, query: Query) -> FloatArray:
         """Return the posterior mean of each candidate's reward, [B, A]."""
-        phi, offset, _ = self._parts(self._read(query.sparse))
-        expected: FloatArray = phi @ self._model.solve().mean + offset
-        return expected
+        return self._mean(self._parts(self._read(query.sparse)))
+
+    def _mean(self, parts: Parts) -> FloatArray:
+        mean: FloatArray = parts.phi @ self._model.solve().mean + parts.offset
+        return mean
+
+    def posterior(self, query: Query) -> tuple[FloatArray, FloatArray]:
+        """See `Policy.posterior`; what nothing is known of is uncertain as far as it may come again."""
+        parts = self._parts(self._read(query.sparse))
+        flat = parts.phi.reshape(-1, parts.phi.shape[-1])
+        known = (flat * self._model.covary(flat.T).T).sum(axis=1).reshape(parts.offset.shape)
+        return self._mean(parts), np.sqrt(known + parts.new + parts.own)
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain exactly: what features and products of them add, and what item and context have of their own."""
+        sparse = self._read(query.sparse)
+        parts, solved, keys = self._parts(sparse), self._model.solve(), keys_of(sparse)[1]
+        scores = self._mean(parts)
+        blocks = [block.row(0) for block in self._crossing.factors(sparse, *self._known(sparse)[:2])]
+        members = list(self._crossing.members(sparse.context.shape[1], sparse.items.shape[2]))
+        items = []
+        for at in positions:
+            cell = self._cell(int(keys[0, at]))
+            part = cell and CellPart(*cell, float(parts.offset[0, at]) - solved.scale.centre)
+            crossed = cross_item(blocks, at, self._dictionary, self.config.prior_sd)
+            unknown = float(parts.own[0, at]), float(parts.new[0, at])
+            name, covary = Naming(members, sparse, at, names), self._model.covary(parts.phi[0, at])
+            score = float(scores[0, at])
+            items.append(
+                explain_item(crossed, name, score, solved.scale.centre, solved.mean, covary, part, unknown, top)
+            )
+        return Explanation("exact", tuple(items))
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """Return posterior samples [B, S, A] where they are to vote, else the means [B, 1, A]."""
@@ -86,11 +112,12 @@ class CrossedBandit(Policy):
 
     def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Return `scores` and `expected`."""
-        phi, offset, sd = self._parts(self._read(query.sparse))
-        expected: FloatArray = phi @ self._model.solve().mean + offset  # [B, A]
+        parts = self._parts(self._read(query.sparse))
+        expected = self._mean(parts)
         if not isinstance(self.config.explorer, Votes):
             return expected[:, None, :], expected
-        samples = (phi @ self._model.draws()).swapaxes(1, 2) + offset[:, None, :]  # [B, S, A]
+        samples = (parts.phi @ self._model.draws()).swapaxes(1, 2) + parts.offset[:, None, :]  # [B, S, A]
+        sd = np.sqrt(parts.new + parts.own)
         return samples + sd[:, None, :] * rng.standard_normal(samples.shape), expected
 
     def _read(self, sparse: Sparse | None) -> Sparse:
@@ -101,47 +128,45 @@ class CrossedBandit(Policy):
             )
         return sparse if self._left_out is None else without(sparse, self._left_out)
 
-    def _parts(self, sparse: Sparse) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return φ [B, A, D], offset and sd [B, A]: given w, what a candidate earns on average is N(φᵀw + offset, sd²).
-
-        In a cell that was seen φ is what the cell leaves to the linear model.
-        """
+    def _parts(self, sparse: Sparse) -> Parts:
         scale = self._model.solve().scale
         phi, variance = self._features(sparse)
         variance *= scale.unit**2
         offset = np.full(variance.shape, scale.centre)
         if not np.isfinite(self._model.own):
-            return phi, offset, np.sqrt(variance)
-        contexts, keys = _keys(sparse)
+            return Parts(phi, offset, variance, np.zeros(variance.shape))
+        contexts, keys = keys_of(sparse)
         own = np.full(variance.shape, (self.config.cell_sd * scale.unit) ** 2)
         for row, column in np.argwhere(keys >= 0):
-            if (cell := self._cells.get(int(keys[row, column]))) is not None:
-                share = 1.0 / (cell.n + self._model.own)
+            if found := self._cell(int(keys[row, column])):
+                cell, share = found
                 phi[row, column, cell.at] -= share * cell.s
                 offset[row, column] += share * (cell.b - scale.centre * cell.n)
                 own[row, column] = share * scale.noise**2
         # A cell is worth exploring if it comes again: the context has as often as there are items, the item at all.
-        worth = np.minimum(self._contexts.of(to_codes(contexts, _SEEN)) / phi.shape[1], 1.0)  # [B]
+        worth = np.minimum(self._contexts.of(to_codes(contexts, SEEN)) / phi.shape[1], 1.0)  # [B]
         item_seen = self._find_seen(sparse.items)
-        return phi, offset, np.sqrt(variance + own * worth[:, None] * (item_seen & (keys >= 0)))
+        return Parts(phi, offset, variance, own * worth[:, None] * (item_seen & (keys >= 0)))
+
+    def _cell(self, key: int) -> tuple[Cell, float] | None:
+        """Return the cell of a key, and the share of its sums that it has of its own; None: there is none."""
+        cell = self._cells.get(key) if key >= 0 and isfinite(self._model.own) else None
+        return cell and (cell, 1.0 / (cell.n + self._model.own))
 
     def _find_seen(self, items: IntArray) -> BoolArray:
         """Return which items were seen before, [B, A]; without ids, those of which nothing is new."""
         named = bool(items[..., 0].all())
         ids = items[..., :1] if named else items
-        seen: BoolArray = ((self._item_features.of(to_codes(mixed_items(ids), _SEEN)) > 0) | (ids == 0)).all(axis=2)
+        seen: BoolArray = ((self._item_features.of(to_codes(mixed_items(ids), SEEN)) > 0) | (ids == 0)).all(axis=2)
         return seen
 
     def _features(self, sparse: Sparse) -> tuple[FloatArray, FloatArray]:
         """Return φ [B, A, D], and the variance of what features add that nothing is known of, [B, A]."""
-        context, items = weighted_context(sparse), weighted_items(sparse)
-        new_context = self._context_features.of(to_codes(mix_ids(sparse.context), _SEEN)) == 0
-        new_items = self._item_features.of(to_codes(mixed_items(sparse.items), _SEEN)) == 0
+        context, items, new_context, new_items = self._known(sparse)
         # What was never seen may never come again: then there is nothing to be gained from trying it.
         recurrence = np.sqrt(self._recurrences())
-        context_worth = np.where(new_context, recurrence[0] * context, context)
-        items_worth = np.where(new_items, recurrence[1] * items, items)
-        context, items = np.where(new_context, 0.0, context), np.where(new_items, 0.0, items)
+        context_worth = np.where(new_context, recurrence[0] * weighted_context(sparse), context)
+        items_worth = np.where(new_items, recurrence[1] * weighted_items(sparse), items)
         phi, variance = np.zeros((*items.shape[:2], len(self._dictionary))), np.zeros(items.shape[:2])
         for block, every in zip(
             self._crossing.factors(sparse, context, items),
@@ -154,6 +179,13 @@ class CrossedBandit(Policy):
                 phi[row] += known
                 variance[row] -= sure
         return self.config.prior_sd * phi, self.config.prior_sd**2 * np.maximum(variance, 0.0)
+
+    def _known(self, sparse: Sparse) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray]:
+        """Return weighted values of context [B, C] and items [B, A, F], 0 of what is new, and which features are."""
+        new_context = self._context_features.of(to_codes(mix_ids(sparse.context), SEEN)) == 0
+        new_items = self._item_features.of(to_codes(mixed_items(sparse.items), SEEN)) == 0
+        context, items = weighted_context(sparse), weighted_items(sparse)
+        return np.where(new_context, 0.0, context), np.where(new_items, 0.0, items), new_context, new_items
 
     def _cross_block(self, block: Factors) -> tuple[FloatArray, FloatArray]:
         """Return φ of one query in one block of features, [A, D], and the squares of what it is made of, [A].
@@ -172,7 +204,7 @@ class CrossedBandit(Policy):
         for part in (slice(start, start + step) for start in range(0, len(shared), step)):
             places, signs = self._dictionary.find(to_codes(block.context_sums + shared[part, None]))
             values = block.context * signs  # [U, the context's features]
-            known[part], squares[part] = _dense(places, values, size), (values**2).sum(axis=1)
+            known[part], squares[part] = dense(places, values, size), (values**2).sum(axis=1)
         return weights @ known, (block.items**2 * squares[at]).sum(axis=1)
 
     def _recurrences(self) -> tuple[float, float]:
@@ -210,15 +242,15 @@ class CrossedBandit(Policy):
         self._dictionary.add(codes[new][values[new] != 0.0])
         self._model.grow(len(self._dictionary))
         places, signs = self._dictionary.find(codes)
-        phi = _dense(places, self.config.prior_sd * values * signs, len(self._model))  # [N, D]
+        phi = dense(places, self.config.prior_sd * values * signs, len(self._model))  # [N, D]
         self._model.add(phi, o)
-        contexts, keys = _keys(sparse)
+        contexts, keys = keys_of(sparse)
         if np.isfinite(self._model.own):
             self._add_to_cells(phi, o, keys[:, 0], new)
         for rows, times in ((new, 1), (o.counts < 0, -1)):
-            self._contexts.add(to_codes(contexts[rows & (keys[:, 0] >= 0)], _SEEN), times)
-            self._context_features.add(_list_codes(mix_ids(sparse.context[rows]), sparse.context[rows]), times)
-            self._item_features.add(_list_codes(mixed_items(sparse.items[rows]), sparse.items[rows]), times)
+            self._contexts.add(to_codes(contexts[rows & (keys[:, 0] >= 0)], SEEN), times)
+            self._context_features.add(list_codes(mix_ids(sparse.context[rows]), sparse.context[rows]), times)
+            self._item_features.add(list_codes(mixed_items(sparse.items[rows]), sparse.items[rows]), times)
         self._recurrence = None
 
     def _add_to_cells(self, phi: FloatArray, o: Impressions, keys: IntArray, new: BoolArray) -> None:
@@ -263,34 +295,3 @@ class CrossedBandit(Policy):
         for name in _SIGHTINGS:
             setattr(loaded, f"_{name}", getattr(self, f"_{name}").restore(state, name))
         self.__dict__.update(loaded.__dict__)
-
-
-def _dense(places: IntArray, values: FloatArray, size: int) -> FloatArray:
-    """Add up values [..., K] by place, [..., D]."""
-    if not size or not places.size:
-        return np.zeros((*places.shape[:-1], size))
-    rows = places.reshape(-1, places.shape[-1])
-    flat = rows + size * np.arange(len(rows))[:, None]
-    total: FloatArray = np.bincount(flat.ravel(), values.ravel(), minlength=size * len(rows)).astype(np.float64)
-    return total.reshape(*places.shape[:-1], size)
-
-
-def _keys(sparse: Sparse) -> tuple[Mixed, IntArray]:
-    """Return sums of the contexts' categories [B], and keys of cells [B, A]; -1 where a context has no category."""
-    category: BoolArray = categorical(sparse.context)
-    contexts = np.where(category, mix_ids(sparse.context), np.uint64(0)).sum(axis=1, dtype=np.uint64)
-    keys = to_codes((contexts[:, None] << np.uint64(1)) + _identities(sparse.items), 1 << 52)
-    return contexts, np.where(np.logical_or.reduce(category, axis=1)[:, None], keys, -1)
-
-
-def _identities(items: IntArray) -> Mixed:
-    """Return what tells items from each other, [B, A]: their ids, or where these are left out all their categories."""
-    own = items[..., 0]
-    if own.all():
-        return mixed_items(own)
-    categories: Mixed = np.where(categorical(items), mixed_items(items), np.uint64(0)).sum(axis=2, dtype=np.uint64)
-    return categories
-
-
-def _list_codes(features: Mixed, ids: IntArray) -> IntArray:
-    return to_codes(features[ids != 0], _SEEN)

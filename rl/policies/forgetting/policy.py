@@ -15,7 +15,8 @@ Source: Dawid, "The prequential approach" (1984); windows for bandits: Garivier 
 policies for switching bandit problems" (2011), section 3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from rl.policies.forgetting.config import RATIO, Forgetting
 from rl.policies.forgetting.windows import WHOLE, beginnings, kept
 from rl.policy.arrays import FloatArray, check_array
 from rl.policy.errors import PolicyError
+from rl.policy.explanation.parts import TOP, Explanation, Names
 from rl.policy.interface import Constraint, Explorer, Policy
 from rl.policy.queries import Impressions, Query, Slates
 
@@ -76,6 +78,14 @@ class ForgettingPolicy(Policy):
     def decide(self, query: Query, k: int, rng: np.random.Generator, constraint: Constraint | None = None) -> Slates:
         """See `Policy.decide`."""
         return self._answering.decide(query, k, rng, constraint)
+
+    def posterior(self, query: Query) -> tuple[FloatArray, FloatArray | None]:
+        """See `Policy.posterior`."""
+        return self._answering.posterior(query)
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain by what the window that answers has taught."""
+        return replace(self._answering.explain(query, positions, names, top), window=self.window)
 
     def update(self, impressions: Impressions) -> None:
         """Learn in the order of the log, after each rate has predicted what it is about to learn."""

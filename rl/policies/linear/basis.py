@@ -4,12 +4,16 @@ A basis maps the last axis, F raw features to G = `size(F)`, and is a pure funct
 with the same configuration have the same features, so their statistics add.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from rl.policy.arrays import FloatArray
+
+Names: TypeAlias = list[tuple[str, ...]]
+"""Of each feature of a basis, those of the raw features that are multiplied in it."""
 
 
 class _Config(BaseModel):
@@ -29,6 +33,10 @@ class Identity(_Config):
         """Return the features as they are, [..., F]."""
         return features
 
+    def names(self, raw: Sequence[str]) -> Names:
+        """Return what the G features are called, where the raw ones are called so."""
+        return [(name,) for name in raw]
+
 
 class Quadratic(_Config):
     """The raw features and all their products of two; give the context a constant for the features themselves."""
@@ -43,6 +51,11 @@ class Quadratic(_Config):
         """Return features and products, [..., G]."""
         i, j = np.triu_indices(features.shape[-1])
         return np.concatenate([features, features[..., i] * features[..., j]], axis=-1)
+
+    def names(self, raw: Sequence[str]) -> Names:
+        """See `Identity.names`."""
+        products = zip(*np.triu_indices(len(raw)), strict=True)
+        return [*((name,) for name in raw), *((raw[i], raw[j]) for i, j in products)]
 
 
 class RandomFourier(_Config):
@@ -81,6 +94,11 @@ class RandomFourier(_Config):
         if self.also == "nothing":
             return cosines
         return np.concatenate([self._others()(x), cosines], axis=-1)
+
+    def names(self, raw: Sequence[str]) -> Names:
+        """See `Identity.names`; a cosine is of all raw features, so it has a number."""
+        others = [] if self.also == "nothing" else self._others().names(raw)
+        return [*others, *((f"cosine {number}",) for number in range(self.n))]
 
     def _others(self) -> Identity | Quadratic:
         return Quadratic() if self.also == "quadratic" else Identity()

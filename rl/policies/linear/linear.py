@@ -6,14 +6,18 @@ context alone will do. Either way a basis may stand between the raw features and
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl.policies.linear.config import LinearConfig, LinearThompsonConfig, LinUCBConfig, RidgeConfig
 from rl.policies.linear.evidence import Evidence, Prior
+from rl.policies.linear.explanation import explain_sum, uncertainty_of
 from rl.policies.linear.posterior import Gaussian, check_precision
 from rl.policy.arrays import FloatArray, bound, check_array
+from rl.policy.explanation.parts import TOP, Explanation, Names
 from rl.policy.interface import Explorer, Policy
 from rl.policy.queries import Impressions, Query
 
@@ -64,6 +68,30 @@ class LinearPolicy(Policy):
                 return self.draws(query, self.config, rng), expected
             case RidgeConfig():
                 return expected[:, None, :], expected
+
+    def posterior(self, query: Query) -> tuple[FloatArray, FloatArray]:
+        """See `rl.policy.interface.Policy.posterior`."""
+        return self.expected(query), self.prior.noise_sd * self.deviation(query)
+
+    def weights(self, item: int) -> FloatArray:
+        """Return the posterior mean of the weights that the item at a position of the catalogue has, [G]."""
+        return self._model_of(item).solve(self.prior)[1].copy()
+
+    def _model_of(self, item: int) -> Gaussian:
+        return self._models[item if len(self._models) > 1 else 0]
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain exactly: what a feature adds is its weight times what the basis makes of it."""
+        phi, scores, prior = self.features(query.features)[0], self.expected(query)[0], self.prior
+        of_basis = self.config.basis.names([names.column(place) for place in range(query.features.shape[2])])
+        items = []
+        for position in positions:
+            row, item = phi[position if len(phi) > 1 else 0], int(query.items[0, position])
+            score = float(scores[position])
+            explained = explain_sum(score, prior.centre, of_basis, row, self.weights(item), top)
+            variances = prior.noise_sd**2 * self._model_of(item).variances(row, prior)
+            items.append(replace(explained, uncertainty=uncertainty_of(of_basis, variances, top)))
+        return Explanation("exact", tuple(items))
 
     def features(self, raw: FloatArray) -> FloatArray:
         """Return φ of raw features, [..., G]."""

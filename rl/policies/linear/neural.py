@@ -12,19 +12,24 @@ that is the linear one.
 Source: Riquelme, Tucker and Snoek, "Deep Bayesian Bandits Showdown" (ICLR 2018), section 3, "NeuralLinear".
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.policies.linear.basis import Identity
 from rl.policies.linear.config import LinearConfig, NeuralLinearConfig
 from rl.policies.linear.evidence import sizes
+from rl.policies.linear.explanation import explain_sum
 from rl.policies.linear.linear import Linear, LinearPolicy
 from rl.policies.linear.per_item import PerItem
 from rl.policies.linear.window import ImpressionWindow
 from rl.policy.arrays import FloatArray, bound, check_array
 from rl.policy.errors import PolicyError
+from rl.policy.explanation.leave_one_out import leave_one_out
+from rl.policy.explanation.parts import TOP, Explanation, Names
 from rl.policy.interface import Explorer, Policy
 from rl.policy.queries import Impressions, Query
 
@@ -72,7 +77,10 @@ class NeuralLinear(Policy):
 
     def features(self, raw: FloatArray) -> FloatArray:
         """Return the last hidden layer and a constant 1 for raw features [..., F], [..., H + 1]."""
-        phi = self._inputs(raw)
+        return self._hidden(self._inputs(raw))
+
+    def _hidden(self, inputs: FloatArray) -> FloatArray:
+        phi = inputs
         for weights, bias in self._weights:
             phi = np.maximum(phi @ weights + bias, 0.0)
         return np.concatenate([phi, np.ones((*phi.shape[:-1], 1))], axis=-1)
@@ -99,6 +107,46 @@ class NeuralLinear(Policy):
         """See `rl.policy.interface.Policy.score`."""
         policy, seen = self._answering(query)
         return policy.score(seen, rng)
+
+    def posterior(self, query: Query) -> tuple[FloatArray, FloatArray]:
+        """See `rl.policy.interface.Policy.posterior`."""
+        policy, seen = self._answering(query)
+        return policy.posterior(seen)
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain exactly where the linear policy answers; else by the network's inputs times the score's gradient.
+
+        The uncertainty is the linear policy's on top: shares of it are those of learned features. Where that has a
+        basis of its own, features are left out one by one instead.
+        """
+        if not self.network_answers:
+            return self._linear.explain(query, positions, names, top)
+        if not isinstance(self.config.head.basis, Identity):
+            return leave_one_out(self.expected, query, positions, names, top)
+        _, seen = self._answering(query)
+        learned = (*(f"learned feature {unit}" for unit in range(self.config.hidden[-1])), "constant")
+        explained = self._head.explain(seen, positions, Names(learned), top)
+        of_inputs = self.config.basis.names([names.column(place) for place in range(query.features.shape[2])])
+        inputs, nothing = self._inputs(query.features)[0], self._hidden(np.zeros(len(self._scales)))
+        items = []
+        for position, item in zip(positions, explained.items, strict=True):
+            row = inputs[position if len(inputs) > 1 else 0]
+            weights = self._head.weights(int(query.items[0, position]))
+            base = self._head.prior.centre + float(nothing @ weights)
+            found = explain_sum(item.score, base, of_inputs, row, self._gradient(row, weights), top)
+            items.append(replace(found, uncertainty=item.uncertainty))
+        return Explanation("gradient", tuple(items))
+
+    def _gradient(self, inputs: FloatArray, weights: FloatArray) -> FloatArray:
+        """Return the derivatives [G] of weights [H + 1] times the hidden layer and 1 by the inputs [G]."""
+        active, phi = list[FloatArray](), inputs
+        for layer, bias in self._weights:
+            phi = np.maximum(phi @ layer + bias, 0.0)
+            active.append((phi > 0).astype(np.float64))
+        gradient = weights[:-1]
+        for (layer, _), on in zip(reversed(self._weights), reversed(active), strict=True):
+            gradient = layer @ (gradient * on)
+        return gradient
 
     def update(self, impressions: Impressions) -> None:
         """Keep and learn; refresh after each impression that makes `refresh_every` more, wherever a call ends."""

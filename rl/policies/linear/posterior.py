@@ -91,6 +91,11 @@ class Gaussian:
         deviation: FloatArray = np.sqrt((whitened**2).sum(axis=0))
         return deviation
 
+    def variances(self, features: FloatArray, prior: Prior = UNKNOWN) -> FloatArray:
+        """Return what each feature has in φᵀA⁻¹φ, φᵢ(A⁻¹φ)ᵢ, for features φ [G], [G]."""
+        solved: FloatArray = cho_solve((self.solve(prior)[0], True), features, check_finite=False)
+        return features * solved
+
     def draw(self, samples: int, rng: np.random.Generator, prior: Prior = UNKNOWN) -> FloatArray:
         """Draw S weight vectors of N(mean, s²A⁻¹), [S, G]: L⁻ᵀz has covariance A⁻¹ for standard normal z.
 

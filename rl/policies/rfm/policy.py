@@ -5,15 +5,17 @@ segment, the segment towards everyone, everyone towards the mean of all rewards.
 never seen has a value, and it is the best guess that the log allows.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.features.rfm import N_STATES, STATES_PER_SEGMENT
+from data.features.rfm import N_STATES, SEGMENTS, STATES_PER_SEGMENT, state_name
 from rl.policies.rfm.config import RFMBanditConfig
 from rl.policy.arrays import FloatArray, check_array
 from rl.policy.errors import PolicyError
+from rl.policy.explanation.parts import TOP, Contribution, Explanation, ItemExplanation, Names, Row, largest
 from rl.policy.interface import Policy
 from rl.policy.queries import Impressions, Query
 
@@ -55,6 +57,39 @@ class RFMBandit(Policy):
     def _shrunk(self, sums: FloatArray, counts: FloatArray, towards: FloatArray | float) -> FloatArray:
         value: FloatArray = (sums + self._shrinkage * towards) / (counts + self._shrinkage)
         return value
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        """Explain by the table: a value is a weighted mean of what was observed in the state and in wider contexts."""
+        state, scores = int(query.state[0]), self.expected(query)[0]
+        items = []
+        for position in positions:
+            rows = self._rows(state, int(query.items[0, position]))
+            left, found = 1.0, list[Contribution]()
+            for row, total in rows[:-1]:
+                added = left * total / (row.count + self._shrinkage)
+                found.append(Contribution((f"mean of {row.state}",), row.mean or 0.0, added))
+                left *= self._shrinkage / (row.count + self._shrinkage)
+            mean = rows[-1][0].value
+            found.append(Contribution((f"mean of {rows[-1][0].state}",), mean, left * mean))
+            table = tuple(row for row, _ in rows)
+            items.append(ItemExplanation(float(scores[position]), 0.0, *largest(found, top), table=table))
+        return Explanation("table", tuple(items))
+
+    def _rows(self, state: int, item: int) -> list[tuple[Row, float]]:
+        """Return what is known of an item in a state, of its segment, of everyone, and of all items, with the sums."""
+        wider, segment = self._wider(), state // STATES_PER_SEGMENT
+        sums_and_counts = (
+            ("all items", wider.item_sums.sum(), wider.item_counts.sum()),
+            ("everyone", wider.item_sums[item], wider.item_counts[item]),
+            (f"segment {SEGMENTS[segment]}", wider.segment_sums[segment, item], wider.segment_counts[segment, item]),
+            (state_name(state), self._sums[state, item], self._counts[state, item]),
+        )
+        rows, value = list[tuple[Row, float]](), 0.0
+        for name, total, count in sums_and_counts:
+            mean = float(total / count) if count else None
+            value = float((total + self._shrinkage * value) / (count + self._shrinkage)) if rows else mean or 0.0
+            rows.append((Row(name, value, mean, float(count)), float(total)))
+        return rows[::-1]
 
     def update(self, impressions: Impressions) -> None:
         """Add rewards and counts to the table."""

@@ -17,6 +17,8 @@ EXACT: tuple[Method, ...] = ("exact", "table")
 """Those whose contributions add up to the score."""
 CROSS = " × "
 """Between the names of features that were multiplied."""
+TOP = 50
+"""Features that are listed unless more, or fewer, are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,6 @@ class Names:
 
     features: tuple[str, ...] = ()
     """[F] columns of its dense features."""
-    state: str = "any visit"
-    """Its discrete state."""
-    wider: tuple[str, ...] = ()
-    """The wider contexts that the state is part of, the narrowest first."""
     ids: Mapping[int, str] = field(default_factory=dict)
     """Its features by id, as far as they were said of this visit."""
     history: tuple[str, ...] = ()
@@ -98,7 +96,7 @@ class Row:
     mean: float | None
     """Of the rewards that were observed there; None: there were none."""
     count: float
-    """How often the item was recommended there, as far as it was learned."""
+    """Observations: how often the item was recommended there, as far as it was learned; of popularity, purchases."""
 
 
 @dataclass(frozen=True, slots=True)
