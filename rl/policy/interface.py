@@ -173,6 +173,10 @@ class Policy(ABC):
             length = slot + 1
         return Slates(positions[:, :length], propensities[:, :length], worth[:, :length], first)
 
+    def of_length(self, k: int) -> "Policy":
+        """Return the policy whose `score` is what slates of k are drawn from; only a slate's own policy is another."""
+        return self
+
     def export_graph(self) -> bytes | None:
         """Return an ONNX model of what the policy computes now, for where nothing is trained.
 

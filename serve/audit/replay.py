@@ -72,13 +72,13 @@ def repeat_all(
     """
     faults, snapshots = [] if faults is None else faults, Snapshots(settings) if from_snapshots else None
     sources = Sources.of(store, settings, snapshots)
-    index = sorted((_place(version), seq) for seq, version in policy_versions(store, since, until))
+    index = sorted((place_of(version), seq) for seq, version in policy_versions(store, since, until))
     for fold_id, of_fold in groupby(index, key=lambda row: row[0][0]):
         places = [(number, seq) for (_, number), seq in of_fold]
         yield from _repeat_fold(sources, fold_id, places, faults)
 
 
-def _place(policy_version: str) -> tuple[str, int]:
+def place_of(policy_version: str) -> tuple[str, int]:
     """Return the fold's id and the step of a policy version; those of no fold come first."""
     parts = policy_version.split(".")
     return (parts[1], int(parts[2])) if len(parts) == 3 and parts[2].isdecimal() else ("", 0)
@@ -98,7 +98,7 @@ def _repeat_fold(
         beginning = find_beginning(sources, fold_id, places[0][0])
         fold = fold._replace(since=beginning.since)
         replay = begin_replay(sources, beginning)
-        recommender = _recommender(replay)
+        recommender = recommender_of(replay)
     except TRANSIENT:  # it is the log that does not answer, not the fold that cannot be made
         raise
     except (RecommenderError, ValueError, OSError) as error:
@@ -131,7 +131,8 @@ def _fail(
             yield Comparison(decision, fold, number, why)
 
 
-def _recommender(replay: Replay) -> Recommender:
+def recommender_of(replay: Replay) -> Recommender:
+    """Return what decides as a fold did that is being made again; its `number` is the caller's to follow."""
     learner, artefacts = replay.learner, replay.artefacts
     recommender = Recommender(Router(dict.fromkeys(artefacts, 1.0)), learner.spec.loop, learner.spec.objective)
     # The learner's own policies and histories: they learn as it does.
@@ -146,11 +147,16 @@ def _repeat(decision: Decision, fold: Fold, step: int, recommender: Recommender)
         raise
     except Exception as error:  # a damaged row, or a policy that cannot answer it: the others are made again
         return Comparison(decision, fold, step, f"it cannot be made again: {describe_error(error)}")
-    name = next((name for name in _COMPARED if getattr(again, name) != getattr(decision, name)), None)
+    differs = find_difference(decision, again)
+    return Comparison(decision, fold, step, differs, None if differs else distribution)
+
+
+def find_difference(logged: Decision, again: Decision) -> str | None:
+    """Return what is not the same of a decision that was made again, in words; None: it is the same, bit by bit."""
+    name = next((name for name in _COMPARED if getattr(again, name) != getattr(logged, name)), None)
     if name is None:
-        return Comparison(decision, fold, step, None, distribution)
-    difference = f"{name} is {_short(getattr(decision, name))} in the log, {_short(getattr(again, name))} made again"
-    return Comparison(decision, fold, step, difference, distribution)
+        return None
+    return f"{name} is {_short(getattr(logged, name))} in the log, {_short(getattr(again, name))} made again"
 
 
 def _short(value: object) -> str:

@@ -114,6 +114,7 @@ Code: TypeAlias = Literal[
     "method_not_allowed",
     "body_timeout",
     "conflict",
+    "not_explainable",
     "body_too_large",
     "unsupported_media_type",
     "rate_limited",
@@ -121,6 +122,7 @@ Code: TypeAlias = Literal[
     "timeout",
     "store_unavailable",
     "not_ready",
+    "making_again",
     "internal",
 ]
 
@@ -141,6 +143,9 @@ ERRORS: Final = Table[Code](
         "method_not_allowed": Kind(405, "the path does not take this method", "one that `Allow` names"),
         "body_timeout": Kind(408, "the body did not arrive in time", "the whole body within `limits.body_timeout_s`"),
         "conflict": Kind(409, "a known name with another content, or it contradicts what is so", "as `message` says"),
+        "not_explainable": Kind(
+            409, "the version that made the decision cannot be made again, as `message` says", "a later decision"
+        ),
         "body_too_large": Kind(413, "the body is larger than `limits.max_body_bytes`", "a smaller batch"),
         "unsupported_media_type": Kind(
             415, "the body is no JSON, plain or in gzip", "`Content-Type: application/json`"
@@ -152,6 +157,12 @@ ERRORS: Final = Table[Code](
             503, "the log cannot commit now, as `message` says", "again: nothing counts twice", 1
         ),
         "not_ready": Kind(503, "the replica has no policy yet", "wait for `Retry-After`", 1),
+        "making_again": Kind(
+            503,
+            "the version that made the decision is made again from the log, which takes longer",
+            "again: it goes on",
+            2,
+        ),
         "internal": Kind(500, "a fault of ours", "report the `request_id`; the log says why"),
     }
 )

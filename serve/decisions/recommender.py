@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.schema import CONTEXT_TIME, INTERLEAVED, LOOP_V1, Decision, Rules
+from data.schema import CONTEXT_TIME, INTERLEAVED, LOOP_V1, Decision, Rules, Slot
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder, add_slot_features
 from rl.encoders.visit import Visit
@@ -114,7 +114,7 @@ class Recommender:
         _check_time(visit)
         if name in self._artefacts:
             artefact = self._artefacts[name]
-            slates = _decide(artefact, self._with_history(artefact, visit))
+            slates = _decide(artefact, self.with_history(artefact, visit))
         else:
             slates, teams = self._interleave(name.split(INTERLEAVED), visit)
         first = np.zeros(len(candidates)) if slates.first is None else slates.first[0]
@@ -150,7 +150,7 @@ class Recommender:
         """Return whether a name is that of two policies that are interleaved."""
         return INTERLEAVED in name and self.has({*name.split(INTERLEAVED)})
 
-    def _with_history(self, artefact: Artefact, visit: Visit) -> Visit:
+    def with_history(self, artefact: Artefact, visit: Visit) -> Visit:
         """Return a visit with what a policy reads of the user's past, if it reads any."""
         if self._histories is None or not artefact.history:
             return visit
@@ -159,7 +159,7 @@ class Recommender:
     def _interleave(self, names: Sequence[str], visit: Visit) -> tuple[Slates, tuple[str, ...]]:
         """Let two policies fill a slate together; returns also which has chosen each slot."""
         artefacts = [self._artefacts[name] for name in names]
-        visits = [self._with_history(artefact, visit) for artefact in artefacts]
+        visits = [self.with_history(artefact, visit) for artefact in artefacts]
         found = draft(
             [greedy(a.policy) if visit.mode == "exploit" else a.policy for a in artefacts],
             [artefact.encoder.query([one]) for artefact, one in zip(artefacts, visits, strict=True)],
@@ -240,7 +240,7 @@ def _fill_slots(artefact: Artefact, policy: Policy, visit: Visit, rng: np.random
     parts, remaining = list[Slates](), np.ones((1, len(candidates)), dtype=np.bool_)
     chosen = np.empty((1, 0), dtype=np.int64)
     for number, slot in enumerate(visit.slots):
-        query = artefact.encoder.query([replace(visit, features=add_slot_features(visit.features, slot))])
+        query = artefact.encoder.query([in_slot(visit, slot)])
         if visit.mode in ("apprentice", "log"):
             assert slot.baseline is not None, "checked with the request"
             part = _evaluate(policy, query, [candidates.index(slot.baseline)])
@@ -258,6 +258,11 @@ def _fill_slots(artefact: Artefact, policy: Policy, visit: Visit, rng: np.random
         np.concatenate([part.scores for part in parts], axis=1),
         parts[0].first,
     )
+
+
+def in_slot(visit: Visit, slot: Slot) -> Visit:
+    """Return a visit as the policy sees it that fills a slot with features of its own."""
+    return replace(visit, features=add_slot_features(visit.features, slot))
 
 
 def _evaluate(policy: Policy, query: Query, positions: list[int]) -> Slates:

@@ -82,7 +82,7 @@ class CrossedBandit(Policy):
     def posterior(self, query: Query) -> tuple[FloatArray, FloatArray]:
         """See `Policy.posterior`; what nothing is known of is uncertain as far as it may come again."""
         parts = self._parts(self._read(query.sparse))
-        flat = parts.phi.reshape(-1, parts.phi.shape[-1])
+        flat = parts.phi.reshape(parts.offset.size, parts.phi.shape[-1])
         known = (flat * self._model.covary(flat.T).T).sum(axis=1).reshape(parts.offset.shape)
         return self._mean(parts), np.sqrt(known + parts.new + parts.own)
 

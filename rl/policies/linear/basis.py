@@ -54,7 +54,7 @@ class Quadratic(_Config):
 
     def names(self, raw: Sequence[str]) -> Names:
         """See `Identity.names`."""
-        products = zip(*np.triu_indices(len(raw)), strict=True)
+        products = np.transpose(np.triu_indices(len(raw))).tolist()
         return [*((name,) for name in raw), *((raw[i], raw[j]) for i, j in products)]
 
 

@@ -23,7 +23,7 @@ def explain_sum(
 ) -> ItemExplanation:
     """Explain a score that is a base and the sum of features [G] times weights [G], with a name for each."""
     parts = features * weights
-    found = [Contribution(names[i], float(features[i]), float(parts[i])) for i in np.flatnonzero(parts)]
+    found = [Contribution(names[i], float(features[i]), float(parts[i])) for i in np.flatnonzero(parts).tolist()]
     return ItemExplanation(score, base, *largest(found, top))
 
 
@@ -34,5 +34,5 @@ def uncertainty_of(names: Sequence[Several], variances: FloatArray, top: int) ->
     """
     variance = max(float(variances.sum()), 0.0)
     shares = variances / variance if variance > 0.0 else np.zeros(len(variances))
-    found = [Share(names[i], float(shares[i])) for i in np.flatnonzero(shares)]
+    found = [Share(names[i], float(shares[i])) for i in np.flatnonzero(shares).tolist()]
     return Uncertainty(float(np.sqrt(variance)), *largest_shares(found, top))

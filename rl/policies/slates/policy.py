@@ -48,8 +48,12 @@ class SlatePolicy(TransformerPolicy):
             alone = judged.nothing.unsqueeze(1) + judged.logits.sigmoid() * judged.added
         return scores.numpy().astype(np.float64)[:, None, :], alone.numpy().astype(np.float64)
 
+    def of_length(self, k: int) -> "SlatePolicy":
+        """See `Policy.of_length`."""
+        return self if k == self.k else SlatePolicy(self.network, self.explorer, k)
+
     def decide(self, query: Query, k: int, rng: np.random.Generator, constraint: Constraint | None = None) -> Slates:
         """See `Policy.decide`; the slate aimed at is the best of k, whatever the policy's own k is."""
         if k != self.k:
-            return SlatePolicy(self.network, self.explorer, k).decide(query, k, rng, constraint)
+            return self.of_length(k).decide(query, k, rng, constraint)
         return super().decide(query, k, rng, constraint)

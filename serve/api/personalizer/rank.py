@@ -23,8 +23,10 @@ from data.schema import (
     Slot,
 )
 from rl.encoders.visit import Visit
+from rl.policy.explanation.parts import Explanation
 from serve.api.personalizer.configuration.values import LOOP, LearningMode
 from serve.api.personalizer.errors import ERRORS
+from serve.api.personalizer.explaining import ActionExplanation, explain_action
 
 MAX_ACTIONS: Final = 1_000
 MAX_ID: Final = 256
@@ -91,6 +93,8 @@ class RankResponse(_Body):
     """The chosen action, then the others by falling probability; excluded ones keep their places, with 0."""
     event_id: str
     reward_action_id: str
+    inference_explanation: list[ActionExplanation] | None = None
+    """Of each action that was not excluded, in the order of the ranking; where explanations are switched on."""
 
 
 class SlotResponse(_Body):
@@ -171,8 +175,8 @@ def to_slots_visit(request: MultiSlotRankRequest, mode: LearningMode, now: datet
     )
 
 
-def respond(decision: Decision) -> RankResponse:
-    """Return the response to a rank."""
+def respond(decision: Decision, explained: Explanation | None = None) -> RankResponse:
+    """Return the response to a rank, with an explanation of all candidates where there is one."""
     chosen, p = decision.candidates.index(decision.slate[0]), decision.probabilities
     order = sorted(range(len(p)), key=lambda place: -p[place])
     at = order.index(chosen)
@@ -181,8 +185,14 @@ def respond(decision: Decision) -> RankResponse:
     # In their order, so that each comes to stand at its own place.
     for place, action in list_excluded(decision.context).items():
         ranking.insert(int(place), RankedAction.model_construct(id=action, probability=0.0))
+    explanation = (
+        None if explained is None else [explain_action(decision.candidates[i], explained.items[i]) for i in order]
+    )
     return RankResponse.model_construct(
-        ranking=ranking, event_id=to_event_id(decision), reward_action_id=decision.slate[0]
+        ranking=ranking,
+        event_id=to_event_id(decision),
+        reward_action_id=decision.slate[0],
+        inference_explanation=explanation,
     )
 
 

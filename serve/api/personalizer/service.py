@@ -2,18 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any
 
 from data.feature_objects import FeatureError
 from data.log import loops
 from data.log.current.settings_table import reading, writing
-from data.log.insertion.appender import Stored
 from data.log.store import Store
 from data.reward import RewardSpec
-from data.schema import AnyRecord, Decision, Feedback
+from data.schema import Decision, Feedback
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.shelf import shelve_new
@@ -22,6 +21,7 @@ from rl.policies import build
 from rl.policy.errors import PolicyError
 from serve.api.personalizer import model_file as model
 from serve.api.personalizer.apprentice import ApprenticeMetrics
+from serve.api.personalizer.calls import Commit, Look, Report, Set
 from serve.api.personalizer.configuration.plan import Untrained, same_model
 from serve.api.personalizer.configuration.policy import make_untrained, read_exploration, shown_policy
 from serve.api.personalizer.configuration.replica import copy_configuration
@@ -41,6 +41,7 @@ from serve.api.personalizer.configuration.values import (
 from serve.api.personalizer.errors import ERRORS, Code
 from serve.api.personalizer.evaluations.child import Run, run_child
 from serve.api.personalizer.evaluations.service import Evaluations
+from serve.api.personalizer.explaining import ExplainedRank
 from serve.api.personalizer.rank import (
     MultiSlotRankRequest,
     MultiSlotRankResponse,
@@ -56,26 +57,11 @@ from serve.contracts.errors import Refused
 from serve.decisions.recommender import Recommender
 from serve.decisions.retries import decide_or_repeat
 from serve.decisions.served import Served
+from serve.explanations.service import Explanations
 
 _OPTIMIZE_S = 60.0
 """Between two looks whether an automatic optimisation is due."""
 log = logging.getLogger("raycommend.personalizer")
-
-T = TypeVar("T")
-Set: TypeAlias = Callable[[Configuration], Sequence[tuple[str, Any]]]
-"""Says which settings to change, given what counts."""
-
-
-class Commit(Protocol):
-    """Logs records and returns what the log then holds for each; see `serve.decisions.service.Service.commit`."""
-
-    def __call__(self, records: Sequence[AnyRecord], /) -> Awaitable[list[Stored]]:
-        """Commit."""
-        ...
-
-
-Report: TypeAlias = Callable[[Sequence[Feedback]], Awaitable[object]]
-"""Logs feedback, and counts what became of it; see `serve.decisions.service.Service.report`."""
 
 
 class Personalizer:
@@ -109,6 +95,7 @@ class Personalizer:
         self._commit, self._report = commit, report
         self.configuration = copy_configuration(store)
         self._apprentice = ApprenticeMetrics(store)
+        self._explanations = Explanations(served, store, settings)
         self.evaluations = Evaluations(store, settings, self.set_policy, run)
 
     async def optimize(self) -> None:
@@ -122,21 +109,33 @@ class Personalizer:
 
     async def rank(self, request: RankRequest) -> RankResponse:
         """Choose an action; the same rank is answered as it was the first time."""
-        return respond(await self._decide(to_visit(request, self.configuration.current.mode, self._store.now())))
+        now = self.configuration.current
+        visit = to_visit(request, now.mode, self._store.now())
+        if not now.service.is_inference_explainability_enabled:
+            return respond(await self._decide(visit))
+        explained = ExplainedRank(self._explanations)
+        decision = await self._decide(visit, explained.look)
+        return respond(decision, await explained.of(decision))
 
     async def rank_slots(self, request: MultiSlotRankRequest) -> MultiSlotRankResponse:
         """Choose an action for each slot; the same rank is answered as it was the first time."""
-        return respond_with_slots(
-            await self._decide(to_slots_visit(request, self.configuration.current.mode, self._store.now()))
-        )
+        visit = to_slots_visit(request, self.configuration.current.mode, self._store.now())
+        return respond_with_slots(await self._decide(visit))
 
     async def report(self, feedback: Sequence[Feedback]) -> None:
         """Log rewards or an activation; what is known already changes nothing."""
         await self._report(feedback)
 
-    async def _decide(self, visit: Visit) -> Decision:
+    async def _decide(self, visit: Visit, look: Look | None = None) -> Decision:
+        def decide() -> list[Decision]:
+            recommender = self._recommender()
+            decision = recommender.decide(visit)
+            if look:
+                look(recommender, decision)
+            return [decision]
+
         try:
-            made = await decide_or_repeat(lambda: [self._recommender().decide(visit)], [visit.decision_id], self._store)
+            made = await decide_or_repeat(decide, [visit.decision_id], self._store)
         except (PolicyError, FeatureError) as error:
             raise _refuse(error) from error
         [stored] = await self._commit(made)

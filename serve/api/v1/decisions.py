@@ -4,18 +4,21 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import AfterValidator
 
 from data.attribution.join import attribute
 from data.reward import RewardSpec
 from data.schema import Decision, Feedback
+from rl.policy.explanation.parts import TOP
 from serve.api.v1 import csv_answers as tables
 from serve.contracts.decisions import LoggedDecision, LoggedFeedback
+from serve.contracts.explanations import DecisionExplanation
 from serve.contracts.learning import PoliciesResponse
 from serve.decisions.answer import list_items, policy_version
 from serve.decisions.service import Service
+from serve.explanations.service import Explanations
 from serve.http.paths import refuse_nul
 
 
@@ -35,6 +38,28 @@ def router(service: Service) -> APIRouter:
         if tables.is_wanted(request):
             return tables.policies(served)
         return PoliciesResponse(replica=service.replica, policies=served)
+
+    return routes
+
+
+def explaining(service: Service) -> APIRouter:
+    """Return the route of explanations; it comes before those of decisions, whose ids may have slashes."""
+    routes = APIRouter()
+    explanations = Explanations(service.served, service.store, service.config.settings)
+
+    @routes.get("/decisions/{decision_id:rest}/explanation")
+    async def explanation(
+        decision_id: Annotated[str, Path(max_length=320), AfterValidator(refuse_nul)],
+        top: Annotated[int, Query(ge=1, le=1_000, description="contributions, and shares, listed of each item")] = TOP,
+    ) -> DecisionExplanation:
+        """Say why a decision showed what it showed, by the version of the policy that made it.
+
+        Of each slot: what each feature adds to the score (base, contributions and others are the score and the error),
+        what was uncertain, a tabular policy's rows, how the propensity came about, and which rules touched it. Where
+        the version does not answer any more, it is made again from the log: a 503 `making_again` says that this takes
+        longer, and who asks again goes on from there; a 409 `not_explainable` that it cannot be.
+        """
+        return await explanations.explain(decision_id, top)
 
     return routes
 

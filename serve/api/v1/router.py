@@ -29,6 +29,8 @@ def include(api: FastAPI, service: Service) -> None:
     asking = _asking()
     reports.add(asking, service)
     api.include_router(asking)
+    explaining, reader = decisions.explaining(service), [Depends(Allow("reader"))]
+    api.include_router(explaining, prefix=PREFIX, dependencies=reader, responses=_ERRORS)
     for reading in (decisions.router(service), stream.router(service)):
         api.include_router(reading, prefix=PREFIX, dependencies=[Depends(Allow("node", "reader"))], responses=_ERRORS)
     api.include_router(learning.router(service), prefix=PREFIX, dependencies=[Depends(Allow())], responses=_ERRORS)

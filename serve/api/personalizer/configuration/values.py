@@ -100,6 +100,9 @@ class ServiceConfiguration(BaseModel):
         AwareDatetime | None,
         Field(description="the first evaluation is due a frequency after it; null: after the change"),
     ] = None
+    is_inference_explainability_enabled: Annotated[
+        bool, Field(description="answer a rank with what each feature adds to what is expected of each action")
+    ] = False
     learning_mode: Annotated[LearningMode | None, _spelt(*get_args(LearningMode))] = None
     """None in a request: as it is."""
 
@@ -233,5 +236,4 @@ def to_response(now: Configuration, time_spans: bool) -> dict[str, Any]:
         **values,
         "lastConfigurationEditDate": edited,
         "logMirrorEnabled": False,
-        "isInferenceExplainabilityEnabled": False,
     }

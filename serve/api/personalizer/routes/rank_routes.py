@@ -23,7 +23,7 @@ from serve.api.personalizer.service import Personalizer
 def add(routes: APIRouter, personalizer: Personalizer) -> None:
     """Add the routes."""
 
-    @routes.post("/rank", status_code=201, response_model=RankResponse)
+    @routes.post("/rank", status_code=201, response_model=RankResponse, response_model_exclude_none=True)
     async def rank(body: RankRequest, _: AnyDialect) -> Response:
         """Choose an action to show; what is answered is in the log before."""
         return _respond_created(await personalizer.rank(body))
@@ -56,4 +56,4 @@ def add(routes: APIRouter, personalizer: Personalizer) -> None:
 
 def _respond_created(answer: RankResponse | MultiSlotRankResponse) -> Response:
     # Not validated: it is made of a decision.
-    return Response(to_json(answer, by_alias=True), 201, media_type="application/json")
+    return Response(to_json(answer, by_alias=True, exclude_none=True), 201, media_type="application/json")

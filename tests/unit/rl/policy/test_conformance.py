@@ -1,6 +1,6 @@
 """Conformance: every policy of ours keeps its promises, and one that breaks a promise is told which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import get_args
@@ -24,6 +24,7 @@ from rl.policies.transformer.config import QNetworkConfig
 from rl.policy.arrays import BoolArray, FloatArray, IntArray, check_array
 from rl.policy.conformance import PROMISES, ConformanceError, check_policy
 from rl.policy.draws import sample_one
+from rl.policy.explanation.parts import TOP, Contribution, Explanation, ItemExplanation, Names
 from rl.policy.explorers import EpsilonGreedy
 from rl.policy.interface import Constraint, Explorer, Policy
 from rl.policy.queries import N_OUTCOMES, Impressions, Query, Slates
@@ -122,6 +123,9 @@ class Wrong:
     def __init__(self, probabilities: Callable[[FloatArray, BoolArray], FloatArray]) -> None:
         self.probabilities = probabilities
 
+    def parts(self, scores: FloatArray, mask: BoolArray) -> dict[str, FloatArray]:
+        return {"wrong": self.probabilities(scores, mask)}
+
     def slate(
         self, scores: FloatArray, mask: BoolArray, k: int, rng: np.random.Generator
     ) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -207,6 +211,15 @@ class Exploding(Means):
         return grown
 
 
+class Boasting(Means):
+    """Says that half of what it expects is all of it."""
+
+    def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
+        scores = self.expected(query)[0, list(positions)].tolist()
+        halves = (ItemExplanation(one, 0.0, (Contribution(("mean",), one, one / 2),)) for one in scores)
+        return Explanation("exact", tuple(halves))
+
+
 def test_a_policy_of_ones_own_keeps_its_promises() -> None:
     check_policy(Means, samples_for(RidgeConfig()), np.random.default_rng(0))
 
@@ -237,6 +250,7 @@ def short(scores: FloatArray, mask: BoolArray) -> FloatArray:
         (Rounding, "a saved policy is the same", "query"),
         (Lending, "a saved policy is the same", "another array"),
         (Choosy, "unknown users and items are answered", "PolicyError: a query has no candidate left"),
+        (Boasting, "an explanation adds up", "the method is exact, and the sum is off the score by"),
         (Exploding, "any scale of rewards is finite", r"with rewards up to 1e\+09"),
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", "exploring"),

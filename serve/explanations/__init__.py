@@ -1,0 +1,1 @@
+"""Why a decision showed what it showed, by the version that made it."""
