@@ -83,7 +83,7 @@ def see(recommender: Recommender, decision: Decision) -> Seen:
         return Seen((view,), _given(slate, len(visit.candidates)), (CLIENT,) * len(slate))
     constraint = rules_constraint(visit.candidates, visit.rules) if visit.rules else None
     parts, expected = _ask(policy, query, generator(visit.decision_id), constraint)
-    chances = explain_slots(parts, expected, query.mask, slate, constraint and constraint.allowed)
+    chances = explain_slots(parts, expected, query.mask, slate, constraint.allowed if constraint else None)
     return Seen((view,), tuple(chances), (_kind(policy),) * len(slate))
 
 
@@ -110,7 +110,7 @@ def _see_draft(recommender: Recommender, visit: Visit, slate: Sequence[int], tea
         slots = tuple(slot for slot, team in enumerate(teams) if team == name)
         positions = tuple(slate[slot] for slot in slots)
         views.append(View(name, artefact.policy, query, artefact.encoder.names(own), slots, positions))
-    chances = explain_draft(parts, expected, query.mask, slate, teams, constraint and constraint.allowed)
+    chances = explain_draft(parts, expected, query.mask, slate, teams, constraint.allowed if constraint else None)
     return Seen(tuple(views), tuple(chances), (INTERLEAVING,) * len(slate))
 
 

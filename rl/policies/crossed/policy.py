@@ -151,7 +151,7 @@ class CrossedBandit(Policy):
     def _cell(self, key: int) -> tuple[Cell, float] | None:
         """Return the cell of a key, and the share of its sums that it has of its own; None: there is none."""
         cell = self._cells.get(key) if key >= 0 and isfinite(self._model.own) else None
-        return cell and (cell, 1.0 / (cell.n + self._model.own))
+        return None if cell is None else (cell, 1.0 / (cell.n + self._model.own))
 
     def _find_seen(self, items: IntArray) -> BoolArray:
         """Return which items were seen before, [B, A]; without ids, those of which nothing is new."""
