@@ -20,6 +20,7 @@ from rl.encoders.visit import Visit
 from rl.online.observe import observe
 from rl.policies import LinearThompsonConfig
 from rl.policy.arrays import IntArray
+from rl.policy.explanation.parts import Names
 from rl.policy.explorers import Votes
 from rl.policy.queries import Query
 from rl.simulators.bandits.ratings import Ratings
@@ -49,6 +50,9 @@ class ContextEncoder:
 
     def item_positions(self, items: Sequence[str]) -> IntArray:
         return np.array([self.items.index(item) + 1 for item in items], dtype=np.int64)
+
+    def names(self, visit: Visit) -> Names:
+        return Names(tuple(visit.context))
 
     def query(self, visits: Sequence[Visit]) -> Query:
         features: Any = np.array([[[*visit.context.values()]] for visit in visits], dtype=np.float64)
