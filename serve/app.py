@@ -17,7 +17,6 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
 from data.archive.parquet import Archive
@@ -34,7 +33,8 @@ from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
-from serve.background import Signal, check_log, check_tasks, repeat
+from serve.audit.examination import keep_examining
+from serve.background import Signal, check_log, check_tasks, keep_counting, repeat
 from serve.config import Secrets, ServiceConfig
 from serve.decisions.served import Served, make_writable
 from serve.decisions.service import Service
@@ -43,9 +43,11 @@ from serve.http import access_log as logs
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
-from serve.learning.archiving import archive_now, seconds_until
-from serve.learning.loops import Loops, PlanSource
+from serve.learning.archiving import archive_daily
+from serve.learning.loops import Loops
+from serve.learning.plan import PlanSource
 from serve.learning.plans import ConfiguredPlans
+from serve.metrics.setup import learner_metrics, replica_metrics
 
 _POLL_S = 0.1
 """How often the learner looks at the log; adds half of it to the time until feedback is served."""
@@ -54,8 +56,8 @@ _REFRESH_S = 0.5
 _CHECKPOINT_S = 1.0
 _SAVE_S = 1.0
 """How often it looks whether a snapshot is due."""
-_FIRST_ARCHIVE_S = 60.0
-"""How long after its start a service archives closed days for the first time."""
+_MEASURE_S = 5.0
+"""How often the learner looks at what it counts."""
 _LONG_POLL_S = 5.0
 _NEWS_S = 3 * _LONG_POLL_S
 """How long a replica waits for an answer of the learner until it asks again."""
@@ -82,8 +84,9 @@ class Learner:
         keep_private(settings.home)
         store = self._store = Store.open(settings.store_url)
         sources: list[PlanSource] = [ConfiguredPlans(config, settings, store), PersonalizerSource(settings, store)]
-        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC), config.snapshots)
         self._node = ray.get_runtime_context().get_node_id()
+        metrics = learner_metrics(config, store)
+        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC), config.snapshots, metrics)
         self._followers: dict[str, float] = {}
         self._changed = Signal()
         loop = asyncio.get_running_loop()
@@ -92,10 +95,15 @@ class Learner:
             loop.create_task(repeat(self._loops.refresh, _REFRESH_S, self._tell)),
             loop.create_task(repeat(self._loops.save, _SAVE_S)),
             loop.create_task(repeat(store.checkpoint, _CHECKPOINT_S)),
-            loop.create_task(repeat(Watch(store, config).look, config.look_s)),
+            loop.create_task(repeat(Watch(store, config, metrics.tested if metrics else None).look, config.look_s)),
         ]
+        here = None if store.shared else self._node
         if config.archive:
-            self._tasks.append(loop.create_task(_archive_daily(config, self._node, store.shared)))
+            self._tasks.append(loop.create_task(archive_daily(config, here, metrics)))
+        if metrics:
+            self._tasks.append(loop.create_task(repeat(self._loops.measure, _MEASURE_S)))
+            if when := config.examination:
+                self._tasks.append(loop.create_task(keep_examining(config, when, here, metrics.examined)))
 
     async def _tell(self, changed: bool) -> None:
         if changed:
@@ -141,6 +149,8 @@ class Gateway:
         secret = Secrets().api_key
         key = secret.get_secret_value() if secret else None
         redact = logs.setup([key] if key else [])
+        self._replica = serve.get_replica_context().replica_id.unique_id
+        metrics = self._metrics = replica_metrics(config, self._replica)
         self._edge = Edge(
             KeyRing(store, key),
             config.limits,
@@ -150,12 +160,13 @@ class Gateway:
             answer_id=False,
             origins=config.origins,
             plain=settings.plain,
+            count=metrics.refused if metrics else None,
         )
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (node, archive.scaler(name)) for name, node in load_nodes(config.nodes).items()}
-        self._served = Served({LOOP_V1: config.shares, LOOP: {LOOP: 1.0}}, config.objectives)
-        self._replica = serve.get_replica_context().replica_id.unique_id
-        self._service = Service(self._served, store, self._writer, nodes, config, self._replica)
+        shares = {LOOP_V1: config.shares, LOOP: {LOOP: 1.0}}
+        self._served = Served(shares, config.objectives, metrics.decided if metrics else None)
+        self._service = Service(self._served, store, self._writer, nodes, config, self._replica, metrics)
         self._service.learning.ask = self._ask_states
         self._personalizer = Personalizer(self._served, store, self._service.commit, self._service.report, settings)
         self._tasks: list[asyncio.Task[None]] = []
@@ -190,6 +201,8 @@ class Gateway:
             asyncio.create_task(repeat(self._personalizer.configuration.refresh, _REFRESH_S)),
             asyncio.create_task(self._personalizer.optimize()),
         ]
+        if self._metrics:
+            self._tasks.append(asyncio.create_task(keep_counting(self._metrics, self._service, self._writer)))
         yield
         for task in self._tasks:
             task.cancel()
@@ -206,6 +219,10 @@ class Gateway:
         news = await asyncio.to_thread(make_writable, news)
         self._served.take(news)
         self._served.hear(states)
+        if self._metrics:
+            for (loop, objective), recommender in self._served.places.items():
+                if objective == "default":
+                    self._metrics.learned(loop, recommender.learned_through)
         self._edge.rates.share(replicas)
 
     async def _ask_states(self) -> Sequence[FoldState]:
@@ -227,22 +244,6 @@ class Gateway:
         """Let Serve replace this replica if it no longer follows the learner, or another log is in the log's place."""
         check_tasks(self._tasks, "the replica has stopped following the learner")
         check_log(self._store)
-
-
-async def _archive_daily(config: ServiceConfig, node: str, anywhere: bool) -> None:
-    """Move closed days to the archive in a task of its own, soon and then each day; what fails is tried again then."""
-    assert config.archive is not None, "who calls has looked"
-    here = None if anywhere else NodeAffinitySchedulingStrategy(node, soft=False)
-    task = ray.remote(archive_now).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
-    wait_s = _FIRST_ARCHIVE_S
-    while True:
-        await asyncio.sleep(wait_s)
-        try:
-            done = await task.remote(config)
-            log.info("closed days were archived: %s", done.model_dump_json())
-        except Exception:  # the log does not answer, or another process is at it, or the archive is full
-            log.exception("closed days were not archived; it is tried again tomorrow")
-        wait_s = seconds_until(config.archive.hour, datetime.now(UTC))
 
 
 def build(config: ServiceConfig) -> serve.Application:

@@ -2,13 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 from data.log.errors import StoreError
 from data.log.store import Store
+from data.log.writer.process import WriterProcess
+from serve.decisions.service import Service
+from serve.metrics import definitions as of
+from serve.metrics.replica import ReplicaMetrics
 
 T = TypeVar("T")
+_COUNT_S = 1.0
+"""How often a replica hands its numbers on."""
+
 log = logging.getLogger("ray.serve")
 
 
@@ -35,6 +43,30 @@ async def repeat(work: Callable[[], T], every_s: float, then: Callable[[T], Awai
             if then:
                 await then(result)
         await asyncio.sleep(every_s)
+
+
+async def keep_counting(metrics: ReplicaMetrics, service: Service, writer: WriterProcess) -> None:
+    """Hand on what a replica has counted, each second; for ever. What fails is said once, and no request notices."""
+    said, made, meter = "", Counter[str](), metrics.meter
+
+    def read_nodes(decision_ids: Collection[str]) -> dict[str, str | None]:
+        return {name: made.node_id for name, made in service.store.decisions_by_id(decision_ids).items()}
+
+    while True:
+        await asyncio.sleep(_COUNT_S)
+        try:
+            heard, shadows = service.served.heard, Counter(service.shadows.counts)
+            meter.set(of.HEARD, {} if heard is None else {(): heard.timestamp()})
+            meter.set(of.PENDING, {(): writer.pending})
+            meter.set(of.SHADOWS_WAITING, {(): service.shadows.waiting})
+            for status, number in (shadows - made).items():
+                meter.count(of.SHADOWS, (status,), number)
+            made = shadows
+            await meter.flush_between()
+            await asyncio.to_thread(metrics.count_contradicted, read_nodes)
+        except Exception as error:  # whatever it is, the next second is counted too
+            if said != (said := repr(error)):
+                log.exception("metrics could not be handed on, trying again")
 
 
 class Signal:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from data.fields import MAX_DAYS, PolicyName
+from data.fields import MAX_DAYS, LoggedId, PolicyName
 from data.log.archiving.retention import Retention
 from data.reward import RewardSpec
 from data.settings import EnvironmentSettings, Settings
@@ -71,6 +71,14 @@ class DailyArchive(BaseModel):
     retention: Retention = Retention()
 
 
+class Examination(BaseModel):
+    """How often the service makes its last decisions again, and compares them with the log: `serve.audit`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    every_s: float = Field(default=3600.0, gt=0, description="seconds between two")
+    decisions: int = Field(default=2_000, ge=1, description="that are made again, about")
+
+
 class ServiceConfig(BaseModel):
     """The application's arguments; `serve/config.yaml` gives them."""
 
@@ -104,6 +112,13 @@ class ServiceConfig(BaseModel):
     proof: ProofSettings = ProofSettings()
     archive: DailyArchive | None = Field(
         default=None, description="move closed days to the archive, each day; default: only when asked to by command"
+    )
+    metrics: bool = Field(default=True, description="count for Prometheus what Ray's own metrics do not say")
+    output_nodes: tuple[LoggedId, ...] = Field(
+        default=(), max_length=100, description="output nodes that metrics keep apart; all others are `other`"
+    )
+    examination: Examination | None = Field(
+        default=Examination(), description="make the last decisions again now and then, for metrics; null: never"
     )
     look_s: float = Field(default=60.0, gt=0, description="seconds between looks at the A/B tests that run")
     access_log: bool = Field(default=True, description="log a line for each request")

@@ -94,6 +94,8 @@ class OnlineLearner:
         self._guards = Guards(artefacts, rows, spec, self.set_aside)
         self._unrecorded = [] if fold_id else [self._version(self._as_of, begins=True)]
         self._unpublished: Update | None = None
+        self.watch: Callable[[Sequence[OutcomeChange]], None] | None = None
+        """Is told what each step has learned."""
 
     def _restore(self, snapshot: Snapshot) -> Mapping[str, int]:
         """Go on from a snapshot; returns how many impressions each policy has learned since it was looked at."""
@@ -298,4 +300,6 @@ class OnlineLearner:
     ) -> Update:
         self._number += 1
         impressions = self._guards.learn(due, remainder, lessons)
+        if self.watch:
+            self.watch(due)
         return Update(self._number, self.positions[1], impressions, changes)

@@ -100,6 +100,7 @@ class Snapshots:
         self._objects = Objects.at(settings.archive_uri, "snapshots", settings.home / "cache")
         self._when, self._clock = when or SnapshotSettings(), clock
         self._saved: dict[str, tuple[float, int, int]] = {}  # by fold: when, and the decisions and the step it was at
+        self._kept: dict[str, tuple[float, int]] = {}  # the same of the last that was saved indeed, without decisions
 
     def newest(self, store: Store, spec: FoldSpec, policies: Mapping[str, str], erasures: int) -> Snapshot | None:
         """Return the snapshot of this log that a fold can begin from, which has come farthest; None if there is none.
@@ -147,6 +148,7 @@ class Snapshots:
         """
         time, decisions = monotonic(), learner.positions[0]
         since, read, number = self._saved.setdefault(learner.fold_id, (time, *learner.begun_at))
+        self._kept.setdefault(learner.fold_id, (time, number))
         due = now or time - since >= self._when.every_s or decisions - read >= self._when.every_decisions
         if learner.number == number or not due or count_erasures(store) != erasures:
             return False
@@ -160,7 +162,13 @@ class Snapshots:
         except (DataError, OSError) as error:
             log.warning("fold %s was not saved, it goes on: %s", learner.fold_id, error)
             return False
+        self._kept[learner.fold_id] = (time, snapshot.cursor.number)
         return True
+
+    def unsaved_s(self, learner: OnlineLearner) -> float:
+        """Return how many seconds ago the last snapshot of a fold was saved, 0 if nothing was learned since."""
+        since, number = self._kept.get(learner.fold_id, (monotonic(), learner.number))
+        return 0.0 if learner.number == number else monotonic() - since
 
     def save(self, snapshot: Snapshot, erasures: int) -> str:
         """Save a snapshot, and drop those that nobody needs; returns its name.

@@ -5,6 +5,8 @@ a test's sample ratio is red nothing is decided.
 """
 
 import logging
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from data.errors import RecommenderError
 from data.log.errors import StoreError
@@ -22,15 +24,17 @@ from serve.config import ServiceConfig
 BY = "results"
 """Who has switched a variant off, as the test's history says."""
 
+Tell: TypeAlias = Callable[[Mapping[str, Scorecard | Preference]], None]
+
 log = logging.getLogger("ray.serve")
 
 
 class Watch:
     """Looks at the tests that run."""
 
-    def __init__(self, store: Store, config: ServiceConfig) -> None:
-        """Look at nothing yet."""
-        self._store = store
+    def __init__(self, store: Store, config: ServiceConfig, tell: Tell | None = None) -> None:
+        """Look at nothing yet; `tell` is given what each look finds."""
+        self._store, self._tell = store, tell
         self._rewards = {"default": config.reward, **config.objectives}
         self._followers = dict[str, Follower]()
         self._said = dict[str, str]()
@@ -62,6 +66,8 @@ class Watch:
                 raise
             except RecommenderError as error:  # the other tests are looked at
                 self._say(state.test.name, f"A/B test {state.test.name} cannot be read: {error}")
+        if self._tell is not None:
+            self._tell(found)
         if self._probation is not None:
             self._probation.look([state for state in running if state.started_by == PROBATION], found)
 

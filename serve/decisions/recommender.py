@@ -1,7 +1,9 @@
 """The recommender: visit -> query -> policy -> decision."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
+from time import perf_counter
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from serve.decisions.router import Router
 
 _NO_TEAMS: tuple[str, ...] = ()
 
+Watch: TypeAlias = Callable[[Decision, FloatArray, float], None]
+"""Takes a decision, the distribution [A] of its first slot, and the seconds that it took."""
+
 
 class Recommender:
     """Holds one version of each policy of a fold and decides with it.
@@ -34,6 +39,8 @@ class Recommender:
     def __init__(self, router: Router, loop: str = LOOP_V1, objective: str = "default") -> None:
         self._router, self._routed, self.loop, self.objective = router, router, loop, objective
         self._artefacts: dict[str, Artefact] = {}
+        self.watch: Watch | None = None
+        """Is told of each decision that `decide` makes."""
         self._histories: Histories | None = None
         self.fold_id, self.number = "", 0
         """Which step of which fold this version is; see `rl.online.learner`."""
@@ -101,7 +108,12 @@ class Recommender:
             PolicyError: there is no candidate, the named policy is not served, or `context.time` is not a time.
             ValueError: the policy's propensities are none.
         """
-        return self.decide_and_explain(visit)[0]
+        if self.watch is None:
+            return self.decide_and_explain(visit)[0]
+        began = perf_counter()
+        decision, first = self.decide_and_explain(visit)
+        self.watch(decision, first, perf_counter() - began)
+        return decision
 
     def decide_and_explain(self, visit: Visit) -> tuple[Decision, FloatArray]:
         """Decide, and return also the distribution [A] of the first slot over the candidates; see `decide`."""

@@ -11,7 +11,7 @@ from rl.online.fold import News, Place, Publication, Update
 from rl.online.state import FoldState
 from rl.policy.errors import PolicyError
 from serve.contracts.errors import ERRORS
-from serve.decisions.recommender import Recommender
+from serve.decisions.recommender import Recommender, Watch
 from serve.decisions.router import Router
 
 log = logging.getLogger("ray.serve")
@@ -33,13 +33,20 @@ class Served:
     `take` must not run while a request is decided: on an event loop it does not, as neither awaits.
     """
 
-    def __init__(self, shares: Mapping[str, Mapping[str, float]], objectives: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        shares: Mapping[str, Mapping[str, float]],
+        objectives: Collection[str] = (),
+        watch: Watch | None = None,
+    ) -> None:
         """Take what is configured.
 
         Args:
             shares: of the policies in the traffic, by loop.
             objectives: of the loop v1, beside the default.
+            watch: is told of each decision.
         """
+        self._watch = watch
         self._routers = {loop: Router(of_loop) for loop, of_loop in shares.items()}
         self.configured = frozenset(
             [
@@ -103,6 +110,7 @@ class Served:
         if isinstance(what, Publication):
             if recommender is None:
                 recommender = Recommender(self._routers[place[0]], *place)
+                recommender.watch = self._watch
             recommender.restore(what)
             self._recommenders[place] = recommender
             self._lost.discard(place)

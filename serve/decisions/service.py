@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from time import perf_counter
 
 from data.ingest.http_rows import clean_records
 from data.log.current.users import NOTHING, past
@@ -40,6 +41,7 @@ from serve.decisions.shadows import Shadows
 from serve.decisions.visits import Past, make_visit, set_answer
 from serve.entities.items import Items
 from serve.entities.users import Users
+from serve.metrics.replica import ReplicaMetrics
 
 _NO_PAST: Past = (NOTHING, {})
 _DISTRIBUTIONS = 1_000
@@ -57,7 +59,9 @@ class Service:
         nodes: Mapping[str, tuple[NodeSpec, Scaler | None]],
         config: ServiceConfig | None = None,
         replica: str = "local",
+        metrics: ReplicaMetrics | None = None,
     ) -> None:
+        self.metrics = metrics
         self.served, self.store, self._writer, self._nodes, self.replica = served, store, writer, nodes, replica
         self.config = config or ServiceConfig()
         self.items = Items(store)
@@ -176,7 +180,7 @@ class Service:
         visit.decision_id = to_shadow_id(answer.variant or "", shown.decision_id)
         visit.log_probabilities = len(visit.candidates) <= _DISTRIBUTIONS
         set_answer(visit, answer)
-        return recommender.decide(visit).model_copy(update={"loop": SHADOW})
+        return recommender.decide_and_explain(visit)[0].model_copy(update={"loop": SHADOW})
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
         """Log feedback; the learner will find it there.
@@ -192,8 +196,11 @@ class Service:
         Raises:
             StoreError: it could not be committed; none of it was.
         """
-        results = list(map(feedback_result, records, await self.commit(records)))
+        stored = await self.commit(records)
+        results = list(map(feedback_result, records, stored))
         self.learning.count(results)
+        if self.metrics:
+            self.metrics.reported(records, stored, [result.status == "conflict" for result in results])
         return results
 
     async def events(self, request: EventsRequest) -> EventsResponse:
@@ -207,9 +214,15 @@ class Service:
             message = f"node {request.node!r} is not taken here; taken are {', '.join(self._nodes)}"
             raise ERRORS.refuse("unknown_node", message, "node")
         node, scaler = self._nodes[request.node]
+        began = perf_counter()
         cleaned = clean_records(request.records, node, scaler)
+        took_s = perf_counter() - began
         stored = iter(await self.commit([record for record in cleaned if record is not None]))
-        return EventsResponse(results=[event_result(record, stored, node) for record in cleaned])
+        results = [event_result(record, stored, node) for record in cleaned]
+        if self.metrics:
+            rules = [result.rule for result in results if result.rule is not None]
+            self.metrics.ingested(request.node, [result.status for result in results], rules, took_s)
+        return EventsResponse(results=results)
 
     def policies(self) -> list[ServedPolicy]:
         """Say what is served, and since when."""
@@ -273,9 +286,12 @@ class Service:
             StoreError: they could not be committed; none of them was.
             Refused: they were not within the time; they may be yet.
         """
+        commit = self._writer.commit(records)
+        if self.metrics:
+            commit = self.metrics.commit(records, commit)
         if timeout_s is None:
-            return await self._writer.commit(records)
-        committing = asyncio.ensure_future(self._writer.commit(records))
+            return await commit
+        committing = asyncio.ensure_future(commit)
         try:
             return await asyncio.wait_for(asyncio.shield(committing), timeout_s)
         except TimeoutError:

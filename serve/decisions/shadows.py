@@ -42,6 +42,11 @@ class Shadows:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
 
+    @property
+    def waiting(self) -> int:
+        """How many are still to be made."""
+        return len(self._waiting)
+
     async def finish(self) -> None:
         """Wait until what was offered is logged."""
         while self._task is not None and not self._task.done():

@@ -4,10 +4,10 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeAlias
 from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +22,8 @@ LOGGER: Final = "raycommend"
 HIDDEN: Final = "***"
 CLIENT_LEFT: Final = 499
 """Status in the access log of a request whose client went before its answer began."""
+
+Count: TypeAlias = Callable[[str, str], None]
 
 _ACCESS = f"{LOGGER}.access"
 _TOKEN = re.compile(r"\brk_([0-9a-f]+)_[A-Za-z0-9_-]+")
@@ -133,6 +135,7 @@ class Recorder:
         access_log: bool = True,
         answer_id: bool = True,
         plain: bool = False,
+        count: Count | None = None,
     ) -> None:
         """Wrap an application.
 
@@ -143,7 +146,9 @@ class Recorder:
             access_log: log a line for each request.
             answer_id: send `X-Request-Id`; Ray Serve does that itself.
             plain: log without `serve.http.bypass.access_lines`.
+            count: is given the path and the code of each error.
         """
+        self._count = count
         self._app, self._answers, self._redact = app, answers, redact
         self._access_log, self._answer_id = access_log, answer_id
         self._access = logging.getLogger(_ACCESS)
@@ -178,6 +183,8 @@ class Recorder:
             if status == CLIENT_LEFT:
                 await self._answers(scope, to_failure(error))(scope, receive, observed)
         finally:
+            if self._count and (current.error or status == CLIENT_LEFT):
+                self._count(current.path, current.error or "client_left")
             if self._access_log:
                 self._log(scope, current, status, perf_counter() - began)
 

@@ -13,7 +13,7 @@ from data.log.current.keys import Role
 from serve.config import Limits
 from serve.contracts.errors import ERRORS
 from serve.http import answers, exchange
-from serve.http.access_log import Recorder, Redact
+from serve.http.access_log import Count, Recorder, Redact
 from serve.http.answers import Answers
 from serve.http.bypass.fast_path import FastPath, read_endpoint
 from serve.http.gate import Gate, Rates
@@ -39,6 +39,8 @@ class Edge:
     """Whose pages may ask from a browser; "*": everybody's."""
     plain: bool = False
     """Do without `serve.http.bypass`."""
+    count: Count | None = None
+    """Is told of each request that was answered with an error: its path and the error's code."""
 
     def __post_init__(self) -> None:
         self.rates = Rates(self.limits)
@@ -68,6 +70,7 @@ class Edge:
             access_log=self.access_log,
             answer_id=self.answer_id,
             plain=self.plain,
+            count=self.count,
         )
         if self.origins:
             # Outermost: a browser asks whether it may ask without a key, and is to see errors as well.

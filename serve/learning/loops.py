@@ -16,8 +16,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from time import monotonic
-from typing import TypeAlias
+from functools import partial
+from time import monotonic, perf_counter
 
 from data.log.errors import StoreError
 from data.log.store import Store
@@ -26,11 +26,13 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import load_shelved
-from rl.online.fold import FoldSpec, FoldSteps, News, Place, Publication, Update
+from rl.online.fold import FoldSteps, News, Place, Publication, Update
 from rl.online.learner import OnlineLearner
 from rl.online.snapshot import SnapshotError
 from rl.online.snapshots import Snapshots, SnapshotSettings
 from rl.online.state import FoldState
+from serve.learning.plan import Plan, PlanSource
+from serve.metrics.learner import LearnerMetrics
 
 _MAX_UPDATES = 200
 """Updates kept for followers; one that has missed more gets a snapshot."""
@@ -38,32 +40,6 @@ _RETRY_S = 60.0
 """Wait before a fold that has failed a second time is begun anew; doubles with each failure."""
 
 log = logging.getLogger("ray.serve")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a fold begins with."""
-
-    spec: FoldSpec
-    policies: Mapping[str, str]
-    """Digests of kept artefacts, by the policy's name."""
-    erasures: int = 0
-    """How many users had been forgotten: another number is another log."""
-    missing: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Why configured policies are not among them, by name."""
-    forced: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Why policies are among them although the gate had said no, by name."""
-    rolled_back: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Which versions of policies were taken back by themselves since the last promotion, and why, by name."""
-
-    @property
-    def place(self) -> Place:
-        """The loop and the objective."""
-        return self.spec.loop, self.spec.objective
-
-
-PlanSource: TypeAlias = Callable[[], Sequence[Plan]]
-"""Gives the plans that hold now; may raise StoreUnavailable or a ValueError, and is asked again."""
 
 
 @dataclass
@@ -77,6 +53,7 @@ class Loop:
     """Why policies of the plan could not be loaded, by name."""
     failed: str | None = None
     """Why it does not follow the log any more."""
+    metrics: LearnerMetrics | None = None
 
     @property
     def published(self) -> int:
@@ -91,6 +68,7 @@ class Loop:
         """
         if self.failed is not None:
             return False
+        began = perf_counter()
         try:
             update = self.learner.poll()
         except StoreError:
@@ -102,6 +80,8 @@ class Loop:
             return False
         if update:
             self.updates = [*self.updates[-_MAX_UPDATES:], update]
+            if self.metrics:
+                self.metrics.stepped(self.plan.place, perf_counter() - began)
         return update is not None
 
     def state(self, now: datetime) -> FoldState:
@@ -145,6 +125,7 @@ class Loops:
         sources: Sequence[PlanSource],
         clock: Callable[[], datetime],
         snapshots: SnapshotSettings | None = None,
+        metrics: LearnerMetrics | None = None,
     ) -> None:
         """Make the folds of all plans; they have learned the log when this returns.
 
@@ -153,7 +134,7 @@ class Loops:
             StoreError: the log did not answer.
         """
         self._store, self._settings, self._sources, self._clock = store, settings, sources, clock
-        self._snapshots = Snapshots(settings, snapshots, clock)
+        self._snapshots, self._metrics = Snapshots(settings, snapshots, clock), metrics
         self._refused: dict[Place, Plan] = {}
         self._faults: dict[int, str] = {}
         self._retries: dict[
@@ -210,6 +191,16 @@ class Loops:
             self.problems.pop(plan.place, None)
             changed = True
         return changed
+
+    def measure(self) -> None:
+        """Let the metrics look at the folds. Blocks.
+
+        Raises:
+            StoreError: the log did not answer.
+        """
+        if self._metrics:
+            unsaved_s = {place: self._snapshots.unsaved_s(loop.learner) for place, loop in list(self.current.items())}
+            self._metrics.look(self.states(), unsaved_s)
 
     def _may_begin_anew(self, place: Place) -> bool:
         """Return whether a fold that has failed has waited long enough."""
@@ -273,7 +264,9 @@ class Loops:
             learner = OnlineLearner(self._store, self._load(plan)[0], plan.spec, self._clock)
         last = learner.catch_up(lambda: self._snapshots.offer(learner, self._store, plan.erasures))
         self._snapshots.offer(learner, self._store, plan.erasures, now=True)
-        return Loop(plan, learner, [last] if last else [], missing)
+        if self._metrics:
+            learner.watch = partial(self._metrics.learned, plan.place)
+        return Loop(plan, learner, [last] if last else [], missing, metrics=self._metrics)
 
     def _load(self, plan: Plan) -> tuple[dict[str, Artefact], dict[str, str]]:
         """Load the artefacts of a plan; returns them, and why others of it cannot be served.

@@ -18,7 +18,7 @@ from rl.promotions import last_failure
 from rl.registry import MODEL, RegisteredPolicy, RegistryError, resolve_alias
 from serve.abtests.policies import TestPolicies
 from serve.config import CHAMPION, Champion, ServiceConfig
-from serve.learning.loops import Plan
+from serve.learning.plan import Plan
 
 log = logging.getLogger("ray.serve")
 

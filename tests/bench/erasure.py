@@ -29,7 +29,8 @@ from rl.provenance.capture import ProofSettings
 from serve.audit.run import Audit, audit
 from serve.decisions.served import Served
 from serve.entities.forgetting import forget
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from tests.bench.common import finish, say
 from tests.bench.service import shop
 from tests.support.visits import visit

@@ -30,7 +30,8 @@ from rl.online.fold import FoldSpec
 from rl.online.snapshot import Snapshot
 from rl.policies import CrossedConfig, LinearThompsonConfig, build
 from rl.provenance.replay import Sources, state_at
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from tests.bench.service.shop import market_and_encoder
 from tests.bench.waiting_fold import K, decision
 

@@ -29,7 +29,8 @@ from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.http.answers import Answers
 from serve.http.edge import Edge
-from serve.learning.loops import Loops, Plan, PlanSource
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan, PlanSource
 from tests.support.shops import POLICIES, save_policies, small_market
 from tests.support.writers import StoreWriter
 

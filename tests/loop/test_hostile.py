@@ -25,7 +25,8 @@ from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.http.answers import Answers
 from serve.http.edge import Edge
-from serve.learning.loops import Loops, PlanSource
+from serve.learning.loops import Loops
+from serve.learning.plan import PlanSource
 from serve.learning.plans import ConfiguredPlans
 from tests.bench.hostility.kinds import KINDS
 from tests.bench.hostility.usual import POLICIES

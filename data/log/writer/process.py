@@ -61,6 +61,11 @@ class WriterProcess:
         """The child's, None before there is one."""
         return self._child.pid if self._child else None
 
+    @property
+    def pending(self) -> int:
+        """Records that wait for their commit."""
+        return self._link.pending if self._link else 0
+
     async def start(self) -> None:
         """Start the child if it does not run, and wait until it has opened the log.
 

@@ -30,6 +30,8 @@ class Shadow(Part):
     """Mean reward of these decisions, as shown; None: rewards or probabilities are not known."""
     would_earn: Range | None = None
     """What it would have earned, with an interval for one look."""
+    effective_decisions: float | None = None
+    """How many decisions without weights would say as much: (sum of weights)^2 / sum of squares (Kish)."""
 
 
 class Imitation(Part):
@@ -76,7 +78,9 @@ def read_shadows_out(shadows: pa.Table, variants: Sequence[str], spec: ReadSpec 
             mean = find_mean(Sums(add_by_user(index, weights * reward), add_by_user(index, weights)))
             half = half_width(mean.times, mean.variance, mean, spec.effect, spec.alpha, sequential=False)
             would = Range(value=mean.value, low=mean.value - half, high=mean.value + half)
-            found = found.model_copy(update={"earned": float(reward.mean()), "would_earn": would})
+            effective = float(weights.sum() ** 2 / max((weights**2).sum(), 1e-300))
+            earned = {"earned": float(reward.mean()), "would_earn": would, "effective_decisions": effective}
+            found = found.model_copy(update=earned)
         read.append(found)
     return Imitation(interval=spec.kind, shadows=tuple(read))
 

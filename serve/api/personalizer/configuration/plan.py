@@ -17,7 +17,7 @@ from rl.policies import build
 from rl.policy.errors import PolicyError
 from serve.api.personalizer.configuration.policy import make_untrained
 from serve.api.personalizer.configuration.values import LOOP, Configuration, read_configuration
-from serve.learning.loops import Plan
+from serve.learning.plan import Plan
 
 log = logging.getLogger("raycommend.personalizer")
 

@@ -29,7 +29,8 @@ from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.audit.run import audit
 from serve.decisions.served import Served
 from serve.learning import loops as loops_module
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from tests.support.logs import Written, described
 from tests.support.rows import feedback_rows
 from tests.support.shops import untrained

@@ -31,7 +31,8 @@ from serve.audit.run import (
     main,
 )
 from serve.decisions.served import Served
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from tests.support.shops import POLICIES, save_policies, small_market
 from tests.support.visits import visit
 

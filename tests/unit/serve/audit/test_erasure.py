@@ -35,7 +35,8 @@ from rl.provenance.proofs import Proofs
 from serve.audit.run import Audit, audit
 from serve.decisions.served import Served
 from serve.entities.forgetting import forget
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from tests.support.shops import of_every_kind, small_market
 from tests.support.visits import visit
 

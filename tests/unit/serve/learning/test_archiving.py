@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from data.log.store import Store
-from serve import app
 from serve.config import DailyArchive, ServiceConfig
+from serve.learning import archiving
 from tests.support.archives import write_days
 from tests.support.clocks import Clock
 from tests.support.rows import count_rows
@@ -26,7 +26,7 @@ def rows_left(store: Store) -> int:
 def test_closed_days_are_archived_soon_after_the_start(
     ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_FIRST_ARCHIVE_S", 0.1)
+    monkeypatch.setattr(archiving, "_FIRST_S", 0.1)
     config = ServiceConfig(home=str(tmp_path), archive=DailyArchive())
     with closing(Store.open(config.settings.store_url, clock := Clock())) as store:
         write_days(store, clock, 60)
@@ -34,7 +34,7 @@ def test_closed_days_are_archived_soon_after_the_start(
 
         async def serve() -> None:
             node = ray.get_runtime_context().get_node_id()
-            daily = asyncio.create_task(app._archive_daily(config, node, store.shared))
+            daily = asyncio.create_task(archiving.archive_daily(config, node, None))
             deadline = time.monotonic() + 120
             while rows_left(store):
                 assert time.monotonic() < deadline

@@ -25,7 +25,8 @@ from serve.audit.run import audit
 from serve.config import Champion, ServiceConfig
 from serve.decisions.health import Learning
 from serve.decisions.served import Served
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from serve.learning.plans import ConfiguredPlans
 from tests.support.shops import DAY, small_market, untrained
 from tests.support.visits import visit
