@@ -88,7 +88,9 @@ async def keep_examining(
         found: is given what was found; None: it has failed.
     """
     here = None if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
-    task = ray.remote(_examine_here).options(num_cpus=0, max_retries=0, max_calls=1, scheduling_strategy=here)
+    # Its process ends with it: what it has loaded is not needed for an hour.
+    remote = ray.remote(max_calls=1, num_cpus=0, max_retries=0)(_examine_here)
+    task = remote.options(scheduling_strategy=here)
     while True:
         await asyncio.sleep(when.every_s)
         try:

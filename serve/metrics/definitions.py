@@ -80,7 +80,7 @@ LOG_SIZE = _gauge("log_bytes", "Size of the log's database.")
 FRESHNESS = _histogram(
     "freshness_seconds",
     "Time from the commit of a report to answers of its replica that have learned it.",
-    _FAST + _SLOW[6:],
+    (*_FAST, *_SLOW[7:]),
     "loop",
 )
 HEARD = _gauge("learner_heard_timestamp_seconds", "When a replica had the last word from the learner.")

@@ -50,12 +50,19 @@ class Names:
 class ReplicaMetrics:
     """Cheap enough for every request. `Service`, the edge and the replica call it."""
 
-    def __init__(self, meter: Meter, names: Names | None = None, codes: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        names: Names | None = None,
+        input_nodes: Collection[str] = (),
+        codes: Collection[str] = (),
+    ) -> None:
         """Take what is configured.
 
         Args:
             meter: counts.
             names: for labels.
+            input_nodes: whose rows are taken, which are counted from 0.
             codes: of errors, which are counted from 0 for the routes of reports.
         """
         self.meter, self._names = meter, names or Names()
@@ -66,6 +73,10 @@ class ReplicaMetrics:
                 meter.begin(of.ERRORS, route, code)
         for status in ("stored", "known", "contradictory", "orphan"):
             meter.begin(of.FEEDBACK, LOOP_V1, OTHER, status)
+        for node in input_nodes:
+            meter.begin(of.EVENTS, node, "stored")
+        for kind in ("decisions", "feedback", "events"):
+            meter.begin(of.LOGGED, kind)
         for node in self._names.nodes:
             meter.begin(of.NODE_REFUSED, node)
 

@@ -18,8 +18,14 @@ LEARNER: Final = "learner"
 
 
 def replica_metrics(config: ServiceConfig, replica: str) -> ReplicaMetrics | None:
-    """Return what a replica counts with; None: the configuration says not to."""
-    return ReplicaMetrics(Meter(replica), _names(config), ERRORS) if config.metrics else None
+    """Return what a replica counts with; None: the configuration says not to.
+
+    Raises:
+        DataError: a node's declaration cannot be read.
+    """
+    if not config.metrics:
+        return None
+    return ReplicaMetrics(Meter(replica), _names(config), load_nodes(config.nodes), ERRORS)
 
 
 def learner_metrics(config: ServiceConfig, store: Store) -> LearnerMetrics | None:

@@ -23,6 +23,8 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     "openssh-server": ("sshd",),  # hosts of their own on one machine
     "openssl": ("openssl",),  # makes the certificate of a test
     "postgresql": ("initdb", "pg_ctl", "pg_basebackup"),  # the log's other database
+    "prometheus": ("prometheus", "promtool"),  # metrics, alerts and dashboards
+    "prometheus-alertmanager": ("prometheus-alertmanager", "amtool"),
     "redis-server": ("redis-server",),  # where the head of a cluster may keep what it knows
     "rsync": ("rsync",),  # how Ray gives hosts their files
 }

@@ -28,7 +28,9 @@ from serve.config import ServiceConfig
 os.environ.update(ray_environment(drain_s=1))
 import ray
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init(
+    "local", num_cpus=2, include_dashboard=False, log_to_driver=False, _metrics_export_port=int(sys.argv[4])
+)
 config = ServiceConfig.model_validate_json(sys.argv[1])
 with running(config, int(sys.argv[2]), num_replicas=int(sys.argv[3])):
     print("ready", flush=True)
@@ -51,10 +53,11 @@ class Running:
         return self._config.settings.home
 
     def start(self) -> None:
-        """Start it at another port than before."""
-        self.port = free_port()
+        """Start it at other ports than before: `port` of HTTP, `metrics_port` of what Ray exports for Prometheus."""
+        self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-c", _RUN, self._config.model_dump_json(), str(self.port), str(self._replicas)]
+        said = [self._config.model_dump_json(), self.port, self._replicas, self.metrics_port]
+        command = [sys.executable, "-c", _RUN, *map(str, said)]
         environment = {**os.environ, "RAYCOMMEND_API_KEY": "right", "PYTHONPATH": os.getcwd(), **self._environment}
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment
