@@ -46,8 +46,20 @@ def test_an_unknown_field_is_refused(name: str) -> None:
         jsonschema.validate(resource, schema(resource["kind"]))
 
 
-def test_the_four_kinds_are_there() -> None:
-    assert {name.split("/")[0] for name in RESOURCES} == {"Secret", "RayService", "RayCluster", "RayJob", "RayCronJob"}
+def test_all_kinds_are_there() -> None:
+    ray = {"RayService", "RayCluster", "RayJob", "RayCronJob"}
+    assert {name.split("/")[0] for name in RESOURCES} == ray | {"Secret", "PodMonitor"}
+
+
+def test_pods_are_scraped_as_machines_are() -> None:
+    """The alerts watch the job `ray`; what is dropped is what `prometheus.yml` drops."""
+    monitor = RESOURCES["PodMonitor/raycommend"]["spec"]
+    [endpoint] = monitor["podMetricsEndpoints"]
+    assert monitor["selector"] == {"matchLabels": {"ray.io/is-ray-node": "yes"}}
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "ray"}]
+    plain = yaml.safe_load((ROOT / "serve" / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    [job] = [job for job in plain["scrape_configs"] if job["job_name"] == "ray"]
+    assert endpoint["metricRelabelings"] == job["metric_relabel_configs"]
 
 
 @pytest.mark.parametrize("pod", PODS)

@@ -1,10 +1,12 @@
 """Counting in plain Python comes to the numbers that Ray is given, with labels that are bounded."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from serve.metrics import definitions as of
+from serve.metrics.__main__ import table
 from serve.metrics.definitions import METRICS, Metric
 from serve.metrics.meter import Meter
 from tests.support.meters import Numbers
@@ -93,3 +95,7 @@ def test_definitions_are_complete(metric: Metric) -> None:
 
 def test_names_are_given_once() -> None:
     assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+def test_the_page_has_the_table_of_all_metrics() -> None:
+    assert table() in Path("serve/METRICS.md").read_text(), "run python -m serve.metrics"
