@@ -3,12 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serve.metrics import definitions as of
 from serve.metrics.__main__ import table
 from serve.metrics.definitions import METRICS, Metric
-from serve.metrics.meter import Meter
+from serve.metrics.meter import SAMPLE, Meter
 from tests.support.meters import Numbers
 
 
@@ -74,13 +75,23 @@ def test_a_flush_lets_others_run_in_between(meter: Meter) -> None:
 
     async def both() -> None:
         task = asyncio.create_task(others())
-        for _ in range(1_000):
-            meter.observe(of.DECIDE, ("v1",), 0.1)
+        for number in range(1_000):
+            meter.count(of.EVENTS, ("shop", str(number % 400)))
         await meter.flush_between()
         task.cancel()
 
     asyncio.run(both())
-    assert turns >= 10
+    assert turns >= 4
+
+
+def test_of_many_values_a_fair_sample_is_handed_on(meter: Meter, numbers: Numbers) -> None:
+    for flush in range(200):
+        for number in range(1_000):
+            meter.observe(of.DECIDE, ("v1",), number + 1)
+        meter.flush()
+        assert len(numbers.values(of.DECIDE)) == (flush + 1) * SAMPLE
+    found = np.quantile(numbers.values(of.DECIDE), [0.1, 0.5, 0.9])
+    assert found.tolist() == pytest.approx([100, 500, 900], abs=25)  # five standard errors of 10,000 values
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
