@@ -69,7 +69,7 @@ class Earned:
     @property
     def recent(self) -> Bounds:
         """Of the last `RECENT` decisions, with an interval for one look."""
-        rewards = [one.reward for one in self._recent.values()]
+        rewards = [one.reward for one in list(self._recent.values())]  # a copy: another thread adds
         return _bounds(len(rewards), sum(rewards), sum(r * r for r in rewards), fixed_radius(_ALPHA))
 
     @property

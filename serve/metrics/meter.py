@@ -2,8 +2,8 @@
 
 A call of Ray's metrics takes some 2.5 us with its locks and copies, an addition to a dictionary a tenth of it. Ray
 takes the values of a histogram one by one only, and its agent records each again, for some 15 us more. So of more
-than `SAMPLE` values between two flushes so many are handed on, drawn at random: quantiles are right, counters say how many
-there were.
+than `SAMPLE` values between two flushes so many are handed on, drawn at random: quantiles are right, counters say
+how many there were.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class _Sample:
 
 
 class Meter:
-    """What one process has counted since the last flush. Calls from several threads may lose a count, no more."""
+    """What one process has counted since the last flush. A count during a flush in another thread may be lost."""
 
     def __init__(self, replica: str, sink: Sink | None = None) -> None:
         """Take the process's name, which is a label of all; default sink: Ray."""
@@ -113,15 +113,16 @@ class Meter:
         """Yield what is to be handed on: counts and values since the last time, and all gauges as they are."""
         counts, self._counts = self._counts, defaultdict(dict)
         values, self._values = self._values, defaultdict(dict)
-        for metric, by_labels in counts.items():
-            for labels, number in by_labels.items():
+        # Copies: another thread may still add to what it has looked up before.
+        for metric, by_labels in list(counts.items()):
+            for labels, number in list(by_labels.items()):
                 yield metric, number, self._tags(metric, labels)
-        for metric, observed in values.items():
-            for labels, sample in observed.items():
+        for metric, observed in list(values.items()):
+            for labels, sample in list(observed.items()):
                 tags = self._tags(metric, labels)
-                for value in sample.values:
+                for value in list(sample.values):
                     yield metric, value, tags
-        for metric, gauges in self._gauges.items():
+        for metric, gauges in list(self._gauges.items()):
             for labels, value in gauges.items():
                 if math.isfinite(value):
                     yield metric, value, self._tags(metric, labels)

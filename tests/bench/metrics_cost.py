@@ -1,30 +1,34 @@
 """What watching costs: CPU seconds a request, over those of the service without: `python -m tests.bench.metrics_cost`.
 
 [--seconds S] [--turns N] [--only FIGURE]. One replica behind HAProxy, a slate of 10 among 50 candidates, the linear
-policy of `tests.bench.serving`, 16 connections. For each figure a service with and one without are up at the same time
-and are loaded in turns, the one to begin alternating; CPU seconds are those of all processes of a service, Ray's and
-HAProxy's among them. A figure is the median of the ratios within each turn. Some of the requests are reports.
+policy of `tests.bench.serving`; every tenth request is a report. For each figure a service with and one without are up
+at the same time and are sent the same requests in turns, at a constant rate, the one to begin alternating. CPU seconds
+are those of all processes of a service, Ray's and HAProxy's among them. A figure is the median of the ratios within
+each turn.
 """
 
 import argparse
+import asyncio
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-
-import httpx
+from typing import Any, TypeAlias
 
 from tests.bench.common import finish, plot, say
 from tests.bench.service import shop
 from tests.bench.service.processes import Service, running
-from tests.bench.service.wrk import load, need_wrk
+from tests.bench.service.steady import steady
 
-CONNECTIONS = 16
 POLICY = "lin_ucb"
-REPORTS = 200
-"""Reports of a turn."""
+RATE = 200.0
+"""Requests a second."""
+REPORTS = 10
+"""Of so many requests one is a report."""
+
+Asked: TypeAlias = tuple[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,6 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--only", choices=VARIANTS)
     options = parser.parse_args()
-    need_wrk()
     figures, peers, curves = dict[str, float](), dict[str, float](), {}
     for figure in [options.only] if options.only else VARIANTS:
         used = compare(VARIANTS[figure], options.seconds, options.turns)
@@ -64,37 +67,38 @@ def compare(variant: Variant, seconds: float, turns: int) -> list[dict[str, floa
     """Return CPU seconds a request with and without, by turn."""
     found = list[dict[str, float]]()
     with tempfile.TemporaryDirectory(prefix="raycommend-bench-") as temporary, ExitStack() as stack:
-        folder, up = Path(temporary), dict[str, Service]()
+        up, asked = dict[str, Service](), list[Asked]()
         for name, one in (("with", variant), ("without", WITHOUT)):
-            users, items = shop.prepare(folder / name, POLICY)
-            shop.write_bodies(folder / f"{name}.jsonl", shop.asks(users, items, number=2_000), "v1")
-            command = shop.ours(folder / name, {"policies": {POLICY: 1}, **one.config}, 1, False)
+            home = Path(temporary) / name
+            users, items = shop.prepare(home, POLICY)
+            asked = shop.asks(users, items, number=2_000)
+            command = shop.ours(home, {"policies": {POLICY: 1}, **one.config}, 1, False)
             up[name] = stack.enter_context(running(command, "/healthz", one.environment))
-            spend(folder, name, up[name], 3.0)
-        for at in range(turns):
+        for at in range(-1, turns):  # the first does not count
             names = ["with", "without"] if at % 2 else ["without", "with"]
-            found.append({name: spend(folder, name, up[name], seconds) for name in names})
-            say(f"{found[-1]['with'] / found[-1]['without']:.3f} {found[-1]}")
+            used = {name: spend(up[name], asked, f"turn{at}", seconds) for name in names}
+            say(f"{used['with'] / used['without']:.3f} {used}")
+            found += [used] if at >= 0 else []
     return found
 
 
-def spend(folder: Path, name: str, service: Service, seconds: float) -> float:
-    """Load a service, and return the CPU seconds of a request."""
-    before = service.cpu_s()
-    done = load(f"{service.url}/v1/recommend", folder / f"{name}.jsonl", CONNECTIONS, seconds)
-    report(service)
-    if done.errors:
-        raise RuntimeError(f"{done.errors} requests failed")
-    return (service.cpu_s() - before) / (done.requests + REPORTS)
+def spend(service: Service, asked: Sequence[Asked], turn: str, seconds: float) -> float:
+    """Load a service at a constant rate, and return the CPU seconds of a request."""
 
+    def request(number: int) -> tuple[str, Any]:
+        if number % REPORTS == REPORTS - 1:
+            about = f"{turn}-{number - REPORTS + 1}"
+            return "/v1/feedback", {"feedback_id": f"{turn}-{number}", "decision_id": about, "kind": "click"}
+        user, candidates = asked[number % len(asked)]
+        named = {"decision_id": f"{turn}-{number}", "user_id": user}
+        return "/v1/recommend", {**named, "candidates": candidates, "k": shop.K}
 
-def report(service: Service) -> None:
-    """Report views of a decision, each in a request of its own."""
-    with httpx.Client(base_url=service.url) as client:
-        decision = client.post("/v1/recommend", json={"k": 3}).json()["decision_id"]
-        for number in range(REPORTS):
-            told = {"feedback_id": f"{decision}-{number}", "decision_id": decision, "kind": "view"}
-            client.post("/v1/feedback", json=told).raise_for_status()
+    before, number = service.cpu_s(), int(RATE * seconds)
+    answers = asyncio.run(steady(service.url, request, range(number), RATE))
+    used = service.cpu_s() - before
+    if failed := [answer for answer in answers if answer.status != 200]:
+        raise RuntimeError(f"{len(failed)} requests failed: {failed[0].status} {failed[0].text}")
+    return used / number
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def test_what_was_done_is_counted(watched: Watched) -> None:
     assert total("feedback", 'status="contradictory"') == total("feedback", 'status="orphan"') == 1
     assert total("node_refused_feedback", 'node="shop"') == 1
     assert total("events", 'node="online_retail", status="rejected"') == 1
-    assert total("rejects", 'node="online_retail", rule="type of Quantity"') == 1
+    assert total("rejects", 'node="online_retail", rule="type of quantity"') == 1
     wait_for(lambda: total("outcomes", 'policy="linear_thompson"') > 50, 30)
     assert 0 < total("outcomes_accepted", "") <= total("outcomes", "")
     assert 0 <= total("explored", "") <= total("drawn", "")
