@@ -25,7 +25,8 @@ from serve.decisions.served import Served
 from serve.decisions.service import Service
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from tests.support.archives import archive
 from tests.support.shops import of_every_kind, small_market
 from tests.support.visits import visit
