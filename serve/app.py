@@ -36,7 +36,7 @@ from serve.api.personalizer.service import Personalizer
 from serve.audit.examination import keep_examining
 from serve.background import Signal, check_log, check_tasks, keep_counting, repeat
 from serve.config import Secrets, ServiceConfig
-from serve.decisions.served import Served, make_writable
+from serve.decisions.served import Served, has_publication, make_writable
 from serve.decisions.service import Service
 from serve.environment import ray_environment as ray_environment  # who runs the application needs both
 from serve.http import access_log as logs
@@ -49,8 +49,9 @@ from serve.learning.plan import PlanSource
 from serve.learning.plans import ConfiguredPlans
 from serve.metrics.setup import learner_metrics, replica_metrics
 
-_POLL_S = 0.1
-"""How often the learner looks at the log; adds half of it to the time until feedback is served."""
+_POLL_S = 0.05
+"""How often the learner looks at the log, where there is nothing new by one statement; adds half of it to the time
+until feedback is served."""
 _REFRESH_S = 0.5
 """How often it looks whether something else is to be served."""
 _CHECKPOINT_S = 1.0
@@ -216,7 +217,8 @@ class Gateway:
         """
         asked = self._learner.news.remote(self._replica, self._served.steps())
         news, replicas, states = await asyncio.wait_for(asked, within_s)
-        news = await asyncio.to_thread(make_writable, news)
+        if has_publication(news):
+            news = await asyncio.to_thread(make_writable, news)
         self._served.take(news)
         self._served.hear(states)
         if self._metrics:

@@ -1,125 +1,37 @@
 """The database that the log is in: opened, durable, with transactions. What is in it is `data.log.store`'s."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from data.log.backend import Backend, Identity
 from data.log.errors import StoreDamaged, StoreError, StoreUnavailable, StoreUnconfirmed
 from data.log.migrations.revisions import REVISION, Contents, refusal, upgrade
 
+if TYPE_CHECKING:
+    from data.log.archived.reading import Archived
+
 SQL_ERRORS: Final = (SQLAlchemyError,)
 """What a database reached through SQLAlchemy raises, for those that MLflow keeps."""
-
-Identity: TypeAlias = tuple[int, ...]
-"""Which database it is, in numbers: another one at the same place has others."""
-ErrorKind: TypeAlias = Literal["unavailable", "disconnected", "damaged", "refused"]
-"""What an error of a driver says: try again; the same, and what was asked last is done or not; damage; a mistake."""
-
 
 _REMEDY = "stop what uses it and put a copy from before the damage in its place; what can be read can be exported first"
 log = logging.getLogger("raycommend.store")
 T = TypeVar("T")
 
 
-class Backend(Protocol):
-    """What differs between the databases that a log can be in. The SQL that differs is `data.log.statements`'."""
+class _Reading(threading.local):
+    """What a thread reads in."""
 
-    name: str
-    """What messages call the log: where it is, without a password."""
-    shared: bool
-    """Processes of other machines reach it too."""
-    reading: sa.Engine
-    """Its transactions see one state of the database."""
-    writing: sa.Engine
-    """Its transactions hold the write lock from their beginning: one at a time, so that positions grow with commits."""
-    begun: sa.Engine
-    """Its transactions are begun by others, on its connections' drivers: see `begin_by_driver`."""
-    folder: Path | None
-    """That it is in, if it is a file: what lies there too is known relative to it."""
-    driver_error: type[Exception]
-    """What the driver raises where SQLAlchemy is not asked."""
-
-    @property
-    def exists(self) -> bool:
-        """Whether there may be a log: False where its file is missing, and opening would make it."""
-        ...
-
-    def open(self, expected: Identity | None, accept: Callable[[Contents], None]) -> Contents:
-        """Connect, let `accept` refuse what is there by raising, and make it durable.
-
-        Raises:
-            StoreError: it cannot be kept durable there.
-            StoreLost: it is not the expected one.
-        """
-        ...
-
-    @property
-    def identity(self) -> Identity | None:
-        """Which database was opened."""
-        ...
-
-    @property
-    def replaced(self) -> bool:
-        """Whether another one is in its place."""
-        ...
-
-    def check(self) -> None:
-        """Raise StoreLost if it is known to be gone. Called around each transaction: it must take no time."""
-        ...
-
-    def damage(self) -> str | None:
-        """Look for damage for a few seconds at most; return the first that is found."""
-        ...
-
-    def contents(self, connection: sa.Connection) -> Contents:
-        """Return what is in it, as a transaction sees it."""
-        ...
-
-    def time(self, connection: sa.Connection) -> datetime:
-        """Return the time by the one clock of all who write, in a transaction that holds the write lock."""
-        ...
-
-    def begin_by_driver(self, connection: Any) -> tuple[int, bool]:
-        """Begin a transaction on a connection of the driver's as those of `writing` begin.
-
-        Returns:
-            The time, as `time` says it, in microseconds since 1970, and whether there is an archived name.
-        """
-        ...
-
-    def error_kind(self, error: BaseException) -> ErrorKind:
-        """Return what an error of the driver says of the database."""
-        ...
-
-    def ends_connection(self, error: BaseException) -> bool:
-        """Return whether the connection that an error of the driver came by is of no use any more."""
-        ...
-
-    def checkpoint(self) -> None:
-        """Do what must be done now and then so that commits stay fast."""
-        ...
-
-    def give_back(self) -> int | None:
-        """Give the system the room of deleted rows; returns how many bytes, None where it is kept for new ones."""
-        ...
-
-    def exclusively(self, what: str) -> AbstractContextManager[None]:
-        """Keep other processes from doing the same to this log; raise StoreOccupied where one is."""
-        ...
-
-    def scrub(self, text: str) -> None:
-        """Remove what is left of deleted rows, one of whose texts is given, as far as a database can.
-
-        Raises:
-            OSError: it could not be done now.
-        """
-        ...
+    connection: sa.Connection | None = None
+    """None: it reads nothing now."""
+    archived: "Archived | None" = None
+    """The archived rows as that transaction sees them, if it has asked for them."""
 
 
 class Database:
@@ -129,6 +41,7 @@ class Database:
         """Take a backend that is not open yet, and what gives the time; None: the clock of its machine."""
         self._backend, self._clock = backend, clock
         self._damage: str | None = None
+        self._now_reading = _Reading()
 
     def _open(self, expected: Identity | None) -> None:
         try:
@@ -247,10 +160,32 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Open a transaction that reads one state of the database; for those who own tables."""
+        """Open a transaction that reads one state of the database; for those who own tables.
+
+        Within another one of the same thread it is that one: who does several things that read has them read one state,
+        and spares the messages that begin and end the others.
+        """
+        mine = self._now_reading
+        if mine.connection is not None:
+            with self._errors():
+                yield mine.connection
+            return
         self.check()
         with self._errors(), self._backend.reading.begin() as connection:
-            yield connection
+            mine.connection = connection
+            try:
+                yield connection
+            finally:
+                mine.connection = mine.archived = None
+
+    def read_once(self, query: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """Return the rows of one query, which sees one state by itself: a transaction would be two messages more."""
+        if self._now_reading.connection is not None:
+            with self.reading() as connection:
+                return connection.execute(query).all()
+        self.check()
+        with self._errors(), self._backend.begun.connect() as connection:
+            return connection.execute(query).all()
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:

@@ -130,8 +130,7 @@ def note(connection: sa.Connection, time: datetime, rows: int) -> int:
 
 def count_erasures(store: Store) -> int:
     """Return how often rows of the log were deleted."""
-    with store.reading() as connection:
-        return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(ERASURES.c.seq), 0))).scalar_one())
+    return int(store.read_once(sa.select(sa.func.coalesce(sa.func.max(ERASURES.c.seq), 0)))[0][0])
 
 
 def list_erasures(store: Store) -> dict[int, datetime]:

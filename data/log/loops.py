@@ -1,8 +1,9 @@
-"""The log of one loop as a whole: from when to when it is, which folds there were, and how it is deleted."""
+"""The log of one loop as a whole: where it ends, from when to when it is, its folds, and how it is deleted."""
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,11 +17,40 @@ from data.log.archiving.closing import time_column
 from data.log.archiving.rewriting import Doomed, remove
 from data.log.erasures import note
 from data.log.store import Store
-from data.log.tables import DECISIONS, FEEDBACK, VERSIONS, Log
+from data.log.tables import DECISIONS, FEEDBACK, PARTS, VERSIONS, Log
 from data.log.unreadable import read
 from data.schema import Version
 
 _ROWS = 5_000  # deleted in one transaction, so that nobody waits long for the lock
+
+
+class Ends(NamedTuple):
+    """The last log positions at which there are rows, 0 where there are none."""
+
+    decisions: int
+    feedback: int
+
+
+def loop_ends(store: Store, loops: Collection[str]) -> dict[str, Ends]:
+    """Return where the log of each of some loops ends, by one statement: who has read so far has nothing to read.
+
+    Where the archive goes further it is where that ends, of which loop its last row may be.
+
+    Raises:
+        StoreUnavailable: the log does not answer.
+    """
+    names, ends = sorted({*loops}), list[sa.ColumnElement[int]]()
+    for log in (DECISIONS, FEEDBACK):
+        of_kind = (PARTS.c.kind == log.table.name, PARTS.c.path.is_not(None))
+        ends.append(sa.select(sa.func.max(PARTS.c.last)).where(*of_kind).scalar_subquery())
+        c = log.table.c
+        for name in names:
+            last = sa.select(c.seq).where(c.loop == name).order_by(c.seq.desc()).limit(1)
+            ends.append(last.scalar_subquery())
+    [row] = store.read_once(sa.select(*(sa.func.coalesce(end, 0).label(f"end_{n}") for n, end in enumerate(ends))))
+    half = len(row) // 2
+    archived, of_loops = Ends(row[0], row[half]), zip(row[1:half], row[half + 1 :], strict=True)
+    return {name: Ends(*map(max, archived, ends)) for name, ends in zip(names, of_loops, strict=True)}
 
 
 @from_both

@@ -30,8 +30,16 @@ class Store(Appender):
         return self.decisions_by_id([decision_id]).get(decision_id)
 
     def archived(self, connection: sa.Connection) -> Archived:
-        """Return the archived rows as a transaction sees them, for those who read tables with `from_both`."""
-        return Archived(connection, self.parts)
+        """Return the archived rows as a transaction sees them, for those who read tables with `from_both`.
+
+        In one of `reading` it is one for all: how far the archive goes is asked once.
+        """
+        mine = self._now_reading
+        if connection is not mine.connection:
+            return Archived(connection, self.parts)
+        if mine.archived is None:
+            mine.archived = Archived(connection, self.parts)
+        return mine.archived
 
     @from_both
     def decisions_by_id(self, decision_ids: Collection[str]) -> dict[str, Decision]:

@@ -19,22 +19,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import gt
 from uuid import uuid4
 
-from pydantic import JsonValue
-
-from data.log.following import decision_ids
+from data.fields import to_us
+from data.log.archived.reading import from_both
+from data.log.loops import Ends
 from data.log.store import Store
-from data.schema import Feedback, Version
+from data.schema import Version
 from rl.artefacts.artefact import Artefact
 from rl.encoders.json_features import FeaturesEncoder
 from rl.online.fold import FoldSpec, Publication, Update
 from rl.online.guard import Guards
 from rl.online.history.histories import Histories, HistoryStep
 from rl.online.history.steps import update_histories
-from rl.online.reading import Reader
+from rl.online.reading import Reader, StepRows
 from rl.online.set_aside import SetAsideRows
-from rl.online.snapshot import Cursor, Snapshot, SnapshotError
+from rl.online.snapshot import Cursor, Snapshot, SnapshotError, begins_with
 from rl.online.steps import Lesson, OutcomeChange, Remainder, Replayed, Step, find_due
 from rl.online.windows import MAX_WAIT_S, Windows
 from rl.policies.forgetting.policy import ForgettingPolicy
@@ -87,6 +88,7 @@ class OnlineLearner:
         self.fold_id = fold_id or uuid4().hex[:8]
         self.caught_up = False
         """Whether the last poll came to the end of the log."""
+        self._ends = Ends(0, 0)  # where the log ended before the last poll that has read all of it
         self._as_of, self._origin = clock(), snapshot.cursor if snapshot else None
         rows = self._restore(snapshot) if snapshot else {}
         self.begun_at = self.positions[0], self._number
@@ -115,15 +117,22 @@ class OnlineLearner:
         self.set_aside.restore(cursor.set_aside, cursor.rows)
         return cursor.checked
 
-    def poll(self) -> Update | None:
+    def poll(self, ends: Ends | None = None) -> Update | None:
         """Read what the log has gained, learn it and record the step; None if nothing has changed.
+
+        Args:
+            ends: where the log of its loop ended just before: where all of that has been read, nothing is read now.
 
         Raises:
             StoreUnavailable: the database did not answer; the next call goes on where this one has stopped.
         """
         with self._lock:  # a snapshot must not say that it has learned what has only been read
+            if ends is not None and not self._has_news(ends):
+                return None
             if not self._unpublished:
                 self._unpublished = self._read()
+            if ends is not None and self.caught_up:
+                self._ends = ends
             self._record()
             update, self._unpublished = self._unpublished, None
             return update
@@ -224,44 +233,50 @@ class OnlineLearner:
         """
         self.caught_up, self._as_of = version.caught_up, version.as_of
         step, decisions = self._reader.read_again(version, remainder.closed if remainder else None)
-        self._unfinished = step
+        self._unfinished, rows = step, self._reader.read_whole(step, self.set_aside)
         self._number, lessons = version.number - 1, dict[str, Lesson]()
-        self._finish(remainder, lessons)
+        self._finish(step, rows, remainder, lessons)
         self._number = version.number  # also where nothing that it has read is in the log any more
         return Replayed(decisions, step.closed, lessons)
 
+    def _has_news(self, ends: Ends) -> bool:
+        """Return whether a poll finds something: rows, windows that have closed, or what one that failed has left."""
+        if self._unpublished or self._unrecorded or self._unfinished is not None or not self.caught_up:
+            return True
+        now, read = to_us(self._clock()), map(max, self.positions, self._ends)
+        return any(map(gt, ends, read)) or len(self._windows.find_due(now, 1)) > 0
+
     def _read(self) -> Update | None:
-        if self._unfinished is None:
-            step, self.caught_up = self._reader.read(self._clock())
-            self._unfinished = step
-        step = self._unfinished
-        update = self._finish()
+        step, rows = self._read_step()
+        update = self._finish(step, rows)
         if update:
             self._as_of = step.as_of
             self._unrecorded.append(self._version(step.as_of))
         return update
 
-    def _finish(self, remainder: Remainder | None = None, lessons: dict[str, Lesson] | None = None) -> Update | None:
+    @from_both
+    def _read_step(self) -> tuple[Step, StepRows]:
+        """Read what is to be learned next, in one transaction: the last step again, if it could not be finished."""
+        with self._store.reading():
+            if self._unfinished is None:
+                step, self.caught_up = self._reader.read(self._clock())
+                self._unfinished = step
+            return self._unfinished, self._reader.read_whole(self._unfinished, self.set_aside)
+
+    def _finish(
+        self, step: Step, rows: StepRows, remainder: Remainder | None = None, lessons: dict[str, Lesson] | None = None
+    ) -> Update | None:
         """Learn the step that was read; `lessons` gets what each policy was given."""
-        step, update, cases = self._unfinished, None, Counter[str]()
-        assert step is not None, "there is one"
-        learns = bool(step.touched or step.closed or step.until[1] > step.after[1] or remainder)
-        if learns or step.decisions:
-            decisions, feedback = self._reader.read_whole(step, self.set_aside)
-            changes = self._update_histories(step, feedback)
-            if learns or changes:
-                due = find_due(step, decisions, feedback, self._windows, self._spec.reward, self.set_aside, cases)
-                update = self._learn(due, changes, remainder, lessons)
+        update, cases, changes = None, Counter[str](), tuple[HistoryStep, ...]()
+        if self.histories is not None:
+            changes = update_histories(self.histories, step, rows.feedback, rows.closed, self.set_aside)
+        if step.teaches or remainder or changes:
+            reward = self._spec.reward
+            due = find_due(step, rows.decisions, rows.feedback, self._windows, reward, self.set_aside, cases)
+            update = self._learn(due, changes, remainder, lessons)
         self.reports.update(cases, orphan=step.orphans)
         self._unfinished = None
         return update
-
-    def _update_histories(
-        self, step: Step, feedback: Mapping[str, Sequence[tuple[int, Feedback]]]
-    ) -> tuple[HistoryStep, ...]:
-        if self.histories is None:
-            return ()
-        return update_histories(self.histories, step, feedback, decision_ids(self._store, step.closed), self.set_aside)
 
     def _version(self, now: datetime, begins: bool = False) -> Version:
         return Version(
@@ -274,14 +289,8 @@ class OnlineLearner:
             feedback_seq=self.positions[1],
             as_of=now,
             caught_up=self.caught_up,
-            begins=self._begins() if begins else None,
+            begins=begins_with(self._spec, self._digests(), self._origin) if begins else None,
         )
-
-    def _begins(self) -> dict[str, JsonValue]:
-        begins: dict[str, JsonValue] = {"policies": dict(self._digests()), "spec": self._spec.model_dump(mode="json")}
-        if self._origin:
-            begins["from"] = {"fold_id": self._origin.fold_id, "number": self._origin.number}
-        return begins
 
     def _digests(self) -> dict[str, str]:
         return {name: artefact.digest for name, artefact in self._artefacts.items()}

@@ -5,11 +5,13 @@ A new step ends where the log did when it was read; one that is repeated ends wh
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from data.fields import to_us
 from data.log.following import (
     SeenDecision,
     SeenFeedback,
+    decision_ids,
     last_feedback,
     new_decisions,
     new_feedback,
@@ -30,6 +32,17 @@ _UNREAD = ("propensities", "scores", "probabilities", "rules", "request")
 """Fields of a decision that nothing is learned from."""
 _FEATURES = ("candidates", "features", "slots")
 """Those that only policies which learn from features of the request need."""
+
+
+class StepRows(NamedTuple):
+    """What is learned in a step."""
+
+    decisions: list[tuple[int, Decision]]
+    """Those that are touched or silent, with their positions."""
+    feedback: dict[str, list[tuple[int, Feedback]]]
+    """All about them up to the step, by decision, with positions."""
+    closed: dict[int, str]
+    """Ids of the decisions whose windows have closed, by position. Read only for histories."""
 
 
 class Reader:
@@ -86,10 +99,8 @@ class Reader:
         feedback = self._new_feedback(until[1], None) if self.positions[0] else []
         return self._advance(decisions, feedback, until, version.as_of, closed), decisions
 
-    def read_whole(
-        self, step: Step, set_aside: SetAsideRows
-    ) -> tuple[list[tuple[int, Decision]], dict[str, list[tuple[int, Feedback]]]]:
-        """Read what is to be learned in a step: decisions, and all feedback about each by its id, with positions.
+    def read_whole(self, step: Step, set_aside: SetAsideRows) -> StepRows:
+        """Read what is to be learned in a step.
 
         Args:
             step: that was read.
@@ -103,7 +114,7 @@ class Reader:
         positions = {decision.decision_id: seq for seq, decision in decisions}
         feedback, faults = whole_feedback(self._store, self._loop, positions, step.until[1])
         set_aside.add_faults(faults)
-        return decisions, feedback
+        return StepRows(decisions, feedback, decision_ids(self._store, step.closed) if self._with_content else {})
 
     def _new_decisions(self, until: int | None, heard_until: int, limit: int | None) -> list[SeenDecision]:
         return new_decisions(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -95,6 +95,14 @@ class Snapshot:
             raise SnapshotError(f"{folder} does not hold a snapshot: {error}") from error
         policies = {name: _part(arrays, f"{_POLICY}{name}.") for name in cursor.checked}
         return cls(cursor, policies, _part(arrays, _WINDOWS), histories)
+
+
+def begins_with(spec: FoldSpec, policies: Mapping[str, str], origin: Cursor | None) -> dict[str, JsonValue]:
+    """Return what a fold's first step says: the digests of its artefacts, its specification, and where it goes on."""
+    begins: dict[str, JsonValue] = {"policies": dict(policies), "spec": spec.model_dump(mode="json")}
+    if origin:
+        begins["from"] = {"fold_id": origin.fold_id, "number": origin.number}
+    return begins
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Iterable[tuple[str, NDArray[Any]]]:

@@ -38,6 +38,11 @@ class Step:
     decisions: Sequence[SeenDecision] = ()
     feedback: Sequence[SeenFeedback] = ()
 
+    @property
+    def teaches(self) -> bool:
+        """Whether there may be something to learn: some feedback, or a window that has closed."""
+        return bool(self.touched or self.closed or self.until[1] > self.after[1])
+
 
 @dataclass(frozen=True, slots=True)
 class OutcomeChange:

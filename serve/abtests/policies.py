@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from data.errors import RecommenderError
 from data.log.current.replica_copy import ReplicaCopy
-from data.log.current.settings_table import reading
+from data.log.current.settings_table import last_change, reading
 from data.log.errors import StoreError
 from data.log.store import Store
 from data.settings import Settings
@@ -122,9 +122,10 @@ class TestPolicies:
         self._copy.refresh()
 
     def _read(self, known: tuple[int, Mapping[str, ABTestState]]) -> tuple[int, Mapping[str, ABTestState]]:
+        if last_change(self._store) == known[0]:
+            return known
         with reading(self._store) as settings:
-            last = settings.last_change()
-            return known if last == known[0] else (last, read_states(settings))
+            return settings.last_change(), read_states(settings)
 
 
 def _unpinned(state: ABTestState) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from data.log.current.replica_copy import ReplicaCopy
-from data.log.current.settings_table import reading
+from data.log.current.settings_table import last_change, reading
 from data.log.store import Store
 from data.schema import INTERLEAVED, Mode
 from rl.online.fold import Place
@@ -100,9 +100,10 @@ class RunningTests:
             self._running, self.routes = changes, make_routes(running)
 
     def _read(self, known: _Known) -> _Known:
+        if last_change(self._store) == known.seq:
+            return known
         with reading(self._store) as settings:
-            last = settings.last_change()
-            return known if last == known.seq else _Known(last, read_states(settings))
+            return _Known(settings.last_change(), read_states(settings))
 
 
 def make_routes(running: list[ABTestState]) -> dict[Place, Routes]:

@@ -17,6 +17,11 @@ from serve.decisions.router import Router
 log = logging.getLogger("ray.serve")
 
 
+def has_publication(news: News) -> bool:
+    """Say whether there is something to be made writable, which takes long: seldom, most news are updates."""
+    return any(isinstance(what, Publication) for what in news.values())
+
+
 def make_writable(news: News) -> News:
     """Return news with copies of the policies, which learn on: arrays that came over Ray cannot be written."""
     return {place: _copy_policies(what) if isinstance(what, Publication) else what for place, what in news.items()}

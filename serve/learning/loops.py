@@ -20,6 +20,7 @@ from functools import partial
 from time import monotonic, perf_counter
 
 from data.log.errors import StoreError
+from data.log.loops import Ends, loop_ends
 from data.log.store import Store
 from data.log.unreadable import describe_error
 from data.settings import Settings
@@ -60,17 +61,15 @@ class Loop:
         """The number of the last step that followers may have."""
         return self.updates[-1].number if self.updates else 0
 
-    def poll(self) -> bool:
-        """Learn what is new; returns whether there was anything.
+    def poll(self, ends: Ends) -> bool:
+        """Learn what is new, given where the log of the loop ends; returns whether there was anything.
 
         Raises:
             StoreError: the log did not answer; the next call goes on.
         """
-        if self.failed is not None:
-            return False
         began = perf_counter()
         try:
-            update = self.learner.poll()
+            update = self.learner.poll(ends)
         except StoreError:
             raise
         except Exception as error:
@@ -153,9 +152,10 @@ class Loops:
         Raises:
             StoreError: the log did not answer.
         """
-        news = False
-        for loop in list(self.current.values()):
-            news = loop.poll() or news
+        news, loops = False, [loop for loop in self.current.values() if loop.failed is None]
+        ends = loop_ends(self._store, {loop.plan.spec.loop for loop in loops}) if loops else {}
+        for loop in loops:
+            news = loop.poll(ends[loop.plan.spec.loop]) or news
         return news
 
     def save(self) -> None:

@@ -4,6 +4,7 @@ Whoever reads the log asks here too, in the same transaction, and takes a positi
 deleted from the log only after the entry of its part is committed. So no state of the database lacks one.
 """
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
@@ -33,24 +34,45 @@ _CONDITIONED = {"loop", "node_id", "fold_id", "number"}
 
 
 def from_both(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function that reads log and archive in a transaction begin anew where a file was replaced meanwhile."""
+    """Let a function that reads log and archive in a transaction begin anew where a file was replaced meanwhile.
+
+    Within another such function the other one does: the transaction may be its.
+    """
 
     @wraps(function)
     def read(*args: P.args, **kwargs: P.kwargs) -> T:
-        for _ in range(_TRIES - 1):
-            try:
-                return function(*args, **kwargs)
-            except PartGone:
-                continue
-        try:
+        if _this_thread.is_in_one:
             return function(*args, **kwargs)
-        except PartGone as error:
-            raise DataError(
-                f"the archive lacks a file that the log names: {error}; put it back, or run python -m data.archive "
-                "with the archive that has it"
-            ) from error
+        _this_thread.is_in_one = True
+        try:
+            return _try(lambda: function(*args, **kwargs))
+        finally:
+            _this_thread.is_in_one = False
 
     return read
+
+
+class _Thread(threading.local):
+    is_in_one = False
+    """It is within a function of `from_both`."""
+
+
+_this_thread = _Thread()
+
+
+def _try(read: Callable[[], T]) -> T:
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except PartGone:
+            continue
+    try:
+        return read()
+    except PartGone as error:
+        raise DataError(
+            f"the archive lacks a file that the log names: {error}; put it back, or run python -m data.archive "
+            "with the archive that has it"
+        ) from error
 
 
 class Archived:

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from data.log.current.items import changes
+from data.log.current.items import changes, last_revision
 from data.log.store import Store
 from data.log.unreadable import describe_error, log_unreadable
 
@@ -55,6 +55,8 @@ class Catalogue:
             StoreUnavailable: the rest has to be read later.
         """
         count = 0
+        if last_revision(store) == self.revision:
+            return count
         while rows := changes(store, self.revision, _CHANGES_AT_ONCE):
             self._apply(rows)
             self.revision = rows[-1].revision

@@ -108,6 +108,11 @@ def page(
         return [_record(row) for row in connection.execute(query)]
 
 
+def last_revision(store: Store) -> int:
+    """Return the revision of the last change of any item, 0 if there was none, by one statement."""
+    return int(store.read_once(sa.select(sa.func.coalesce(sa.func.max(ITEMS.c.revision), 0)))[0][0])
+
+
 def changes(store: Store, after: int, limit: int) -> "Sequence[sa.Row[Any]]":
     """Return rows of `ITEMS`, those of deleted items among them, in the order of their last changes; see `page`."""
     query = sa.select(ITEMS).where(ITEMS.c.revision > after).order_by(ITEMS.c.revision).limit(limit)

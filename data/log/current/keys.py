@@ -19,6 +19,7 @@ Role: TypeAlias = Literal["node", "reader", "admin"]
 PREFIX: Final = "rk"
 MAX_NAME: Final = 64
 GRACE: Final = timedelta(hours=24)
+_ALL = sa.select(KEYS).order_by(KEYS.c.created_at, KEYS.c.key_id)
 
 
 class KeyRefused(RecommenderError):  # noqa: N818 - an answer to whoever gave the command
@@ -104,18 +105,12 @@ def revoke(store: Store, name: str) -> int:
 
 def list_keys(store: Store) -> list[Key]:
     """Return all keys, the ended ones too, in the order in which they were made."""
-    with store.reading() as connection:
-        return _select(connection)
-
-
-def _select(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[Key]:
-    rows = connection.execute(sa.select(KEYS).where(*where).order_by(KEYS.c.created_at, KEYS.c.key_id))
-    return [Key(**row._mapping) for row in rows]
+    return [Key(**row._mapping) for row in store.read_once(_ALL)]
 
 
 def _living(connection: sa.Connection, name: str, now: datetime) -> list[Key]:
-    keys = _select(connection, sa.or_(KEYS.c.name == name, KEYS.c.key_id == name))
-    return [key for key in keys if key.lives(now)]
+    keys = connection.execute(_ALL.where(sa.or_(KEYS.c.name == name, KEYS.c.key_id == name)))
+    return [key for row in keys if (key := Key(**row._mapping)).lives(now)]
 
 
 def _insert(connection: sa.Connection, name: str, role: Role, now: datetime, lifetime: timedelta | None) -> str:

@@ -11,6 +11,8 @@ from pydantic import JsonValue
 from data.log.store import Store
 from data.log.tables import SETTINGS
 
+_LAST = sa.select(sa.func.coalesce(sa.func.max(SETTINGS.c.seq), 0))
+
 
 class Setting(NamedTuple):
     """A value that a setting has or had."""
@@ -40,8 +42,16 @@ class SettingsTable:
 
     def last_change(self) -> int:
         """Return the `seq` of the last value of any setting, 0 if there is none: whoever has seen it has seen all."""
-        query = sa.select(sa.func.coalesce(sa.func.max(SETTINGS.c.seq), 0))
-        return int(self._connection.execute(query).scalar_one())
+        return int(self._connection.execute(_LAST).scalar_one())
+
+
+def last_change(store: Store) -> int:
+    """Return what `SettingsTable.last_change` does, by one statement: for those who ask again and again.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return int(store.read_once(_LAST)[0][0])
 
 
 @contextmanager

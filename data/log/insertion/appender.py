@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 from data.fields import from_us, to_us
 from data.log.archived.keys import any_archived
-from data.log.database import Backend, Database, Identity
+from data.log.backend import Backend, Identity
+from data.log.database import Database
 from data.log.errors import StoreError, StoreMissing
 from data.log.insertion import bypass
 from data.log.insertion.insert import Known, LoggedRow, PlainTransaction, Transaction, insert_rows

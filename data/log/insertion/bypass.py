@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.fields import to_us
-from data.log.database import Backend
+from data.log.backend import Backend
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 import data.log.postgres.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.fields import from_us
-from data.log.database import ErrorKind, Identity
+from data.log.backend import ErrorKind, Identity
 from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.postgres import driver
@@ -32,7 +32,7 @@ log = logging.getLogger("raycommend.store")
 
 
 class PostgresBackend:
-    """See `data.log.database.Backend`."""
+    """See `data.log.backend.Backend`."""
 
     shared = True
     folder: Path | None = None

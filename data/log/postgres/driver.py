@@ -9,7 +9,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import Diagnostic, OperationalError
 
-from data.log.database import ErrorKind
+from data.log.backend import ErrorKind
 from data.log.tables import ANY_ARCHIVED
 
 STATEMENT_S: Final = 30
@@ -31,8 +31,12 @@ _DEFAULTS: Final[Mapping[str, str]] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-_OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c jit=off -c max_parallel_workers_per_gather=0"
-"""All statements are short: what the planner would do for long ones takes longer than they do."""
+_OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c jit=off -c max_parallel_workers_per_gather=0 -c enable_seqscan=off"
+"""All statements are short: what the planner would do for long ones takes longer than they do.
+
+A statement is planned once, in a new log while the tables are empty, and that plan is kept until the server has looked
+at them: one that reads all of a table would take longer with every row meanwhile. All have an index to go by.
+"""
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = (
     # Each statement sees what was committed before it: after the lock all that others have written.

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import data.log.sqlite.statements  # noqa: F401 - from then on constructs are spelt for it
 from data.atomic import lock
 from data.fields import to_us
-from data.log.database import ErrorKind, Identity
+from data.log.backend import ErrorKind, Identity
 from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.sqlite import driver
@@ -25,7 +25,7 @@ _CHECK_S = 3.0
 
 
 class SqliteBackend:
-    """See `data.log.database.Backend`."""
+    """See `data.log.backend.Backend`."""
 
     shared = False
     driver_error: type[Exception] = sqlite3.Error

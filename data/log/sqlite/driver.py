@@ -6,7 +6,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from data.log.database import ErrorKind
+from data.log.backend import ErrorKind
 from data.log.migrations.revisions import Contents
 from data.log.tables import ANY_ARCHIVED
 

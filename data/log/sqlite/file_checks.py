@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from data.log.database import Identity
+from data.log.backend import Identity
 
 
 def identity(path: Path | str) -> Identity | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
-from data.log.database import Identity
+from data.log.backend import Identity
 
 EMPTYING_TIMEOUT_S = 30.0
 """How long to try; others read, write and move pages to the file all the time."""

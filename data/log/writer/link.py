@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from pydantic_core import to_json
 
-from data.log.database import Identity
+from data.log.backend import Identity
 from data.log.errors import StoreDamaged, StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
 from data.log.insertion.appender import Stored
 from data.log.insertion.insert import LoggedRow

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from data.log.database import Identity
+from data.log.backend import Identity
 from data.log.errors import StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
 from data.log.insertion.appender import Appender, Stored
 from data.log.insertion.insert import LoggedRow

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
-from data.log.current.settings_table import reading
+from data.log.current.replica_copy import ReplicaCopy
 from data.log.erasures import count_erasures
 from data.log.store import Store
 from data.settings import Settings
@@ -16,7 +17,8 @@ from rl.online.fold import FoldSpec
 from rl.policies import build
 from rl.policy.errors import PolicyError
 from serve.api.personalizer.configuration.policy import make_untrained
-from serve.api.personalizer.configuration.values import LOOP, Configuration, read_configuration
+from serve.api.personalizer.configuration.replica import read_changes
+from serve.api.personalizer.configuration.values import LOOP, Configuration
 from serve.learning.plan import Plan
 
 log = logging.getLogger("raycommend.personalizer")
@@ -30,6 +32,7 @@ class PersonalizerSource:
 
     def __init__(self, settings: Settings, store: Store, make: Untrained = make_untrained) -> None:
         self._settings, self._store, self._make = settings, store, make
+        self._configuration = ReplicaCopy(partial(read_changes, store), Configuration(seq=-1))
         self._made: tuple[Configuration, str] | None = None
 
     def __call__(self) -> list[Plan]:
@@ -38,8 +41,8 @@ class PersonalizerSource:
         Raises:
             StoreError: the settings cannot be read.
         """
-        with reading(self._store) as settings:
-            now = read_configuration(settings)
+        self._configuration.refresh()
+        now = self._configuration.current
         spec = FoldSpec(loop=LOOP, reward=now.service.reward_spec, learn_from="all")
         return [Plan(spec, {LOOP: self._digest(now)}, count_erasures(self._store))]
 

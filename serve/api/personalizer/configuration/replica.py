@@ -1,7 +1,9 @@
 """A replica's copy of the configuration: requests read it without waiting for the store."""
 
+from functools import partial
+
 from data.log.current.replica_copy import ReplicaCopy
-from data.log.current.settings_table import reading
+from data.log.current.settings_table import last_change, reading
 from data.log.store import Store
 from serve.api.personalizer.configuration.values import Configuration, read_configuration
 
@@ -12,11 +14,18 @@ def copy_configuration(store: Store) -> ReplicaCopy[Configuration]:
     Raises:
         StoreError: it cannot be read.
     """
-
-    def read_changes(known: Configuration) -> Configuration:
-        with reading(store) as settings:
-            return known if settings.last_change() == known.seq else read_configuration(settings)
-
-    copy = ReplicaCopy(read_changes, Configuration(seq=-1))
+    copy = ReplicaCopy(partial(read_changes, store), Configuration(seq=-1))
     copy.refresh()
     return copy
+
+
+def read_changes(store: Store, known: Configuration) -> Configuration:
+    """Return the configuration as it is now, given the last one that was read.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    if last_change(store) == known.seq:
+        return known
+    with reading(store) as settings:
+        return read_configuration(settings)
