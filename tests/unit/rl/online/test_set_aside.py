@@ -327,7 +327,7 @@ def test_a_fold_that_fails_is_said_and_begun_anew_and_the_others_go_on(
     served.take(running.news(served.steps()))
     log.report(log.decide())
 
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("a fault of ours")
 
     first = running.current["v1", "default"].learner.fold_id
