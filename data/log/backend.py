@@ -1,6 +1,6 @@
 """What differs between the databases that a log can be in. The SQL that differs is `data.log.statements`'."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,9 @@ Identity: TypeAlias = tuple[int, ...]
 """Which database it is, in numbers: another one at the same place has others."""
 ErrorKind: TypeAlias = Literal["unavailable", "disconnected", "damaged", "refused"]
 """What an error of a driver says: try again; the same, and what was asked last is done or not; damage; a mistake."""
+Statements: TypeAlias = Sequence[tuple[str, Sequence[Any]]]
+"""Of the driver's, with their values."""
+Rows: TypeAlias = Sequence[Sequence[Any]]
 
 
 class Backend(Protocol):
@@ -33,6 +36,15 @@ class Backend(Protocol):
     """That it is in, if it is a file: what lies there too is known relative to it."""
     driver_error: type[Exception]
     """What the driver raises where SQLAlchemy is not asked."""
+
+    @property
+    def commit_with(self) -> Callable[[Any, Statements], list[Rows] | None] | None:
+        """What runs statements in the transaction of a driver's connection and commits it, by one message to a server.
+
+        It returns the rows of each; None: a key was known, and nothing is written. None in its place: there is no
+        server.
+        """
+        ...
 
     @property
     def exists(self) -> bool:

@@ -198,11 +198,12 @@ class Database:
             yield connection
 
     @contextmanager
-    def _committing(self, transaction: AbstractContextManager[T]) -> Iterator[T]:
+    def _committing(self, transaction: AbstractContextManager[T], committing: list[bool] | None = None) -> Iterator[T]:
+        """Open a transaction that writes; `committing` has something from when on it may be committed."""
         self.check()
         if self._damage:
             raise StoreDamaged(f"{self.name} is damaged and only read: {self._damage}; {_REMEDY}")
-        committing = list[bool]()
+        committing = [] if committing is None else committing
         with self._errors(committing), transaction as begun:
             yield begun
             committing.append(True)

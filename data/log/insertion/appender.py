@@ -16,6 +16,7 @@ from data.log.backend import Backend, Identity
 from data.log.database import Database
 from data.log.errors import StoreError, StoreMissing
 from data.log.insertion import bypass
+from data.log.insertion.at_once import KeyKnown, can_insert_at_once, insert_at_once
 from data.log.insertion.insert import Known, LoggedRow, PlainTransaction, Transaction, insert_rows
 from data.log.insertion.rows import RECEIVED_AT, Row, to_row
 from data.log.sqlite.backend import SqliteBackend
@@ -70,6 +71,8 @@ class Appender(Database):
     """
 
     _plain = False
+    _all_new = True
+    """Whether all that was inserted last was new: most likely what comes next is so too."""
 
     @classmethod
     def open(
@@ -125,10 +128,18 @@ class Appender(Database):
             return []
         known = Known()
         while True:
-            with self.inserting() as transaction:
-                if known.is_complete(transaction, rows):
-                    return insert_rows(transaction, rows, received, known)
-            known = self._look_up(rows)  # without the write lock: files are read
+            try:
+                with self.inserting() as transaction:
+                    if known.is_complete(transaction, rows):
+                        if self._all_new and can_insert_at_once(transaction, rows, known):
+                            return insert_at_once(transaction, rows, received, known)
+                        logged = insert_rows(transaction, rows, received, known)
+                        self._all_new = all(row.inserted for row in logged)
+                        return logged
+            except KeyKnown:  # perhaps the next ones too: a client that sends all again
+                self._all_new = False
+            else:
+                known = self._look_up(rows)  # without the write lock: files are read
 
     @contextmanager
     def inserting(self) -> Iterator[Transaction]:
@@ -137,7 +148,8 @@ class Appender(Database):
             with self.writing() as connection:
                 yield PlainTransaction(connection, to_us(self.time(connection)), any_archived(connection))
         else:
-            with self._committing(bypass.begin(self._backend, self._clock)) as transaction:
+            committing = list[bool]()
+            with self._committing(bypass.begin(self._backend, self._clock, committing), committing) as transaction:
                 yield transaction
 
     def prepare(self) -> None:

@@ -1,7 +1,7 @@
 """Rows into the log: each once by its key, whatever the log and its archive have already."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from data.log.archived import keys as archived_keys
 from data.log.archived.parts import last_part
+from data.log.backend import Rows, Statements
 from data.log.column_types import RawText
 from data.log.errors import StoreError
 from data.log.insertion.rows import Layout, Row, layouts
@@ -61,7 +62,12 @@ class Transaction(Protocol):
         """Whether the archive has any name: most logs have none."""
         ...
 
-    def execute(self, statement: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    @property
+    def commit_with(self) -> Callable[[Statements], list[Rows] | None] | None:
+        """Runs statements of the driver's and commits; see the backend's."""
+        ...
+
+    def execute(self, statement: str, values: Sequence[Any]) -> Rows:
         """Run a statement of the driver's and return its rows."""
         ...
 
@@ -73,8 +79,9 @@ class PlainTransaction:
     connection: sa.Connection
     now: int
     any_archived: bool
+    commit_with = None
 
-    def execute(self, statement: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    def execute(self, statement: str, values: Sequence[Any]) -> Rows:
         """Run a statement of the driver's and return its rows."""
         return self.connection.exec_driver_sql(statement, tuple(values)).all()
 
@@ -149,7 +156,7 @@ def _insert(
     for key, row in zip(keys, batch, strict=True):
         if key not in held and key not in first:
             first[key] = row.stamp(transaction.now, keep=received)
-    new = _statement(layout, transaction.connection.dialect).insert(transaction, first.values())
+    new = insert_statement(layout, transaction.connection.dialect).insert(transaction, first.values())
     if len(new) != len(batch):  # else each key is new, and there once
         wanted = [key for key, times in Counter(keys).items() if key in first and (key not in new or times > 1)]
         rows = select_keys(transaction.connection, layout.log, wanted)
@@ -189,7 +196,7 @@ class _Statement:
         quote, types, log = dialect.identifier_preparer.quote, dialect.type_compiler_instance, layout.log
         names = ", ".join(quote(column.name) for column in layout.columns)
         self._into = f"INSERT INTO {quote(log.table.name)} ({names}) "
-        self._returned = f" ON CONFLICT DO NOTHING RETURNING seq, {', '.join(quote(key.name) for key in log.key)}"
+        self._returned = f" RETURNING seq, {', '.join(quote(key.name) for key in log.key)}"
         self._row = f"({', '.join('?' * len(layout.columns))})"
         self._from_arrays: str | None = None
         self._texts = list[int]()
@@ -203,18 +210,23 @@ class _Statement:
         """Insert those of some rows, of different keys, whose keys are new, and return the position of each."""
         rest, new = iter(rows), dict[Key, int]()
         while values := [row.values for row in islice(rest, _ROWS)]:
-            for seq, *key in transaction.execute(*self._bind(values)):
+            for seq, *key in transaction.execute(*self._bind(values, " ON CONFLICT DO NOTHING")):
                 new[tuple(key)] = seq
         return new
 
-    def _bind(self, rows: Sequence[Sequence[Any]]) -> tuple[str, Sequence[Any]]:
+    def all_new(self, rows: Sequence[Sequence[Any]]) -> tuple[str, Sequence[Any]]:
+        """Return the statement that inserts rows, or fails if one of their keys is known, with its values."""
+        return self._bind(rows, "")
+
+    def _bind(self, rows: Sequence[Sequence[Any]], else_: str) -> tuple[str, Sequence[Any]]:
+        returned = else_ + self._returned
         if self._from_arrays is None:
             source = "VALUES " + ", ".join([self._row] * len(rows))
-            return self._into + source + self._returned, tuple(chain.from_iterable(rows))
+            return self._into + source + returned, tuple(chain.from_iterable(rows))
         columns = list(map(list, zip(*rows, strict=True)))
         for place in self._texts:  # see RawText
             columns[place] = [None if text is None else text.encode() for text in columns[place]]
-        return self._into + self._from_arrays + self._returned, tuple(columns)
+        return self._into + self._from_arrays + returned, tuple(columns)
 
 
-_statement = lru_cache(_Statement)
+insert_statement = lru_cache(_Statement)

@@ -39,6 +39,7 @@ class PostgresBackend:
     exists = True
     """The database is never made; whether it is there, opening says."""
     driver_error: type[Exception] = psycopg.Error
+    commit_with = staticmethod(driver.commit_with) if psycopg.Pipeline.is_supported() else None
 
     def __init__(self, url: str) -> None:
         """Take the database's URL, in libpq's form."""

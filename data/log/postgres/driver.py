@@ -9,7 +9,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import Diagnostic, OperationalError
 
-from data.log.backend import ErrorKind
+from data.log.backend import ErrorKind, Rows, Statements
 from data.log.tables import ANY_ARCHIVED
 
 STATEMENT_S: Final = 30
@@ -89,6 +89,18 @@ class Connection(psycopg.Connection[Any]):
         """Commit; a commit that did not wait for the standby that it should have waited for is none that counts."""
         self._warned = ""
         super().commit()
+        self._confirm()
+
+    def commit_with(self, statements: Statements) -> list[Rows]:
+        """Run statements and commit, all sent before the first is answered; where one fails, none after it is run."""
+        self._warned = ""
+        with self.pipeline():
+            cursors = [self.execute(statement, values) for statement, values in statements]
+            super().commit()
+        self._confirm()
+        return [cursor.fetchall() for cursor in cursors]
+
+    def _confirm(self) -> None:
         if self._warned:
             raise UnconfirmedError(self._warned)
 
@@ -155,6 +167,14 @@ def begin_by_driver(connection: Connection) -> tuple[int, bool]:
         pass
     row: tuple[int, bool] = cursor.fetchall()[0]
     return row
+
+
+def commit_with(connection: Connection, statements: Statements) -> list[Rows] | None:
+    """Run statements and commit; None: a key was known, and nothing is written."""
+    try:
+        return connection.commit_with(statements)
+    except psycopg.errors.UniqueViolation:
+        return None
 
 
 def _leave(context: sa.engine.ExceptionContext) -> None:
