@@ -94,9 +94,18 @@ class Connection(psycopg.Connection[Any]):
     def commit_with(self, statements: Statements) -> list[Rows]:
         """Run statements and commit, all sent before the first is answered; where one fails, none after it is run."""
         self._warned = ""
-        with self.pipeline():
-            cursors = [self.execute(statement, values) for statement, values in statements]
-            super().commit()
+        failed, cursors = list[psycopg.Error](), list[psycopg.Cursor[Any]]()
+        try:
+            with self.pipeline():
+                try:
+                    cursors += [self.execute(statement, values) for statement, values in statements]
+                    super().commit()
+                except psycopg.Error as error:
+                    failed.append(error)
+        except psycopg.Error as error:  # of what comes after one that has failed: it was not run
+            failed.append(error)
+        if failed:
+            raise failed[0]
         self._confirm()
         return [cursor.fetchall() for cursor in cursors]
 

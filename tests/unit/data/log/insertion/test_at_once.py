@@ -56,7 +56,9 @@ def test_all_kinds_and_who_is_an_orphan_are_one_message(store: Store, sent: list
     assert sent == [4, 1]
 
 
-def test_a_known_key_is_found_and_nothing_of_the_first_try_stays(store: Store, sent: list[int]) -> None:
+def test_a_known_key_is_found_and_nothing_of_the_first_try_stays(
+    store: Store, sent: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
     first = decision("d", "ann")
     store.insert([first])
     again = store.insert([decision("new", "ann"), decision("d", "bob")])
@@ -68,6 +70,7 @@ def test_a_known_key_is_found_and_nothing_of_the_first_try_stays(store: Store, s
     assert sent == [1, 1]
     assert store.insert([decision("fourth", "ann")])[0].inserted
     assert sent == [1, 1, 1]
+    assert not caplog.records
 
 
 def test_two_of_one_key_are_not_tried(store: Store, sent: list[int]) -> None:

@@ -15,8 +15,10 @@ from fastapi.testclient import TestClient
 
 import data.log.migrations
 from data.log import following
+from data.log.current.settings_table import last_change
 from data.log.erasures import erase_from_store
 from data.log.errors import StoreError
+from data.log.loops import loop_ends
 from data.log.migrations.revisions import differences
 from data.log.store import Store
 from data.schema import LOOP_V1, Event, Feedback, Reject
@@ -178,3 +180,30 @@ def test_a_transaction_that_still_sees_the_rows_does_not_keep_the_request(store:
         assert erase_from_store(store, "u")["decisions"] == 1
         assert connection.exec_driver_sql("SELECT count(*) FROM decisions").scalar() == 1
     assert store.decision("d1") is None
+
+
+def scans(postgres: Cluster, name: str) -> list[tuple[object, ...]]:
+    """Return how often tables were read as a whole by those who have closed their connections."""
+    tables = "'decisions', 'feedback', 'versions', 'settings'"
+    return postgres.execute(
+        f"SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN ({tables}) ORDER BY 1", name
+    )
+
+
+def test_a_new_log_is_not_read_as_a_whole_by_plans_from_when_it_was_empty(postgres: Cluster) -> None:
+    url = postgres.new_database()
+    name = url.rpartition("/")[2]
+    Store.open(url).close()
+    before = scans(postgres, name)
+    with closing(Store.open(url)) as store:
+        for n in range(20):  # a plan is kept from the tenth time on
+            seq, last = (one.seq for one in store.insert([decision(f"d{n}"), click(n)]))
+            assert not any(one.inserted for one in store.insert([decision(f"d{n}"), click(n)]))
+            loop_ends(store, {LOOP_V1})
+            following.new_decisions(store, LOOP_V1, n, 10, until=None, heard_until=n, with_slate=True)
+            following.new_feedback(store, LOOP_V1, n, 10, until=None, with_content=True)
+            assert len(following.whole_decisions(store, [seq])[0]) == 1
+            assert len(following.whole_feedback(store, LOOP_V1, {f"d{n}": seq}, last)[0]) == 1
+            assert len(store.feedback_of([f"d{n}"])) == 1
+            assert last_change(store) == 0
+    assert scans(postgres, name) == before
