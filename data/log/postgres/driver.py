@@ -34,8 +34,8 @@ _DEFAULTS: Final[Mapping[str, str]] = {
 _OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c jit=off -c max_parallel_workers_per_gather=0 -c enable_seqscan=off"
 """All statements are short: what the planner would do for long ones takes longer than they do.
 
-A statement is planned once, in a new log while the tables are empty, and that plan is kept until the server has looked
-at them: one that reads all of a table would take longer with every row meanwhile. All have an index to go by.
+A statement is planned once, in a new log while the tables are small, and that plan is kept until the server has looked
+at them again: one that reads all of a table would take longer with every row meanwhile. All have an index to go by.
 """
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = (

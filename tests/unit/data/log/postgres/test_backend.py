@@ -190,13 +190,15 @@ def scans(postgres: Cluster, name: str) -> list[tuple[object, ...]]:
     )
 
 
-def test_a_new_log_is_not_read_as_a_whole_by_plans_from_when_it_was_empty(postgres: Cluster) -> None:
+def test_a_log_is_not_read_as_a_whole_by_plans_from_when_it_was_small(postgres: Cluster) -> None:
     url = postgres.new_database()
     name = url.rpartition("/")[2]
     Store.open(url).close()
     before = scans(postgres, name)
     with closing(Store.open(url)) as store:
         for n in range(20):  # a plan is kept from the tenth time on
+            if n == 5:
+                postgres.execute("ANALYZE", name)  # as the server does a minute after the first rows
             seq, last = (one.seq for one in store.insert([decision(f"d{n}"), click(n)]))
             assert not any(one.inserted for one in store.insert([decision(f"d{n}"), click(n)]))
             loop_ends(store, {LOOP_V1})
