@@ -174,7 +174,8 @@ def test_an_event_id_is_unique_within_its_node_only(store: Store) -> None:
     store.insert([event("n1", "e1"), event("n2", "e2")])
     stored = store.insert([event("n1", "e2"), event("n2", "e2"), event("n1", "e1"), event("n2", "e1")])
     assert [(s.inserted, s.seq) for s in stored[1:3]] == [(False, 2), (False, 1)]
-    assert stored[0].inserted and stored[3].inserted and 2 < stored[0].seq < stored[3].seq
+    assert all(stored[place].inserted for place in (0, 3))
+    assert 2 < stored[0].seq < stored[3].seq
     assert [(seq, e.event_id) for seq, e in store.events("n1")] == [(1, "e1"), (3, "e2")]
     assert [(seq, e.event_id) for seq, e in store.events("n2")] == [(2, "e2"), (stored[3].seq, "e1")]
 
