@@ -30,7 +30,8 @@ WAIT_S = 3_600.0
 
 
 @pytest.fixture
-def log(url: str, clock: Clock) -> Iterator[Written]:
+def log(url: str) -> Iterator[Written]:
+    clock = Clock()
     with closing(Store.open(url, clock)) as store:
         yield Written(store, clock)
 
@@ -65,11 +66,9 @@ def test_a_poll_with_news_is_one_transaction(loops: Loops, log: Written) -> None
     log.report(log.decide())
     news, said = asked(loops, log)
     assert news
-    # Where the logs end; then, in the fold that has news, how far the archive goes, what is new, and the whole of it.
-    tables = ["archived_parts", "feedback", "decisions", "decisions", "feedback"]
-    reads = [one.partition(" FROM ")[2] for one in said if one.startswith("SELECT")][1:]
-    assert sum(one.startswith("BEGIN") for one in said if "READ WRITE" not in one and "IMMEDIATE" not in one) == 1
-    assert len(reads) == len(tables)
+    # Where the logs end; then, in the fold that has news, how far the archive goes, which feedback and decisions are
+    # new, and the whole of them.
+    assert [one.partition(" ")[0] for one in said] == ["SELECT", "BEGIN", *["SELECT"] * 5]
 
 
 def test_a_window_that_closes_is_news(loops: Loops, log: Written) -> None:
@@ -90,7 +89,7 @@ def test_a_fold_without_rows_does_not_read_the_archive_again_and_again(
     loops.poll()
     log.clock.advance(timedelta(days=9).total_seconds())
     loops.poll()
-    assert archive(log.store, tmp_path / "archive").rows == {"decisions": 1, "feedback": 1}
+    assert archive(log.store, tmp_path / "archive").rows["decisions"] == 1
     loops.poll()
     assert len(asked(loops, log)[1]) == 1
     log.store.insert([Feedback(feedback_id="late", decision_id="d0", kind="click")])
