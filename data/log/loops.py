@@ -31,26 +31,46 @@ class Ends(NamedTuple):
     feedback: int
 
 
-def loop_ends(store: Store, loops: Collection[str]) -> dict[str, Ends]:
-    """Return where the log of each of some loops ends, by one statement: who has read so far has nothing to read.
+class LoopEnds:
+    """Follows where the log of each of some loops ends: who has read so far has nothing to read. Belongs to one thread.
 
-    Where the archive goes further it is where that ends, of which loop its last row may be.
-
-    Raises:
-        StoreUnavailable: the log does not answer.
+    Each look is one statement, and reads only what has come since the one before, of all loops: in an index of all
+    positions, which a server may well take to find the last one of a loop, there may be none of it for long.
     """
-    names, ends = sorted({*loops}), list[sa.ColumnElement[int]]()
-    for log in (DECISIONS, FEEDBACK):
-        of_kind = (PARTS.c.kind == log.table.name, PARTS.c.path.is_not(None))
-        ends.append(sa.select(sa.func.max(PARTS.c.last)).where(*of_kind).scalar_subquery())
-        c = log.table.c
-        for name in names:
-            last = sa.select(c.seq).where(c.loop == name).order_by(c.seq.desc()).limit(1)
-            ends.append(last.scalar_subquery())
-    [row] = store.read_once(sa.select(*(sa.func.coalesce(end, 0).label(f"end_{n}") for n, end in enumerate(ends))))
-    half = len(row) // 2
-    archived, of_loops = Ends(row[0], row[half]), zip(row[1:half], row[half + 1 :], strict=True)
-    return {name: Ends(*map(max, archived, ends)) for name, ends in zip(names, of_loops, strict=True)}
+
+    def __init__(self, store: Store) -> None:
+        """Look at nothing yet."""
+        self._store = store
+        self._looked = Ends(0, 0)
+        self._known = dict[str, Ends]()
+
+    def look(self, loops: Collection[str]) -> dict[str, Ends]:
+        """Return the end of each loop; that of the archive where it goes further, of whatever loop its last row is.
+
+        Raises:
+            StoreUnavailable: the log does not answer.
+        """
+        names, ends = sorted({*loops}), list[sa.ColumnElement[int]]()
+        for log, looked in zip((DECISIONS, FEEDBACK), self._looked, strict=True):
+            seq, of_kind = log.table.c.seq, (PARTS.c.kind == log.table.name, PARTS.c.path.is_not(None))
+            ends.append(sa.select(sa.func.max(seq)).scalar_subquery())
+            ends.append(sa.select(sa.func.max(PARTS.c.last)).where(*of_kind).scalar_subquery())
+            for name in names:
+                new = log.between(looked if name in self._known else 0, None, name)
+                ends.append(sa.select(sa.func.max(seq)).where(*new).scalar_subquery())
+        query = sa.select(*(sa.func.coalesce(end, 0).label(f"end_{number}") for number, end in enumerate(ends)))
+        [row] = self._store.read_once(query)
+        half = len(row) // 2
+        last, archived, *of_loops = (Ends(*of_both) for of_both in zip(row[:half], row[half:], strict=True))
+        self._looked = _later(self._looked, last)
+        self._known |= {
+            name: _later(end, self._known.get(name, Ends(0, 0))) for name, end in zip(names, of_loops, strict=True)
+        }
+        return {name: _later(archived, self._known[name]) for name in names}
+
+
+def _later(one: Ends, other: Ends) -> Ends:
+    return Ends(*map(max, one, other))
 
 
 @from_both

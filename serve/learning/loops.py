@@ -20,7 +20,7 @@ from functools import partial
 from time import monotonic, perf_counter
 
 from data.log.errors import StoreError
-from data.log.loops import Ends, loop_ends
+from data.log.loops import Ends, LoopEnds
 from data.log.store import Store
 from data.log.unreadable import describe_error
 from data.settings import Settings
@@ -134,6 +134,7 @@ class Loops:
         """
         self._store, self._settings, self._sources, self._clock = store, settings, sources, clock
         self._snapshots, self._metrics = Snapshots(settings, snapshots, clock), metrics
+        self._ends = LoopEnds(store)
         self._refused: dict[Place, Plan] = {}
         self._faults: dict[int, str] = {}
         self._retries: dict[
@@ -153,7 +154,7 @@ class Loops:
             StoreError: the log did not answer.
         """
         news, loops = False, [loop for loop in self.current.values() if loop.failed is None]
-        ends = loop_ends(self._store, {loop.plan.spec.loop for loop in loops}) if loops else {}
+        ends = self._ends.look({loop.plan.spec.loop for loop in loops}) if loops else {}
         for loop in loops:
             news = loop.poll(ends[loop.plan.spec.loop]) or news
         return news

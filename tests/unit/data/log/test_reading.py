@@ -12,7 +12,7 @@ from data.errors import DataError
 from data.log.archived.parts import PartGone
 from data.log.archived.reading import from_both
 from data.log.errors import StoreError
-from data.log.loops import Ends, loop_ends
+from data.log.loops import Ends, LoopEnds
 from data.log.store import Store
 from data.log.tables import DECISIONS
 from data.schema import Feedback
@@ -74,22 +74,25 @@ def test_who_reads_archive_and_log_around_others_begins_anew_for_them() -> None:
 
 
 def test_the_ends_of_loops_are_one_statement(store: Store) -> None:
-    assert loop_ends(store, {"v1", "other"}) == {"v1": Ends(0, 0), "other": Ends(0, 0)}
+    ends = LoopEnds(store)
+    assert ends.look({"v1", "other"}) == {"v1": Ends(0, 0), "other": Ends(0, 0)}
     store.insert([decision(f"d{number}", "ann") for number in range(3)])
     store.insert([decision("e", "ann").model_copy(update={"loop": "other"})])
     store.insert([Feedback(feedback_id="f1", decision_id="d1", kind="click")])
     store.insert([Feedback(feedback_id="f2", decision_id="e", kind="click", loop="other")])
     with counted(store) as said:
-        ends = loop_ends(store, {"v1", "other", "third"})
-    assert ends == {"v1": Ends(3, 1), "other": Ends(4, 2), "third": Ends(0, 0)}
+        found = ends.look({"v1", "other", "third"})
+    assert found == {"v1": Ends(3, 1), "other": Ends(4, 2), "third": Ends(0, 0)}
     assert len(said) == 1
+    store.insert([Feedback(feedback_id="f3", decision_id="d1", kind="click")])
+    assert ends.look({"v1", "other", "third"}) == found | {"v1": Ends(3, 3)}
+    assert ends.look({"v1", "other", "third"}) == LoopEnds(store).look({"v1", "other", "third"})
 
 
 def test_the_archive_counts_for_all_loops(store: Store, clock: Clock, tmp_path: Path) -> None:
-    rows = write_days(store, clock, 20)
+    write_days(store, clock, 20)
     clock.advance(timedelta(days=30).total_seconds())
-    before = loop_ends(store, {"v1"})["v1"]
+    before = LoopEnds(store).look({"v1"})["v1"]
     assert archive(store, tmp_path / "archive").rows["decisions"] > 0
-    assert loop_ends(store, {"v1"})["v1"] == before
-    assert loop_ends(store, {"nobody's"})["nobody's"].decisions > 0
-    assert len(rows) > 20
+    assert LoopEnds(store).look({"v1"})["v1"] == before
+    assert LoopEnds(store).look({"nobody's"})["nobody's"].decisions > 0

@@ -18,7 +18,7 @@ from data.log import following
 from data.log.current.settings_table import last_change
 from data.log.erasures import erase_from_store
 from data.log.errors import StoreError
-from data.log.loops import loop_ends
+from data.log.loops import LoopEnds
 from data.log.migrations.revisions import differences
 from data.log.store import Store
 from data.schema import LOOP_V1, Event, Feedback, Reject
@@ -201,7 +201,7 @@ def test_a_log_is_not_read_as_a_whole_by_plans_from_when_it_was_small(postgres: 
                 postgres.execute("ANALYZE", name)  # as the server does a minute after the first rows
             seq, last = (one.seq for one in store.insert([decision(f"d{n}"), click(n)]))
             assert not any(one.inserted for one in store.insert([decision(f"d{n}"), click(n)]))
-            loop_ends(store, {LOOP_V1})
+            LoopEnds(store).look([LOOP_V1])
             following.new_decisions(store, LOOP_V1, n, 10, until=None, heard_until=n, with_slate=True)
             following.new_feedback(store, LOOP_V1, n, 10, until=None, with_content=True)
             assert len(following.whole_decisions(store, [seq])[0]) == 1
@@ -209,3 +209,25 @@ def test_a_log_is_not_read_as_a_whole_by_plans_from_when_it_was_small(postgres: 
             assert len(store.feedback_of([f"d{n}"])) == 1
             assert last_change(store) == 0
     assert scans(postgres, name) == before
+
+
+def test_a_loop_without_rows_is_not_looked_for_in_the_rows_of_others(postgres: Cluster) -> None:
+    url = postgres.new_database()
+    name = url.rpartition("/")[2]
+    read = "SELECT sum(idx_tup_read)::int FROM pg_stat_user_indexes WHERE relname IN ('decisions', 'feedback')"
+    with closing(Store.open(url)) as store:
+        for n in range(4):
+            store.insert([decision(f"d{n}/{of}") for of in range(500)])
+        postgres.execute("ANALYZE", name)
+        ends = LoopEnds(store)
+        ends.look([LOOP_V1, "other"])
+    [(before,)] = postgres.execute(read, name)
+    with closing(Store.open(url)) as store:
+        ends._store = store
+        for n in range(20):
+            store.insert([decision(f"new {n}")])
+            assert ends.look([LOOP_V1, "other"])["other"] == (0, 0)
+    [(after,)] = postgres.execute(read, name)
+    assert isinstance(before, int)
+    assert isinstance(after, int)
+    assert after - before < 20 * 10  # 2,000 of the other loop each time
