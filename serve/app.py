@@ -35,7 +35,9 @@ from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
 from serve.audit.examination import keep_examining
 from serve.background import Signal, check_log, check_tasks, keep_counting, repeat
-from serve.config import Secrets, ServiceConfig
+from serve.config import ConsoleConfig, Secrets, ServiceConfig
+from serve.console.deployment import Console
+from serve.console.desk import ServiceDesk
 from serve.decisions.served import Served, has_publication, make_writable
 from serve.decisions.service import Service
 from serve.environment import ray_environment as ray_environment  # who runs the application needs both
@@ -169,6 +171,7 @@ class Gateway:
         self._served = Served(shares, config.objectives, metrics.decided if metrics else None)
         self._service = Service(self._served, store, self._writer, nodes, config, self._replica, metrics)
         self._service.learning.ask = self._ask_states
+        self._desk = ServiceDesk(self._service)
         self._personalizer = Personalizer(self._served, store, self._service.commit, self._service.report, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -227,6 +230,14 @@ class Gateway:
                     self._metrics.learned(loop, recommender.learned_through)
         self._edge.rates.share(replicas)
 
+    def node(self) -> str:
+        """Return the id of the machine that this runs on."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    async def desk(self, method: str, *arguments: Any) -> Any:
+        """Answer the console: `serve.console.desk`."""
+        return await self._desk.answer(method, *arguments)
+
     async def _ask_states(self) -> Sequence[FoldState]:
         states: Sequence[FoldState] = await self._learner.states.remote()
         return states
@@ -265,18 +276,35 @@ def _bind(config: ServiceConfig, **of_gateway: Any) -> serve.Application:
     return gateway.bind(config, learner.bind(config))
 
 
+def build_console(config: ConsoleConfig) -> serve.Application:
+    """Build the console's application from its arguments."""
+    logging_config = {"enable_access_log": False, "log_level": "WARNING"}
+    # Streams count as requests: as many may be open as `limits` lets, and some more that are answered.
+    console = serve.deployment(
+        num_replicas=1,
+        max_ongoing_requests=1_000,
+        ray_actor_options={"num_cpus": 0.1},
+        logging_config=logging_config,
+        **_HEALTH,
+    )(serve.ingress()(Console))
+    return console.bind(config, serve.get_app_handle)
+
+
 @contextmanager
-def running(config: ServiceConfig, port: int, **of_gateway: Any) -> Iterator[str]:
+def running(config: ServiceConfig, port: int, console: ConsoleConfig | None = None, **of_gateway: Any) -> Iterator[str]:
     """Run the application on the Ray that is running, and yield its URL; what was started is stopped at the end.
 
     Args:
         config: the application's arguments.
         port: of HTTP, on this machine only.
+        console: the arguments of the console, which is then at /console; None: there is none.
         of_gateway: options of the deployment that answers, as `serve/config.yaml` names them; default: two replicas.
     """
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     try:
         serve.run(_bind(config, **(of_gateway or {"num_replicas": 2})), name="raycommend")
+        if console is not None:
+            serve.run(build_console(console), name="console", route_prefix="/console")
         yield f"http://127.0.0.1:{port}"
     finally:
         # Serve kills its controller while that still answers, and Ray prints this to standard output as a failure.

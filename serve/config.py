@@ -150,6 +150,26 @@ class ServiceConfig(BaseModel):
         return objectives
 
 
+class ConsoleConfig(BaseModel):
+    """The arguments of the console's application."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    application: str = Field(default="raycommend", description="the Serve application that it is the console of")
+    images: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")], ...] = Field(
+        default=(), description="whose pictures of products are shown, beside the console's own: https://img.example"
+    )
+    session_hours: float = Field(default=12.0, gt=0, le=720, description="after which one logs in again")
+    limits: Limits = Limits()
+    access_log: bool = Field(default=True, description="log a line for each request")
+    home: str | None = Field(default=None, description="folder of the log, as of the service: default RAYCOMMEND_HOME")
+
+    @property
+    def settings(self) -> Settings:
+        """Where the log lies."""
+        return Settings(home=Path(self.home), store=None, archive=None) if self.home else Settings()
+
+
 class Secrets(EnvironmentSettings):
     """What must not stand in the configuration."""
 

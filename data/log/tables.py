@@ -1,7 +1,7 @@
 """The tables: those of the log, with how a record becomes a row and back, and those of what is so now.
 
 Rows of the log (decisions, feedback, events, rejects, versions) say what has happened and never change. The others
-(items, users, keys, settings, erasures, and where archived rows are) do.
+(items, users, keys, sessions, settings, erasures, and where archived rows are) do.
 """
 
 from collections.abc import Callable, Collection
@@ -199,6 +199,16 @@ KEYS = sa.Table(
     sa.Column("hash", sa.Text, nullable=False),
     sa.Column("created_at", Time, nullable=False),
     sa.Column("expires_at", Time),
+)
+
+SESSIONS = sa.Table(
+    "sessions",
+    METADATA,
+    sa.Column("session_hash", sa.Text, primary_key=True),
+    _text("key_id"),
+    _text("proof"),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("expires_at", Time, nullable=False),
 )
 
 SETTINGS = sa.Table(

@@ -41,6 +41,8 @@ class Edge:
     """Do without `serve.http.bypass`."""
     count: Count | None = None
     """Is told of each request that was answered with an error: its path and the error's code."""
+    gate: type[Gate] = Gate
+    """What lets requests in."""
 
     def __post_init__(self) -> None:
         self.rates = Rates(self.limits)
@@ -61,7 +63,7 @@ class Edge:
         # Each is put around those before it.
         if endpoints:
             api.add_middleware(FastPath, endpoints=endpoints, handle=answers.handler(self.answers))
-        api.add_middleware(Gate, keys=self.keys, limits=self.limits, rates=self.rates, answers=self.answers)
+        api.add_middleware(self.gate, keys=self.keys, limits=self.limits, rates=self.rates, answers=self.answers)
         api.add_middleware(Head)
         api.add_middleware(
             Recorder,

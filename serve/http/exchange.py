@@ -25,11 +25,14 @@ class Exchange:
     """Code of the error that it was answered with."""
     body: bytes = b""
     """The whole of it, once it is read."""
+    root: str = ""
+    """The prefix that the application is deployed under."""
 
 
 def begin(scope: Scope, request_id: str) -> Exchange:
     """Attach a new exchange to the scope of a request."""
-    exchange = Exchange(request_id, scope["path"].removeprefix(scope.get("root_path", "")))
+    root = scope.get("root_path", "")
+    exchange = Exchange(request_id, scope["path"].removeprefix(root), root=root)
     scope[_KEY] = exchange
     REQUEST_ID.set(request_id)
     return exchange

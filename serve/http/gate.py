@@ -3,9 +3,9 @@
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import unquote_to_bytes
 
 from starlette.requests import ClientDisconnect
@@ -17,7 +17,7 @@ from serve.http import exchange
 from serve.http.answers import Answers
 from serve.http.body import decode
 from serve.http.exchange import Exchange
-from serve.http.keys import KeyRing
+from serve.http.keys import KeyRing, Principal
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """Paths that need no key and are never refused for load."""
@@ -91,6 +91,9 @@ class Gate:
     The body is read here, so that a slow or endless one is refused before the application sees any of it.
     """
 
+    public: ClassVar[Collection[str]] = PUBLIC
+    streams: ClassVar[Collection[str]] = STREAMS
+
     def __init__(self, app: ASGIApp, keys: KeyRing, limits: Limits, rates: Rates, answers: Answers) -> None:
         self._app, self._keys, self._limits, self._rates, self._answers = app, keys, limits, rates, answers
         self._in_flight = self._streaming = self._buffered = 0
@@ -100,12 +103,12 @@ class Gate:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         current = exchange.of(scope)
-        if current.path in PUBLIC:
+        if current.path in self.public:
             return await self._app(scope, receive, send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         length = _length(headers)
         failure = (
-            self._identify(scope, current, headers)
+            self.identify(scope, current, headers)
             or self._check_room(current)
             or self._check_length(length)
             or _check_encoding(scope)
@@ -116,26 +119,33 @@ class Gate:
             return await self._with_body(scope, receive, send, current, _text(headers, b"content-encoding"))
         await self._count_and_pass(scope, receive, send, current)
 
-    def _identify(self, scope: Scope, current: Exchange, headers: dict[bytes, bytes]) -> Failure | None:
+    def identify(self, scope: Scope, current: Exchange, headers: dict[bytes, bytes]) -> Failure | None:
         """Find out who asks; fail if nobody known does, or too often."""
-        current.principal = principal = self._keys.authenticate(
+        principal = self._keys.authenticate(
             _text(headers, b"authorization"),
             _text(headers, b"x-api-key"),
             _text(headers, b"ocp-apim-subscription-key"),
         )
+        current.principal = principal
+        if failure := self.limit_rate(scope, principal):
+            return failure
+        if principal is None:
+            return ERRORS.fail("unauthorized", "this service needs an API key: send it as Authorization: Bearer KEY")
+        return None
+
+    def limit_rate(self, scope: Scope, principal: Principal | None) -> Failure | None:
+        """Fail if who asks does so too often."""
         client = scope.get("client")
         wait_s = self._rates.take(principal.key_id if principal else "", client[0] if client else "")
         if wait_s > 0:
             seconds = math.ceil(wait_s)
             message = f"at most {self._limits.requests_per_s:g} requests a second: the next in {seconds} s"
             return ERRORS.fail("rate_limited", message, retry_after_s=seconds)
-        if principal is None:
-            return ERRORS.fail("unauthorized", "this service needs an API key: send it as Authorization: Bearer KEY")
         return None
 
     def _check_room(self, current: Exchange) -> Failure | None:
         """Fail if as much is under way as may be."""
-        streams = current.path in STREAMS
+        streams = current.path in self.streams
         taken, most = (
             (self._streaming, self._limits.max_streams) if streams else (self._in_flight, self._limits.max_in_flight)
         )
@@ -202,7 +212,7 @@ class Gate:
             return ERRORS.fail("body_timeout", f"the body did not arrive within {timeout_s:g} s: {len(body)} bytes did")
 
     async def _count_and_pass(self, scope: Scope, receive: Receive, send: Send, current: Exchange) -> None:
-        if current.path in STREAMS:
+        if current.path in self.streams:
             self._streaming += 1
             try:
                 await self._app(scope, receive, send)

@@ -99,6 +99,13 @@ class KeyRing:
         key, principal = known
         return principal if hmac.compare_digest(given, key.hash) and key.lives(self._clock()) else None
 
+    def find(self, key_id: str) -> tuple[Principal, str] | None:
+        """Return whose a key is and the hash that is kept of it; None: it does not live."""
+        if key_id == ENVIRONMENT.key_id:
+            return None if self._admin is None else (ENVIRONMENT, self._admin)
+        key, principal = self._keys.current.get(key_id, (None, ANYONE))
+        return (principal, key.hash) if key is not None and key.lives(self._clock()) else None
+
 
 def _read(store: Store) -> _Keys:
     return {key.key_id: (key, Principal(key.key_id, key.name, key.role)) for key in list_keys(store)}

@@ -15,7 +15,7 @@ from data.log.tables import METADATA
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The newest: that of the tables as `data.log.tables` declares them."""
 _FIRST, _FIRST_VERSION = "0001", 3
 """A database of this version, which was made before there were revisions, has the tables of the first."""

@@ -103,7 +103,8 @@ def revision(path: Path) -> str:
 
 OF_REVISION_2 = ("archived_keys", "archived_parts", "archived_strays")
 OF_REVISION_3 = ("abtest", "variant", "teams")
-BEFORE_3 = tuple(f"ALTER TABLE decisions DROP COLUMN {column}" for column in OF_REVISION_3)
+BEFORE_4 = ("DROP TABLE sessions",)
+BEFORE_3 = (*BEFORE_4, *(f"ALTER TABLE decisions DROP COLUMN {column}" for column in OF_REVISION_3))
 BEFORE_REVISIONS = (
     *BEFORE_3,
     *(f"DROP TABLE {table}" for table in ("alembic_version", *OF_REVISION_2)),
@@ -121,7 +122,7 @@ def test_a_store_of_version_3_is_taken_over_and_gets_what_it_lacks(path: Path) -
             assert [event.event_id for _, event in store.events("n")] == ["e"]
     change(path, *BEFORE_3)  # at the end of their table they stand where they stood
     kept = [statement for statement in statements(path) if statement[2] not in OF_REVISION_2]
-    assert (revision(path), kept) == ("0003", before)
+    assert (revision(path), kept) == ("0004", before)
     assert {statement[2] for statement in statements(path)} > {*OF_REVISION_2}
 
 
@@ -135,7 +136,7 @@ def test_decisions_from_before_ab_tests_are_exposures_of_none(path: Path) -> Non
             decision("old"),
             decision("new", abtest="t", variant="v", policy="p+q", teams=("p", "q")),
         ]
-    assert revision(path) == "0003"
+    assert revision(path) == "0004"
 
 
 def test_a_store_of_version_3_that_lacks_something_is_refused_and_left_alone(path: Path) -> None:
@@ -160,11 +161,11 @@ def test_a_store_of_version_3_that_lacks_something_is_refused_and_left_alone(pat
             ("PRAGMA user_version = 2", "CREATE TABLE decisions (x)"),
             r"version 2, from before the first release: export",
         ),
-        (("PRAGMA user_version = 99",), r"no log of revision 0003: .* a database of version 99 with 0 tables"),
-        (("CREATE TABLE x (y)",), r"no log of revision 0003: .* a database of version 0 with 1 tables"),
+        (("PRAGMA user_version = 99",), r"no log of revision 0004: .* a database of version 99 with 0 tables"),
+        (("CREATE TABLE x (y)",), r"no log of revision 0004: .* a database of version 0 with 1 tables"),
         (
             ("CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('9999')"),
-            r"revision 9999, which is later than 0003, .*: open it with the version of the code that made it",
+            r"revision 9999, which is later than 0004, .*: open it with the version of the code that made it",
         ),
     ],
 )
