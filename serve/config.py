@@ -159,6 +159,9 @@ class ConsoleConfig(BaseModel):
     images: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")], ...] = Field(
         default=(), description="whose pictures of products are shown, beside the console's own: https://img.example"
     )
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(
+        default="GBP", description="of the items' prices, by its code of ISO 4217"
+    )
     session_hours: float = Field(default=12.0, gt=0, le=720, description="after which one logs in again")
     limits: Limits = Limits()
     access_log: bool = Field(default=True, description="log a line for each request")

@@ -5,7 +5,8 @@ where it was asked: exceptions lose what they carry on their way between process
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from ray.exceptions import RayError
@@ -16,21 +17,50 @@ from data.schema import LOOP_V1, Decision
 from serve.api.v1.decisions import describe
 from serve.contracts.decisions import LoggedDecision, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS, Failure, Refused
+from serve.contracts.explanations import DecisionExplanation
 from serve.contracts.learning import LearningResponse, ServedPolicy
 from serve.contracts.reports import FeedbackRequest, FeedbackResponse
+from serve.decisions.customers import Customer, list_customers, segment_of
+from serve.decisions.recommender import Recommender
 from serve.decisions.retries import conflict
 from serve.decisions.service import Service
+from serve.explanations.answer import respond
+from serve.explanations.estimates import Estimate, estimate
+from serve.explanations.service import Explanations
+from serve.explanations.views import see
 from serve.http.answers import HANDLED, to_failure
 
 _PATIENCE_S: Final = 15.0
 _LOOK_S: Final = 0.02
 
+_TOP: Final = 8
+"""Features that are listed of an item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A decision with what a page shows beside it: all of it by the version that decided."""
+
+    answer: RecommendResponse
+    explanation: DecisionExplanation
+    estimates: Mapping[str, Estimate]
+    """Of all candidates."""
+    segment: str | None
+    """Of the user, where a policy knows it."""
+    features: Mapping[str, Mapping[str, Any]]
+    """Of the catalogue, by item of the slate."""
+    categories: Mapping[str, tuple[str, ...]]
+
 
 class Desk(Protocol):
     """All methods raise Refused, also where no replica answers."""
 
-    async def recommend(self, request: RecommendRequest, after: int = 0, within_s: float = 0.0) -> RecommendResponse:
+    async def show(self, request: RecommendRequest, after: int = 0, within_s: float = 0.0) -> Shown:
         """Decide, as for `/v1/recommend`, once the feedback up to a log position is learned, or the time is over."""
+        ...
+
+    async def customers(self, contains: str, segment: str | None, limit: int) -> list[Customer]:
+        """Return customers that the policies know, by a part of their id and by segment."""
         ...
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
@@ -49,20 +79,47 @@ class Desk(Protocol):
         """Return a decision as it is in the log, and as `/v1/decisions` shows it, with what it earned."""
         ...
 
+    async def explain(self, decision_id: str) -> DecisionExplanation:
+        """Explain a decision by the version that made it, as `/v1/decisions/{id}/explanation` does."""
+        ...
+
 
 class ServiceDesk:
     """A desk in the recommender's own process."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._explanations = Explanations(service.served, service.store, service.config.settings)
 
-    async def recommend(self, request: RecommendRequest, after: int = 0, within_s: float = 0.0) -> RecommendResponse:
+    async def show(self, request: RecommendRequest, after: int = 0, within_s: float = 0.0) -> Shown:
         """See `Desk`."""
         await self._wait(request, after, within_s)
-        answer = (await self._service.recommend([request]))[0]
-        if isinstance(answer, list):
-            raise conflict("decision_id", answer)
-        return answer
+        made = list[tuple[DecisionExplanation, dict[str, Estimate], str | None]]()
+
+        def look(recommender: Recommender, decision: Decision) -> None:
+            explained = respond(decision, see(recommender, decision), "served", _TOP)
+            segment = segment_of(recommender, decision.user_id) if decision.user_id else None
+            made.append((explained, estimate(recommender, decision), segment))
+
+        answer = (await self._service.recommend([request], witness=look))[0]
+        if isinstance(answer, list) or not made:
+            raise conflict("decision_id", answer if isinstance(answer, list) else [])
+        explained, estimates, segment = made[0]
+        catalogue = self._service.items.catalogue
+        items = [slot["item_id"] for slot in answer["items"]]
+        return Shown(
+            answer=answer,
+            explanation=explained,
+            estimates=estimates,
+            segment=segment,
+            features={item: dict(catalogue.features_of(item)) for item in items},
+            categories={item: catalogue.categories_of(item) for item in items},
+        )
+
+    async def customers(self, contains: str, segment: str | None, limit: int) -> list[Customer]:
+        """See `Desk`."""
+        recommender = self._service.served.at(LOOP_V1)
+        return await asyncio.to_thread(list_customers, recommender, contains, segment, limit)
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
         """See `Desk`."""
@@ -91,6 +148,10 @@ class ServiceDesk:
         decision, feedback = self._service.read_decision(decision_id)
         return decision, describe(decision, feedback, self._service.reward(decision))
 
+    async def explain(self, decision_id: str) -> DecisionExplanation:
+        """See `Desk`."""
+        return await self._explanations.explain(decision_id, _TOP)
+
     async def _wait(self, request: RecommendRequest, after: int, within_s: float) -> None:
         """Wait until this replica has learned; another may have before it, or after."""
         until = asyncio.get_running_loop().time() + within_s
@@ -107,9 +168,13 @@ class RemoteDesk:
         self._connect = connect
         self._handle: DeploymentHandle[Any] | None = None
 
-    async def recommend(self, request: RecommendRequest, after: int = 0, within_s: float = 0.0) -> RecommendResponse:
+    async def show(self, request: RecommendRequest, after: int = 0, within_s: float = 0.0) -> Shown:
         """See `Desk`."""
-        return cast(RecommendResponse, await self._ask("recommend", request, after, within_s))
+        return cast(Shown, await self._ask("show", request, after, within_s))
+
+    async def customers(self, contains: str, segment: str | None, limit: int) -> list[Customer]:
+        """See `Desk`."""
+        return cast(list[Customer], await self._ask("customers", contains, segment, limit))
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
         """See `Desk`."""
@@ -126,6 +191,10 @@ class RemoteDesk:
     async def decision(self, decision_id: str) -> tuple[Decision, LoggedDecision]:
         """See `Desk`."""
         return cast(tuple[Decision, LoggedDecision], await self._ask("decision", decision_id))
+
+    async def explain(self, decision_id: str) -> DecisionExplanation:
+        """See `Desk`."""
+        return cast(DecisionExplanation, await self._ask("explain", decision_id))
 
     async def node(self) -> str:
         """Return the id of the machine that the replica runs on."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
+from typing import TypeAlias
 
 from data.ingest.http_rows import clean_records
 from data.log.current.users import NOTHING, past
@@ -43,6 +44,7 @@ from serve.entities.items import Items
 from serve.entities.users import Users
 from serve.metrics.replica import ReplicaMetrics
 
+Witness: TypeAlias = Callable[[Recommender, Decision], None]
 _NO_PAST: Past = (NOTHING, {})
 _DISTRIBUTIONS = 1_000
 """Candidates of a decision that nobody sees, at most, of which it is logged how likely each was to be shown."""
@@ -74,13 +76,14 @@ class Service:
         """What feedback is worth in loops of other interfaces; may raise StoreError."""
 
     async def recommend(
-        self, requests: Sequence[RecommendRequest], length: int | None = None
+        self, requests: Sequence[RecommendRequest], length: int | None = None, witness: Witness | None = None
     ) -> list[RecommendResponse | list[str]]:
         """Decide and log; for a known decision id return the logged decision if it was made for the same request.
 
         Args:
             requests: what is asked.
             length: how many they are, where one name is given to all of them together.
+            witness: is shown each decision that is made, with what has made it, before that learns on.
 
         Returns:
             The decision of each, or the fields in which the request differs from the one that has its name.
@@ -96,7 +99,7 @@ class Service:
         learned_through = [recommender.learned_through for recommender in recommenders]
         decisions = await decide_or_repeat(
             lambda: [
-                self._decide(request, recommender, digest_request(request, length), past)
+                self._decide(request, recommender, digest_request(request, length), past, witness)
                 for request, recommender, past in zip(requests, recommenders, pasts, strict=True)
             ],
             [request.decision_id for request in requests],
@@ -140,6 +143,7 @@ class Service:
         recommender: Recommender,
         digests: str,
         past: Past,
+        witness: Witness | None,
     ) -> Decision:
         now = datetime.now(UTC)
         decision_id = request.decision_id or new_id(now)
@@ -150,7 +154,10 @@ class Service:
         visit.decision_id, visit.node_id, visit.request = decision_id, request.node, digests
         if answer is not None:
             set_answer(visit, answer)
-        return recommender.decide(visit)
+        decision = recommender.decide(visit)
+        if witness is not None:
+            witness(recommender, decision)
+        return decision
 
     def _expose(self, recommender: Recommender, key: str) -> Answer | None:
         """Return how a test that runs has a user answered; None: no test is asked, or it cannot be yet."""

@@ -26,6 +26,7 @@ from data.errors import DataError
 from data.features.customers import EncoderConfig, fit
 from data.ingest.pipeline import Progress as IngestProgress
 from data.ingest.run import ingest
+from data.log.current.items import upsert
 from data.log.store import Store
 from data.nodes.node import load_node
 from data.private import create_private, keep_private
@@ -44,7 +45,8 @@ from rl.simulators.market.generated import GeneratedMarketConfig, generate_marke
 from rl.simulators.market.market import Market
 from rl.training.kinds.retail import RetailExperiment, train
 from serve.app import ray_environment, running
-from serve.config import ServiceConfig
+from serve.config import ConsoleConfig, ServiceConfig
+from serve.demo.goods import describe_goods, name_goods
 from serve.demo.report import draw_curves, summarise, table
 from serve.demo.traffic import Customers
 
@@ -99,6 +101,14 @@ def train_first(settings: Settings, decisions: int, before: datetime | None) -> 
             train(RetailExperiment(name=name, policy=policy, decisions=decisions, before=before), settings, progress)
 
 
+def stock(settings: Settings, market: Market, is_real: bool) -> None:
+    """Put the market's items into the catalogue, with names, kinds and prices for people who look."""
+    goods = describe_goods(market, settings, NODE) if is_real else name_goods(market)
+    store = Store.open(settings.store_url)
+    upsert(store, goods)
+    store.close()
+
+
 def serve_customers(url: str, market: Market, visits: int, clients: int, seed: int) -> Customers:
     """Let the market's customers use the service.
 
@@ -133,9 +143,11 @@ def show(customers: Customers, settings: Settings) -> bool:
 
 
 def invite(url: str, market: Market) -> None:
-    """Print three requests to try."""
+    """Say where the shop is, and print three requests to try."""
     json = "-H 'content-type: application/json'"
-    console.print("the service is up; try")
+    console.print("the service is up: be a customer, and watch it learn, at")
+    console.print(f"    {url}/console/shop?user={market.users[0]}&policy=linear_thompson", highlight=False)
+    console.print("or try")
     for line in (
         f"""curl -s {url}/v1/recommend {json} -d '{{"user_id": "{market.users[0]}", "k": 3, "decision_id": "mine"}}'""",
         f"""curl -s {url}/v1/feedback {json} -d '{{"decision_id": "mine", "kind": "click"}}'""",
@@ -197,7 +209,8 @@ def _run(options: argparse.Namespace) -> int:
         train_first(settings, options.first, HELD_OUT if options.data else None)
         step(3, "deploy behind HTTP: two replicas and an online learner")
         config = ServiceConfig(policies={name: 1.0 for name in POLICIES}, home=str(settings.home))
-        with running(config, options.port) as url:
+        stock(settings, market, bool(options.data))
+        with running(config, options.port, ConsoleConfig(home=str(settings.home))) as url:
             customers = serve_customers(url, market, options.visits, options.clients, options.seed)
             kept = show(customers, settings)
             if not options.exit:

@@ -58,6 +58,7 @@ def generate_market(config: GeneratedMarketConfig, rng: np.random.Generator) -> 
         segment_taste=config.segment * group_taste[:, kind],
         buy_given_click=np.full(config.items, config.buy_given_click),
         prices=rng.lognormal(1.0, 0.6, config.items).round(2),
+        kinds=kind,
     )
     return shift_appeal(market, config.click_rate)
 

@@ -47,6 +47,8 @@ class Market:
     """[N] probability that a click becomes a purchase."""
     prices: FloatArray
     """[N] unit prices, in the shop's currency; 1 where none is known."""
+    kinds: IntArray | None = None
+    """[N] which group of similar items an item is of; None: it is not known."""
 
     def utilities(self, users: IntArray, months: IntArray) -> FloatArray:
         """Return the utility of every item for customers [B] (indices) in months [B] (0 is January), [B, N]."""

@@ -76,6 +76,8 @@
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(redraw, 150); });
   document.addEventListener("theme", redraw);
   document.addEventListener("DOMContentLoaded", () => {
+    // On a phone what was chosen already does not stand before what is to be seen.
+    if (matchMedia("(max-width: 62rem)").matches) document.querySelectorAll("details[data-folds]").forEach((one) => { one.open = false; });
     prepare(document.body);
     document.body.addEventListener("htmx:afterSwap", (event) => prepare(event.detail.elt ?? event.target));
     document.body.addEventListener("htmx:sseMessage", (event) => prepare(event.target));
