@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from starlette.responses import StreamingResponse
 
 from serve.background import Signal
-from serve.contracts.errors import Refused
 
 KEEP_ALIVE_S: Final = 15.0
 """How often a stream says that it lives: HAProxy cuts off who says nothing for a minute."""
@@ -20,7 +18,7 @@ class News:
     """One text that changes, for all who follow it: it is asked for once, and only while somebody does."""
 
     def __init__(self, ask: Callable[[], Awaitable[str]], every_s: float = _EVERY_S) -> None:
-        """Say where the text comes from; while that refuses, the text is "", and it is asked again."""
+        """Say where the text comes from, and how often it is asked for; before the first answer it is ""."""
         self._ask, self._every_s = ask, every_s
         self._changed = Signal()
         self._followers = 0
@@ -33,6 +31,7 @@ class News:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())
         try:
+            await self._changed.wait_for(lambda: bool(self.text), KEEP_ALIVE_S)
             while True:
                 text = self.text
                 yield text
@@ -45,9 +44,7 @@ class News:
 
     async def _watch(self) -> None:
         while self._followers:
-            text = ""
-            with suppress(Refused):
-                text = await self._ask()
+            text = await self._ask()
             if text != self.text:
                 self.text = text
                 self._changed.send()

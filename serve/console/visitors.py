@@ -58,6 +58,8 @@ class Visitors:
         if scope["type"] != "http" or exchange.of(scope).path.startswith(STATIC):
             return await self._app(scope, receive, send)
         current, headers = exchange.of(scope), Headers(scope=scope)
+        if not current.path:  # Starlette would redirect too, to an address with the scheme of this hop
+            return await RedirectResponse(f"{current.root}/", 307)(scope, receive, send)
         secret = _read_cookie(headers)
         if secret is None and _comes_by_link(scope, headers):
             return await HTMLResponse(_AGAIN)(scope, receive, send)

@@ -83,6 +83,13 @@ def get(store: Store, item_id: str) -> StoredItem | None:
     return None if row is None or row.deleted else _record(row)
 
 
+def find(store: Store, item_ids: Collection[str]) -> dict[str, StoredItem]:
+    """Return those of some items that the catalogue has, by id."""
+    with store.reading() as connection:
+        rows = _select(connection, item_ids)
+    return {item_id: _record(row) for item_id, row in rows.items() if not row.deleted}
+
+
 def page(
     store: Store, after: int, limit: int, *, category: str | None = None, available: bool | None = None
 ) -> list[StoredItem]:

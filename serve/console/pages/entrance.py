@@ -11,6 +11,7 @@ from serve.console.forms import read_form
 from serve.console.room import Room
 from serve.console.streams import News, stream
 from serve.console.visitors import LOGIN, STREAM, set_cookie, visitor
+from serve.contracts.errors import Refused
 
 _MAX_PATH: Final = 500
 
@@ -61,7 +62,10 @@ def router(room: Room) -> APIRouter:
 
 async def _learned(room: Room) -> str:
     """Return what is served and how far it has learned, as HTML for the head of a page."""
-    policies = await room.desk.policies()
+    try:
+        policies = await room.desk.policies()
+    except Refused:
+        policies = []
     return room.pages.render_part("learned.html", policies=policies)
 
 

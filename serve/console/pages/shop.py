@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Json
 from starlette.responses import Response
 
 from data.features.rfm import SEGMENTS
@@ -56,8 +56,10 @@ class _Visit(BaseModel):
     user: Id
     day: date | None = None
     policy: Id | None = None
-    before: Json[Annotated[dict[str, tuple[float, float | None]], Field(max_length=_KEPT)]] = Field(default={})
-    trail: Json[Annotated[list[float], Field(max_length=_KEPT)]] = Field(default=[])
+    before: Json[Annotated[dict[str, tuple[FiniteFloat, FiniteFloat | None]], Field(max_length=_KEPT)]] = Field(
+        default={}
+    )
+    trail: Json[Annotated[list[FiniteFloat], Field(max_length=_KEPT)]] = Field(default=[])
     after: int = Field(default=0, ge=0, le=2**62)
     tries: int = Field(default=0, ge=0, le=_TRIES)
 
