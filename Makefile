@@ -20,7 +20,7 @@ test: .venv/installed  ## the test suite, but for what is marked slow; services 
 
 slow: .venv/installed  ## the tests that test leaves out: many seconds, or minutes
 	$(RUN) pytest $(TOGETHER) -m slow tests/learning tests/loop tests/unit
-	$(RUN) pytest -m slow tests/services
+	$(RUN) pytest -m slow tests/services tests/browser
 
 cluster: .venv/installed  ## serve/CLUSTER.md as a test: three hosts on this machine, from ray up to ray down
 	$(RUN) pytest -m slow tests/cluster

@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "chromium": ("chromium",),  # the console, as people see it
     "faketime": ("faketime",),  # clocks of a host's processes that are off
     "g++": ("g++",),  # compiles networks (torch.compile)
     "iproute2": ("ip",),  # networks between hosts

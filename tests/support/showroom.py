@@ -13,14 +13,14 @@ from data.log.store import Store
 from rl.artefacts.artefact import Artefact, save
 from rl.encoders.customers import CustomerEncoder
 from rl.experience.events import generated_events
-from rl.policies import LinearThompsonConfig, RFMBanditConfig, build
+from rl.policies import LinearThompsonConfig, PolicyConfig, RFMBanditConfig, build
 from rl.simulators.market.generated import GeneratedMarketConfig, generate_market
 from serve.app import running
 from serve.config import ConsoleConfig, ServiceConfig
 from serve.demo.goods import name_goods
 from serve.environment import ray_environment
 
-POLICIES = {"linear_thompson": LinearThompsonConfig(), "rfm_bandit": RFMBanditConfig()}
+POLICIES: dict[str, PolicyConfig] = {"linear_thompson": LinearThompsonConfig(), "rfm_bandit": RFMBanditConfig()}
 
 
 def furnish(home: Path, seed: int = 0) -> None:

@@ -76,17 +76,24 @@
   addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(redraw, 150); });
   document.addEventListener("theme", redraw);
   document.addEventListener("DOMContentLoaded", () => {
-    // On a phone what was chosen already does not stand before what is to be seen.
-    if (matchMedia("(max-width: 62rem)").matches) document.querySelectorAll("details[data-folds]").forEach((one) => { one.open = false; });
     prepare(document.body);
     document.body.addEventListener("htmx:afterSwap", (event) => prepare(event.detail.elt ?? event.target));
     document.body.addEventListener("htmx:sseMessage", (event) => prepare(event.target));
     document.body.addEventListener("htmx:beforeRequest", () => document.getElementById("notice").replaceChildren());
-    document.body.addEventListener("htmx:sendError", () => {
+    const sayUnreachable = () => {
       const notice = document.getElementById("notice"), said = document.createElement("p");
       said.className = "problem inline";
       said.textContent = "The service cannot be reached. Nothing is lost: try again in a moment.";
       notice.replaceChildren(said);
+    };
+    document.body.addEventListener("htmx:sendError", sayUnreachable);
+    document.body.addEventListener("htmx:beforeSwap", (event) => {
+      const { xhr } = event.detail;
+      // What stands before the service answers for it while it starts, in a shape of its own.
+      if (xhr.status >= 400 && !(xhr.getResponseHeader("content-type") ?? "").startsWith("text/html")) {
+        event.detail.shouldSwap = false;
+        sayUnreachable();
+      }
     });
     document.body.addEventListener("htmx:sseError", (event) => {
       const said = document.createElement("span"), dot = document.createElement("span");

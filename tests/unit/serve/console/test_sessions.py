@@ -162,7 +162,7 @@ def test_a_form_without_its_sessions_token_is_refused(browser: Browser, store: S
     with browsing(store, "/console") as other:
         foreign = other.token()
     for headers in ({"origin": URL}, {"x-token": foreign}, {"x-token": ""}, {"x-token": "é"}):
-        encoded = {name: value.encode() for name, value in headers.items()}
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         assert browser.client.post("/console/logout", headers=encoded).status_code == 403
     assert browser.client.post("/console/logout", data={"token": foreign}).status_code == 403
     assert browser.client.post("/console/logout", data={"token": browser.token()}).status_code == 303

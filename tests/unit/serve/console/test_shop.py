@@ -16,6 +16,7 @@ from serve.console.pages import shop
 from tests.support.consoles import Browser, LearningDesk, browsing
 from tests.support.shops import small_market
 
+pytestmark = pytest.mark.heavy
 USER = "12001"
 
 
