@@ -41,7 +41,7 @@ from tests.support.postgres import cluster
 WRITERS, CANDIDATES, K = 16, 50, 10
 DATABASES = ("sqlite", "postgres")
 COLUMNS = tuple(Decision.model_fields)
-JSON = {"context", "candidates", "slate", "propensities", "scores", "probabilities", "slots"}
+JSON = {"context", "candidates", "slate", "propensities", "scores", "probabilities", "slots", "teams"}
 
 
 @dataclass
