@@ -51,7 +51,8 @@ class LoopEnds:
             StoreUnavailable: the log does not answer.
         """
         names, ends = sorted({*loops}), list[sa.ColumnElement[int]]()
-        for log, looked in zip((DECISIONS, FEEDBACK), self._looked, strict=True):
+        logs: tuple[Log[Any], ...] = (DECISIONS, FEEDBACK)
+        for log, looked in zip(logs, self._looked, strict=True):
             seq, of_kind = log.table.c.seq, (PARTS.c.kind == log.table.name, PARTS.c.path.is_not(None))
             ends.append(sa.select(sa.func.max(seq)).scalar_subquery())
             ends.append(sa.select(sa.func.max(PARTS.c.last)).where(*of_kind).scalar_subquery())

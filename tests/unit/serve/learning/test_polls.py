@@ -13,7 +13,8 @@ from data.schema import Feedback
 from data.settings import Settings
 from rl.artefacts.shelf import shelve
 from rl.online.fold import FoldSpec
-from serve.learning.loops import Loops, Plan
+from serve.learning.loops import Loops
+from serve.learning.plan import Plan
 from tests.support.archives import archive
 from tests.support.clocks import Clock
 from tests.support.databases import new_url as new_url
