@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+TINTS: Final = 6
 _WORDS: Final = {
     "kitchen": "cooking-pot", "cook": "cooking-pot", "tableware": "utensils", "food": "utensils", "coffee": "coffee",
     "light": "lamp", "lamp": "lamp", "bulb": "lightbulb",
@@ -29,6 +30,8 @@ class Product:
     image: str | None
     icon: str
     """Of Lucide's; for where there is no picture."""
+    tint: int
+    """Which of `TINTS` colours stands behind it: the same for all items of a kind."""
 
 
 def product(
@@ -52,6 +55,7 @@ def product(
         float(price) if isinstance(price, int | float) and not isinstance(price, bool) else None,
         image if image and _is_allowed(image, origins) else None,
         _icon(kind or name),
+        sum((kind or name).encode()) % TINTS,
     )
 
 

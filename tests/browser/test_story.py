@@ -128,4 +128,4 @@ def test_the_service_goes_in_the_middle_and_comes_back(showroom: Showroom, brows
             showroom.start()
         act(page, "#buy-1")  # without logging in again
         expect(page.locator("#notice")).to_be_empty()
-        expect(page.locator(".live .dot.on")).to_be_visible(timeout=30_000)
+        expect(page.locator(".live .dot.on")).to_be_visible(timeout=20_000)

@@ -64,6 +64,15 @@
     element.plot = plot;
   }
 
+  // The extension waits ever longer, up to a minute: who looks at a page sees sooner that the service is back.
+  const AGAIN_MS = 3000;
+  function connectAgain(live) {
+    if (!document.contains(live)) return;
+    const fresh = live.cloneNode(true);
+    live.replaceWith(fresh);
+    htmx.process(fresh);
+  }
+
   function prepare(root) {
     const all = (selector) => [...(root.matches?.(selector) ? [root] : []), ...root.querySelectorAll(selector)];
     all("time[datetime]").forEach(writeTime);
@@ -100,7 +109,9 @@
       dot.className = "dot off";
       said.className = "muted";
       said.textContent = "no connection";
-      if (event.target.classList.contains("live")) event.target.replaceChildren(dot, said);
+      if (!event.target.classList.contains("live")) return;
+      event.target.replaceChildren(dot, said);
+      setTimeout(() => connectAgain(event.target), AGAIN_MS);
     });
     setInterval(() => document.querySelectorAll('time[data-form="ago"]').forEach(writeTime), 5000);
   });
