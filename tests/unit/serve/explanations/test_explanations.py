@@ -61,7 +61,8 @@ class Shop:
         self.served = Served({"v1": dict.fromkeys(METHODS, 1.0)})
         self.served.take(self.loops.news(self.served.steps()))
         service = Service(self.served, store, StoreWriter(store), {}, ServiceConfig(home=str(home)))
-        self.app: FastAPI = create_api(service, Edge(KeyRing(store, "right"), access_log=False))
+        self.keys = KeyRing(store, "right")
+        self.app: FastAPI = create_api(service, Edge(self.keys, access_log=False))
         self.client = TestClient(self.app, headers={"Authorization": "Bearer right"}, raise_server_exceptions=False)
 
     def decide(self, decision_id: str, policy: str, **fields: Any) -> None:
@@ -283,6 +284,7 @@ def test_only_readers_may_ask(shop: Shop) -> None:
     roles: tuple[tuple[Role, int], ...] = (("reader", 200), ("node", 403))
     for role, status in roles:
         key = create(shop.store, role, role)
+        shop.keys.refresh()
         answer = shop.client.get("/v1/decisions/before/0/explanation", headers={"Authorization": f"Bearer {key}"})
         assert answer.status_code == status
     nobody = TestClient(shop.app).get("/v1/decisions/before/0/explanation")

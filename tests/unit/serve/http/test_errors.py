@@ -33,7 +33,15 @@ REFUSALS: dict[str, Exception] = {
     },
     **{
         code: ERRORS.refuse(code, f"about {code}")
-        for code in ("unknown_item", "unknown_abtest", "conflict", "timeout", "not_ready")
+        for code in (
+            "unknown_item",
+            "unknown_abtest",
+            "conflict",
+            "timeout",
+            "not_ready",
+            "making_again",
+            "not_explainable",
+        )
     },
     "unanswerable": PolicyError("no candidate is left"),
     "store_unavailable": StoreUnavailable("cannot open /secret/store.db"),
