@@ -38,6 +38,8 @@ def last_feedback_position(store: Store) -> int:
 def heard_after(store: Store, after: int, limit: int) -> tuple[list[Heard], int]:
     """Return the reports after a log position whose decisions are in the database, and how far was looked.
 
+    It has looked at all where that is as far as before.
+
     Args:
         store: the log.
         after: a log position.

@@ -146,13 +146,13 @@ class LearnerMetrics:
         self.meter.set(of.DISK_SIZE, size)
 
     def _look_at_log(self) -> None:
-        heard, until = activity.heard_after(self._store, self._heard, _HEARD_AT_ONCE)
-        self._heard = until
-        for one in heard:
-            node = self._names.node(one.node_id)
-            self.meter.count(of.NODE_FEEDBACK, (node, self._names.kind(one.kind)))
-            if one.kind == _VIEW:
-                self.meter.observe(of.SHOWN, (node,), max(one.received_us - one.decided_us, 0) / 1e6)
+        while (found := activity.heard_after(self._store, self._heard, _HEARD_AT_ONCE))[1] > self._heard:
+            heard, self._heard = found
+            for one in heard:
+                node = self._names.node(one.node_id)
+                self.meter.count(of.NODE_FEEDBACK, (node, self._names.kind(one.kind)))
+                if one.kind == _VIEW:
+                    self.meter.observe(of.SHOWN, (node,), max(one.received_us - one.decided_us, 0) / 1e6)
         self._seen |= activity.last_seen(self._store, self._input_nodes)
         self.meter.set(of.LAST_SEEN, {(node,): at.timestamp() for node, at in self._seen.items()})
         self.meter.set(of.LOG_SIZE, {(): activity.size_bytes(self._store)})
