@@ -65,6 +65,17 @@ def decisions_between(store: Store, first: int, last: int, columns: Collection[s
     return _merge(archived.select(names), logged.select(names))
 
 
+@from_both
+def columns_between(store: Store, first: int, last: int, columns: Collection[str], loop: str) -> pa.Table:
+    """Return the same for who adds up what was shown: of a row nothing is read, or checked, but these columns."""
+    names = [field.name for field in schema(DECISIONS) if field.name in {"seq", "loop", *columns}]
+    c = DECISIONS.table.c
+    with store.reading() as connection:
+        archived = store.archived(connection).between(DECISIONS, first - 1, last, None, names, pc.field("loop") == loop)
+        logged = _read(connection, DECISIONS, c.seq.between(first, last), c.loop == loop, names=names)
+    return _merge(archived.select(names), logged.select(names))
+
+
 def first_position(store: Store, since: datetime) -> int:
     """Return a position before which all decisions were made before a time; as late as is easily known."""
     c = DECISIONS.table.c
@@ -184,18 +195,25 @@ def _without_decision(*columns: Any) -> sa.Select[Any]:
     return of.where(d.seq.is_(None))
 
 
-def _read(connection: sa.Connection, log: Log[Any], *where: sa.ColumnElement[bool]) -> pa.Table:
-    """Return rows of the log itself, those that fit their columns, in order."""
-    return pa.concat_tables([to_arrow(log, []), *_fitting(connection, log, where, 0, _EVERYTHING)])
+def _read(
+    connection: sa.Connection, log: Log[Any], *where: sa.ColumnElement[bool], names: Collection[str] | None = None
+) -> pa.Table:
+    """Return rows of the log itself, all columns or some; in order, and only those that fit their columns."""
+    return pa.concat_tables([to_arrow(log, [], names), *_fitting(connection, log, where, 0, _EVERYTHING, names)])
 
 
 def _fitting(
-    connection: sa.Connection, log: Log[Any], where: Collection[sa.ColumnElement[bool]], first: int, last: int
+    connection: sa.Connection,
+    log: Log[Any],
+    where: Collection[sa.ColumnElement[bool]],
+    first: int,
+    last: int,
+    names: Collection[str] | None,
 ) -> Iterator[pa.Table]:
     seq = log.table.c.seq
-    query = select(log).where(*where, seq.between(first, last)).order_by(seq)
+    query = select(log, names).where(*where, seq.between(first, last)).order_by(seq)
     try:
-        yield to_arrow(log, connection.execute(query).all())
+        yield to_arrow(log, connection.execute(query).all(), names)
         return
     except (*UNFIT, sa.exc.OperationalError) as error:
         pass_on(error)
@@ -205,8 +223,8 @@ def _fitting(
         log_unreadable(log.table.name, seqs[0], reason)
         return
     middle = seqs[len(seqs) // 2]
-    yield from _fitting(connection, log, where, seqs[0], middle - 1)
-    yield from _fitting(connection, log, where, middle, seqs[-1])
+    yield from _fitting(connection, log, where, seqs[0], middle - 1, names)
+    yield from _fitting(connection, log, where, middle, seqs[-1], names)
 
 
 def _merge(archived: pa.Table, logged: pa.Table) -> pa.Table:

@@ -22,6 +22,8 @@ from serve.contracts.learning import LearningResponse, ServedPolicy
 from serve.contracts.reports import FeedbackRequest, FeedbackResponse
 from serve.decisions.customers import Customer, list_customers, segment_of
 from serve.decisions.recommender import Recommender
+from serve.console.learning.outlook import Outlook, Outlooks
+from serve.explanations.boards import ItemEstimate, StateTable
 from serve.decisions.retries import conflict
 from serve.decisions.service import Service
 from serve.explanations.answer import respond
@@ -83,6 +85,20 @@ class Desk(Protocol):
         """Explain a decision by the version that made it, as `/v1/decisions/{id}/explanation` does."""
         ...
 
+    async def outlooks(self) -> list[Outlook]:
+        """Say where something is learned, the default objective of the loop v1 first."""
+        ...
+
+    async def estimates(
+        self, loop: str, objective: str, policy: str, items: Sequence[str]
+    ) -> dict[str, ItemEstimate]:
+        """Return what a policy expects of items, see `serve.console.learning.outlook`; {}: nothing can be said."""
+        ...
+
+    async def state_table(self, loop: str, objective: str, policy: str, state: int | None) -> StateTable:
+        """Return what a tabular policy knows in a state, the one that it knows most of where none is given."""
+        ...
+
 
 class ServiceDesk:
     """A desk in the recommender's own process."""
@@ -90,6 +106,7 @@ class ServiceDesk:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._explanations = Explanations(service.served, service.store, service.config.settings)
+        self._outlooks = Outlooks(service)
 
     async def show(self, request: RecommendRequest, after: int = 0, within_s: float = 0.0) -> Shown:
         """See `Desk`."""
@@ -136,6 +153,20 @@ class ServiceDesk:
     async def decision(self, decision_id: str) -> tuple[Decision, LoggedDecision]:
         """See `Desk`."""
         return await asyncio.to_thread(self._describe, decision_id)
+
+    async def outlooks(self) -> list[Outlook]:
+        """See `Desk`."""
+        return await self._outlooks.list_all()
+
+    async def estimates(
+        self, loop: str, objective: str, policy: str, items: Sequence[str]
+    ) -> dict[str, ItemEstimate]:
+        """See `Desk`."""
+        return await self._outlooks.estimate(loop, objective, policy, items)
+
+    async def state_table(self, loop: str, objective: str, policy: str, state: int | None) -> StateTable:
+        """See `Desk`."""
+        return await self._outlooks.table(loop, objective, policy, state)
 
     async def answer(self, method: str, *arguments: Any) -> Any:
         """Return what a method of a desk returns, or the failure that it raises."""
@@ -195,6 +226,20 @@ class RemoteDesk:
     async def explain(self, decision_id: str) -> DecisionExplanation:
         """See `Desk`."""
         return cast(DecisionExplanation, await self._ask("explain", decision_id))
+    async def outlooks(self) -> list[Outlook]:
+        """See `Desk`."""
+        return cast(list[Outlook], await self._ask("outlooks"))
+
+    async def estimates(
+        self, loop: str, objective: str, policy: str, items: Sequence[str]
+    ) -> dict[str, ItemEstimate]:
+        """See `Desk`."""
+        answer = await self._ask("estimates", loop, objective, policy, list(items))
+        return cast(dict[str, ItemEstimate], answer)
+
+    async def state_table(self, loop: str, objective: str, policy: str, state: int | None) -> StateTable:
+        """See `Desk`."""
+        return cast(StateTable, await self._ask("state_table", loop, objective, policy, state))
 
     async def node(self) -> str:
         """Return the id of the machine that the replica runs on."""

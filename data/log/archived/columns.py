@@ -4,7 +4,7 @@ Times are microseconds in UTC, arrays of ids and of numbers are lists; what is J
 Feedback has one more, `decision_seq`: the log position of its decision.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any, Final, cast
 
@@ -95,9 +95,10 @@ def _type(column: sa.Column[Any]) -> pa.DataType:
     return pa.string()
 
 
-def select(log: Log[Any]) -> sa.Select[Any]:
-    """Return a query for `to_arrow`: all columns as they are stored."""
-    return sa.select(*(sa.type_coerce(column, _stored(column)) for column in log.table.c))
+def select(log: Log[Any], names: Collection[str] | None = None) -> sa.Select[Any]:
+    """Return a query for `to_arrow`: columns as they are stored, all or those of some names."""
+    wanted = [column for column in log.table.c if names is None or column.name in names]
+    return sa.select(*(sa.type_coerce(column, _stored(column)) for column in wanted))
 
 
 def _stored(column: sa.Column[Any]) -> Any:
@@ -106,13 +107,14 @@ def _stored(column: sa.Column[Any]) -> Any:
     return sa.BigInteger() if isinstance(column.type, Time) else column.type
 
 
-def to_arrow(log: Log[Any], rows: Sequence[Sequence[Any]]) -> pa.Table:
-    """Turn rows of `select` into a table, without `decision_seq`.
+def to_arrow(log: Log[Any], rows: Sequence[Sequence[Any]], names: Collection[str] | None = None) -> pa.Table:
+    """Turn rows of `select`, of the same names, into a table, without `decision_seq`.
 
     Raises:
         One of UNFIT: a value does not fit its column.
     """
-    fields = [schema(log).field(column.name) for column in log.table.c]
+    wanted = [column.name for column in log.table.c if names is None or column.name in names]
+    fields = [schema(log).field(name) for name in wanted]
     columns = zip(*rows, strict=True) if rows else [()] * len(fields)
     arrays = [_array(values, field.type) for values, field in zip(columns, fields, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

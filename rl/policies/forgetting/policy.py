@@ -58,6 +58,11 @@ class ForgettingPolicy(Policy):
         return self._answering.explorer
 
     @property
+    def answering(self) -> Policy:
+        """The policy that answers: it has learned what its window has."""
+        return self._answering
+
+    @property
     def window(self) -> int | None:
         """Length E of the window that answers, which is of the last E to 2E decisions; None: of the whole log."""
         rate = int(self._advantages().argmax())

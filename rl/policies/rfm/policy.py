@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data.features.rfm import N_STATES, SEGMENTS, STATES_PER_SEGMENT, state_name
 from rl.policies.rfm.config import RFMBanditConfig
-from rl.policy.arrays import FloatArray, check_array
+from rl.policy.arrays import FloatArray, IntArray, check_array
 from rl.policy.errors import PolicyError
 from rl.policy.explanation.parts import TOP, Contribution, Explanation, ItemExplanation, Names, Row, largest
 from rl.policy.interface import Policy
@@ -46,7 +46,14 @@ class RFMBandit(Policy):
 
     def expected(self, query: Query) -> FloatArray:
         """Return the value of each candidate in the query's state, [B, A]."""
-        wider, state, items = self._wider(), query.state[:, None], query.items
+        return self._values(query.state[:, None], query.items)
+
+    def values(self, state: int) -> FloatArray:
+        """Return the value of every item in a state, [N + 1], that of unknown items first."""
+        return self._values(np.array([state]), np.arange(self._shape[1]))
+
+    def _values(self, state: IntArray, items: IntArray) -> FloatArray:
+        wider = self._wider()
         segment = state // STATES_PER_SEGMENT
         total = wider.item_counts.sum()
         mean = wider.item_sums.sum() / total if total else 0.0

@@ -1,0 +1,1 @@
+"""What decisions have earned, added up as they come: by policy and variant over time, and by item."""
