@@ -162,6 +162,9 @@ class ConsoleConfig(BaseModel):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(
         default="GBP", description="of the items' prices, by its code of ISO 4217"
     )
+    history_days: float = Field(
+        default=90.0, gt=0, le=3_660, description="how far back the page Learning adds up the log"
+    )
     session_hours: float = Field(default=12.0, gt=0, le=720, description="after which one logs in again")
     limits: Limits = Limits()
     access_log: bool = Field(default=True, description="log a line for each request")

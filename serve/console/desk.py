@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from data.schema import LOOP_V1, Decision
 from serve.api.v1.decisions import describe
+from serve.console.learning.outlook import Outlook, Outlooks
 from serve.contracts.decisions import LoggedDecision, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS, Failure, Refused
 from serve.contracts.explanations import DecisionExplanation
@@ -22,11 +23,10 @@ from serve.contracts.learning import LearningResponse, ServedPolicy
 from serve.contracts.reports import FeedbackRequest, FeedbackResponse
 from serve.decisions.customers import Customer, list_customers, segment_of
 from serve.decisions.recommender import Recommender
-from serve.console.learning.outlook import Outlook, Outlooks
-from serve.explanations.boards import ItemEstimate, StateTable
 from serve.decisions.retries import conflict
 from serve.decisions.service import Service
 from serve.explanations.answer import respond
+from serve.explanations.boards import ItemEstimate, StateTable
 from serve.explanations.estimates import Estimate, estimate
 from serve.explanations.service import Explanations
 from serve.explanations.views import see
@@ -89,9 +89,7 @@ class Desk(Protocol):
         """Say where something is learned, the default objective of the loop v1 first."""
         ...
 
-    async def estimates(
-        self, loop: str, objective: str, policy: str, items: Sequence[str]
-    ) -> dict[str, ItemEstimate]:
+    async def estimates(self, loop: str, objective: str, policy: str, items: Sequence[str]) -> dict[str, ItemEstimate]:
         """Return what a policy expects of items, see `serve.console.learning.outlook`; {}: nothing can be said."""
         ...
 
@@ -158,9 +156,7 @@ class ServiceDesk:
         """See `Desk`."""
         return await self._outlooks.list_all()
 
-    async def estimates(
-        self, loop: str, objective: str, policy: str, items: Sequence[str]
-    ) -> dict[str, ItemEstimate]:
+    async def estimates(self, loop: str, objective: str, policy: str, items: Sequence[str]) -> dict[str, ItemEstimate]:
         """See `Desk`."""
         return await self._outlooks.estimate(loop, objective, policy, items)
 
@@ -226,13 +222,12 @@ class RemoteDesk:
     async def explain(self, decision_id: str) -> DecisionExplanation:
         """See `Desk`."""
         return cast(DecisionExplanation, await self._ask("explain", decision_id))
+
     async def outlooks(self) -> list[Outlook]:
         """See `Desk`."""
         return cast(list[Outlook], await self._ask("outlooks"))
 
-    async def estimates(
-        self, loop: str, objective: str, policy: str, items: Sequence[str]
-    ) -> dict[str, ItemEstimate]:
+    async def estimates(self, loop: str, objective: str, policy: str, items: Sequence[str]) -> dict[str, ItemEstimate]:
         """See `Desk`."""
         answer = await self._ask("estimates", loop, objective, policy, list(items))
         return cast(dict[str, ItemEstimate], answer)

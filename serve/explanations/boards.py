@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from data.features.rfm import STATES_PER_SEGMENT, state_name
 from data.schema import Decision, Features
 from rl.encoders.customers import CustomerEncoder
+from rl.encoders.visit import Visit
 from rl.policies.forgetting.policy import ForgettingPolicy
 from rl.policies.rfm.policy import RFMBandit
 from rl.policy.interface import Policy
@@ -75,23 +76,16 @@ def estimate_items(
         features_of: what the catalogue says of an item.
     """
     artefact = recommender.artefact(policy)
-    means, deviations = np.zeros(len(items)), np.zeros(len(items))
-    knows = True
     of_items = tuple((dict(features_of(item)),) for item in items)
+    asked = list[Visit]()
     for decision in visits:
         visit = recommender.with_history(artefact, to_visit(decision))
         known = None if visit.features is None else Features(context=visit.features.context, items=of_items)
-        visit = replace(visit, candidates=tuple(items), features=known, slots=(), rules=None)
-        query = artefact.encoder.query([visit])
-        mean, sd = artefact.policy.posterior(query)
-        means += mean[0]
-        knows &= sd is not None
-        deviations += 0.0 if sd is None else sd[0]
-    n = len(visits)
-    pairs = zip((means / n).tolist(), (deviations / n).tolist(), strict=True)
-    return {
-        item: ItemEstimate(mean, sd if knows else None) for item, (mean, sd) in zip(items, pairs, strict=True)
-    }
+        asked.append(replace(visit, candidates=tuple(items), features=known, slots=(), rules=None))
+    mean, sd = artefact.policy.posterior(artefact.encoder.query(asked))  # [visits, items] both
+    means = mean.mean(axis=0).tolist()
+    deviations: list[float | None] = [None] * len(items) if sd is None else sd.mean(axis=0).tolist()
+    return {item: ItemEstimate(*of) for item, *of in zip(items, means, deviations, strict=True)}
 
 
 def read_state(recommender: Recommender, policy: str, state: int | None) -> StateTable:

@@ -1,4 +1,4 @@
-"""Means with intervals from counts, sums and sums of squares. All functions are elementwise over arrays of any shape."""
+"""Means with intervals from counts, sums and sums of squares: elementwise, over arrays of any shape."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ def variance(count: FloatArray, total: FloatArray, squares: FloatArray) -> Float
 
 
 def pointwise(count: FloatArray, total: FloatArray, squares: FloatArray, confidence: float = 0.95) -> Means:
-    """Return means with Student's intervals: right for each that was chosen before one looked, of independent values."""
+    """Return means with Student's intervals: each is right for itself, at one look, of independent values."""
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(count > 0, total / count, np.nan)
         error = np.sqrt(variance(count, total, squares) / count)

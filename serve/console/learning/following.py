@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from threading import Lock
 from time import monotonic
@@ -51,10 +52,8 @@ class Tallies:
         """
         followed = self._follow(place, spec)
         if followed.tally is None or not followed.current.is_set():
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(followed.current.wait(), _FIRST_S)
-            except TimeoutError:
-                pass
         if followed.error is not None:
             raise followed.error
         return await asyncio.to_thread(self._look, followed, look)

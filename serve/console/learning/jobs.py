@@ -113,7 +113,7 @@ class Jobs:
 
     def _environment(self, experiment: Experiment, alias: str | None) -> dict[str, Any]:
         """Return where a job runs: in the console's own folder, or in the package that it was sent as."""
-        sent = ray.get_runtime_context().runtime_env.get("working_dir") if ray.is_initialized() else None
+        sent = ray.get_runtime_context().runtime_env.get("working_dir")
         inside = sent is not None and experiment.path.is_relative_to(ROOT)
         path = experiment.path.relative_to(ROOT) if inside else experiment.path
         settings = self._settings
@@ -138,6 +138,8 @@ class Jobs:
             raise self._refuse(f"no answer within {_PATIENCE_S:g} s") from None
 
     def _call(self, ask: Any) -> Any:
+        if not ray.is_initialized():
+            raise self._refuse("this process runs without Ray")
         from ray.job_submission import JobSubmissionClient  # takes most of a second
 
         try:
@@ -173,5 +175,3 @@ def _describe(details: Any) -> Job:
 
 def _time(ms: int | None) -> datetime | None:
     return datetime.fromtimestamp(ms / 1000, UTC) if ms else None
-
-

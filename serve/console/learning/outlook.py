@@ -51,9 +51,7 @@ class Outlooks:
             found.append(Outlook(loop, objective, spec, own, tables))
         return found
 
-    async def estimate(
-        self, loop: str, objective: str, policy: str, items: Sequence[str]
-    ) -> dict[str, ItemEstimate]:
+    async def estimate(self, loop: str, objective: str, policy: str, items: Sequence[str]) -> dict[str, ItemEstimate]:
         """Return what a policy expects of items at the visits of late; {}: there was none, or nobody answers there."""
         recommender = self._service.served.places.get((loop, objective))
         if recommender is None or policy not in recommender.names or not items:

@@ -27,7 +27,7 @@ from data.reward import RewardSpec
 from rl.evaluation.board.tally import Arm, Shown, Tally
 from rl.policy.arrays import FloatArray, IntArray
 
-ROWS: Final = 2_000
+ROWS: Final = 1_000
 """Positions of the log that one step reads."""
 MOST_OPEN: Final = 200_000
 """Decisions whose windows are open and that are kept; where there are more, the oldest are taken as they are."""
