@@ -47,6 +47,8 @@ class Showroom:
 
     home: Path
     port: int = field(default_factory=free_port)
+    jobs: bool = False
+    """Its Ray takes jobs."""
     process: "subprocess.Popen[str] | None" = None
 
     def __post_init__(self) -> None:
@@ -67,7 +69,7 @@ class Showroom:
 
     def start(self) -> None:
         """Start it, and wait until the console answers."""
-        command = [sys.executable, "-m", "tests.support.showroom", str(self.home), str(self.port)]
+        command = [sys.executable, "-m", "tests.support.showroom", str(self.home), str(self.port), "jobs" * self.jobs]
         log = (self.home / "said.log").open("a")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(os.environ))
         assert self.process.stdout is not None

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from serve.app import running
 from serve.config import ConsoleConfig, ServiceConfig
 from serve.demo.goods import name_goods
 from serve.environment import ray_environment
+from tests.support.ports import free_port
 
 POLICIES: dict[str, PolicyConfig] = {"linear_thompson": LinearThompsonConfig(), "rfm_bandit": RFMBanditConfig()}
 
@@ -36,8 +38,8 @@ def furnish(home: Path, seed: int = 0) -> None:
     store.close()
 
 
-def main(home: str, port: str) -> None:
-    """Serve until SIGTERM; says `ready` when it does."""
+def main(home: str, port: str, jobs: str = "") -> None:
+    """Serve until SIGTERM; says `ready` when it does. `jobs`: Ray takes jobs."""
     os.environ.update(ray_environment(drain_s=1))
     import ray  # after the environment that it reads
 
@@ -45,7 +47,8 @@ def main(home: str, port: str) -> None:
     Path(home).mkdir(parents=True, exist_ok=True)
     if not (Path(home) / "policies").exists():
         furnish(Path(home))
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    dashboard: dict[str, Any] = {"include_dashboard": bool(jobs)} | ({"dashboard_port": free_port()} if jobs else {})
+    ray.init("local", num_cpus=2, log_to_driver=False, **dashboard)
     config = ServiceConfig(home=home, policies={"linear_thompson": 1.0, "rfm_bandit": 0.0})
     options = {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.1}}
     with running(config, int(port), ConsoleConfig(home=home), **options):

@@ -14,6 +14,9 @@ from rl.policy.arrays import FloatArray
 
 WIDTH: Final = 100
 HEIGHT: Final = 24
+LEAST: Final = 3
+_FEW: Final = 0.1
+"""Of the most decisions that a bucket has: the means of buckets with fewer would be all that one sees."""
 _DIGITS: Final = 6
 
 
@@ -32,9 +35,9 @@ def reward_chart(curves: Curves) -> str:
     series = []
     for curve in curves.curves:
         line = curve.over_time
-        series.append(
-            {"label": curve.name, "values": values(line.value), "low": values(line.low), "high": values(line.high)}
-        )
+        few = line.count < max(LEAST, _FEW * float(line.count.max()))
+        value, low, high = (values(np.where(few, np.nan, found)) for found in (line.value, line.low, line.high))
+        series.append({"label": curve.name, "values": value, "low": low, "high": high})
     return chart(_middles(curves), series, time=True)
 
 

@@ -115,4 +115,4 @@ def _chart(curves: tuple[RunCurve, ...]) -> str:
         at = dict(zip(curve.steps, curve.values, strict=True))
         finite = {step: value for step, value in at.items() if value == value and abs(value) < float("inf")}
         series.append({"label": curve.run.name, "values": [finite.get(step) for step in steps]})
-    return chart([float(step) for step in steps], series)
+    return chart([float(step) for step in steps], series, label="Step")

@@ -34,12 +34,26 @@
 
   // Charts: <div class="chart" data-chart='{"x": [...], "time": true, "series": [{"label", "values", "low", "high"}]}'>
   const COLOURS = 8;
+  // Times of day, and the date where it changes; from a day's step on, dates.
+  function writeTicks(ticks, step) {
+    const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", ...(step < 60 && { second: "2-digit" }) });
+    const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+    let last = null;
+    return ticks.map((tick) => {
+      const date = day.format(tick * 1000), is = date === last;
+      last = date;
+      return step >= 86400 ? date : is ? clock.format(tick * 1000) : `${clock.format(tick * 1000)}\n${date}`;
+    });
+  }
+
   function draw(element) {
     if (typeof uPlot === "undefined") return;
-    const { x, time = false, series, percent = false, digits = 3 } = JSON.parse(element.dataset.chart);
+    const { x, time = false, label = "Time", series, percent = false, digits = 3 } = JSON.parse(element.dataset.chart);
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    const data = [x], lines = [{}], bands = [];
+    const whole = new Intl.NumberFormat(), moment = new Intl.DateTimeFormat(undefined, times.datetime);
+    const data = [x], bands = [];
+    const lines = [{ label, value: (_, at) => at == null ? "–" : time ? moment.format(at * 1000) : whole.format(at) }];
     const format = new Intl.NumberFormat(undefined, percent ? { style: "percent", maximumFractionDigits: 1 } : { maximumFractionDigits: digits });
     const value = (_, shown) => shown == null ? "–" : format.format(shown);
     series.forEach(({ label, values, low, high }, i) => {
@@ -58,9 +72,13 @@
     const plot = new uPlot({
       width: element.clientWidth, height: Math.max(height - 34, 120), series: lines, bands,
       scales: { x: { time } }, legend: { live: true },
-      axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => format.format(tick)) }],
+      axes: [{ ...axis, values: (_, ticks, __, ___, step) => (time ? writeTicks(ticks, step) : ticks.map((tick) => whole.format(tick))) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => format.format(tick)) }],
       cursor: { points: { size: 7 } },
     }, data, element);
+    queueMicrotask(() => {  // when it has its width: then the legend has as many lines as its names need
+      const legend = element.querySelector(".u-legend")?.offsetHeight ?? 0;
+      plot.setSize({ width: element.clientWidth, height: Math.max(height - legend, 120) });
+    });
     element.plot = plot;
   }
 
