@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from data.attribution.join import GRACE, Outcome
 from data.command import DONE, argument_parser, command
+from data.dsjson import find_reward_spec
 from data.errors import DataError, first_fault
 from data.log.store import Store
 from data.log.unreadable import Fault
@@ -134,7 +135,10 @@ def main(arguments: Sequence[str]) -> int:
     keep_private(settings.home)
     store = Store.open(settings.store_url, make=False)
     try:
-        report = find_drift(store, read_spec(options.spec), since=options.since, until=options.until)
+        spec = read_spec(options.spec)
+        if "reward" not in spec.model_fields_set:
+            spec = spec.model_copy(update={"reward": find_reward_spec(store, spec.loop, "default")})
+        report = find_drift(store, spec, since=options.since, until=options.until)
     finally:
         store.close()
     print(report.model_dump_json(), flush=True)

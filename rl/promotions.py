@@ -37,12 +37,14 @@ from rl.registry import (
 )
 from rl.training.run.tracking import experiment_id
 
-_OF = "raycommend.gate."
+OF_TRIAL = "raycommend.gate."
+"""Begins the names of the tags of a trial's run."""
 _HISTORY = "history."  # of an alias, as a tag of the model
 _LAST_FAILED = "failed."  # the same: what was taken back by itself since the last promotion
 _LONGEST = 4_000  # characters of a tag
 _MOST = 5_000  # runs of one search
-_FOLDER = "report"  # of a run's artefacts
+REPORT_FOLDER = "report"
+"""Of a run's artefacts."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,15 @@ def begin_trials(
     client = connect(settings)
     with lock(settings.home / "gate.lock", _busy), registry_errors(settings):
         experiment = experiment_id(client, model, settings.tracking_files)
-        before = client.search_runs([experiment], f"tags.`{_OF}champion` = '{champion}'", max_results=_MOST)
+        before = client.search_runs([experiment], f"tags.`{OF_TRIAL}champion` = '{champion}'", max_results=_MOST)
         levels, family = dict[str, tuple[int, int]](), 0
         for run in sorted(before, key=lambda run: int(run.info.start_time)):
             tags = run.data.tags
-            family = max(family, int(tags[f"{_OF}family"]))
-            if tags.get(f"{_OF}sequence", spec.sequence) == spec.sequence:
-                levels.setdefault(tags[f"{_OF}challenger"], (int(tags[f"{_OF}family"]), int(tags[f"{_OF}members"])))
+            family = max(family, int(tags[f"{OF_TRIAL}family"]))
+            if tags.get(f"{OF_TRIAL}sequence", spec.sequence) == spec.sequence:
+                levels.setdefault(
+                    tags[f"{OF_TRIAL}challenger"], (int(tags[f"{OF_TRIAL}family"]), int(tags[f"{OF_TRIAL}members"]))
+                )
         family += 1
         new = [digest for digest in challengers if digest not in levels]
         trials = {}
@@ -88,7 +92,7 @@ def begin_trials(
             run = client.create_run(
                 experiment,
                 run_name=f"gate {digest} beside {champion}",
-                tags={_OF + name: value for name, value in tags.items()},
+                tags={OF_TRIAL + name: value for name, value in tags.items()},
             )
             trials[digest] = Trial(str(run.info.run_id), Level.of(spec.alpha, number, members))
         return trials
@@ -112,12 +116,12 @@ def end_trial(settings: Settings, trial: Trial, report: Report, folder: Path) ->
         if comparison.all.lower is not None:
             numbers["lower_bound"] = comparison.all.lower
     with registry_errors(settings), redirect_stdout(sys.stderr):
-        client.log_artifacts(trial.run_id, str(folder), _FOLDER)
+        client.log_artifacts(trial.run_id, str(folder), REPORT_FOLDER)
         for name, number in numbers.items():
             client.log_metric(trial.run_id, name, number)
-        client.set_tag(trial.run_id, f"{_OF}verdict", report.verdict.sentence[:_LONGEST])
+        client.set_tag(trial.run_id, f"{OF_TRIAL}verdict", report.verdict.sentence[:_LONGEST])
         if report.forced is not None:
-            client.set_tag(trial.run_id, f"{_OF}forced", report.forced[:_LONGEST])
+            client.set_tag(trial.run_id, f"{OF_TRIAL}forced", report.forced[:_LONGEST])
         client.set_terminated(trial.run_id)
 
 
@@ -276,7 +280,7 @@ def fetch_report(settings: Settings, version: RegisteredPolicy) -> Iterator[Path
             tags: Mapping[str, str] = client.get_model_version(version.model, str(version.version)).tags
             if REPORT_RUN not in tags:
                 raise RegistryError(f"version {version.version} of {version.model} was not promoted by the gate")
-            path = Path(client.download_artifacts(tags[REPORT_RUN], _FOLDER, folder))
+            path = Path(client.download_artifacts(tags[REPORT_RUN], REPORT_FOLDER, folder))
         yield path
 
 

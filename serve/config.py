@@ -165,6 +165,15 @@ class ConsoleConfig(BaseModel):
     history_days: float = Field(
         default=90.0, gt=0, le=3_660, description="how far back the page Learning adds up the log"
     )
+    model: str = Field(
+        default="raycommend", description="the registered model whose champion and challengers are shown"
+    )
+    gate: str | None = Field(
+        default=None, description="path of the TOML file that says what the gate asks, as `rl.promote --gate`"
+    )
+    nodes: tuple[str, ...] = Field(
+        default=(), description="nodes against which files can be tried: paths of TOML files, beside the shipped ones"
+    )
     session_hours: float = Field(default=12.0, gt=0, le=720, description="after which one logs in again")
     limits: Limits = Limits()
     access_log: bool = Field(default=True, description="log a line for each request")

@@ -74,6 +74,13 @@ class stored_integer(FunctionElement[int]):  # noqa: N801
         super().__init__(sa.type_coerce(column, sa.BigInteger))
 
 
+class database_bytes(FunctionElement[int]):  # noqa: N801
+    """How many bytes the database takes, as it says itself."""
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
 def read_stored(connection: sa.Connection, query: sa.Select[Any]) -> list[list[Any]]:
     """Read the rows of a query whose texts are selected as `stored_bytes`."""
     return [

@@ -78,6 +78,22 @@ def measure(intervals: Sequence[Interval]) -> dict[str, float]:
     return shares
 
 
+def moved(before: Sequence[Interval], after: Sequence[Interval]) -> dict[tuple[str | None, str | None], float]:
+    """Return the share of the users that change hands: from whom and to whom; None: nobody has them."""
+    found, begin = dict[tuple[str | None, str | None], float](), 0.0
+    for end in sorted({*(end for end, _ in before), *(end for end, _ in after)}):
+        middle = (begin + end) / 2
+        pair = _owner(before, middle), _owner(after, middle)
+        if pair[0] != pair[1]:
+            found[pair] = found.get(pair, 0.0) + end - begin
+        begin = end
+    return found
+
+
+def _owner(intervals: Sequence[Interval], place: float) -> str | None:
+    return intervals[bisect_right([end for end, _ in intervals], place)].variant
+
+
 class Assignment:
     """Says whose a user is."""
 

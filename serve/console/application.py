@@ -14,7 +14,7 @@ from data.log.store import Store
 from serve.config import ConsoleConfig
 from serve.console.desk import Desk
 from serve.console.formatting import STATIC
-from serve.console.pages import decision, entrance, learning, shop
+from serve.console.pages import decision, entrance, experiments, learning, nodes, shop
 from serve.console.problems import problems
 from serve.console.protection import Protection
 from serve.console.rendering import Pages
@@ -27,7 +27,7 @@ from serve.http.edge import Edge
 from serve.http.keys import KeyRing
 
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-_PAGES: Final = (shop, learning, decision)
+_PAGES: Final = (shop, learning, experiments, nodes, decision)
 """Modules of pages, in the order of the navigation."""
 
 

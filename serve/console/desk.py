@@ -19,7 +19,7 @@ from serve.console.learning.outlook import Outlook, Outlooks
 from serve.contracts.decisions import LoggedDecision, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS, Failure, Refused
 from serve.contracts.explanations import DecisionExplanation
-from serve.contracts.learning import LearningResponse, ServedPolicy
+from serve.contracts.learning import Health, LearningResponse, ServedPolicy
 from serve.contracts.reports import FeedbackRequest, FeedbackResponse
 from serve.decisions.customers import Customer, list_customers, segment_of
 from serve.decisions.recommender import Recommender
@@ -75,6 +75,10 @@ class Desk(Protocol):
 
     async def learning(self) -> LearningResponse:
         """Say how learning goes, as `/v1/learning` does."""
+        ...
+
+    async def health(self) -> Health:
+        """Say what does not work, as `/healthz` does."""
         ...
 
     async def decision(self, decision_id: str) -> tuple[Decision, LoggedDecision]:
@@ -148,6 +152,10 @@ class ServiceDesk:
         """See `Desk`."""
         return await self._service.learning.report()
 
+    async def health(self) -> Health:
+        """See `Desk`."""
+        return self._service.health()
+
     async def decision(self, decision_id: str) -> tuple[Decision, LoggedDecision]:
         """See `Desk`."""
         return await asyncio.to_thread(self._describe, decision_id)
@@ -214,6 +222,10 @@ class RemoteDesk:
     async def learning(self) -> LearningResponse:
         """See `Desk`."""
         return cast(LearningResponse, await self._ask("learning"))
+
+    async def health(self) -> Health:
+        """See `Desk`."""
+        return cast(Health, await self._ask("health"))
 
     async def decision(self, decision_id: str) -> tuple[Decision, LoggedDecision]:
         """See `Desk`."""

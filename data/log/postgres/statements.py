@@ -6,7 +6,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from data.log.column_types import RawText
-from data.log.statements import arguments, contains, has_element, stored_bytes, stored_integer
+from data.log.statements import arguments, contains, database_bytes, has_element, stored_bytes, stored_integer
 
 
 @compiles(has_element, "postgresql")
@@ -28,3 +28,8 @@ def _contains(element: contains, compiler: SQLCompiler, **options: Any) -> str:
 def _stored(element: stored_integer | stored_bytes, compiler: SQLCompiler, **options: Any) -> str:
     [column] = arguments(element, compiler, options)
     return column  # of its type, and in UTF-8: the database sees to that
+
+
+@compiles(database_bytes, "postgresql")
+def _database_bytes(element: database_bytes, compiler: SQLCompiler, **options: Any) -> str:
+    return "pg_database_size(current_database())"

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from data.log.statements import arguments, contains, has_element, stored_bytes, stored_integer
+from data.log.statements import arguments, contains, database_bytes, has_element, stored_bytes, stored_integer
 
 
 @compiles(has_element, "sqlite")
@@ -30,3 +30,8 @@ def _stored_integer(element: stored_integer, compiler: SQLCompiler, **options: A
 def _stored_bytes(element: stored_bytes, compiler: SQLCompiler, **options: Any) -> str:
     [column] = arguments(element, compiler, options)
     return f"CAST({column} AS BLOB)"
+
+
+@compiles(database_bytes, "sqlite")
+def _database_bytes(element: database_bytes, compiler: SQLCompiler, **options: Any) -> str:
+    return "(SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())"

@@ -1,0 +1,210 @@
+"""Commands that visitors start: each in a process of its own, recorded in files, so that any page finds it again.
+
+A folder of the home has one for each run: what was asked for by whom (`run.json`), what it has said (`out`, `err`), and
+how it has ended (`status`). The process goes on when the console is restarted. It holds a lock while it runs: a run
+without `status` whose lock is free was killed.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data.atomic import replace_file
+from data.errors import RecommenderError
+from data.settings import Settings
+
+_ROOT: Final = Path(__file__).parents[3]
+_TAIL: Final = 4_000
+"""Bytes of what a command says that are shown."""
+_MOST: Final = 20
+"""Runs of a kind that are kept."""
+RUN, OUT, ERR, STATUS, LOCK, PROCESS = "run.json", "out", "err", "status", "lock", "process"
+
+State: TypeAlias = Literal["running", "ended", "lost"]
+
+
+class CommandRefused(RecommenderError):  # noqa: N818 - a state that passes
+    """A command cannot be started: another one of its kind runs."""
+
+
+class Asked(BaseModel):
+    """What was asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+    module: str
+    arguments: tuple[str, ...]
+    by: str
+    began: datetime
+    about: dict[str, Any] = {}
+    """What pages show of it."""
+
+
+class Run(BaseModel):
+    """A command that was started, as it is now."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    asked: Asked
+    state: State
+    """lost: its process was killed."""
+    status: int | None
+    """Its exit status."""
+    ended: datetime | None
+    said: str
+    """The end of what it has said on standard error."""
+    found: dict[str, Any] | None
+    """The JSON object that it has printed."""
+
+    @property
+    def complaint(self) -> str:
+        """The last line that it has said: what is wrong, where it was refused."""
+        lines = self.said.strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+class Commands:
+    """Those of a home. All methods block."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str] | None = None) -> None:
+        """Take where everything lies; what the processes see of the environment, is by default as it is here."""
+        self._home = settings.home.absolute()
+        self._folder = self._home / "console"
+        self._environment = environment
+        self._processes = dict[str, subprocess.Popen[bytes]]()
+
+    def start(self, kind: str, module: str, arguments: Sequence[str], by: str, about: Mapping[str, Any]) -> Run:
+        """Start `python -m MODULE ARGUMENTS`.
+
+        Raises:
+            CommandRefused: one of this kind runs.
+        """
+        if (last := self.last(kind)) is not None and last.state == "running":
+            raise CommandRefused(
+                f"{last.asked.by} has started one at {last.asked.began:%H:%M:%S} UTC, which still runs"
+            )
+        began = datetime.now(UTC)
+        name = f"{kind}-{began:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        asked = Asked(kind=kind, module=module, arguments=tuple(arguments), by=by, began=began, about=dict(about))
+        folder = self._folder / name
+        folder.mkdir(mode=0o700, parents=True)
+        with replace_file(folder / RUN) as new:
+            new.write_text(asked.model_dump_json())
+        # Locked here, and held by the process after this one lets go: nobody takes it for lost in between.
+        with (folder / LOCK).open("wb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "serve.console.work.runner", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[held.fileno()],
+                env=self._make_environment(),
+            )
+        self._tidy(kind)
+        return self._read(folder, asked)
+
+    def last(self, kind: str) -> Run | None:
+        """Return the newest run of a kind."""
+        return next(iter(self.list(kind, 1)), None)
+
+    def list(self, kind: str, limit: int = _MOST) -> Sequence[Run]:
+        """Return the newest runs of a kind, the newest first."""
+        runs = (self.find(folder.name) for folder in self._folders(kind))
+        return list(islice((run for run in runs if run is not None), limit))
+
+    def find(self, name: str) -> Run | None:
+        """Return a run; None: there is none of this name, or its record is damaged."""
+        folder = self._folder / name
+        if folder.parent != self._folder:
+            return None
+        try:
+            return self._read(folder, Asked.model_validate_json((folder / RUN).read_bytes()))
+        except (OSError, ValidationError):
+            return None
+
+    def stop(self, name: str) -> Run | None:
+        """Interrupt a run, as Ctrl-C does; it ends when it has cleaned up."""
+        run = self.find(name)
+        if run is not None and run.state == "running":
+            with suppress(OSError, ValueError):
+                os.killpg(int((self._folder / name / PROCESS).read_text()), signal.SIGINT)
+        return run
+
+    def _folders(self, kind: str) -> Sequence[Path]:
+        return sorted(self._folder.glob(f"{kind}-*"), key=lambda folder: folder.name, reverse=True)
+
+    def _read(self, folder: Path, asked: Asked) -> Run:
+        if (process := self._processes.get(folder.name)) is not None and process.poll() is not None:
+            del self._processes[folder.name]
+        running = _is_locked(folder / LOCK)  # before the status, which is written while it is locked
+        status, ended, found = None, None, None
+        if not running and (path := folder / STATUS).exists():
+            status, ended = int(path.read_text()), datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            with suppress(ValueError, OSError):
+                said = json.loads((folder / OUT).read_text())
+                found = said if isinstance(said, dict) else None
+        return Run(
+            name=folder.name,
+            asked=asked,
+            state="running" if running else "lost" if status is None else "ended",
+            status=status,
+            ended=ended,
+            said=_tail(folder / ERR),
+            found=found,
+        )
+
+    def _tidy(self, kind: str) -> None:
+        for folder in self._folders(kind)[_MOST:]:
+            if not _is_locked(folder / LOCK):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _make_environment(self) -> dict[str, str]:
+        environment = dict(os.environ if self._environment is None else self._environment)
+        paths = [str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+        environment.pop("RAYCOMMEND_API_KEY", None)  # no command of these asks over HTTP
+        return environment | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def environment_of(settings: Settings, given_home: bool) -> dict[str, str]:
+    """Return an environment in which a command finds what is here; `given_home`: the home is all of it, see config."""
+    environment = dict(os.environ)
+    if given_home:
+        for name in ("RAYCOMMEND_STORE", "RAYCOMMEND_ARCHIVE"):
+            environment.pop(name, None)
+            environment.pop(f"{name}_FILE", None)
+    return environment | {"RAYCOMMEND_HOME": str(settings.home.absolute())}
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
