@@ -1,8 +1,9 @@
 """A file tried against a node: what an ingestion of it would accept and reject. Nothing is stored. No Ray."""
 
+import uuid
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,17 +55,6 @@ class Tried(BaseModel):
     """Some of each rule, in the order of the file."""
 
 
-class _Memory(MemoryFileSystem):
-    """A file system of one process that is forgotten with it: fsspec's own is one for all."""
-
-    cachable = False
-    store: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.store, self.pseudo_dirs = {}, [""]  # type: ignore[misc] - of this one alone
-
-
 def try_file(content: bytes, name: str, node: NodeSpec, most_rows: int = MOST_ROWS) -> Tried:
     """Check the rows of a file as an ingestion would, each on its own.
 
@@ -77,10 +67,9 @@ def try_file(content: bytes, name: str, node: NodeSpec, most_rows: int = MOST_RO
     Raises:
         DataError: the file cannot be read, or lacks a column; by its name.
     """
-    memory = _Memory()
-    path = f"/{name.replace('/', '_')}"
-    with memory.open(path, "wb") as file:
-        file.write(content)
+    memory, folder = MemoryFileSystem(), f"/{uuid.uuid4().hex}"  # of this process, and one for all of it
+    path = f"{folder}/{name.replace('/', '_')}"
+    memory.pipe_file(path, content)
     filesystem = PyFileSystem(FSSpecHandler(memory))
     try:
         tally = _Tally(node, most_rows)
@@ -88,7 +77,12 @@ def try_file(content: bytes, name: str, node: NodeSpec, most_rows: int = MOST_RO
             if tally.add(block):
                 break
     except DataError as error:
-        raise DataError(str(error).replace(f"{filesystem.type_name}://{path}", name).replace(path, name)) from None
+        said = (
+            str(error).replace(f"{filesystem.type_name}://", "").replace(f"{folder}/", "").replace(folder[1:] + "/", "")
+        )
+        raise DataError(said) from None
+    finally:
+        memory.rm(folder, recursive=True)
     return tally.result()
 
 

@@ -1,11 +1,15 @@
 """A home in which every part of the pages of experiments and data has something to show."""
 
 import shutil
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
 
 from data.log.store import Store
 from data.schema import Event, Feedback, Reject
@@ -15,9 +19,16 @@ from rl.registry import register
 from rl.trials import find, try_challengers
 from serve.abtests.changes import start
 from serve.abtests.specification import ABTest
+from serve.config import ConsoleConfig
+from serve.console.application import create_console
+from serve.console.desk import ServiceDesk
+from serve.http.keys import KeyRing
 from tests.support.clocks import Clock
 from tests.support.gates import REWARD, by_chance, learner, log_by_chance
+from tests.support.ports import free_port
 from tests.support.records import decision
+from tests.support.services import wait_for
+from tests.support.shops import shop_service
 
 MODEL = "raycommend"
 OBJECTIVE = "clicks"
@@ -111,3 +122,22 @@ def receive(store: Store, clock: Clock) -> None:
             )
         store.insert(rows)
         clock.advance(60)
+
+
+def console_of(home: Path, store: Store) -> FastAPI:
+    """Return a console over a service without a learner that has this home, at which the gate asks as `GATE` says."""
+    config = ConsoleConfig(home=str(home), gate=str(home / "gate.toml"), access_log=False)
+    return create_console(ServiceDesk(shop_service(store)), store, KeyRing(store), config)
+
+
+@contextmanager
+def serving(console: FastAPI) -> Iterator[str]:
+    """Serve a console from a thread, and yield its URL."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(console, port=port, log_level="warning"))
+    thread = Thread(target=server.run)
+    thread.start()
+    wait_for(lambda: server.started, 30)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()

@@ -60,9 +60,10 @@ def list_nodes(store: Store) -> list[str]:
             node = ""
             for _ in range(MOST_NODES):
                 after = sa.select(sa.func.min(table.c.node_id)).where(table.c.node_id > node)
-                if (node := connection.execute(after).scalar()) is None:
+                following = connection.execute(after).scalar()
+                if following is None:
                     break
-                found.add(node)
+                found.add(node := following)
     return sorted(found)[:MOST_NODES]
 
 

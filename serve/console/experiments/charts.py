@@ -15,9 +15,20 @@ _GOOD, _BAD = {"better", "holds"}, {"worse", "broken"}
 class Interval(Protocol):
     """A value with its interval."""
 
-    value: float
-    low: float
-    high: float
+    @property
+    def value(self) -> float:
+        """What is most likely."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Its lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Its upper end."""
+        ...
 
 
 @dataclass(frozen=True)

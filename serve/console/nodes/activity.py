@@ -140,7 +140,7 @@ def count_minutes(arrivals: Mapping[str, Sequence[datetime]], now: datetime) -> 
         counts = Counter(int(time.timestamp()) // 60 for time in times)
         first = int(times[-1].timestamp()) // 60 if len(times) == _ROWS else -1
         series.append({"label": name, "values": [counts[minute] if minute > first else None for minute in starts]})
-    if not any(value for one in series for value in one["values"]):  # type: ignore[attr-defined]
+    if not any(value for one in series for value in one["values"]):
         return None
     return {"x": [60 * minute for minute in starts], "time": True, "digits": 0, "series": series}
 
