@@ -183,9 +183,15 @@ class Factors:
     items: FloatArray
     """[B, A, Q]"""
 
-    def row(self, row: int) -> "Factors":
-        """Return those of one of the B, without that axis."""
-        return Factors(self.context_sums[row], self.context[row], self.item_sums[row], self.items[row])
+    def rows(self, rows: slice) -> "Factors":
+        """Return those of some of the B."""
+        return Factors(self.context_sums[rows], self.context[rows], self.item_sums[rows], self.items[rows])
+
+    def multiply(self) -> tuple[IntArray, FloatArray]:
+        """Return codes and values [B, A, PQ] of the products."""
+        shape = (*self.items.shape[:2], self.context.shape[1] * self.items.shape[2])
+        codes = to_codes(self.context_sums[:, None, :, None] + self.item_sums[:, :, None, :]).reshape(shape)
+        return codes, (self.context[:, None, :, None] * self.items[:, :, None, :]).reshape(shape)
 
 
 class Crossing:
@@ -236,11 +242,7 @@ class Crossing:
 
     def __call__(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[IntArray, FloatArray]:
         """Return codes and values [B, A, K] of all blocks multiplied out; see `factors`."""
-        codes, values = [], []
-        for f in self.factors(sparse, context, items):
-            shape = (*f.items.shape[:2], -1)
-            codes.append(to_codes(f.context_sums[:, None, :, None] + f.item_sums[:, :, None, :]).reshape(shape))
-            values.append((f.context[:, None, :, None] * f.items[:, :, None, :]).reshape(shape))
+        codes, values = zip(*(block.multiply() for block in self.factors(sparse, context, items)), strict=True)
         return np.concatenate(codes, axis=2), np.concatenate(values, axis=2)
 
     def _single(self, sparse: Sparse, context: FloatArray, items: FloatArray) -> tuple[FloatArray, FloatArray]:

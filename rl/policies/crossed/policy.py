@@ -48,6 +48,7 @@ from rl.policy.sparse import Sparse, widths
 _ROWS = 256  # impressions that are added at once
 _PRODUCTS = 1 << 25  # crossed features that are added at once
 _LOOKED_UP = 1 << 22  # and looked up at once
+_MULTIPLIED = 1 << 14  # crossed features of a query's items, up to which it is faster not to look for what they share
 _SIGHTINGS = ("contexts", "context_features", "item_features")
 
 
@@ -174,10 +175,13 @@ class CrossedBandit(Policy):
             strict=True,
         ):
             variance += (every.context**2).sum(axis=1)[:, None] * (every.items**2).sum(axis=2)
-            for row in range(len(phi)):
-                known, sure = self._cross_block(block.row(row))
-                phi[row] += known
-                variance[row] -= sure
+            few = max(1, block.context.shape[1] * block.items[0].size) if len(phi) else 1  # products of a row
+            step = _LOOKED_UP // few if few <= _MULTIPLIED else 1
+            for rows in (slice(start, start + step) for start in range(0, len(phi), step)):
+                cross = self._multiply if few <= _MULTIPLIED else self._share
+                known, sure = cross(block.rows(rows))
+                phi[rows] += known
+                variance[rows] -= sure
         return self.config.prior_sd * phi, self.config.prior_sd**2 * np.maximum(variance, 0.0)
 
     def _known(self, sparse: Sparse) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray]:
@@ -187,25 +191,32 @@ class CrossedBandit(Policy):
         context, items = weighted_context(sparse), weighted_items(sparse)
         return np.where(new_context, 0.0, context), np.where(new_items, 0.0, items), new_context, new_items
 
-    def _cross_block(self, block: Factors) -> tuple[FloatArray, FloatArray]:
-        """Return φ of one query in one block of features, [A, D], and the squares of what it is made of, [A].
+    def _multiply(self, block: Factors) -> tuple[FloatArray, FloatArray]:
+        """Return φ in one block of features, [B, A, D], and the squares of what it is made of, [B, A]."""
+        codes, values = block.multiply()
+        places, signs = self._dictionary.find(codes)
+        values = values * signs
+        return dense(places, values, len(self._dictionary)), (values**2).sum(axis=2)
 
-        Items share features: each of these is looked up once.
+    def _share(self, block: Factors) -> tuple[FloatArray, FloatArray]:
+        """Return the same for one query, [1, A, D] and [1, A]: items share features, each of which is looked up once.
+
+        That is less memory and time than to multiply, where there are many.
         """
-        size = len(self._dictionary)
-        shared, at = np.unique(block.item_sums, return_inverse=True)  # [U], [A, its features]
-        if len(block.context_sums) * len(shared) > MOST_CROSSED:
-            said = f"{len(block.context_sums)} features of the context and {len(shared)} of {len(block.items)} items"
+        size, context, context_sums, items = len(self._dictionary), block.context[0], block.context_sums[0], block.items
+        shared, at = np.unique(block.item_sums[0], return_inverse=True)  # [U], [A, its features]
+        if len(context_sums) * len(shared) > MOST_CROSSED:
+            said = f"{len(context_sums)} features of the context and {len(shared)} of {items.shape[1]} items"
             raise PolicyError(f"{said}, or products of them, {TOO_MANY}")
-        rows = np.arange(len(block.items) + 1) * block.items.shape[1]
-        weights = csr_array((block.items.ravel(), at.ravel(), rows), shape=(len(block.items), len(shared)))
+        rows = np.arange(items.shape[1] + 1) * items.shape[2]
+        weights = csr_array((items.ravel(), at.ravel(), rows), shape=(items.shape[1], len(shared)))
         known, squares = np.empty((len(shared), size)), np.empty(len(shared))
-        step = max(1, _LOOKED_UP // max(1, len(block.context_sums)))
+        step = max(1, _LOOKED_UP // max(1, len(context_sums)))
         for part in (slice(start, start + step) for start in range(0, len(shared), step)):
-            places, signs = self._dictionary.find(to_codes(block.context_sums + shared[part, None]))
-            values = block.context * signs  # [U, the context's features]
+            places, signs = self._dictionary.find(to_codes(context_sums + shared[part, None]))
+            values = context * signs  # [U, the context's features]
             known[part], squares[part] = dense(places, values, size), (values**2).sum(axis=1)
-        return weights @ known, (block.items**2 * squares[at]).sum(axis=1)
+        return (weights @ known)[None], (items**2 * squares[at]).sum(axis=2)
 
     def _recurrences(self) -> tuple[float, float]:
         """Return how likely a new feature of a context, and of an item, comes again."""
