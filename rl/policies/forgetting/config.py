@@ -19,5 +19,5 @@ class Forgetting(BaseModel):
     shortest: Annotated[
         int,
         Field(ge=2, description="E: the shortest window is the last E to 2E decisions; each other is 4 times longer"),
-    ] = 256
-    rates: Annotated[int, Field(ge=1, le=8, description="number of windows, beside the whole log")] = 4
+    ] = 64
+    rates: Annotated[int, Field(ge=1, le=8, description="number of windows, beside the whole log")] = 5

@@ -5,14 +5,18 @@ correction of one: so what it has learned is that of the decisions in its window
 are of log positions (`rl.policies.forgetting.windows`), never of the time of day: a log that is read again gives the
 same bits, and updates may come in any order.
 
-Before an impression is learned, every rate's policy predicts its reward. The squared errors of a rate j, discounted by
-position, are L_j, and with n impressions in the sum n/2 log(L_0 / L_j) is how much more likely the rewards are under it
-than under the whole log (rate 0), with the noise at its best for each. The rate with the most answers; a window must
-be 20 times as likely as the whole log, as it is a little by chance. Which one has predicted best depends on what had
-been learned before, so other than the windows the choice may depend on how the rows were grouped into updates.
+Before impressions are learned, each window's policy predicts their rewards. That rewards have changed where window w
+begins, and not since, is as likely as C_w, log: when it begins that is the largest C of all, less log 1,000, as a
+change is seldom; then -Σe²/2σ² of its errors e is added. σ², the noise, is what the best of all errs by, squared: sums
+D_w of errors that count half as much four of the shortest windows later, with the variance of the rewards as one more.
+The window with the largest C answers, or the whole log. So a window may answer as soon as it has predicted enough
+better than what would answer without it, and none has to prove again what an older one has proved. What predicts best
+depends on what had been learned before, so other than the windows the choice may depend on how the rows were grouped
+into updates. A late correction counts with what is predicted when it comes.
 
-Source: Dawid, "The prequential approach" (1984); windows for bandits: Garivier and Moulines, "On upper-confidence bound
-policies for switching bandit problems" (2011), section 3.
+Source: Adams and MacKay, "Bayesian online changepoint detection" (2007), with the likeliest in place of all changes and
+plug-in predictions (Dawid, "The prequential approach", 1984); windows for bandits: Garivier and Moulines, "On
+upper-confidence bound policies for switching bandit problems" (2011), section 3.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,17 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.policies.forgetting.config import RATIO, Forgetting
-from rl.policies.forgetting.windows import WHOLE, beginnings, kept
+from rl.policies.forgetting.windows import WHOLE, kept, most
 from rl.policy.arrays import FloatArray, check_array
 from rl.policy.errors import PolicyError
 from rl.policy.explanation.parts import TOP, Explanation, Names
 from rl.policy.interface import Constraint, Explorer, Policy
 from rl.policy.queries import Impressions, Query, Slates
 
-_ODDS = np.log(20.0)
-_ROUNDED = 1e-12
-"""Errors below this share of the rewards' squares are rounding."""
-_WHOLE, _WINDOW, _STATE = "whole_", "window{}_", ("begin", "position", "errors", "scored")
+_ODDS = np.log(1000.0)
+"""Against a change where a window begins: the shortest begin every 64 decisions, so one change in 64,000."""
+_ROUNDED = 1e-12  # of rewards' squares: less is rounding
+_TOGETHER = 256  # impressions that are predicted before any of them is learned
+_WHOLE, _WINDOW, _STATE = "whole_", "window{}_", ("begin", "position", "evidence", "errors", "scored")
 
 
 class ForgettingPolicy(Policy):
@@ -48,14 +53,15 @@ class ForgettingPolicy(Policy):
         self._config, self._make = config, make
         self._policies: dict[int, Policy] = {WHOLE: make()}  # by where their windows begin, in order
         self._position, self._of_log = 0, False
-        self._errors = np.zeros(config.rates + 1)  # L: of the whole log, and of each rate
-        self._scored = np.zeros(2)  # n, and Σr² of what is in L
-        self._answering = self._policies[WHOLE]
+        self._evidence = {WHOLE: 0.0}  # C, less its largest
+        self._errors = {WHOLE: 0.0}  # D
+        self._scored = np.zeros(3)  # Σ1, Σr and Σr² of what is in D
+        self._answers = WHOLE
 
     @property
     def explorer(self) -> Explorer:  # type: ignore[override]  # that of the policy that answers
         """That of the policy that answers."""
-        return self._answering.explorer
+        return self._policies[self._answers].explorer
 
     @property
     def answering(self) -> Policy:
@@ -64,40 +70,39 @@ class ForgettingPolicy(Policy):
 
     @property
     def window(self) -> int | None:
-        """Length E of the window that answers, which is of the last E to 2E decisions; None: of the whole log."""
-        rate = int(self._advantages().argmax())
-        return None if rate == 0 else self._config.shortest * RATIO ** (rate - 1)
+        """Number of decisions in the window that answers; None: it is the whole log."""
+        return None if self._answers == WHOLE else self._position - self._answers + 1
 
     def expected(self, query: Query) -> FloatArray:
         """See `Policy.expected`."""
-        return self._answering.expected(query)
+        return self._policies[self._answers].expected(query)
 
     def scores(self, query: Query, rng: np.random.Generator) -> FloatArray:
         """See `Policy.scores`."""
-        return self._answering.scores(query, rng)
+        return self._policies[self._answers].scores(query, rng)
 
     def score(self, query: Query, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """See `Policy.score`."""
-        return self._answering.score(query, rng)
+        return self._policies[self._answers].score(query, rng)
 
     def decide(self, query: Query, k: int, rng: np.random.Generator, constraint: Constraint | None = None) -> Slates:
         """See `Policy.decide`."""
-        return self._answering.decide(query, k, rng, constraint)
+        return self._policies[self._answers].decide(query, k, rng, constraint)
 
     def posterior(self, query: Query) -> tuple[FloatArray, FloatArray | None]:
         """See `Policy.posterior`."""
-        return self._answering.posterior(query)
+        return self._policies[self._answers].posterior(query)
 
     def explain(self, query: Query, positions: Sequence[int], names: Names, top: int = TOP) -> Explanation:
         """Explain by what the window that answers has taught."""
-        return replace(self._answering.explain(query, positions, names, top), window=self.window)
+        return replace(self._policies[self._answers].explain(query, positions, names, top), window=self.window)
 
     def update(self, impressions: Impressions) -> None:
-        """Learn in the order of the log, after each rate has predicted what it is about to learn."""
+        """Learn in the order of the log, after each window has predicted what it is about to learn."""
         at = self._positions(impressions)
         order = np.argsort(at, kind="stable")
-        for start in range(0, len(order), self._config.shortest):
-            rows = order[start : start + self._config.shortest]
+        for start in range(0, len(order), _TOGETHER):
+            rows = order[start : start + _TOGETHER]
             self._learn(impressions.rows(rows), at[rows])
 
     def _positions(self, o: Impressions) -> FloatArray:
@@ -108,7 +113,8 @@ class ForgettingPolicy(Policy):
         """
         known = ~np.isnan(o.at)
         if known.any() and not self._of_log:
-            self._of_log, self._position, self._policies = True, 0, {WHOLE: self._policies[WHOLE]}
+            self._of_log, self._position = True, 0
+            self._keep([WHOLE])
         arrived = np.full(len(o), float(self._position)) if self._of_log else self._position + np.cumsum(o.counts > 0)
         at: FloatArray = np.where(known, o.at, arrived)
         return at
@@ -117,70 +123,75 @@ class ForgettingPolicy(Policy):
         position = max(self._position, int(at[-1]))
         self._score(o, at, position)
         self._position = position
-        self._policies = {begin: self._policies.get(begin) or self._make() for begin in kept(self._config, position)}
+        self._keep(kept(self._config, position))
         for begin, policy in self._policies.items():
             inside = at >= begin
             if inside.any():
                 policy.update(o if inside.all() else o.rows(inside))
-        self._answering = self._asked()[int(self._advantages().argmax())]
+
+    def _keep(self, begins: Sequence[int]) -> None:
+        """Drop other windows than those that begin there, and begin what is new."""
+        best = self._likeliest()
+        largest, errors = self._evidence[best], self._errors[best]
+        self._policies = {begin: self._policies.get(begin) or self._make() for begin in begins}
+        self._evidence = {begin: self._evidence.get(begin, largest - _ODDS) - largest for begin in begins}
+        self._errors = {begin: self._errors.get(begin, errors) for begin in begins}
+        self._answers = self._likeliest()
+
+    def _likeliest(self) -> int:
+        """Return where the window begins that answers: of equals the longest."""
+        return max(self._evidence, key=lambda begin: (self._evidence[begin], -begin))
 
     def _score(self, o: Impressions, at: FloatArray, position: int) -> None:
-        """Add what each rate's policy errs by; half as much of it counts four of the shortest windows later."""
+        """Add what each window's policy errs by; of what was before its window it errs by as much as what answers."""
         half_life = float(RATIO * self._config.shortest)
         weights = np.exp2((at - position) / half_life)
         decay = np.exp2((self._position - position) / half_life)
-        asked = self._asked()
         query = Query(o.features[:, None, :], o.state, o.items[:, None], np.ones((len(o), 1), np.bool_), None, o.sparse)
-        of_policy = dict[int, float]()
-        for policy in asked:
-            if id(policy) not in of_policy:
-                f = policy.expected(query)[:, 0]
-                of_policy[id(policy)] = float(weights @ (o.counts * f**2 - 2 * o.rewards * f + o.squares))
-        self._errors = self._errors * decay + [of_policy[id(policy)] for policy in asked]
-        self._scored = self._scored * decay + [weights @ o.counts, weights @ o.squares]
-
-    def _asked(self) -> list[Policy]:
-        """Return the policy of the whole log, and of each rate."""
-        return [self._policies[begin] for begin in (WHOLE, *beginnings(self._config, self._position))]
-
-    def _advantages(self) -> FloatArray:
-        """Return how much more likely rewards are under each rate than under the whole log, log, less the odds."""
-        n, squares = self._scored
-        errors = np.maximum(self._errors, 0.0) + _ROUNDED * squares + np.finfo(np.float64).tiny
-        advantages: FloatArray = 0.5 * max(n, 0.0) * np.log(errors[0] / errors)
-        advantages[1:] -= _ODDS
-        return advantages
+        predicted = {begin: policy.expected(query)[:, 0] for begin, policy in self._policies.items()}
+        squares = {begin: o.counts * f**2 - 2 * o.rewards * f + o.squares for begin, f in predicted.items()}
+        of_answer = squares[self._answers]
+        errors = {begin: np.where(at >= begin, own, of_answer) for begin, own in squares.items()}
+        self._scored = self._scored * decay + [weights @ o.counts, weights @ o.rewards, weights @ o.squares]
+        self._errors = {begin: self._errors[begin] * decay + float(weights @ own) for begin, own in errors.items()}
+        n, total, square = np.maximum(self._scored, [1.0, -np.inf, 0.0])
+        variance = max(float(square / n - (total / n) ** 2), _ROUNDED * float(square / n))
+        noise = (max(min(self._errors.values()), 0.0) + variance) / (n + 1)
+        if noise > 0:
+            for begin, own in errors.items():
+                self._evidence[begin] -= float(own.sum()) / (2 * noise)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return each policy's arrays, where their windows begin (0: there is none), and what was predicted how well.
 
         The names are always the same: windows that there are not are those of a policy that has learned nothing.
         """
-        begins = [begin for begin in self._policies if begin != WHOLE]
-        state = {f"{_WHOLE}{name}": array for name, array in self._policies[WHOLE].state_dict().items()}
-        nothing = self._make() if len(begins) < 2 * self._config.rates else None
-        for place in range(2 * self._config.rates):
-            policy = self._policies[begins[place]] if place < len(begins) else nothing
-            assert policy is not None, "there are too few windows"
-            state |= {f"{_WINDOW.format(place)}{name}": array for name, array in policy.state_dict().items()}
-        padded = np.zeros(2 * self._config.rates)
-        padded[: len(begins)] = begins
-        own = (padded, np.array([float(self._position), float(self._of_log)]), self._errors.copy(), self._scored.copy())
-        return state | dict(zip(_STATE, own, strict=True))
+        begins, places = list(self._policies), most(self._config)
+        state, nothing = dict[str, NDArray[np.float64]](), None
+        for place, prefix in enumerate(_prefixes(places)):
+            if place < len(begins):
+                policy = self._policies[begins[place]]
+            else:
+                policy = nothing = nothing or self._make()
+            state |= {f"{prefix}{name}": array for name, array in policy.state_dict().items()}
+        own = np.zeros((3, 1 + places))
+        for place, begin in enumerate(begins):
+            own[:, place] = begin, self._evidence[begin], self._errors[begin]
+        at = np.array([float(self._position), float(self._of_log)])
+        return state | dict(zip(_STATE, (own[0, 1:], at, own[1], own[2], self._scored.copy()), strict=True))
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
-        rates = self._config.rates
-        shapes = ((2 * rates,), (2,), (rates + 1,), (2,))
-        padded, at, errors, scored = (check_array(state, *one) for one in zip(_STATE, shapes, strict=True))
-        position, begins = int(at[0]), [int(begin) for begin in padded if begin]
-        if [WHOLE, *begins] != list(kept(self._config, position)):
+        places = most(self._config)
+        shapes = ((places,), (2,), (1 + places,), (1 + places,), (3,))
+        padded, at, evidence, errors, scored = (check_array(state, *one) for one in zip(_STATE, shapes, strict=True))
+        position, begins = int(at[0]), [WHOLE, *(int(begin) for begin in padded if begin)]
+        if begins != list(kept(self._config, position)):
             raise PolicyError(
-                f"the saved policy has windows from {begins} at position {position}, which it cannot have"
+                f"the saved policy has windows from {begins[1:]} at position {position}, which it cannot have"
             )
-        prefixes = {WHOLE: _WHOLE} | {begin: _WINDOW.format(place) for place, begin in enumerate(begins)}
         policies = dict[int, Policy]()
-        for begin, prefix in prefixes.items():
+        for begin, prefix in zip(begins, _prefixes(places), strict=False):
             policies[begin] = self._make()
             own = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
             try:
@@ -188,5 +199,11 @@ class ForgettingPolicy(Policy):
             except PolicyError as error:
                 raise PolicyError(f"arrays {prefix}*, of the window from {begin}: {error}") from error
         self._policies, self._position, self._of_log = policies, position, bool(at[1])
-        self._errors, self._scored = errors, scored
-        self._answering = self._asked()[int(self._advantages().argmax())]
+        self._evidence = dict(zip(begins, evidence.tolist(), strict=False))
+        self._errors, self._scored = dict(zip(begins, errors.tolist(), strict=False)), scored
+        self._answers = self._likeliest()
+
+
+def _prefixes(places: int) -> list[str]:
+    """Return what the names of arrays begin with, of the whole log and of windows."""
+    return [_WHOLE, *(_WINDOW.format(place) for place in range(places))]

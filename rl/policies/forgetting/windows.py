@@ -18,12 +18,17 @@ def lengths(config: Forgetting) -> list[int]:
     return [config.shortest * RATIO**rate for rate in range(config.rates)]
 
 
+def most(config: Forgetting) -> int:
+    """Return how many windows there are at most, beside the whole log."""
+    return 2 * config.rates
+
+
 def beginnings(config: Forgetting, position: int) -> list[int]:
-    """Return where each rate's window begins that is asked at a position; `WHOLE` where it has not begun since."""
+    """Return where the older of each rate's windows begins at a position; `WHOLE` where there is none yet."""
     return [max(position // length - 1, 0) * length for length in lengths(config)]
 
 
 def kept(config: Forgetting, position: int) -> Sequence[int]:
-    """Return where the windows begin that are learned on at a position, in order: those asked, and the next ones."""
+    """Return where the windows begin that are learned on at a position, in order: the older ones, and the next ones."""
     following = [position // length * length for length in lengths(config)]
     return sorted({WHOLE, *beginnings(config, position), *following})
