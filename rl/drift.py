@@ -1,10 +1,12 @@
 """`python -m rl.drift [--since TIME]`: whether anything has changed in what the service logs.
 
-Watched are the reward (is it predicted worse than before?), the propensities (are items shown as often as was logged?)
-and the fields of the context (are their values as before?). The report is one JSON object; a drift is no error.
+Watched are the reward (is it predicted worse than before?), what decisions alike earn (do they earn something less
+often?), the propensities (are items shown as often as was logged?) and the fields of the context (are their values as
+before?). The report is one JSON object; a drift is no error.
 
 Where nothing changes there is ever a false alarm with probability `alpha` at most, however long the log and however
-often one looks: contexts are then drawn alike, whatever the policy does, and predictions do not get worse.
+often one looks: contexts are then drawn alike, whatever the policy does, predictions do not get worse, and what is
+shown in a context does not earn something less often.
 """
 
 import argparse

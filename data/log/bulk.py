@@ -26,22 +26,29 @@ _EVERYTHING: Final = 2**62
 
 
 @from_both
-def divide(store: Store, rows: int) -> list[tuple[int, int]]:
-    """Divide the positions of decisions into ranges, (first, last), with about as many rows in each."""
+def divide(store: Store, rows: int, after: int = -1, until: int | None = None) -> list[tuple[int, int]]:
+    """Divide the positions of decisions into ranges, (first, last), with about as many rows in each.
+
+    Args:
+        store: the log.
+        rows: of a range.
+        after: a position: the ranges begin after it.
+        until: a position that the last range need not go beyond; default: they go to the end.
+    """
     ends, columns = list[int](), DECISIONS.table.c
     with store.reading() as connection:
-        for part in parts_between(connection, DECISIONS, -1):
+        for part in parts_between(connection, DECISIONS, after, until):
             metadata = store.parts.footer(part)
             sizes = [metadata.metadata.row_group(group).num_rows for group in range(len(metadata.seqs))]
             ends += _ends(sizes, metadata.seqs[:, 1].tolist(), rows)
         last = connection.execute(sa.select(sa.func.max(columns.seq))).scalar_one() or 0
-        at = max(ends, default=0)
+        at, last = max([after, *ends]), last if until is None else min(last, until)
         while at < last:
             query = sa.select(columns.seq).where(columns.seq > at).order_by(columns.seq).offset(rows - 1).limit(1)
             at = connection.execute(query).scalar() or last
             ends.append(at)
-    ends = sorted({*ends})
-    return list(zip([0, *(end + 1 for end in ends[:-1])], ends, strict=True)) if ends else []
+    ends = sorted({end for end in ends if end > after})
+    return list(zip([after + 1, *(end + 1 for end in ends[:-1])], ends, strict=True)) if ends else []
 
 
 def _ends(sizes: list[int], last: list[int], rows: int) -> list[int]:
@@ -161,11 +168,14 @@ def feedback_about(store: Store, decisions: pa.Table, late: NDArray[np.int64]) -
 
 
 @from_both
-def late_feedback(store: Store) -> NDArray[np.int64]:
-    """Return the positions of archived decisions that there is feedback about in the log itself, in order."""
+def late_feedback(store: Store, after: int = -1, until: int | None = None) -> NDArray[np.int64]:
+    """Return the positions of archived decisions that there is feedback about in the log itself, in order.
+
+    If none between two positions are archived, as of what is new, the log is not asked.
+    """
     found = list[NDArray[np.int64]]()
     with store.reading() as connection:
-        if any_archived(connection):
+        if parts_between(connection, DECISIONS, after, until):
             names = connection.execute(_without_decision(FEEDBACK.table.c.decision_id).distinct()).scalars()
             archived = store.archived(connection)
             for some in chunks(list(names)):

@@ -124,6 +124,8 @@ def read_exposures(
 def read_past(store: Store, state: ABTestState, spec: RewardSpec, *, days: float = 28.0) -> pa.Table:
     """Return what each user had earned a decision before a test began, `PAST`: all users, whatever answered. Blocks.
 
+    Of log and archive only the days before the test are read.
+
     Args:
         store: the log.
         state: of the test.
@@ -137,11 +139,10 @@ def read_past(store: Store, state: ABTestState, spec: RewardSpec, *, days: float
     until = state.begins - timedelta(seconds=min(spec.wait_s, 1e9))
     since = state.begins - timedelta(days=days)
     begin, end = (pa.scalar(time, _TIME) for time in (since, until))
-    late, sums, counts = late_feedback(store), dict[str, float](), dict[str, int]()
-    before, after = first_position(store, since), first_position(store, until)
-    for first, last in divide(store, _ROWS):
-        if last < before or first > after:  # a clock that has jumped back is not followed
-            continue
+    sums, counts = dict[str, float](), dict[str, int]()
+    after, last_of_all = first_position(store, since) - 1, first_position(store, until)
+    late = late_feedback(store, after, last_of_all)
+    for first, last in divide(store, _ROWS, after, last_of_all):  # a clock that has jumped back is not followed
         some = decisions_between(store, first, last, _PAST, state.test.loop)
         at = pc.field("time")
         some = some.filter((at >= begin) & (at < end) & (pc.field("objective") == state.test.objective))

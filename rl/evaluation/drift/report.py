@@ -65,4 +65,4 @@ class DriftReport(BaseModel):
     left_out: int
     """Rows that cannot be read back or judged."""
     streams: dict[str, StreamReport]
-    """By name: `reward`, `propensity`, `feature:NAME`."""
+    """By name: `reward`, `earned`, `propensity`, `feature:NAME`."""

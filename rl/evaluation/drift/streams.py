@@ -2,6 +2,7 @@
 
 - `reward`: how far the reward is from what the policy had expected, larger than before. That predictions get better is
   no change, as a policy learns.
+- `earned`: whether decisions with the same context and slate earn something less often than before.
 - `propensity`: whether items are shown as often as was logged. Where the whole distribution of the first slot was
   logged, the share of it below the item that was shown, with its own broken at random, is uniform. Else the weight of a
   uniform draw, one over the number of candidates and the propensity, is at most 1 on average: items shown oftener than
@@ -9,7 +10,7 @@
 - `feature:NAME`: the values of a field of the context, as numbers if all of the reference are, else as categories.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -19,11 +20,12 @@ from data.fields import Scalar
 from data.schema import CONTEXT_TIME, Decision
 from rl.evaluation.drift.bets import bet_on_change, bet_on_small, bet_on_weights
 from rl.evaluation.drift.detector import Detector
+from rl.evaluation.drift.earned import EarnedDetector
 from rl.evaluation.drift.ranks import CategoryRanks, NumberRanks, Ranks
 from rl.evaluation.drift.report import DriftSpec, StreamReport
 from rl.policy.arrays import FloatArray
 
-REWARD, PROPENSITY, FEATURE = "reward", "propensity", "feature:"
+REWARD, EARNED, PROPENSITY, FEATURE = "reward", "earned", "propensity", "feature:"
 _MOST = 50  # fields of the context
 
 
@@ -52,9 +54,13 @@ class Streams:
                     value is not None for value in values
                 )
                 self._ranks[FEATURE + name] = NumberRanks(of_reference) if numbers else CategoryRanks(of_reference)
-        alpha = spec.alpha / (len(self._ranks) + 1)
+        alpha = spec.alpha / (len(self._ranks) + 2)
         self._detectors = {name: Detector(alpha) for name in (*self._ranks, PROPENSITY)}
-        self._watched: dict[str, list[tuple[int | None, datetime]]] = {name: [] for name in self._detectors}
+        self._earned = EarnedDetector(alpha)
+        for outcome in reference:
+            if outcome.decision.slate:
+                self._earned.learn(_kind(outcome.decision), outcome.reward > 0)
+        self._watched: dict[str, list[tuple[int | None, datetime]]] = {name: [] for name in (*self._detectors, EARNED)}
         self._distributions: bool | None = None
         """Whether whole distributions are logged: None until the first decision."""
 
@@ -75,6 +81,10 @@ class Streams:
                 ]
                 factors = bet_on_change(np.array(of_rows))
             self._take(name, rows, factors)
+        for outcome in rows:
+            if outcome.decision.slate and not self._earned.alarmed:
+                self._earned.watch(_kind(outcome.decision), outcome.reward > 0)
+                self._watched[EARNED].append((outcome.position, outcome.decision.time))
         drawn = [one for one in rows if one.decision.mode == "explore" and one.decision.slate]
         if drawn and not self._detectors[PROPENSITY].alarmed:
             self._take(PROPENSITY, *self._bet_on_propensities(drawn))
@@ -98,9 +108,10 @@ class Streams:
 
     def report(self) -> dict[str, StreamReport]:
         """Return what each stream has shown."""
-        return {name: self._report(name, detector) for name, detector in self._detectors.items()}
+        of_all = {**self._detectors, EARNED: self._earned}
+        return {name: self._report(name, detector) for name, detector in of_all.items()}
 
-    def _report(self, name: str, detector: Detector) -> StreamReport:
+    def _report(self, name: str, detector: Detector | EarnedDetector) -> StreamReport:
         report = StreamReport(
             drifted=detector.alarmed,
             evidence=float(detector.evidence / np.log(10.0)) if detector.seen else None,
@@ -117,6 +128,13 @@ class Streams:
 def _error(outcome: Outcome) -> float:
     """Return how far a decision's reward is from what the policy had expected of the slots that have one."""
     return abs(outcome.reward - sum(outcome.decision.scores[: len(outcome.rewards)]))
+
+
+def _kind(decision: Decision) -> Hashable:
+    """Return by what decisions are alike: what was said of the context, without its time, and what was shown."""
+    context = tuple(sorted((name, repr(value)) for name, value in decision.context.items() if name != CONTEXT_TIME))
+    said = repr(decision.features.context) if decision.features else ""
+    return context, said, decision.slate
 
 
 def _below(decision: Decision, tie: float) -> float:

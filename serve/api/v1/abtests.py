@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from rl.evaluation.offpolicy.errors import EvaluationError
 from serve.abtests.changes import find_test, list_tests, set_shares, start, stop, switch_off
 from serve.abtests.contracts import (
     ABTestResponse,
@@ -104,4 +105,8 @@ def _read(service: Service, name: str, past: bool) -> ABTestResults:
     except UnknownABTest as error:
         raise ERRORS.refuse("unknown_abtest", str(error), "name") from None
     spec = service.reward_of(state.test.objective)
-    return describe_with(state, store.now(), describe_results(store, state, spec, with_past=past))
+    try:
+        results = describe_results(store, state, spec, with_past=past)
+    except EvaluationError as error:
+        raise ERRORS.refuse("conflict", f"the results of A/B test {name} cannot be read: {error}") from error
+    return describe_with(state, store.now(), results)

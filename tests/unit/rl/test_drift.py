@@ -84,7 +84,7 @@ def test_what_has_changed_is_found_and_nothing_else(log: Written, what: str, str
     write(log, what)
     for since in (NOON + 200 * MINUTE, None):
         report = find_drift(log.store, SPEC, since=since)
-        assert set(report.streams) == {"reward", "propensity", "feature:size", "feature:weather"}
+        assert set(report.streams) == {"reward", "earned", "propensity", "feature:size", "feature:weather"}
         assert {name for name, one in report.streams.items() if one.drifted} == ({stream} if stream else set())
         assert report.drifted == bool(stream)
         assert (report.decisions, report.reference) == ((600, 0) if since is None else (400, 200))
@@ -97,6 +97,57 @@ def test_what_has_changed_is_found_and_nothing_else(log: Written, what: str, str
             assert stream in report.verdict
         else:
             assert report.verdict.startswith("nothing has changed")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("what", ["", "nothing sells", "another drink sells"])
+def test_a_change_that_a_policy_soon_predicts_is_found(log: Written, what: str) -> None:
+    """Each page sells one of two drinks, .6 of the time, and a policy that learns expects what there was of late.
+
+    From the 750th of 1,500 decisions on nothing sells, or the other drink: it has got over that in 20 decisions a page.
+    """
+    rng, expected = np.random.default_rng(8), np.full((2, 2), 0.3)
+    decisions, reports = list[Decision](), list[Feedback]()
+    for number in range(1_500):
+        page, changed = int(rng.integers(2)), number >= 750
+        drink = int(expected[page].argmax()) if rng.random() > 0.1 else int(rng.integers(2))
+        best = 1 - page if changed and what == "another drink sells" else page
+        sold = drink == best and rng.random() < 0.6 and not (changed and what == "nothing sells")
+        chance = 0.95 if drink == expected[page].argmax() else 0.05
+        decisions.append(
+            Decision(
+                decision_id=f"d{number}",
+                time=NOON + number * MINUTE,
+                context={"page": f"page{page}"},
+                candidates=("tea", "coffee"),
+                slate=("tea", "coffee")[drink : drink + 1],
+                propensities=(chance,),
+                scores=(float(expected[page, drink]),),
+                policy="p",
+                policy_version="1",
+            )
+        )
+        expected[page, drink] += 0.1 * (sold - expected[page, drink])
+        if sold:
+            shown = decisions[-1].slate[0]
+            reports.append(Feedback(feedback_id=f"f{number}", decision_id=f"d{number}", item_id=shown, kind="click"))
+    log.clock.now = decisions[-1].time
+    log.store.insert(decisions)
+    told = {report.decision_id: report for report in reports}
+    for decision in decisions:
+        if decision.decision_id in told:
+            log.clock.now = decision.time + timedelta(seconds=1)
+            log.store.insert([told[decision.decision_id]])
+    log.clock.now = decisions[-1].time + timedelta(seconds=1_000)
+    for since in (None, NOON + 500 * MINUTE):
+        report_ = find_drift(log.store, SPEC, since=since)
+        assert report_.drifted == bool(what)
+        if what:
+            found = report_.streams["earned"]
+            assert found.time is not None
+            assert NOON + 750 * MINUTE < found.time <= NOON + 850 * MINUTE
+            assert found.began is not None
+            assert abs(found.began - NOON - 750 * MINUTE) <= 40 * MINUTE
 
 
 @pytest.mark.heavy
