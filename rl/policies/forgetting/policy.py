@@ -6,13 +6,18 @@ are of log positions (`rl.policies.forgetting.windows`), never of the time of da
 same bits, and updates may come in any order.
 
 Before impressions are learned, each window's policy predicts their rewards. That rewards have changed where window w
-begins, and not since, is as likely as C_w, log: when it begins that is the largest C of all, less log 1,000, as a
-change is seldom; then -Σe²/2σ² of its errors e is added. σ², the noise, is what the best of all errs by, squared: sums
-D_w of errors that count half as much four of the shortest windows later, with the variance of the rewards as one more.
-The window with the largest C answers, or the whole log. So a window may answer as soon as it has predicted enough
-better than what would answer without it, and none has to prove again what an older one has proved. What predicts best
-depends on what had been learned before, so other than the windows the choice may depend on how the rows were grouped
-into updates. A late correction counts with what is predicted when it comes.
+begins, and not since, is as likely as C_w, log, beside what answers. When a window begins that is -log 1,000, as a
+change is seldom; then Σg is added, g = (e² - e_w²) / 2σ_w² of its errors e_w and those e of what answers, or log(1 + g)
+where that is above 0: rewards are not normal, and two surprises are no change. The noise σ_w² is the mean of e², or of
+e_w² where the two differ, Σ (f - f_w)² e_w² / Σ (f - f_w)² with f what they predict, if that is more: else rewards that
+vary much would tell more than they know. These means count half as much four of the shortest windows later, and
+the variance of the rewards is one more. The window with the largest C answers, or the whole log: so a window may answer
+as soon as it has predicted enough better than what would answer without it, and none has to prove again what an older
+one has proved. What predicts best depends on what had been learned before, so other than the windows the choice may
+depend on how the rows were grouped into updates.
+
+Windows are judged by all rewards that come, also by those of decisions before they began: clicks are learned before it
+is known who did not click, so that the newest decisions alone look better than they are.
 
 Source: Adams and MacKay, "Bayesian online changepoint detection" (2007), with the likeliest in place of all changes and
 plug-in predictions (Dawid, "The prequential approach", 1984); windows for bandits: Garivier and Moulines, "On
@@ -37,7 +42,7 @@ _ODDS = np.log(1000.0)
 """Against a change where a window begins: the shortest begin every 64 decisions, so one change in 64,000."""
 _ROUNDED = 1e-12  # of rewards' squares: less is rounding
 _TOGETHER = 256  # impressions that are predicted before any of them is learned
-_WHOLE, _WINDOW, _STATE = "whole_", "window{}_", ("begin", "position", "evidence", "errors", "scored")
+_WHOLE, _WINDOW, _STATE = "whole_", "window{}_", ("begin", "position", "evidence", "noise", "scored")
 
 
 class ForgettingPolicy(Policy):
@@ -54,8 +59,8 @@ class ForgettingPolicy(Policy):
         self._policies: dict[int, Policy] = {WHOLE: make()}  # by where their windows begin, in order
         self._position, self._of_log = 0, False
         self._evidence = {WHOLE: 0.0}  # C, less its largest
-        self._errors = {WHOLE: 0.0}  # D
-        self._scored = np.zeros(3)  # Σ1, Σr and Σr² of what is in D
+        self._noise = {WHOLE: np.zeros(2)}  # the two sums that σ² is of
+        self._scored = np.zeros(4)  # Σ1, Σr and Σr² of what is in them, and Σe² of what answered
         self._answers = WHOLE
 
     @property
@@ -131,11 +136,10 @@ class ForgettingPolicy(Policy):
 
     def _keep(self, begins: Sequence[int]) -> None:
         """Drop other windows than those that begin there, and begin what is new."""
-        best = self._likeliest()
-        largest, errors = self._evidence[best], self._errors[best]
+        largest = self._evidence[self._likeliest()]
         self._policies = {begin: self._policies.get(begin) or self._make() for begin in begins}
         self._evidence = {begin: self._evidence.get(begin, largest - _ODDS) - largest for begin in begins}
-        self._errors = {begin: self._errors.get(begin, errors) for begin in begins}
+        self._noise = {begin: self._noise.get(begin, np.zeros(2)) for begin in begins}
         self._answers = self._likeliest()
 
     def _likeliest(self) -> int:
@@ -143,23 +147,25 @@ class ForgettingPolicy(Policy):
         return max(self._evidence, key=lambda begin: (self._evidence[begin], -begin))
 
     def _score(self, o: Impressions, at: FloatArray, position: int) -> None:
-        """Add what each window's policy errs by; of what was before its window it errs by as much as what answers."""
+        """Add to the evidence, by what each window's policy predicts."""
         half_life = float(RATIO * self._config.shortest)
         weights = np.exp2((at - position) / half_life)
         decay = np.exp2((self._position - position) / half_life)
         query = Query(o.features[:, None, :], o.state, o.items[:, None], np.ones((len(o), 1), np.bool_), None, o.sparse)
         predicted = {begin: policy.expected(query)[:, 0] for begin, policy in self._policies.items()}
-        squares = {begin: o.counts * f**2 - 2 * o.rewards * f + o.squares for begin, f in predicted.items()}
-        of_answer = squares[self._answers]
-        errors = {begin: np.where(at >= begin, own, of_answer) for begin, own in squares.items()}
-        self._scored = self._scored * decay + [weights @ o.counts, weights @ o.rewards, weights @ o.squares]
-        self._errors = {begin: self._errors[begin] * decay + float(weights @ own) for begin, own in errors.items()}
-        n, total, square = np.maximum(self._scored, [1.0, -np.inf, 0.0])
+        answer = predicted[self._answers]
+        errors = o.counts * answer**2 - 2 * o.rewards * answer + o.squares  # of corrections by how much they change
+        self._scored = self._scored * decay + [weights @ of for of in (o.counts, o.rewards, o.squares, errors)]
+        n, total, square, squared = np.maximum(self._scored, [1.0, -np.inf, 0.0, 0.0])
         variance = max(float(square / n - (total / n) ** 2), _ROUNDED * float(square / n))
-        noise = (max(min(self._errors.values()), 0.0) + variance) / (n + 1)
-        if noise > 0:
-            for begin, own in errors.items():
-                self._evidence[begin] -= float(own.sum()) / (2 * noise)
+        for begin, f in predicted.items():
+            differs, own = weights * (f - answer) ** 2, o.counts * f**2 - 2 * o.rewards * f + o.squares
+            self._noise[begin] = self._noise[begin] * decay + [differs @ own, differs @ o.counts]
+            over, among = self._noise[begin]
+            if among > 0 and variance > 0:
+                noise = (max(float(squared), n * float(over / among)) + variance) / (n + 1)
+                gains = (errors - own) / (2 * noise)
+                self._evidence[begin] += float(np.where(gains > 0, np.log1p(np.maximum(gains, 0.0)), gains).sum())
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return each policy's arrays, where their windows begin (0: there is none), and what was predicted how well.
@@ -174,17 +180,17 @@ class ForgettingPolicy(Policy):
             else:
                 policy = nothing = nothing or self._make()
             state |= {f"{prefix}{name}": array for name, array in policy.state_dict().items()}
-        own = np.zeros((3, 1 + places))
+        own = np.zeros((4, 1 + places))
         for place, begin in enumerate(begins):
-            own[:, place] = begin, self._evidence[begin], self._errors[begin]
+            own[:, place] = begin, self._evidence[begin], *self._noise[begin]
         at = np.array([float(self._position), float(self._of_log)])
-        return state | dict(zip(_STATE, (own[0, 1:], at, own[1], own[2], self._scored.copy()), strict=True))
+        return state | dict(zip(_STATE, (own[0, 1:], at, own[1], own[2:], self._scored.copy()), strict=True))
 
     def load_state_dict(self, state: dict[str, NDArray[np.float64]]) -> None:
         """See `rl.policy.interface.Policy.load_state_dict`."""
         places = most(self._config)
-        shapes = ((places,), (2,), (1 + places,), (1 + places,), (3,))
-        padded, at, evidence, errors, scored = (check_array(state, *one) for one in zip(_STATE, shapes, strict=True))
+        shapes = ((places,), (2,), (1 + places,), (2, 1 + places), (4,))
+        padded, at, evidence, noise, scored = (check_array(state, *one) for one in zip(_STATE, shapes, strict=True))
         position, begins = int(at[0]), [WHOLE, *(int(begin) for begin in padded if begin)]
         if begins != list(kept(self._config, position)):
             raise PolicyError(
@@ -200,7 +206,7 @@ class ForgettingPolicy(Policy):
                 raise PolicyError(f"arrays {prefix}*, of the window from {begin}: {error}") from error
         self._policies, self._position, self._of_log = policies, position, bool(at[1])
         self._evidence = dict(zip(begins, evidence.tolist(), strict=False))
-        self._errors, self._scored = dict(zip(begins, errors.tolist(), strict=False)), scored
+        self._noise, self._scored = dict(zip(begins, noise.T.copy(), strict=False)), scored
         self._answers = self._likeliest()
 
 
