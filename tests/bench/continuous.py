@@ -3,8 +3,9 @@
 Four learners answer the same visits of a generated shop, simulated second by second, from the same beginning: a policy
 that has learned from ten minutes of traffic. The shift gives every item the appeal of another, drawn at random.
 
-- the closed loop: what the service runs. Decisions and reports go into a log, the learner follows it every five seconds
-  (that of the service within one), and the policy forgets
+- the closed loop: what the service runs between two runs of `rl.continuous`. Decisions and reports go into a log, the
+  online learner follows it every five seconds (that of the service within one), and the policy forgets. `rl.continuous`
+  itself does not run: what it would train anew each half hour the online learner has learned by then
 - frozen: the policy as it began
 - the cycle of the replaced pipeline: each 30 minutes a policy is trained on what the last 30 have logged, and deployed
 - the oracle, which knows what each customer wants

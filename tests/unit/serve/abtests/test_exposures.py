@@ -13,6 +13,7 @@ from data.log.erasures import erase_from_store
 from data.log.store import Store
 from data.reward import RewardSpec
 from data.schema import SHADOW, Feedback, to_shadow_id
+from serve.abtests import exposures
 from serve.abtests.changes import start
 from serve.abtests.exposures import EXPOSURES, read_exposures, read_past, read_shadows
 from serve.abtests.results import match_over_time
@@ -92,6 +93,31 @@ def test_what_users_had_earned_before(store: Store, clock: Clock) -> None:
     store.insert([decision("now", user_id="w", time=NOON)])
     assert read_past(store, begin(store), SPEC).to_pylist() == [{"user_id": "u", "decisions": 3, "reward": 2.0}]
     assert read_past(store, begin_again(store), SPEC, days=1.0).num_rows == 0
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_of_what_was_before_only_its_days_are_read(
+    store: Store, clock: Clock, tmp_path: Path, archived: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 40 days, a decision and a click each, two days count: as many as those that are read, or a part more."""
+    for day in range(40, 0, -1):
+        clock.now = NOON - timedelta(days=day)
+        store.insert([decision(str(day), user_id="u", time=clock.now)])
+        store.insert([report(day, str(day), "a", value=float(day))])
+    clock.now = NOON
+    if archived:
+        archive(store, tmp_path / "archive")
+    read, between = list[int](), exposures.decisions_between
+
+    def count(*given: Any) -> Any:
+        table = between(*given)
+        read.append(table.num_rows)
+        return table
+
+    monkeypatch.setattr(exposures, "decisions_between", count)
+    [found] = read_past(store, begin(store), SPEC, days=2.5).to_pylist()
+    assert (found["user_id"], found["decisions"]) == ("u", 2)
+    assert 2 <= sum(read) <= 4
 
 
 def begin_again(store: Store) -> ABTestState:
