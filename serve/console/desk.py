@@ -15,7 +15,6 @@ from ray.serve.handle import DeploymentHandle
 
 from data.schema import LOOP_V1, Decision
 from serve.api.v1.decisions import describe
-from serve.console.learning.outlook import Outlook, Outlooks
 from serve.contracts.decisions import LoggedDecision, RecommendRequest, RecommendResponse
 from serve.contracts.errors import ERRORS, Failure, Refused
 from serve.contracts.explanations import DecisionExplanation
@@ -28,6 +27,7 @@ from serve.decisions.service import Service
 from serve.explanations.answer import respond
 from serve.explanations.boards import ItemEstimate, StateTable
 from serve.explanations.estimates import Estimate, estimate
+from serve.explanations.outlook import Outlook, Outlooks
 from serve.explanations.service import Explanations
 from serve.explanations.views import see
 from serve.http.answers import HANDLED, to_failure
@@ -94,7 +94,7 @@ class Desk(Protocol):
         ...
 
     async def estimates(self, loop: str, objective: str, policy: str, items: Sequence[str]) -> dict[str, ItemEstimate]:
-        """Return what a policy expects of items, see `serve.console.learning.outlook`; {}: nothing can be said."""
+        """Return what a policy expects of items, see `serve.explanations.outlook`; {}: nothing can be said."""
         ...
 
     async def state_table(self, loop: str, objective: str, policy: str, state: int | None) -> StateTable:

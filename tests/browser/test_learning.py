@@ -19,12 +19,7 @@ _VIEWS = {
     "training": "/learning/training",
 }
 _JOB_MS = 240_000
-_ENDLESS = """# Shorter than any that ships, until it is told to go on.
-kind = "bandit"
-name = "{name}"
-env_steps = {steps}
-environment = {{ name = "raycommend/Coffee-v0" }}
-"""
+_COFFEE = Path("rl/experiments/coffee.toml")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +29,8 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Showroom]:
     folder = room.home / "experiments"
     folder.mkdir()
     for name, steps in (("short", 2_000), ("endless", 500_000_000)):
-        (folder / f"{name}.toml").write_text(_ENDLESS.format(name=name, steps=steps))
+        described = _COFFEE.read_text().replace('"coffee"', f'"{name}"').replace("10_000\nenvs", f"{steps}\nenvs")
+        (folder / f"{name}.toml").write_text(described)
     room.start()
     decide(room, 40)
     yield room

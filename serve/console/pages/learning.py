@@ -18,7 +18,6 @@ from serve.console.learning import drawing
 from serve.console.learning.changing import answer, fields
 from serve.console.learning.following import Tallies
 from serve.console.learning.listing import Listing, find_items, list_rows
-from serve.console.learning.outlook import MOST_ITEMS, Outlook
 from serve.console.learning.states import DAYS, MONTHS, Moment, moment_of, number_of
 from serve.console.learning.tallying import PlaceTally, Progress
 from serve.console.pages import training
@@ -26,6 +25,7 @@ from serve.console.rendering import Page
 from serve.console.room import Room
 from serve.contracts.errors import ERRORS
 from serve.contracts.learning import Fold, LearningResponse
+from serve.explanations.outlook import MOST_ITEMS, Outlook
 from serve.http.edge import Allow
 
 PAGE: Final = Page("Learning", "/learning", "trending-up")

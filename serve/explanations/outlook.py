@@ -1,4 +1,4 @@
-"""What the page asks of a replica of the recommender: where something is learned, and what policies think of items."""
+"""What a page about learning asks of a replica: where something is learned, and what policies think of items."""
 
 import asyncio
 from collections.abc import Sequence
