@@ -1,4 +1,4 @@
-"""Experiments and data in a real browser: promote, roll back, change shares, try a bad file; nothing serious for axe."""
+"""Experiments and data in chromium: promote, roll back, change shares, try a bad file; axe finds nothing serious."""
 
 import re
 from collections.abc import Iterator
@@ -35,11 +35,11 @@ PAGES = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, mlflow_tables: Path) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("home")
         patch.setenv("RAYCOMMEND_HOME", str(home))
-        fill(home, mlflow_tables)
+        fill(home)
         yield home
 
 
@@ -158,7 +158,7 @@ def test_a_bad_file_is_tried_and_nothing_is_stored(url: str, browser: Browser, h
     with window(browser) as shown:
         page = shown.page
         page.goto(f"{url}/data")
-        page.get_by_label("Node").select_option("online_retail_csv")
+        page.get_by_label("Node", exact=True).select_option("online_retail_csv")
         tried = page.locator("#tried")
         for name, says in (
             ("bad.csv", "3 of 5 rows would not become events; 2 would."),

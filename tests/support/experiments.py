@@ -42,9 +42,10 @@ wait_s = 60.0
 """
 
 
-def fill(home: Path, mlflow_tables: Path, decisions: int = 1_500, try_them: bool = True) -> None:
+def fill(home: Path, mlflow_tables: Path | None = None, decisions: int = 1_500, try_them: bool = True) -> None:
     """Make a registry with a champion and two challengers that were tried on it, an A/B test, and a node's rows."""
-    shutil.copy(mlflow_tables, home)
+    if mlflow_tables is not None:  # they take seconds to make
+        shutil.copy(mlflow_tables, home)
     settings = Settings(home=home, store=None, archive=None)
     (home / "gate.toml").write_text(GATE)
     clock = Clock(datetime.now(UTC) - timedelta(days=3))
@@ -134,7 +135,7 @@ def console_of(home: Path, store: Store) -> FastAPI:
 def serving(console: FastAPI) -> Iterator[str]:
     """Serve a console from a thread, and yield its URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(console, port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(console, port=port, log_level="warning", timeout_graceful_shutdown=1))
     thread = Thread(target=server.run)
     thread.start()
     wait_for(lambda: server.started, 30)
