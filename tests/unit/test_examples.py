@@ -9,7 +9,7 @@ import ray
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [
     (heading, code)
-    for page in ("README.md", "data/README.md", "rl/README.md", "serve/README.md")
+    for page in ("README.md", "data/README.md", "rl/README.md", "serve/README.md", "serve/EVENTS.md")
     for heading, body in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     for code in re.findall(r"```python\n(.*?)```", body, re.DOTALL)
 ]

@@ -23,6 +23,7 @@ PAGES = "".join(
         "serve/CLUSTER.md",
         "serve/SECURITY.md",
         "serve/AZURE.md",
+        "serve/EVENTS.md",
         "serve/PIPELINE.md",
         "serve/ABTESTS.md",
         "data/README.md",
