@@ -4,7 +4,7 @@
 policy of `tests.bench.serving`; every tenth request is a report. For each figure a service with and one without are up
 at the same time and are sent the same requests in turns, at a constant rate, the one to begin alternating. CPU seconds
 are those of all processes of a service, Ray's and HAProxy's among them. A figure is the median of the ratios within
-each turn.
+each turn. `tracing_off_cpu_ratio` is measured in one process, in bursts: see `tests.bench.service.untraced`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any, TypeAlias
 
 from tests.bench.common import finish, plot, say
-from tests.bench.service import shop
+from tests.bench.service import shop, untraced
 from tests.bench.service.processes import Service, running
 from tests.bench.service.steady import steady
 
@@ -42,6 +42,7 @@ class Variant:
 WITHOUT = Variant({"metrics": False})
 VARIANTS = {"metrics_cpu_ratio": Variant({"metrics": True})}
 """By figure: what is compared with `WITHOUT`."""
+TRACING_OFF = "tracing_off_cpu_ratio"
 
 
 def main() -> None:
@@ -49,11 +50,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.metrics_cost", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each service in each turn")
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--only", choices=VARIANTS)
+    parser.add_argument("--only", choices=[*VARIANTS, TRACING_OFF])
+    parser.add_argument("--requests", type=int, default=2_000, help=f"of each way in each turn, for {TRACING_OFF}")
     options = parser.parse_args()
     figures, peers, curves = dict[str, float](), dict[str, float](), {}
-    for figure in [options.only] if options.only else VARIANTS:
-        used = compare(VARIANTS[figure], options.seconds, options.turns)
+    for figure in [options.only] if options.only else [*VARIANTS, TRACING_OFF]:
+        if figure == TRACING_OFF:
+            used = untraced.compare(options.turns, options.requests)
+            peers["tracing_all_cpu_ratio"] = round(median(one["all"] / one["without"] for one in used), 4)
+        else:
+            used = compare(VARIANTS[figure], options.seconds, options.turns)
         ratios = [one["with"] / one["without"] for one in used]
         figures[figure] = round(median(ratios), 4)
         for name in ("with", "without"):
