@@ -19,6 +19,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from threadpoolctl import threadpool_limits
 
+from data import json_lines
 from data.archive.parquet import Archive
 from data.log.store import Store
 from data.log.writer.process import WriterProcess
@@ -38,10 +39,10 @@ from serve.background import Signal, check_log, check_tasks, keep_counting, repe
 from serve.config import ConsoleConfig, Secrets, ServiceConfig
 from serve.console.deployment import Console
 from serve.console.desk import ServiceDesk
+from serve.decisions.recommender import Recommender
 from serve.decisions.served import Served, has_publication, make_writable
 from serve.decisions.service import Service
 from serve.environment import ray_environment as ray_environment  # who runs the application needs both
-from serve.http import access_log as logs
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
@@ -50,6 +51,7 @@ from serve.learning.loops import Loops
 from serve.learning.plan import PlanSource
 from serve.learning.plans import ConfiguredPlans
 from serve.metrics.setup import learner_metrics, replica_metrics
+from serve.traces.start import start_learner_spans, start_tracer
 
 _POLL_S = 0.05
 """How often the learner looks at the log, where there is nothing new by one statement; adds half of it to the time
@@ -68,6 +70,7 @@ _FIRST_NEWS_S = 120.0
 """The same of a new one, which is told all that was learned."""
 _HEALTH: dict[str, Any] = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
 """A process that has died is missed at the next check, one that hangs at the third that is not answered."""
+_LOGS: dict[str, Any] = {"logging_config": {"encoding": "JSON"}}
 _COURTESY = 10
 """Niceness of the learner's process, so that replicas get the processor first."""
 _KEYS_S = 1.0
@@ -87,9 +90,11 @@ class Learner:
         keep_private(settings.home)
         store = self._store = Store.open(settings.store_url)
         sources: list[PlanSource] = [ConfiguredPlans(config, settings, store), PersonalizerSource(settings, store)]
+        self._learned = start_learner_spans(config.traces, serve.get_replica_context().replica_id.unique_id)
         self._node = ray.get_runtime_context().get_node_id()
         metrics = learner_metrics(config, store)
-        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC), config.snapshots, metrics)
+        watches = config.snapshots, metrics, self._learned
+        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC), *watches)
         self._followers: dict[str, float] = {}
         self._changed = Signal()
         loop = asyncio.get_running_loop()
@@ -100,6 +105,8 @@ class Learner:
             loop.create_task(repeat(store.checkpoint, _CHECKPOINT_S)),
             loop.create_task(repeat(Watch(store, config, metrics.tested if metrics else None).look, config.look_s)),
         ]
+        if self._learned:
+            self._tasks.append(loop.create_task(repeat(self._learned.send, _REFRESH_S)))
         here = None if store.shared else self._node
         if config.archive:
             self._tasks.append(loop.create_task(archive_daily(config, here, metrics)))
@@ -130,6 +137,11 @@ class Learner:
         self._followers = {name: at for name, at in self._followers.items() if at > lately}
         return news, len(self._followers), self._loops.states()
 
+    def hear(self, traced: Sequence[tuple[str, str]]) -> None:
+        """Note which requests that are traced were for which decisions; see `serve.traces.outbox`."""
+        if self._learned:
+            self._learned.hear(traced)
+
     def check_health(self) -> None:
         """Let Serve replace this replica if it no longer follows the log, or another log is in its place."""
         check_tasks(self._tasks, "the learner has stopped following the log")
@@ -149,11 +161,11 @@ class Gateway:
         self._learner = learner.options(_by_reference=False)
         store = self._store = Store.open(settings.store_url)
         self._writer = WriterProcess(settings.store_url)
-        secret = Secrets().api_key
-        key = secret.get_secret_value() if secret else None
-        redact = logs.setup([key] if key else [])
+        key = Secrets().key
+        redact = json_lines.setup([key] if key else [])
         self._replica = serve.get_replica_context().replica_id.unique_id
         metrics = self._metrics = replica_metrics(config, self._replica)
+        tracer = self._tracer = start_tracer(config.traces, "gateway", self._replica, redact)
         self._edge = Edge(
             KeyRing(store, key),
             config.limits,
@@ -164,12 +176,14 @@ class Gateway:
             origins=config.origins,
             plain=settings.plain,
             count=metrics.refused if metrics else None,
+            traced=tracer.requests if tracer else None,
         )
         archive = Archive.at(settings.archive_uri)
         nodes = {name: (node, archive.scaler(name)) for name, node in load_nodes(config.nodes).items()}
-        shares = {LOOP_V1: config.shares, LOOP: {LOOP: 1.0}}
-        self._served = Served(shares, config.objectives, metrics.decided if metrics else None)
-        self._service = Service(self._served, store, self._writer, nodes, config, self._replica, metrics)
+        watch, make = metrics.decided if metrics else None, tracer.recommender if tracer else Recommender
+        self._served = Served({LOOP_V1: config.shares, LOOP: {LOOP: 1.0}}, config.objectives, watch, make)
+        writer = tracer.writer(self._writer) if tracer else self._writer
+        self._service = Service(self._served, store, writer, nodes, config, self._replica, metrics)
         self._service.learning.ask = self._ask_states
         self._desk = ServiceDesk(self._service)
         self._personalizer = Personalizer(self._served, store, self._service.commit, self._service.report, settings)
@@ -207,10 +221,14 @@ class Gateway:
         ]
         if self._metrics:
             self._tasks.append(asyncio.create_task(keep_counting(self._metrics, self._service, self._writer)))
+        if self._tracer:
+            self._tasks.append(asyncio.create_task(self._tracer.outbox.tell(self._learner.hear.remote)))
         yield
         for task in self._tasks:
             task.cancel()
         await self._writer.close()
+        if self._tracer:
+            await asyncio.to_thread(self._tracer.close)
 
     async def _catch_up(self, within_s: float) -> None:
         """Wait for news of the learner and take them over; nothing awaits in the taking: no request sees half of it.
@@ -266,10 +284,10 @@ def build(config: ServiceConfig) -> serve.Application:
 
 def _bind(config: ServiceConfig, **of_gateway: Any) -> serve.Application:
     learner = serve.deployment(
-        num_replicas=1, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1}, **_HEALTH
+        num_replicas=1, max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1}, **_HEALTH, **_LOGS
     )(Learner)
     # The edge has an access log of its own; at level INFO Serve would make a record a request, and throw it away.
-    logging_config = {"enable_access_log": False, "log_level": "WARNING"}
+    logging_config = {"enable_access_log": False, "log_level": "WARNING", **_LOGS["logging_config"]}
     of_replica = {"max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.2}, "logging_config": logging_config}
     options = {**of_replica, **_HEALTH, **of_gateway}
     gateway = serve.deployment(**options)(serve.ingress()(Gateway))

@@ -79,6 +79,24 @@ class Examination(BaseModel):
     decisions: int = Field(default=2_000, ge=1, description="that are made again, about")
 
 
+class TraceSettings(BaseModel):
+    """Which requests are traced, and where spans go (OTLP over HTTP). Headers, as of a token, are the environment's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s@]+(/\S*)?$",
+        description="base URL of a collector, http://localhost:4318; default: OTEL_EXPORTER_OTLP_ENDPOINT, or none",
+    )
+    sample: float | None = Field(
+        default=None, ge=0, le=1, description="share of the requests; default: what OTEL_TRACES_SAMPLER says, or all"
+    )
+    follow: bool = Field(
+        default=True,
+        description="trace all requests whose `traceparent` is sampled; false: only their share, whoever asks for more",
+    )
+
+
 class ServiceConfig(BaseModel):
     """The application's arguments; `serve/config.yaml` gives them."""
 
@@ -122,6 +140,7 @@ class ServiceConfig(BaseModel):
     )
     look_s: float = Field(default=60.0, gt=0, description="seconds between looks at the A/B tests that run")
     access_log: bool = Field(default=True, description="log a line for each request")
+    traces: TraceSettings = TraceSettings()
     home: str | None = Field(default=None, description="folder of policies and log; default: RAYCOMMEND_HOME")
 
     @property
@@ -191,3 +210,8 @@ class Secrets(EnvironmentSettings):
     model_config = SettingsConfigDict(env_prefix="RAYCOMMEND_", frozen=True)
 
     api_key: SecretStr | None = Field(default=None, description="the key that requests must carry, if one is set")
+
+    @property
+    def key(self) -> str | None:
+        """The key itself."""
+        return self.api_key.get_secret_value() if self.api_key else None

@@ -209,7 +209,8 @@ class Guards:
                 continue
             learned, failed = guard.learn(outcomes)
             for (outcome, _), error in failed:
-                self._set_aside.add("decisions", positions[outcome.decision.decision_id], error, name)
+                decision = outcome.decision
+                self._set_aside.add("decisions", positions[decision.decision_id], error, name, decision)
             if learned is not None:
                 learned_by[name] = learned
             if lessons is not None:

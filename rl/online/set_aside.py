@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from data.log.unreadable import Fault, describe_error
+from data.schema import Decision
 from rl.online.state import SetAside, Table
 
 MAX_LISTED = 100
@@ -24,9 +25,11 @@ class SetAsideRows:
         self._rows: OrderedDict[tuple[str, int, str | None], SetAside] = OrderedDict()
         self.count = 0
 
-    def add(self, table: Table, seq: int, error: BaseException, policy: str | None) -> None:
-        """Set a row aside; one that has been changes nothing."""
-        self._add(table, seq, describe_error(error), policy)
+    def add(
+        self, table: Table, seq: int, error: BaseException, policy: str | None, decision: Decision | None = None
+    ) -> None:
+        """Set a row aside; one that has been changes nothing. `decision` is it, or what it is about, if known."""
+        self._add(table, seq, describe_error(error), policy, decision)
 
     def has(self, table: Table, seq: int, policy: str) -> bool:
         """Return whether a row was set aside for a policy, among the last 10,000."""
@@ -37,7 +40,7 @@ class SetAsideRows:
         for fault in faults:
             self._add("decisions" if fault.table == "decisions" else "feedback", fault.seq, fault.reason, None)
 
-    def _add(self, table: Table, seq: int, reason: str, policy: str | None) -> None:
+    def _add(self, table: Table, seq: int, reason: str, policy: str | None, decision: Decision | None = None) -> None:
         if (table, seq, policy) in self._rows:
             return
         self.count += 1
@@ -46,7 +49,10 @@ class SetAsideRows:
         if len(self._rows) > MAX_REMEMBERED:
             self._rows.popitem(last=False)
         who = f"not learned by {policy}" if policy else "not learned"
-        _log.error("%s: row %d of %s is set aside, %s: %s", self._place, seq, table, who, reason)
+        about = decision and {"decision_id": decision.decision_id, "policy_version": decision.policy_version}
+        # Members of a line of Serve's in JSON; the access log has the request's id beside the decision's.
+        extra = {"ray_serve_extra_fields": about} if about else None
+        _log.error("%s: row %d of %s is set aside, %s: %s", self._place, seq, table, who, reason, extra=extra)
 
     def remembered(self) -> tuple[SetAside, ...]:
         """Return the rows that are known to be counted, oldest first."""

@@ -133,7 +133,7 @@ def find_due(
         except TRANSIENT:
             raise
         except Exception as error:  # whatever it is: the row is at fault, and is reported
-            set_aside.add("decisions", seq, error, None)
+            set_aside.add("decisions", seq, error, None, decision)
             continue
         for (at, _), case in zip(reports, one.outcome.cases, strict=True):
             if at > step.after[1] or seq > step.after[0]:

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from data.schema import CONTEXT_TIME, INTERLEAVED, LOOP_V1, Decision, Rules, Slot
 from rl.artefacts.artefact import Artefact
@@ -16,8 +17,8 @@ from rl.online.history.histories import Histories
 from rl.policies.greedy import greedy
 from rl.policy.arrays import FloatArray
 from rl.policy.errors import PolicyError
-from rl.policy.interface import Policy
-from rl.policy.interleaving import draft
+from rl.policy.interface import Constraint, Policy
+from rl.policy.interleaving import Draft, draft
 from rl.policy.queries import Query, Slates
 from rl.policy.rules import rules_constraint
 from serve.decisions.draws import generator
@@ -126,7 +127,7 @@ class Recommender:
         _check_time(visit)
         if name in self._artefacts:
             artefact = self._artefacts[name]
-            slates = _decide(artefact, self.with_history(artefact, visit))
+            slates = self._decide(artefact, self.with_history(artefact, visit))
         else:
             slates, teams = self._interleave(name.split(INTERLEAVED), visit)
         first = np.zeros(len(candidates)) if slates.first is None else slates.first[0]
@@ -172,14 +173,77 @@ class Recommender:
         """Let two policies fill a slate together; returns also which has chosen each slot."""
         artefacts = [self._artefacts[name] for name in names]
         visits = [self.with_history(artefact, visit) for artefact in artefacts]
-        found = draft(
-            [greedy(a.policy) if visit.mode == "exploit" else a.policy for a in artefacts],
-            [artefact.encoder.query([one]) for artefact, one in zip(artefacts, visits, strict=True)],
+        policies = [greedy(a.policy) if visit.mode == "exploit" else a.policy for a in artefacts]
+        queries = [self._encode(artefact, one) for artefact, one in zip(artefacts, visits, strict=True)]
+        found = self._draft(visit, policies, queries)
+        return found.slates, tuple(names[team] for team in found.teams)
+
+    def _decide(self, artefact: Artefact, visit: Visit) -> Slates:
+        """Let the policy choose; in the modes without a choice let it value what the client has chosen."""
+        policy: Policy = greedy(artefact.policy) if visit.mode == "exploit" else artefact.policy
+        rng = generator(visit.decision_id)
+        if visit.slots:
+            return self._fill_slots(artefact, policy, visit, rng)
+        query = self._encode(artefact, visit)
+        k = min(visit.k, len(visit.candidates))
+        if visit.mode in ("apprentice", "log"):
+            return self._evaluate(visit, policy, query, list(range(k)))
+        constraint = rules_constraint(visit.candidates, visit.rules) if visit.rules else None
+        return self._choose(visit, policy, query, k, rng, constraint)
+
+    def _fill_slots(self, artefact: Artefact, policy: Policy, visit: Visit, rng: Generator) -> Slates:
+        """Fill slots that have features of their own one after the other, no item twice."""
+        candidates = visit.candidates
+        constraint = rules_constraint(candidates, Rules(), [slot.exclude for slot in visit.slots])
+        parts, remaining = list[Slates](), np.ones((1, len(candidates)), dtype=np.bool_)
+        chosen = np.empty((1, 0), dtype=np.int64)
+        for number, slot in enumerate(visit.slots):
+            query = self._encode(artefact, in_slot(visit, slot))
+            if visit.mode in ("apprentice", "log"):
+                assert slot.baseline is not None, "checked with the request"
+                part = self._evaluate(visit, policy, query, [candidates.index(slot.baseline)])
+            else:
+                allowed = remaining if constraint is None else constraint.allowed(remaining, number, chosen)
+                if not allowed.any():
+                    raise PolicyError(
+                        f"no action is left for slot {slot.slot_id!r}: exclude fewer, or give more actions"
+                    )
+                part = self._choose(visit, policy, replace(query, mask=query.mask & allowed), 1, rng, None)
+            remaining[0, part.positions[0]] = False
+            chosen = np.concatenate([chosen, part.positions], axis=1)
+            parts.append(part)
+        return Slates(
+            np.concatenate([part.positions for part in parts], axis=1),
+            np.concatenate([part.propensities for part in parts], axis=1),
+            np.concatenate([part.scores for part in parts], axis=1),
+            parts[0].first,
+        )
+
+    # What a subclass may time, or trace: `serve.traces.recommender`.
+
+    def _encode(self, artefact: Artefact, visit: Visit) -> Query:
+        return artefact.encoder.query([visit])
+
+    def _choose(
+        self, visit: Visit, policy: Policy, query: Query, k: int, rng: Generator, constraint: Constraint | None
+    ) -> Slates:
+        return policy.decide(query, k, rng, constraint)
+
+    def _evaluate(self, visit: Visit, policy: Policy, query: Query, positions: list[int]) -> Slates:
+        """Return what the client has chosen, with probability 1, and the reward that the policy expects of it."""
+        certain = np.zeros(query.mask.shape)
+        certain[0, positions[0]] = 1.0
+        ones = np.ones((1, len(positions)))
+        return Slates(np.array([positions]), ones, policy.expected(query)[:, positions], certain)
+
+    def _draft(self, visit: Visit, policies: Sequence[Policy], queries: Sequence[Query]) -> Draft:
+        return draft(
+            policies,
+            queries,
             min(visit.k, len(visit.candidates)),
             generator(visit.decision_id),
             rules_constraint(visit.candidates, visit.rules) if visit.rules else None,
         )
-        return found.slates, tuple(names[team] for team in found.teams)
 
     def apply(self, update: Update) -> None:
         """Learn what the learner has folded since the last update."""
@@ -231,54 +295,6 @@ def to_visit(decision: Decision) -> Visit:
     )
 
 
-def _decide(artefact: Artefact, visit: Visit) -> Slates:
-    """Let the policy choose; in the modes without a choice let it value what the client has chosen."""
-    policy: Policy = greedy(artefact.policy) if visit.mode == "exploit" else artefact.policy
-    rng = generator(visit.decision_id)
-    if visit.slots:
-        return _fill_slots(artefact, policy, visit, rng)
-    query = artefact.encoder.query([visit])
-    k = min(visit.k, len(visit.candidates))
-    if visit.mode in ("apprentice", "log"):
-        return _evaluate(policy, query, list(range(k)))
-    constraint = rules_constraint(visit.candidates, visit.rules) if visit.rules else None
-    return policy.decide(query, k, rng, constraint)
-
-
-def _fill_slots(artefact: Artefact, policy: Policy, visit: Visit, rng: np.random.Generator) -> Slates:
-    """Fill slots that have features of their own one after the other, no item twice."""
-    candidates = visit.candidates
-    constraint = rules_constraint(candidates, Rules(), [slot.exclude for slot in visit.slots])
-    parts, remaining = list[Slates](), np.ones((1, len(candidates)), dtype=np.bool_)
-    chosen = np.empty((1, 0), dtype=np.int64)
-    for number, slot in enumerate(visit.slots):
-        query = artefact.encoder.query([in_slot(visit, slot)])
-        if visit.mode in ("apprentice", "log"):
-            assert slot.baseline is not None, "checked with the request"
-            part = _evaluate(policy, query, [candidates.index(slot.baseline)])
-        else:
-            allowed = remaining if constraint is None else constraint.allowed(remaining, number, chosen)
-            if not allowed.any():
-                raise PolicyError(f"no action is left for slot {slot.slot_id!r}: exclude fewer, or give more actions")
-            part = policy.decide(replace(query, mask=query.mask & allowed), 1, rng)
-        remaining[0, part.positions[0]] = False
-        chosen = np.concatenate([chosen, part.positions], axis=1)
-        parts.append(part)
-    return Slates(
-        np.concatenate([part.positions for part in parts], axis=1),
-        np.concatenate([part.propensities for part in parts], axis=1),
-        np.concatenate([part.scores for part in parts], axis=1),
-        parts[0].first,
-    )
-
-
 def in_slot(visit: Visit, slot: Slot) -> Visit:
     """Return a visit as the policy sees it that fills a slot with features of its own."""
     return replace(visit, features=add_slot_features(visit.features, slot))
-
-
-def _evaluate(policy: Policy, query: Query, positions: list[int]) -> Slates:
-    """Return what the client has chosen, with probability 1, and the reward that the policy expects of it."""
-    certain = np.zeros(query.mask.shape)
-    certain[0, positions[0]] = 1.0
-    return Slates(np.array([positions]), np.ones((1, len(positions))), policy.expected(query)[:, positions], certain)

@@ -1,7 +1,7 @@
 """The recommenders of a replica: one for each fold of the learner, kept up to date with what it publishes."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -43,6 +43,7 @@ class Served:
         shares: Mapping[str, Mapping[str, float]],
         objectives: Collection[str] = (),
         watch: Watch | None = None,
+        make: Callable[[Router, str, str], Recommender] = Recommender,
     ) -> None:
         """Take what is configured.
 
@@ -50,8 +51,9 @@ class Served:
             shares: of the policies in the traffic, by loop.
             objectives: of the loop v1, beside the default.
             watch: is told of each decision.
+            make: makes the recommender of a router, a loop and an objective.
         """
-        self._watch = watch
+        self._watch, self._make = watch, make
         self._routers = {loop: Router(of_loop) for loop, of_loop in shares.items()}
         self.configured = frozenset(
             [
@@ -114,7 +116,7 @@ class Served:
         recommender = self._recommenders.get(place)
         if isinstance(what, Publication):
             if recommender is None:
-                recommender = Recommender(self._routers[place[0]], *place)
+                recommender = self._make(self._routers[place[0]], *place)
                 recommender.watch = self._watch
             recommender.restore(what)
             self._recommenders[place] = recommender

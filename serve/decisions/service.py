@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 from data.ingest.http_rows import clean_records
+from data.json_lines import note_decisions
 from data.log.current.users import NOTHING, past
 from data.log.insertion.appender import Stored
 from data.log.store import Store
@@ -105,12 +106,15 @@ class Service:
             [request.decision_id for request in requests],
             self.store,
         )
+        note_decisions((decision.decision_id, decision.policy_version) for decision in decisions)
         stored = await self.commit(decisions, min((r.timeout_s for r in requests if r.timeout_s), default=None))
         answers = list[RecommendResponse | list[str]]()
         for request, row, through in zip(requests, stored, learned_through, strict=True):
             decision = row.record
             assert isinstance(decision, Decision), "as what was committed"
             differs = [] if row.inserted else compare_request(request, decision, length)
+            if not row.inserted:
+                note_decisions([(decision.decision_id, decision.policy_version)])
             answers.append(differs or respond(decision, through))
         if self.tests.routes:
             for request, recommender, past, row in zip(requests, recommenders, pasts, stored, strict=True):
@@ -203,6 +207,7 @@ class Service:
         Raises:
             StoreError: it could not be committed; none of it was.
         """
+        note_decisions((record.decision_id, "") for record in records)
         stored = await self.commit(records)
         results = list(map(feedback_result, records, stored))
         self.learning.count(results)

@@ -1,127 +1,33 @@
-"""Logs as JSON, one object a line, without secrets; and what every answer has: a request id, security headers."""
+"""What every request has: an id, a line in the log when it ends, and in its answer headers of security."""
 
-import json
 import logging
-import re
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, TextIO, TypeAlias
+from typing import Final, TypeAlias
 from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from data.json_lines import ACCESS, LOGGER, Redact, describe
 from serve.http import exchange
 from serve.http.answers import Answers, to_failure
 from serve.http.bypass.access_lines import AccessLines
-from serve.http.exchange import REQUEST_ID, Exchange
-from serve.http.front import is_request_id
+from serve.http.exchange import Exchange
+from serve.http.front import is_request_id, read_trace_id
 
-LOGGER: Final = "raycommend"
-HIDDEN: Final = "***"
 CLIENT_LEFT: Final = 499
 """Status in the access log of a request whose client went before its answer began."""
+UNMATCHED: Final = "unmatched"
+"""Path in the access log of a request that no route takes."""
 
 Count: TypeAlias = Callable[[str, str], None]
 
-_ACCESS = f"{LOGGER}.access"
-_TOKEN = re.compile(r"\brk_([0-9a-f]+)_[A-Za-z0-9_-]+")
-_HEADER = re.compile(
-    r"""(?ix) (authorization | x-api-key | ocp-apim-subscription-key | api[_-]key)
-    (['"]? \s* [:=,] \s* (?:b(?=['"]))? ['"]?) (?: (?:bearer|basic) \s+ )? [^\s'",)}\]]+"""
-)
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",)}\]]+")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
 _NO_STORE: Final = (b"cache-control", b"no-store")
-
-
-class Redact(logging.Filter):
-    """Hides API keys, the headers that carry them and given secrets, in the text and the traceback of a record."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        super().__init__()
-        self._secrets = tuple(sorted((secret for secret in secrets if secret), key=len, reverse=True))
-
-    def text(self, text: str) -> str:
-        """Return the text without secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        if "rk_" in text:
-            text = _TOKEN.sub(rf"rk_\1_{HIDDEN}", text)
-        return _BEARER.sub(rf"\1 {HIDDEN}", _HEADER.sub(rf"\1\2{HIDDEN}", text))
-
-    def hides(self, word: str) -> bool:
-        """Say whether a text without spaces would not be logged as it is; much quicker than `text`."""
-        return "rk_" in word or any(secret in word for secret in self._secrets)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let the record pass, rewritten."""
-        if record.name == _ACCESS:
-            return True  # made of what was checked before
-        record.msg, record.args = self.text(record.getMessage()), ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        if record.exc_text:
-            record.exc_text = self.text(record.exc_text)
-        if fields := getattr(record, "fields", None):
-            record.fields = {k: self.text(v) if isinstance(v, str) else v for k, v in fields.items()}
-        return True
-
-
-class JsonFormatter(logging.Formatter):
-    """A record as one JSON object; `extra={"fields": {...}}` adds members."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        fields: Mapping[str, Any] | None = getattr(record, "fields", None)
-        if record.name == _ACCESS and not fields:
-            return record.getMessage()  # the lines of `serve.http.bypass.access_lines`
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-        }
-        if message := record.getMessage():
-            line["message"] = message
-        if request_id := REQUEST_ID.get():
-            line["request_id"] = request_id
-        if fields:
-            line.update(fields)
-        if record.exc_info and not record.exc_text:
-            record.exc_text = self.formatException(record.exc_info)
-        if record.exc_text:
-            line["traceback"] = record.exc_text
-        # ASCII alone: some readers of lines break them at other characters than a line feed.
-        return json.dumps(line, separators=(",", ":"), default=str)
-
-
-def setup(secrets: Iterable[str] = (), stream: TextIO | None = None, others: Iterable[str] = ("ray.serve",)) -> Redact:
-    """Write the service's log to a stream, once per process however often it is called, and redact other loggers.
-
-    Args:
-        secrets: what must not be logged, besides what looks like a key.
-        stream: where to; default: the standard error that the process began with.
-        others: loggers that have handlers of their own, which keep them.
-    """
-    redact = Redact(secrets)
-    # Not sys.stderr: a replica of Serve has put a logger in its place, which unwinds the stack for every line.
-    handler = logging.StreamHandler(stream or sys.__stderr__ or sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    handler.addFilter(redact)
-    logger = logging.getLogger(LOGGER)
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    for name in others:
-        other = logging.getLogger(name)
-        other.filters[:] = [kept for kept in other.filters if not isinstance(kept, Redact)]
-        other.addFilter(redact)
-    return redact
 
 
 class Recorder:
@@ -151,7 +57,7 @@ class Recorder:
         self._count = count
         self._app, self._answers, self._redact = app, answers, redact
         self._access_log, self._answer_id = access_log, answer_id
-        self._access = logging.getLogger(_ACCESS)
+        self._access = logging.getLogger(ACCESS)
         self._errors = logging.getLogger(f"{LOGGER}.errors")
         self._lines = None if plain else AccessLines(self._access)
 
@@ -189,20 +95,23 @@ class Recorder:
                 self._log(scope, current, status, perf_counter() - began)
 
     def _request_id(self, scope: Scope) -> str:
-        """Return the id that the client gave, if it is one and no secret, or a new one."""
+        """Return the id that the client gave, if it is one and no secret, or its trace's, or a new one."""
+        traced = ""
         for name, value in scope["headers"]:
             if name == b"x-request-id" and is_request_id(value):
                 given = str(value, "ascii")
                 if not self._redact.hides(given):
                     return given
-        return uuid4().hex
+            elif name == b"traceparent":
+                traced = traced or read_trace_id(value)
+        return traced if traced and not self._redact.hides(traced) else uuid4().hex
 
     def _log(self, scope: Scope, current: Exchange, status: int, seconds: float) -> None:
         if not self._access.isEnabledFor(logging.INFO):
             return
-        fields: dict[str, str | int | float] = {
+        fields: dict[str, str | int | float | list[str]] = {
             "method": scope["method"],
-            "path": _template(scope, current.path),
+            "path": template(scope, current.path),
             "status": status,
             "ms": round(seconds * 1_000, 3),
         }
@@ -213,13 +122,13 @@ class Recorder:
         if self._lines is None:
             self._access.info("", extra={"fields": fields})
         else:
-            self._lines.write(current.request_id, fields)
+            self._lines.write(describe(current, self._redact), fields)
 
 
-def _template(scope: Scope, path: str) -> str:
+def template(scope: Scope, path: str) -> str:
     """Return the path with parameters by their names: what a client puts in a path is not logged."""
     if scope.get("route") is None:
-        return "unmatched"
+        return UNMATCHED
     names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
     for value in names:
         if "/" in value:

@@ -1,6 +1,6 @@
 """The edge of the service in one piece: keys, limits, errors and logs around an application."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request
@@ -8,12 +8,14 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
+from data.json_lines import Redact
 from data.log.current.keys import Role
 from serve.config import Limits
 from serve.contracts.errors import ERRORS
 from serve.http import answers, exchange
-from serve.http.access_log import Count, Recorder, Redact
+from serve.http.access_log import Count, Recorder
 from serve.http.answers import Answers
 from serve.http.bypass.fast_path import FastPath, read_endpoint
 from serve.http.gate import Gate, Rates
@@ -44,6 +46,9 @@ class Edge:
     gate: type[Gate] = Gate
     """What lets requests in."""
 
+    traced: Callable[[ASGIApp], ASGIApp] | None = None
+    """Put around all that answers a request; None: nothing is."""
+
     def __post_init__(self) -> None:
         self.rates = Rates(self.limits)
         """`rates.share(n)` says among how many replicas a key's requests are spread."""
@@ -65,6 +70,8 @@ class Edge:
             api.add_middleware(FastPath, endpoints=endpoints, handle=answers.handler(self.answers))
         api.add_middleware(self.gate, keys=self.keys, limits=self.limits, rates=self.rates, answers=self.answers)
         api.add_middleware(Head)
+        if self.traced:
+            api.add_middleware(self.traced)
         api.add_middleware(
             Recorder,
             answers=self.answers,

@@ -1,23 +1,19 @@
 """State of one HTTP request while it is answered: its id, path, principal and error."""
 
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from data.json_lines import SUBJECT, Subject
 from serve.http.keys import Principal
-
-REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""Id of the request that this task answers; log records carry it."""
 
 _KEY = "raycommend.exchange"
 
 
 @dataclass(slots=True)
-class Exchange:
+class Exchange(Subject):
     """One request and its answer; the parts of the edge write into it, the access log reads it."""
 
-    request_id: str
     path: str
     """Below the prefix that the application is deployed under."""
     principal: Principal | None = None
@@ -34,7 +30,7 @@ def begin(scope: Scope, request_id: str) -> Exchange:
     root = scope.get("root_path", "")
     exchange = Exchange(request_id, scope["path"].removeprefix(root), root=root)
     scope[_KEY] = exchange
-    REQUEST_ID.set(request_id)
+    SUBJECT.set(exchange)
     return exchange
 
 

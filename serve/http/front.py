@@ -20,7 +20,6 @@ OBEYED: Final = frozenset(
         b"x_request_disconnect_disabled",
         b"x_session_id",
         b"serve_multiplexed_model_id",
-        b"traceparent",
         b"tracestate",
     }
 )
@@ -32,11 +31,22 @@ _ALONE: Final = (b"x-request-disconnect-disabled", b"?1")
 _FOR: Final = b"x-serve-server"
 """HAProxy's name of the server that it sends to (`serve/ingress/haproxy.awk`), which ends with the replica's id."""
 
+_NAMING: Final = frozenset({b"traceparent", b"x-request-id"})
+
 _MISDIRECTED: Final = (
     b'{"error":{"code":"not_ready","message":"another replica was to answer this, which has gone: try again"}}'
 )
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def read_trace_id(value: bytes) -> str:
+    """Return the trace of a `traceparent` (W3C Trace Context), in hexadecimal digits; "" where the header is none."""
+    found = _TRACEPARENT.fullmatch(value)
+    return str(found[1], "ascii") if found else ""
 
 
 def is_request_id(value: bytes) -> bool:
@@ -59,13 +69,19 @@ class Front:
                 # Also a question for its health: so the HAProxy that has the wrong port sends no more.
                 response = Response(_MISDIRECTED, 503, {"Retry-After": "1"}, "application/json")
                 return await response(scope, receive, send)
-            scope["headers"] = [*(header for header in headers if _keeps(*header)), _ALONE]
+            kept = [header for header in headers if _keeps(*header)]
+            names = {name: value for name, value in kept if name in _NAMING}
+            if b"traceparent" in names and b"x-request-id" not in names:  # or Serve makes another, and answers with it
+                kept.append((b"x-request-id", read_trace_id(names[b"traceparent"]).encode()))
+            scope["headers"] = [*kept, _ALONE]
         await self._app(scope, receive, send)
 
 
 def _keeps(name: bytes, value: bytes) -> bool:
     if name == b"x-request-id":
         return is_request_id(value)
+    if name == b"traceparent":
+        return read_trace_id(value) != ""
     return name.replace(b"-", b"_") not in OBEYED
 
 

@@ -13,105 +13,31 @@ where no fold at all can be begun does the start fail.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
-from time import monotonic, perf_counter
+from time import monotonic
 
 from data.log.errors import StoreError
-from data.log.loops import Ends, LoopEnds
+from data.log.loops import LoopEnds
 from data.log.store import Store
 from data.log.unreadable import describe_error
 from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.errors import ArtefactError
 from rl.artefacts.shelf import load_shelved
-from rl.online.fold import FoldSteps, News, Place, Publication, Update
+from rl.online.fold import FoldSteps, News, Place
 from rl.online.learner import OnlineLearner
 from rl.online.snapshot import SnapshotError
 from rl.online.snapshots import Snapshots, SnapshotSettings
 from rl.online.state import FoldState
+from serve.learning.loop import Loop, Watch
 from serve.learning.plan import Plan, PlanSource
 from serve.metrics.learner import LearnerMetrics
 
-_MAX_UPDATES = 200
-"""Updates kept for followers; one that has missed more gets a snapshot."""
 _RETRY_S = 60.0
 """Wait before a fold that has failed a second time is begun anew; doubles with each failure."""
 
 log = logging.getLogger("ray.serve")
-
-
-@dataclass
-class Loop:
-    """One fold in service."""
-
-    plan: Plan
-    learner: OnlineLearner
-    updates: list[Update] = field(default_factory=list)
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """Why policies of the plan could not be loaded, by name."""
-    failed: str | None = None
-    """Why it does not follow the log any more."""
-    metrics: LearnerMetrics | None = None
-
-    @property
-    def published(self) -> int:
-        """The number of the last step that followers may have."""
-        return self.updates[-1].number if self.updates else 0
-
-    def poll(self, ends: Ends) -> bool:
-        """Learn what is new, given where the log of the loop ends; returns whether there was anything.
-
-        Raises:
-            StoreError: the log did not answer; the next call goes on.
-        """
-        began = perf_counter()
-        try:
-            update = self.learner.poll(ends)
-        except StoreError:
-            raise
-        except Exception as error:
-            # Followers have only what was published, so that half a step is not served; the fold is begun anew.
-            self.failed = describe_error(error)
-            log.exception("loop %s, objective %s has failed and is not followed any more", *self.plan.place)
-            return False
-        if update:
-            self.updates = [*self.updates[-_MAX_UPDATES:], update]
-            if self.metrics:
-                self.metrics.stepped(self.plan.place, perf_counter() - began)
-        return update is not None
-
-    def state(self, now: datetime) -> FoldState:
-        """Return the state of the fold."""
-        set_aside, (decisions, feedback) = self.learner.set_aside, self.learner.positions
-        missing = "; ".join(f"policy {name} is not served: {reason}" for name, reason in self.missing.items())
-        return FoldState(
-            loop=self.plan.spec.loop,
-            objective=self.plan.spec.objective,
-            fold_id=self.learner.fold_id,
-            state="failed" if self.failed is not None else "set_aside" if set_aside.count else "following",
-            reason=self.failed or missing or None,
-            policies=tuple(name for name in self.plan.policies if name not in self.missing),
-            not_served=dict(self.missing),
-            forced=dict(self.plan.forced),
-            rolled_back=dict(self.plan.rolled_back),
-            decisions_through=decisions,
-            feedback_through=feedback,
-            waiting=self.learner.waiting,
-            rows_set_aside=set_aside.count,
-            set_aside=set_aside.list_last(),
-            reports=dict(self.learner.reports),
-            windows=self.learner.windows,
-            as_of=now,
-        )
-
-    def news(self, fold_id: str, number: int) -> Publication | list[Update]:
-        """Return what came after a step, or everything to a follower of another fold or one that has missed a step."""
-        updates = [update for update in self.updates if update.number > number]
-        missed = number + 1 < (updates[0].number if updates else number + 1)
-        return self.learner.publication() if fold_id != self.learner.fold_id or missed else updates
 
 
 class Loops:
@@ -125,15 +51,18 @@ class Loops:
         clock: Callable[[], datetime],
         snapshots: SnapshotSettings | None = None,
         metrics: LearnerMetrics | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Make the folds of all plans; they have learned the log when this returns.
+
+        `watch` is told what they learn from then on.
 
         Raises:
             ArtefactError: there are plans, and of none can a fold be begun.
             StoreError: the log did not answer.
         """
         self._store, self._settings, self._sources, self._clock = store, settings, sources, clock
-        self._snapshots, self._metrics = Snapshots(settings, snapshots, clock), metrics
+        self._snapshots, self._metrics, self._watch = Snapshots(settings, snapshots, clock), metrics, watch
         self._ends = LoopEnds(store)
         self._refused: dict[Place, Plan] = {}
         self._faults: dict[int, str] = {}
@@ -265,9 +194,8 @@ class Loops:
             learner = OnlineLearner(self._store, self._load(plan)[0], plan.spec, self._clock)
         last = learner.catch_up(lambda: self._snapshots.offer(learner, self._store, plan.erasures))
         self._snapshots.offer(learner, self._store, plan.erasures, now=True)
-        if self._metrics:
-            learner.watch = partial(self._metrics.learned, plan.place)
-        return Loop(plan, learner, [last] if last else [], missing, metrics=self._metrics)
+        last_ones = [last] if last else []
+        return Loop(plan, learner, last_ones, missing, metrics=self._metrics, watch=self._watch)
 
     def _load(self, plan: Plan) -> tuple[dict[str, Artefact], dict[str, str]]:
         """Load the artefacts of a plan; returns them, and why others of it cannot be served.

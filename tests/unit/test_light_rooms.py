@@ -22,6 +22,7 @@ GROUND = (
     "errors",
     "feature_objects",
     "fields",
+    "json_lines",
     "private",
     "sameness",
     "schema",

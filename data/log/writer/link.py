@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from pydantic_core import to_json
 
+from data.json_lines import SUBJECT
 from data.log.backend import Identity
 from data.log.errors import StoreDamaged, StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
 from data.log.insertion.appender import Stored
@@ -65,7 +66,10 @@ class Link(asyncio.Protocol):
     async def send(self, records: Sequence[AnyRecord]) -> list[Stored]:
         """Send records, and wait for what is answered."""
         rows = [to_row(record) for record in records]
-        line = encode_line(self._sent, [(row.layout.name, row.values) for row in rows])
+        subject = SUBJECT.get()  # what the child logs of them has its request's id too
+        line = encode_line(
+            self._sent, [(row.layout.name, row.values) for row in rows], subject.request_id if subject else ""
+        )
         future: asyncio.Future[list[Stored]] = asyncio.get_running_loop().create_future()
         self._waiting[self._sent] = records, future
         self._sent += 1

@@ -5,6 +5,7 @@ through a socket pair in lines of JSON: rows go one way, what the log then holds
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -18,11 +19,14 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from data import json_lines
+from data.json_lines import SUBJECT, Subject
 from data.log.backend import Identity
 from data.log.errors import StoreError, StoreLost, StoreUnavailable, StoreUnconfirmed
 from data.log.insertion.appender import Appender, Stored
 from data.log.insertion.insert import LoggedRow
 from data.log.insertion.rows import Row, layouts
+from data.log.tables import DECISIONS
 from data.log.writer.commit import StoreBusy, commit_together
 from data.log.writer.link import (
     BEAT_S,
@@ -39,6 +43,7 @@ _RECEIVED_BYTES = 1 << 20
 _URL = "RAYCOMMEND_WRITER_STORE"
 _MAX_PENDING = 10_000  # records
 _ENDING_S = 1.0
+log = logging.getLogger("raycommend.writer")
 
 
 class WriterProcess:
@@ -133,6 +138,7 @@ def main() -> None:
     """
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.SIG_IGN)  # they may be meant for the whole group: the parent says when to end
+    json_lines.setup(others=())
     expected = tuple(map(int, sys.argv[1:])) or None
     with socket.socket(fileno=0) as link, _beating(link) as send:
         try:
@@ -189,14 +195,30 @@ def _commit(store: Appender, lines: Sequence[bytearray]) -> list[bytes]:
     """Commit the rows of some lines in one transaction, and return the lines to answer with."""
     known = layouts()
     asked = [from_json(line) for line in lines]
-    rows = [[Row(known[name], values) for name, values in submission] for _, submission in asked]
+    rows = [[Row(known[name], values) for name, values in submission] for _, submission, _ in asked]
     answers = []
-    for (number, _), outcome in zip(asked, commit_together(store.insert_rows, rows), strict=True):
+    outcomes = commit_together(store.insert_rows, rows)
+    for (number, _, request), of_one, outcome in zip(asked, rows, outcomes, strict=True):
         if isinstance(outcome, Exception):
+            _log_failure(request, of_one, outcome)
             answers.append(_failure(number, outcome))
         else:
             answers.append(encode_line(number, "", [_values(logged) for logged in outcome]))
     return answers
+
+
+def _log_failure(request: str, rows: Sequence[Row], error: Exception) -> None:
+    """Say whose records were not committed. The parent is told why, and logs it: without that, no text of theirs."""
+    decisions = dict[str, str]()
+    for row in rows:
+        if row.about is not None:
+            decisions.setdefault(row.about, "")
+        elif row.layout.log is DECISIONS:
+            values = dict(zip((column.name for column in row.layout.columns), row.values, strict=True))
+            decisions[values["decision_id"]] = values["policy_version"]
+    token = SUBJECT.set(Subject(request, decisions=decisions))
+    log.warning("not committed: %s", type(error).__name__, extra={"fields": {"records": len(rows)}})
+    SUBJECT.reset(token)
 
 
 def _failure(number: int | None, error: Exception) -> bytes:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from data.feature_objects import FeatureError
+from data.json_lines import note_decisions
 from data.log import loops
 from data.log.current.settings_table import reading, writing
 from data.log.store import Store
@@ -138,9 +139,11 @@ class Personalizer:
             made = await decide_or_repeat(decide, [visit.decision_id], self._store)
         except (PolicyError, FeatureError) as error:
             raise _refuse(error) from error
+        note_decisions((decision.decision_id, decision.policy_version) for decision in made)
         [stored] = await self._commit(made)
         decision = stored.record
         assert isinstance(decision, Decision)
+        note_decisions([(decision.decision_id, decision.policy_version)])
         if decision.loop != LOOP:
             raise ERRORS.refuse("EventIdConflict", "EventId is that of a decision of another interface.", "eventId")
         if not stored.inserted:

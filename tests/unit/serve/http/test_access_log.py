@@ -12,14 +12,15 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from data import json_lines as logs
+from data.json_lines import JsonFormatter, Redact
 from data.log.current import keys
 from data.log.store import Store
 from data.settings import Settings
 from serve.config import Limits
-from serve.http import access_log as logs
-from serve.http.access_log import JsonFormatter, Recorder, Redact
+from serve.http.access_log import Recorder
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
@@ -287,3 +288,53 @@ def test_setting_up_again_does_not_double_the_lines() -> None:
     assert len(logging.getLogger("raycommend_other").filters) == 1
     logging.getLogger("raycommend_other").filters.clear()
     logger.handlers[:], logger.level, logger.propagate = kept
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_trace_names_a_request_that_has_no_id(log: io.StringIO) -> None:
+    trace = PARENT.split("-")[1]
+    assert get("/v1/files/x", traceparent=PARENT).headers["x-request-id"] == trace
+    assert get("/v1/files/x", traceparent=PARENT, x_request_id="mine").headers["x-request-id"] == "mine"
+    assert get("/v1/files/x", traceparent=f"{PARENT}-").headers["x-request-id"] != trace
+    assert [line["request_id"] for line in lines(log)][:2] == [trace, "mine"]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_line_says_which_decisions_it_is_about_and_by_which_version(log: io.StringIO) -> None:
+    api = FastAPI()
+
+    @api.get("/note")
+    async def note(count: int) -> None:
+        logs.note_decisions((f'd"{n}-{SECRET}-{TOKEN}', "v1" if n < 2 else "v2") for n in range(count))
+        logging.getLogger("raycommend.service").warning("meanwhile")
+
+    Edge(KeyRing(), Limits(), redact=Redact([SECRET]), plain=Settings().plain).install(api)
+
+    async def ask_for(count: int) -> None:
+        scope_path = "/note"
+        await ask(with_query(api, f"count={count}"), scope_path, method="GET")
+
+    for count in (0, 1, 3, 200):
+        asyncio.run(ask_for(count))
+    hidden = 'd"{}-***-rk_0123456789abcdef_***'
+    for both in zip(*[iter(lines(log))] * 2, strict=True):
+        assert both[0]["message"] == "meanwhile"
+    meanwhile, access = lines(log)[0::2], lines(log)[1::2]
+    for said in (meanwhile, access):
+        none, one, three, many = said
+        assert "decision_id" not in none
+        assert (one["decision_id"], one["policy_version"]) == (hidden.format(0), "v1")
+        assert "decisions" not in one
+        assert (three["decisions"], three["policy_versions"]) == (3, ["v1", "v2"])
+        assert three["decision_ids"] == [hidden.format(n) for n in range(3)]
+        assert (many["decisions"], len(many["decision_ids"])) == (200, 100)
+
+
+def with_query(app: ASGIApp, query: str) -> ASGIApp:
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "query_string": query.encode()}, receive, send)
+
+    return asked

@@ -1,6 +1,7 @@
 """The writer in a process of its own: it answers as the store does, and what happens when one of the two dies."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from data.json_lines import SUBJECT, Subject
 from data.log.errors import StoreError, StoreUnavailable, StoreUnconfirmed
 from data.log.insertion.appender import Stored
 from data.log.insertion.rows import to_row
@@ -261,6 +263,25 @@ def test_what_is_answered_waits_no_longer(url: str) -> None:
     run(url, commit)
 
 
+def test_what_is_not_committed_is_a_line_of_the_request_it_was_for(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    bad = Reject(node_id="n", reject_id="r", source="http", row=2**70, rule="is no row")
+
+    async def commit(writer: WriterProcess) -> None:
+        token = SUBJECT.set(Subject("r1"))
+        with pytest.raises((OverflowError, StoreError)):
+            await writer.commit([decision("half"), bad])
+        SUBJECT.reset(token)
+        await writer.commit([decision("good")])
+
+    run(url, commit)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "not committed" in line]
+    assert len(lines) == 1
+    assert (lines[0]["logger"], lines[0]["level"]) == ("raycommend.writer", "warning")
+    assert (lines[0]["request_id"], lines[0]["decision_id"]) == ("r1", "half")
+    assert lines[0]["policy_version"] == decision("half").policy_version
+    assert lines[0]["records"] == 2
+
+
 def test_a_commit_that_nobody_waits_for_any_more_goes_on(url: str) -> None:
     async def commit(writer: WriterProcess) -> None:
         with pytest.raises(TimeoutError):
@@ -418,7 +439,7 @@ def test_a_child_whose_parent_dies_in_the_middle_of_a_line_commits_what_is_befor
     with ours, theirs:
         command = [sys.executable, "-m", "data.log.writer.process"]
         child = subprocess.Popen(command, stdin=theirs.fileno(), env=os.environ | {"RAYCOMMEND_WRITER_STORE": url})
-        lines = [encode_line(n, [("events", to_row(event(n)).values)]) for n in range(2)]
+        lines = [encode_line(n, [("events", to_row(event(n)).values)], "") for n in range(2)]
         ours.sendall(b"".join(lines).removesuffix(b"\n"))
         ours.shutdown(socket.SHUT_WR)
         assert child.wait(timeout=30) == 0
