@@ -240,10 +240,12 @@ def test_no_user_and_no_key_is_in_a_span(shop: Shop, memory: Memory) -> None:
     shop.client.request(USER, "/v1/recommend")
     shop.learn()
     spans = memory.take()
-    assert {"learn", "GET /v1/users/{user_id:rest}", "GET", "_OTHER"} <= {span.name for span in spans}
+    names = {span.name for span in spans}
+    assert {"learn", "GET /v1/users/{user_id}", "GET"} <= names
+    assert any(name.startswith("_OTHER") for name in names)
     said = "".join(span.to_json() for span in spans)
     for secret in (USER, SECRET, token.split("_", 2)[2]):
-        assert secret not in said
+        assert secret.lower() not in said.lower()  # a client may send a method in capitals
     assert "rk_0123456789abcdef_***" in said
 
 
