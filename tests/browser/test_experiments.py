@@ -176,7 +176,7 @@ def test_a_bad_file_is_tried_and_nothing_is_stored(url: str, browser: Browser, h
         expect(tried).to_contain_text("python -m data.ingest --node online_retail_csv bad.csv")
         page.screenshot(path=PICTURES / "tried.png", full_page=True)
         assert shown.serious() == []
-        assert not (home / "archive").exists()
+        assert [*(home / "archive").rglob("*.parquet")] == []
         assert [one for one in shown.complaints if "409" not in one] == []
 
 

@@ -83,7 +83,7 @@ def expose(store: Store, clock: Clock, users: Mapping[str, int], clicks: Mapping
         for number in range(4 * count):
             one = f"{day}-{variant}-{number}"
             context = {"page": f"page{number % 3}"}
-            given = {"abtest": "greener", "variant": variant, "time": clock.now, "context": context}
+            given: dict[str, Any] = {"abtest": "greener", "variant": variant, "time": clock.now, "context": context}
             given["objective"] = OBJECTIVE
             rows.append(decision(one, user_id=f"{day}{variant}{number // 4}", **given))
             if (number * 7919 % 1000) / 1000 < clicks[variant]:

@@ -81,7 +81,8 @@ class RegistryReader:
         versions = [_version(row, named) for row in shown["versions"]]
         champion = next((one for one in versions if CHAMPION in one.aliases), None)
         promotion = last_promotion(self.settings, self.model)
-        before = promotion and next((v for v in versions if v.number == promotion.before.version), None)
+        number = None if promotion is None else promotion.before.version
+        before = next((one for one in versions if one.number == number), None)
         others = sorted(
             (one for one in versions if one is not champion), key=lambda one: (not one.aliases, -one.number)
         )

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
@@ -65,7 +65,12 @@ def router(room: Room, cards: Scorecards, registry: Kept[Registry]) -> APIRouter
     async def page(request: Request, name: KnownId) -> Response:
         state = await do(lambda: find_test(store, name))
         found = await cards.of(name).get()
-        given = {"state": state, "found": found, "now": store.now(), "unseen": state.test.kind in UNSEEN}
+        given: dict[str, Any] = {
+            "state": state,
+            "found": found,
+            "now": store.now(),
+            "unseen": state.test.kind in UNSEEN,
+        }
         return room.pages.show(request, "experiments/test.html", page=_PAGE, **given)
 
     @routes.get(one + "/card")
@@ -134,7 +139,7 @@ def router(room: Room, cards: Scorecards, registry: Kept[Registry]) -> APIRouter
             except ValueError as error:
                 problem = first_fault(error) if isinstance(error, ValidationError) else str(error)
         objectives, policies = await _choices(room, registry)
-        shown = {"draft": sent, "problem": problem, "objectives": objectives, "policies": policies}
+        shown: dict[str, Any] = {"draft": sent, "problem": problem, "objectives": objectives, "policies": policies}
         taken = [one.test.name for one in await asyncio.to_thread(list_running, store)]
         defaults = ReadSpec()
         return room.pages.show(request, "experiments/start.html", page=_PAGE, taken=taken, defaults=defaults, **shown)

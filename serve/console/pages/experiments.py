@@ -1,7 +1,7 @@
 """Experiments: who is the champion, who might be, what the gate and A/B tests say, and the changes of all that."""
 
 import asyncio
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,7 +70,14 @@ def router(room: Room) -> APIRouter:
         now = room.store.now()
         running = [one for one in reversed(tests.values()) if not one.is_over(now)]
         over = [one for one in reversed(tests.values()) if one.is_over(now)][:_OVER]
-        given = {"running": running, "over": over, "run": gate, "health": health, "found": found, "now": now}
+        given: dict[str, Any] = {
+            "running": running,
+            "over": over,
+            "run": gate,
+            "health": health,
+            "found": found,
+            "now": now,
+        }
         given |= {"cards": {one.test.name: await cards.of(one.test.name).get() for one in running[:_RUNNING]}}
         return room.pages.show(request, "experiments/page.html", page=PAGE.name, **given)
 
@@ -138,11 +145,11 @@ def router(room: Room) -> APIRouter:
         if file:
             sent = {"content-disposition": f'attachment; filename="gate-{found.challenger.digest}.html"'}
             return Response(render(found), media_type="text/html", headers=sent)
-        drawn = {}
+        drawn = dict[str, Any]()
         if (comparison := found.comparison) is not None:
             drawn = {"bounds": draw_bounds(comparison), "looks": draw_looks(comparison)}
             drawn |= {"rewards": draw_rewards(comparison), "weights": draw_weights(comparison)}
-        given = {"report": found, "run_id": run_id, "drawn": drawn}
+        given: dict[str, Any] = {"report": found, "run_id": run_id, "drawn": drawn}
         return room.pages.show(request, "experiments/report.html", page=PAGE.name, **given)
 
     routes.include_router(abtests.router(room, cards, registry))

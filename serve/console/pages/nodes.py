@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
@@ -57,7 +57,13 @@ def router(room: Room) -> APIRouter:
             asyncio.to_thread(commands.last, _DRIFT),
             _learning(room),
         )
-        given = {"found": found, "archived": archived, "run": drift, "learning": learning, "show": _values(request)}
+        given: dict[str, Any] = {
+            "found": found,
+            "archived": archived,
+            "run": drift,
+            "learning": learning,
+            "show": _values(request),
+        }
         given |= {"nodes": _declared(room.config.nodes), "most_rows": MOST_ROWS, "free": _free(settings.home)}
         limit = room.config.limits.max_body_bytes
         return room.pages.show(request, "nodes/page.html", page=PAGE.name, limit=limit, watched=_WATCHED, **given)
@@ -66,7 +72,7 @@ def router(room: Room) -> APIRouter:
     async def show_activity(request: Request) -> Response:
         found, learning = await asyncio.gather(activity.get(_LONG_PATIENCE_S), _learning(room))
         free = _free(settings.home)
-        given = {"found": found, "learning": learning, "free": free, "show": _values(request)}
+        given: dict[str, Any] = {"found": found, "learning": learning, "free": free, "show": _values(request)}
         return room.pages.show(request, "nodes/activity.html", **given)
 
     @routes.get(PAGE.path + "/archive")
@@ -107,7 +113,13 @@ def router(room: Room) -> APIRouter:
         content, (named, spec) = await request.body(), declared[node]
         async with trying:
             tried = await do(lambda: try_file(content, Path(file).name, spec))
-        given = {"tried": tried, "file": Path(file).name, "cut": cut, "named": named, "most_rows": MOST_ROWS}
+        given: dict[str, Any] = {
+            "tried": tried,
+            "file": Path(file).name,
+            "cut": cut,
+            "named": named,
+            "most_rows": MOST_ROWS,
+        }
         return room.pages.show(request, "nodes/tried.html", **given)
 
     return routes

@@ -37,7 +37,8 @@ def store(home: Path) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def tokens(store: Store) -> dict[str, str]:
-    return {role: keys.create(store, role, role) for role in ("admin", "reader", "node")}  # type: ignore[arg-type]
+    roles: tuple[keys.Role, ...] = ("admin", "reader", "node")
+    return {role: keys.create(store, role, role) for role in roles}
 
 
 class Visitor:
@@ -66,7 +67,8 @@ class Visitor:
         fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form))
         assert action is not None
         plain = {name: value.replace("&#34;", '"') for name, value in fields.items()}
-        return self.client.post(action[1], data=plain | changed)
+        answer: Response = self.client.post(action[1], data=plain | changed)
+        return answer
 
 
 @pytest.fixture(scope="module")
