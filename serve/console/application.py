@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from data.json_lines import Redact
 from data.log.store import Store
 from serve.config import ConsoleConfig
 from serve.console.desk import Desk
@@ -21,7 +22,6 @@ from serve.console.rendering import Pages
 from serve.console.room import Room
 from serve.console.sessions import Sessions
 from serve.console.visitors import ConsoleGate, Visitors
-from serve.http.access_log import Redact
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing

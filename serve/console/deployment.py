@@ -10,6 +10,7 @@ import ray
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
+from data import json_lines
 from data.log.store import Store
 from data.private import keep_private
 from serve.background import check_log, check_tasks, repeat
@@ -17,7 +18,6 @@ from serve.config import ConsoleConfig, Secrets
 from serve.console.application import create_console
 from serve.console.desk import RemoteDesk
 from serve.contracts.errors import Refused
-from serve.http import access_log as logs
 from serve.http.keys import KeyRing
 
 _KEYS_S: Final = 1.0
@@ -40,9 +40,8 @@ class Console:
         settings = config.settings
         keep_private(settings.home)
         self._config, self._store = config, Store.open(settings.store_url)
-        secret = Secrets().api_key
-        key = secret.get_secret_value() if secret else None
-        self._redact = logs.setup([key] if key else [])
+        key = Secrets().key
+        self._redact = json_lines.setup([key] if key else [])
         self._keys = KeyRing(self._store, key)
         self._desk = RemoteDesk(lambda: connect(config.application))
         self._tasks: list[asyncio.Task[None]] = []

@@ -106,7 +106,8 @@ def _curve(name: str, sums: FloatArray, of_reference: FloatArray | None, referen
     total = sums.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         exploration = np.where(sums[:, SLOTS] > 0, sums[:, ELSEWHERE] / sums[:, SLOTS], np.nan)
-    whole = at_every_look(*(np.atleast_1d(total[field]) for field in (COUNT, SUM, SQUARES)))
+    counts, rewards, squares = (np.atleast_1d(total[field]) for field in (COUNT, SUM, SQUARES))
+    whole = at_every_look(counts, rewards, squares)
     regret = None
     if reference == ORACLE:
         regret = _beside_oracle(sums)

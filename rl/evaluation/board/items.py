@@ -62,6 +62,6 @@ def _over_time(tally: Tally, numbers: Collection[int], count: int) -> tuple[IntA
     shown = np.zeros((count, end - first))
     for line in lines:
         rows = min(len(line.sums), count)
-        np.add.at(shown, (slice(0, rows), line.starts // width - first), line.sums[:rows, :, 0])
+        np.add.at(shown[:rows].T, line.starts // width - first, line.sums[:rows, :, 0].T)
     assert width % SECOND == 0, "buckets are whole seconds"
     return (first + np.arange(end - first)) * width, shown

@@ -58,7 +58,7 @@ class Timeline:
         at = (self.first + np.arange(count)) // factor
         self.width, self.first = wider, self.first // factor
         sums = np.zeros((self.sums.shape[0], int(at[-1]) - self.first + 1 if count else 0, self.sums.shape[2]))
-        np.add.at(sums, (slice(None), at - self.first), self.sums)
+        np.add.at(sums.swapaxes(0, 1), at - self.first, self.sums.swapaxes(0, 1))
         self.sums = sums
 
     def _make_room(self, rows: int, first: int, end: int) -> None:
@@ -82,5 +82,5 @@ def merge_buckets(starts: IntArray, width: int, sums: FloatArray, most: int) -> 
         factor += 1
     at = starts // (width * factor)
     merged = np.zeros((*sums.shape[:-2], int(at[-1] - at[0]) + 1, sums.shape[-1]))
-    np.add.at(merged, (..., at - at[0], slice(None)), sums)
+    np.add.at(np.moveaxis(merged, -2, 0), at - at[0], np.moveaxis(sums, -2, 0))
     return (int(at[0]) + np.arange(merged.shape[-2])) * width * factor, merged

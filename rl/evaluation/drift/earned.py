@@ -81,7 +81,8 @@ class EarnedDetector:
         if len(self._begins) == _TIMES:
             worst = int(self._log_q[1:-_NEWEST].argmin())
             self._begins = np.delete(self._begins, worst)
-            self._log_q, self._since = (np.delete(of, 1 + worst, axis=0) for of in (self._log_q, self._since))
+            self._log_q = np.delete(self._log_q, 1 + worst)
+            self._since = np.delete(self._since, 1 + worst, axis=0)
         self._begins = np.append(self._begins, self.seen)
         self._log_q = np.append(self._log_q, self._log_q[0] + np.log(left[0] - left[1]))
         self._since = np.concatenate([self._since, np.zeros_like(self._since[:1])])

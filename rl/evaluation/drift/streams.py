@@ -108,7 +108,7 @@ class Streams:
 
     def report(self) -> dict[str, StreamReport]:
         """Return what each stream has shown."""
-        of_all = {**self._detectors, EARNED: self._earned}
+        of_all: dict[str, Detector | EarnedDetector] = {**self._detectors, EARNED: self._earned}
         return {name: self._report(name, detector) for name, detector in of_all.items()}
 
     def _report(self, name: str, detector: Detector | EarnedDetector) -> StreamReport:

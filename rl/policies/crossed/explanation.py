@@ -66,12 +66,12 @@ class CellPart:
 
 
 def cross_item(blocks: Sequence[Factors], position: int, dictionary: Dictionary, prior_sd: float) -> Crossed:
-    """Return the crossed features of an item that have a place, from blocks of one query (see `Factors.row`)."""
+    """Return the crossed features of an item that have a place, from blocks of one query."""
     places, values, at = list[IntArray](), list[FloatArray](), list[IntArray]()
     for number, block in enumerate(blocks):
-        codes = to_codes(block.context_sums[:, None] + block.item_sums[position])  # [P, Q]
+        codes = to_codes(block.context_sums[0, :, None] + block.item_sums[0, position])  # [P, Q]
         found, signs = dictionary.find(codes)
-        value = prior_sd * block.context[:, None] * block.items[position] * signs
+        value = prior_sd * block.context[0, :, None] * block.items[0, position] * signs
         p, q = np.nonzero(value)
         places.append(found[p, q])
         values.append(value[p, q])

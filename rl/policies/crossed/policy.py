@@ -92,7 +92,7 @@ class CrossedBandit(Policy):
         sparse = self._read(query.sparse)
         parts, solved, keys = self._parts(sparse), self._model.solve(), keys_of(sparse)[1]
         scores = self._mean(parts)
-        blocks = [block.row(0) for block in self._crossing.factors(sparse, *self._known(sparse)[:2])]
+        blocks = list(self._crossing.factors(sparse, *self._known(sparse)[:2]))
         members = list(self._crossing.members(sparse.context.shape[1], sparse.items.shape[2]))
         items = []
         for at in positions:

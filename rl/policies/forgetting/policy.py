@@ -71,7 +71,7 @@ class ForgettingPolicy(Policy):
     @property
     def answering(self) -> Policy:
         """The policy that answers: it has learned what its window has."""
-        return self._answering
+        return self._policies[self._answers]
 
     @property
     def window(self) -> int | None:

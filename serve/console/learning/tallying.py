@@ -172,7 +172,7 @@ class PlaceTally:
         known = set(chunk.feedback["seq"].to_pylist())  # a chunk was read with all that there was about it then
         if not (reports := [report for report in new if report.seq not in known]):
             return
-        touched = np.isin(chunk.seqs, [report.decision_seq for report in reports])
+        touched = np.isin(chunk.seqs, [report.decision_seq for report in reports if report.decision_seq is not None])
         some = replace(
             chunk,
             decisions=chunk.decisions.filter(pa.array(touched)),

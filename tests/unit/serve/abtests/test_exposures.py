@@ -8,6 +8,7 @@ import pytest
 
 from data.attribution.join import attribute
 from data.formats.dsjson.lines import from_line, to_line
+from data.log import bulk
 from data.log.current.users import history
 from data.log.erasures import erase_from_store
 from data.log.store import Store
@@ -107,7 +108,7 @@ def test_of_what_was_before_only_its_days_are_read(
     clock.now = NOON
     if archived:
         archive(store, tmp_path / "archive")
-    read, between = list[int](), exposures.decisions_between
+    read, between = list[int](), bulk.decisions_between
 
     def count(*given: Any) -> Any:
         table = between(*given)

@@ -36,8 +36,8 @@ def test_credit_is_not_said_of_losses_and_nothing_is_said_of_nothing() -> None:
 
 def test_a_fixed_interval_is_that_of_a_share() -> None:
     """60 wins of 100 users with a decision each: .6 with a standard error of √(.24 / 99)."""
-    won = np.arange(100) < 60
-    found = read(won * 1.0, ~won * 1.0)
+    won = (np.arange(100) < 60).astype(np.float64)
+    found = read(won, 1.0 - won)
     assert found.share is not None
     half = 1.959964 * np.sqrt(0.24 / 99)
     assert [found.share.value, found.share.low, found.share.high] == pytest.approx(
@@ -47,13 +47,13 @@ def test_a_fixed_interval_is_that_of_a_share() -> None:
 
 
 def test_it_switches_off_whom_users_like_less_only_where_it_may() -> None:
-    won = np.arange(2_000) % 10 < 3
+    won = (np.arange(2_000) % 10 < 3).astype(np.float64)
     sequential = ReadSpec(least_units=20)
-    found = read(won * 1.0, ~won * 1.0, sequential)
+    found = read(won, 1.0 - won, sequential)
     assert found.switch_off.keys() == {"new"}
     assert found.decision.sentence.startswith("old is preferred to new, which won 30.0%")
     for spec in (FIXED, sequential.model_copy(update={"switch_off": False})):
-        kept = read(won * 1.0, ~won * 1.0, spec)
+        kept = read(won, 1.0 - won, spec)
         assert (kept.switch_off, kept.decision.halted) == ({}, "the test's settings say so")
     even = np.arange(2_000) % 2 == 0
     assert read(even * 1.0, ~even * 1.0, sequential).decision.sentence.startswith("No preference is seen")

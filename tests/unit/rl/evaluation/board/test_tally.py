@@ -84,10 +84,10 @@ def test_of_fewer_than_two_there_is_no_interval(count: int) -> None:
 
 def test_regret_is_beside_the_best_group_at_the_same_times() -> None:
     tally = Tally()
-    for minute, (good, bad) in enumerate([(2.0, 1.0), (6.0, 1.0)]):
+    for minute, (more, less) in enumerate([(2.0, 1.0), (6.0, 1.0)]):
         times = [START + minute * MINUTE + s * SECOND // 3 for s in range(100)]
-        tally.add(make(tally, Arm("good"), times[:60], [good - 1, good + 1] * 30))
-        tally.add(make(tally, Arm("bad"), times[:50], [bad - 1, bad + 1] * 25))
+        tally.add(make(tally, Arm("good"), times[:60], [more - 1, more + 1] * 30))
+        tally.add(make(tally, Arm("bad"), times[:50], [less - 1, less + 1] * 25))
     curves = draw_curves(tally, lambda arm: arm.policy, most=2)
     assert curves.reference == "good"
     good, bad = curves.curves

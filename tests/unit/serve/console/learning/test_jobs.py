@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from data.settings import Settings
-from serve.console.learning import jobs as module
 from serve.console.learning.experiments import ROOT, Experiment, list_experiments
 from serve.console.learning.jobs import LINES, Jobs
 from serve.contracts.errors import Refused
@@ -66,8 +66,8 @@ class FakeRay:
 def fake_ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
     context = SimpleNamespace(runtime_env={}, gcs_address="127.0.0.1:1")
-    monkeypatch.setattr(module.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(module.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: fake)
     return fake
 
@@ -149,7 +149,7 @@ async def test_in_a_package_that_was_sent_a_job_runs_in_the_same(
     fake_ray: FakeRay, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = SimpleNamespace(runtime_env={"working_dir": "gcs://_ray_pkg_1.zip"}, gcs_address="127.0.0.1:1")
-    monkeypatch.setattr(module.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
     await Jobs(settings).start(list_experiments(settings)["shipped/search/shop_14k"], None, "admin")
     environment = fake_ray.started[0]["runtime_env"]
     assert environment["working_dir"] == "gcs://_ray_pkg_1.zip"

@@ -193,7 +193,7 @@ def test_a_page_beyond_the_last_is_the_last_and_search_finds_parts_of_ids() -> N
 
 
 def test_whoever_may_not_start_a_training_is_refused(store: Store, tmp_path: Path) -> None:
-    tokens = {role: keys.create(store, role, role) for role in ("admin", "reader")}  # type: ignore[arg-type]
+    tokens = {role: keys.create(store, role, role) for role in ("admin", "reader")}
     with browsing(store, home=str(tmp_path)) as browser:
         browser.log_in(tokens["reader"])
         page = browser.get("/learning/training").text
