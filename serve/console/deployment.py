@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -23,6 +24,8 @@ from serve.http.keys import KeyRing
 _KEYS_S: Final = 1.0
 """How often the keys are read: how long a revoked one goes on working."""
 _AGAIN_S: Final = 1.0
+_COURTESY: Final = 5
+"""Niceness of the console's process: what recommends gets the processor first, then this, then the learner."""
 
 log = logging.getLogger("ray.serve")
 
@@ -37,6 +40,7 @@ class Console:
             config: the application's arguments.
             connect: returns the handle of an application's ingress, given its name.
         """
+        os.nice(_COURTESY)
         settings = config.settings
         keep_private(settings.home)
         self._config, self._store = config, Store.open(settings.store_url)

@@ -32,7 +32,7 @@ from tests.support.browsers import PAGES, USER, chromium, window
 from tests.support.showroom import furnish
 
 RATE = 50.0
-PAUSE_S = 0.2  # of a person who looks
+PAUSE_S = 0.5  # of a person who looks
 _FIELDS = re.compile(r'name="([a-z]+)" value="([^"]*)"')
 _ASKS_AGAIN = re.compile(r'/shop/slate" hx-trigger="load delay:(\d+)ms".*?hx-vals=\'([^\']*)\'', re.DOTALL)
 
