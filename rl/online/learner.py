@@ -211,7 +211,7 @@ class OnlineLearner:
 
     @property
     def windows(self) -> dict[str, int]:
-        """Of each policy that forgets: the length of the window that answers; 0: it is the whole log."""
+        """Of each policy that forgets: number of decisions in the window that answers; 0: it is the whole log."""
         policies = {name: artefact.policy for name, artefact in self._artefacts.items()}
         return {name: one.window or 0 for name, one in policies.items() if isinstance(one, ForgettingPolicy)}
 

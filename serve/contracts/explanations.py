@@ -87,7 +87,7 @@ class ExplainedItem(Body):
     uncertainty: Uncertainty | None = Field(description="null: the policy does not know")
     table: list[TableRow] = Field(description="of tabular policies: the state's row, then those of wider contexts")
     window: int | None = Field(
-        description="E, of a policy that forgets: it answered by what the last E to 2E decisions taught; null: by all"
+        description="of a policy that forgets: it answered by what so many last decisions have taught; null: by all"
     )
     propensity: PropensityParts
     rules: list[AppliedRule] = Field(description="that touched this slot")

@@ -183,6 +183,10 @@ class Factors:
     items: FloatArray
     """[B, A, Q]"""
 
+    def row(self, row: int) -> "Factors":
+        """Return those of one of the B, without that axis."""
+        return Factors(self.context_sums[row], self.context[row], self.item_sums[row], self.items[row])
+
     def rows(self, rows: slice) -> "Factors":
         """Return those of some of the B."""
         return Factors(self.context_sums[rows], self.context[rows], self.item_sums[rows], self.items[rows])

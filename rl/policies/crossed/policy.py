@@ -15,16 +15,13 @@ from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from rl.policies.crossed.cells import Cell, Cells, Sightings, check_vector
 from rl.policies.crossed.config import CrossedConfig
 from rl.policies.crossed.crossing import (
     CODES,
     MOST_CROSSED,
-    TOO_MANY,
     Crossing,
-    Factors,
     left_out,
     mix_ids,
     mixed_items,
@@ -36,6 +33,7 @@ from rl.policies.crossed.crossing import (
 from rl.policies.crossed.explanation import CellPart, Naming, Parts, cross_item, explain_item
 from rl.policies.crossed.feature_index import Dictionary
 from rl.policies.crossed.keys import SEEN, dense, keys_of, list_codes
+from rl.policies.crossed.lookup import look_up
 from rl.policies.crossed.model import LinearModel
 from rl.policy.arrays import BoolArray, FloatArray, IntArray
 from rl.policy.errors import PolicyError
@@ -47,8 +45,6 @@ from rl.policy.sparse import Sparse, widths
 
 _ROWS = 256  # impressions that are added at once
 _PRODUCTS = 1 << 25  # crossed features that are added at once
-_LOOKED_UP = 1 << 22  # and looked up at once
-_MULTIPLIED = 1 << 14  # crossed features of a query's items, up to which it is faster not to look for what they share
 _SIGHTINGS = ("contexts", "context_features", "item_features")
 
 
@@ -175,11 +171,7 @@ class CrossedBandit(Policy):
             strict=True,
         ):
             variance += (every.context**2).sum(axis=1)[:, None] * (every.items**2).sum(axis=2)
-            few = max(1, block.context.shape[1] * block.items[0].size) if len(phi) else 1  # products of a row
-            step = _LOOKED_UP // few if few <= _MULTIPLIED else 1
-            for rows in (slice(start, start + step) for start in range(0, len(phi), step)):
-                cross = self._multiply if few <= _MULTIPLIED else self._share
-                known, sure = cross(block.rows(rows))
+            for rows, known, sure in look_up(block, self._dictionary):
                 phi[rows] += known
                 variance[rows] -= sure
         return self.config.prior_sd * phi, self.config.prior_sd**2 * np.maximum(variance, 0.0)
@@ -190,33 +182,6 @@ class CrossedBandit(Policy):
         new_items = self._item_features.of(to_codes(mixed_items(sparse.items), SEEN)) == 0
         context, items = weighted_context(sparse), weighted_items(sparse)
         return np.where(new_context, 0.0, context), np.where(new_items, 0.0, items), new_context, new_items
-
-    def _multiply(self, block: Factors) -> tuple[FloatArray, FloatArray]:
-        """Return φ in one block of features, [B, A, D], and the squares of what it is made of, [B, A]."""
-        codes, values = block.multiply()
-        places, signs = self._dictionary.find(codes)
-        values = values * signs
-        return dense(places, values, len(self._dictionary)), (values**2).sum(axis=2)
-
-    def _share(self, block: Factors) -> tuple[FloatArray, FloatArray]:
-        """Return the same for one query, [1, A, D] and [1, A]: items share features, each of which is looked up once.
-
-        That is less memory and time than to multiply, where there are many.
-        """
-        size, context, context_sums, items = len(self._dictionary), block.context[0], block.context_sums[0], block.items
-        shared, at = np.unique(block.item_sums[0], return_inverse=True)  # [U], [A, its features]
-        if len(context_sums) * len(shared) > MOST_CROSSED:
-            said = f"{len(context_sums)} features of the context and {len(shared)} of {items.shape[1]} items"
-            raise PolicyError(f"{said}, or products of them, {TOO_MANY}")
-        rows = np.arange(items.shape[1] + 1) * items.shape[2]
-        weights = csr_array((items.ravel(), at.ravel(), rows), shape=(items.shape[1], len(shared)))
-        known, squares = np.empty((len(shared), size)), np.empty(len(shared))
-        step = max(1, _LOOKED_UP // max(1, len(context_sums)))
-        for part in (slice(start, start + step) for start in range(0, len(shared), step)):
-            places, signs = self._dictionary.find(to_codes(context_sums + shared[part, None]))
-            values = context * signs  # [U, the context's features]
-            known[part], squares[part] = dense(places, values, size), (values**2).sum(axis=1)
-        return (weights @ known)[None], (items**2 * squares[at]).sum(axis=2)
 
     def _recurrences(self) -> tuple[float, float]:
         """Return how likely a new feature of a context, and of an item, comes again."""

@@ -41,7 +41,6 @@ from rl.policy.queries import Impressions, Query, Slates
 _ODDS = np.log(1000.0)
 """Against a change where a window begins: the shortest begin every 64 decisions, so one change in 64,000."""
 _ROUNDED = 1e-12  # of rewards' squares: less is rounding
-_TOGETHER = 256  # impressions that are predicted before any of them is learned
 _WHOLE, _WINDOW, _STATE = "whole_", "window{}_", ("begin", "position", "evidence", "noise", "scored")
 
 
@@ -106,8 +105,8 @@ class ForgettingPolicy(Policy):
         """Learn in the order of the log, after each window has predicted what it is about to learn."""
         at = self._positions(impressions)
         order = np.argsort(at, kind="stable")
-        for start in range(0, len(order), _TOGETHER):
-            rows = order[start : start + _TOGETHER]
+        for start in range(0, len(order), self._config.shortest):
+            rows = order[start : start + self._config.shortest]
             self._learn(impressions.rows(rows), at[rows])
 
     def _positions(self, o: Impressions) -> FloatArray:

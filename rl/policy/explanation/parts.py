@@ -129,8 +129,8 @@ class Explanation:
     method: Method
     items: tuple[ItemExplanation, ...]
     window: int | None = None
-    """Of a policy that forgets: it answered by what the last E to 2E decisions have taught, E being this. None: by all
-    that it has learned."""
+    """Of a policy that forgets: it answered by what so many last decisions have taught. None: by all that it has
+    learned."""
 
 
 def largest(contributions: Iterable[Contribution], top: int) -> tuple[tuple[Contribution, ...], float]:
