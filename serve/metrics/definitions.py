@@ -139,7 +139,7 @@ AUDIT_TIME = _gauge("audit_timestamp_seconds", "When the last audit ended.")
 EXAMINE_ERRORS = _counter("audit_errors", "Audits that failed.")
 
 ARCHIVED = _counter("archive_rows", "Rows that were moved to the archive.", "kind")
-ARCHIVE_RUN = _histogram("archive_run_seconds", "Time of one run that moves closed days to the archive.", _SLOW)
+ARCHIVE_RUN = _gauge("archive_run_seconds", "Time of the last run that moved closed days to the archive.")
 ARCHIVE_ERRORS = _counter("archive_errors", "Runs of it that failed.")
 ARCHIVE_LAG = _gauge("archive_lag_seconds", "For how long the oldest day of the log could have been in the archive.")
 

@@ -197,7 +197,7 @@ class LearnerMetrics:
         if moved is None:
             self.meter.count(of.ARCHIVE_ERRORS)
             return
-        self.meter.observe(of.ARCHIVE_RUN, (), seconds)
+        self.meter.set(of.ARCHIVE_RUN, {(): seconds})
         for kind, number in moved.items():
             if number:
                 self.meter.count(of.ARCHIVED, (kind,), number)

@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,7 +23,7 @@ from serve.metrics.definitions import METRICS
 from tests.support.archives import write_days
 from tests.support.clocks import Clock
 from tests.support.packages import needs_package
-from tests.support.services import Running, service, wait_for
+from tests.support.services import KEY, Running, service, wait_for
 from tests.support.shops import save_policies, small_market
 from tests.support.watching import Prometheus, Webhook, alertmanager, prometheus_server, webhook
 
@@ -62,7 +64,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     )
     with closing(Store.open(config.settings.store_url, clock := Clock())) as store:
         write_days(store, clock, 60, timedelta(minutes=30))
-    with service(config, replicas=2, RAY_metrics_report_interval_ms="1000") as server, webhook() as (heard, port):
+    # Ray forgets a gauge that was not set for two reports; the learner sets its own every five seconds.
+    with service(config, replicas=2, RAY_metrics_report_interval_ms="5000") as server, webhook() as (heard, port):
         server.wait()
         with (
             alertmanager(folder, port) as alerts_port,
@@ -99,6 +102,27 @@ ROW = {
     "CustomerID": 17850,
     "Country": "United Kingdom",
 }
+
+
+@pytest.fixture
+def traffic(watched: Watched) -> Iterator[None]:
+    """Users and rows that go on coming, as rates are of what there is now."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        with httpx.Client(base_url=watched.server.url, headers=KEY, timeout=30) as client:
+            number = 0
+            while not ended.wait(0.1):
+                number += 1
+                ask(client, number % _USERS)
+                rows = [{**ROW, "InvoiceNo": f"A{number}"}, {**ROW, "Quantity": "many"}]
+                client.post("/v1/events", json={"node": "online_retail", "records": rows})
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
 
 
 def test_what_was_done_is_counted(watched: Watched) -> None:
@@ -155,8 +179,9 @@ def ask_policy(client: httpx.Client) -> set[str]:
 
 def test_promtool_finds_nothing_to_say_of_our_metrics(watched: Watched) -> None:
     lines = [line for line in watched.metrics().splitlines() if "ray_raycommend_" in line]
+    ours = re.sub(r'[A-Z]\w*="[^"]*",?', "", "\n".join(lines))  # the labels that Ray adds are in camel case
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"], input=ours + "\n", capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -171,7 +196,7 @@ def test_labels_are_of_the_configuration_never_of_clients(watched: Watched) -> N
 
 
 @pytest.mark.parametrize("path", _DASHBOARDS, ids=lambda path: path.stem)
-def test_every_panel_has_data(watched: Watched, path: Path) -> None:
+def test_every_panel_has_data(watched: Watched, path: Path, traffic: None) -> None:
     panels = json.loads(path.read_text())["panels"]
     lacking = {target["expr"]: panel["title"] for panel in panels for target in panel["targets"]}
 
@@ -186,8 +211,11 @@ def test_every_panel_has_data(watched: Watched, path: Path) -> None:
 
 
 def test_every_metric_is_exported(watched: Watched) -> None:
-    text = watched.metrics()
-    assert [one.exported for one in METRICS if one.exported not in text and one.name != "log_errors"] == []
+    def lacking() -> list[str]:
+        text = watched.metrics()
+        return [one.exported for one in METRICS if one.exported not in text and one.name != "log_errors"]
+
+    wait_for(lambda: not lacking(), 60, lacking)
 
 
 def test_refused_reports_are_heard_by_their_owner(watched: Watched) -> None:

@@ -103,7 +103,7 @@ def test_examinations_and_archiving(numbers: Numbers, metrics: LearnerMetrics) -
     assert numbers.of(of.OFF_POLICY, test="t", variant="v", bound="low") == 0.5
     assert (numbers.of(of.EFFECTIVE), numbers.of(of.WEIGHED)) == (30, 900)
     assert numbers.of(of.ARCHIVED, kind="decisions") == pytest.approx(5)
-    assert numbers.values(of.ARCHIVE_RUN) == [2.0]
+    assert numbers.of(of.ARCHIVE_RUN) == 2.0
     assert numbers.of(of.ARCHIVE_ERRORS) == numbers.of(of.EXAMINE_ERRORS) == 1
 
 
