@@ -29,7 +29,7 @@ from rl.policy.arrays import IntArray
 MAX_ROWS = 5_000
 """Log rows read, and windows closed, at a time; bounds the memory of a fold over a long log."""
 _UNREAD = ("propensities", "probabilities", "rules", "request")
-"""Fields of a decision that nothing is learned from, or measured: what was expected is compared with what was earned."""
+"""Fields of a decision that nothing is learned from. Its scores are read to compare them with what was earned."""
 _FEATURES = ("candidates", "features", "slots")
 """Those that only policies which learn from features of the request need."""
 
