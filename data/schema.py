@@ -31,6 +31,9 @@ SHADOW: Final = "shadow"
 """The loop of what variants of A/B tests have decided and nobody was shown; see `to_shadow_id`."""
 ACTIVATE = "activate"
 """The kind of feedback that says that a deferred decision was shown."""
+ORACLE: Final = "oracle"
+"""The kind of feedback by which a simulator that knows says what the best slate would have earned on average. It is no
+reward, unless a specification names it."""
 
 
 Change: TypeAlias = Literal["created", "changed", "unchanged"]

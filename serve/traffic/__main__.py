@@ -85,6 +85,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="VISIT:SHARE",
         help="from a visit on this share of the items change places in what users like; may be given again",
     )
+    parser.add_argument(
+        "--oracle", action="store_true", help="report also what the best slate earns: the console's regret is beside it"
+    )
     parser.add_argument("--attempts", type=whole(1), default=5, help="of a request, by the same ids (default: 5)")
     parser.add_argument("--picture", type=Path, help="save the reward over the visits, as PNG, SVG or PDF")
     return parser.parse_args(arguments)
@@ -109,6 +112,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         policies=options.policy,
         disorder=disorder,
         shifts=[Shift.parse(text) for text in options.shift],
+        oracle=options.oracle,
     )
 
 

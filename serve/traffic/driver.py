@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data.schema import ORACLE
 from serve.traffic.client import Client, UnansweredError
 from serve.traffic.disorder import Disorder, Names, Shift
 from serve.traffic.visits import People, Report, Response
@@ -48,6 +49,8 @@ class Plan:
     """Each visit asks one of them, drawn at random; none: the service chooses."""
     disorder: Disorder = field(default_factory=Disorder)
     shifts: Sequence[Shift] = ()
+    oracle: bool = False
+    """Report of each visit also what the best slate would have earned, as kind `ORACLE`, where the simulator knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +190,12 @@ class Driver:
         response = visit.respond([naming.numbers[item["item_id"]] for item in answer["items"]])
         policy, through = answer["policy"]["name"], answer["learned_through"]
         self.traffic.visits.append(Done(number, perf_counter(), policy, response, through))
+        reports = list(response.reports)
+        if plan.oracle and response.best is not None:
+            reports.append({"kind": ORACLE, "value": response.best})
         return [
             group.create_task(self._report(due, reports))
-            for due, reports in self._letters(decision_id, number, response.reports, naming.names)
+            for due, reports in self._letters(decision_id, number, reports, naming.names)
         ]
 
     def _letters(

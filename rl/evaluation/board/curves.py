@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from data.schema import ORACLE
 from rl.evaluation.board.estimates import Means, at_every_look, pointwise, variance
 from rl.evaluation.board.tally import BEST, COUNT, ELSEWHERE, KNOWN, SLOTS, SQUARES, SUM, Arm, Tally
 from rl.evaluation.board.timeline import merge_buckets
@@ -13,7 +14,6 @@ from rl.policy.arrays import FloatArray, IntArray
 
 LEAST: Final = 100
 """Decisions after which a group may be what others are compared with."""
-ORACLE: Final = "oracle"
 _Z: Final = 1.959963984540054
 
 

@@ -24,6 +24,7 @@ from data.log.following import SeenFeedback, last_feedback, new_feedback
 from data.log.store import Store
 from data.log.tables import FEEDBACK
 from data.reward import RewardSpec
+from data.schema import ORACLE
 from rl.evaluation.board.tally import Arm, Shown, Tally
 from rl.policy.arrays import FloatArray, IntArray
 
@@ -31,9 +32,6 @@ ROWS: Final = 1_000
 """Positions of the log that one step reads."""
 MOST_OPEN: Final = 200_000
 """Decisions whose windows are open and that are kept; where there are more, the oldest are taken as they are."""
-ORACLE: Final = "oracle"
-"""The kind of feedback by which a simulator that knows says what the best slate earns: no reward, unless a
-specification names it."""
 _COLUMNS: Final = (
     *("decision_id", "time", "slate", "deferred", "policy", "policy_version", "objective"),
     *("propensities", "slots", "abtest", "variant"),

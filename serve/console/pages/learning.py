@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from data.features.rfm import SEGMENTS
-from rl.evaluation.board.curves import ORACLE, Curves, draw_curves
+from data.schema import ORACLE
+from rl.evaluation.board.curves import Curves, draw_curves
 from rl.evaluation.board.items import Board, read_board
 from rl.evaluation.board.tally import Arm, Change
 from serve.console.forms import parse

@@ -159,3 +159,12 @@ def test_refusals_are_counted_and_the_others_go_on() -> None:
 def test_what_does_not_fit_a_request_is_refused() -> None:
     with pytest.raises(DataError, match="an item is twice among the candidates of a visit"):
         drive(Answering(), people("InterestEvolution"), Plan(20, clients=1))
+
+
+@pytest.mark.parametrize("name", ["Retail", "Shop"])
+def test_what_an_oracle_would_earn_is_reported_where_the_simulator_knows(name: str) -> None:
+    service = Answering()
+    traffic, _ = drive(service, people(name, **(SMALL if name == "Retail" else {})), Plan(20, oracle=True))
+    said = sorted(row["value"] for rows in service.reported for row in rows if row["kind"] == "oracle")
+    assert said == sorted(done.response.best for done in traffic.visits if done.response.best is not None)
+    assert len(said) == (20 if name == "Retail" else 0)

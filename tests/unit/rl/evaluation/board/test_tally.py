@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rl.evaluation.board.curves import ORACLE, draw_curves
+from data.schema import ORACLE
+from rl.evaluation.board.curves import draw_curves
 from rl.evaluation.board.estimates import TUNED_TO, at_every_look, pointwise
 from rl.evaluation.board.items import read_board
 from rl.evaluation.board.tally import MOST_ARMS, MOST_ITEMS, OTHERS, Arm, Shown, Tally

@@ -8,8 +8,8 @@ import pytest
 from data.attribution.join import attribute
 from data.log.store import Store
 from data.reward import RewardSpec
-from data.schema import ACTIVATE, SHADOW, Feedback, Slot
-from rl.evaluation.board.curves import ORACLE, draw_curves
+from data.schema import ACTIVATE, ORACLE, SHADOW, Feedback, Slot
+from rl.evaluation.board.curves import draw_curves
 from rl.evaluation.board.tally import COUNT, SUM, Arm
 from serve.console.learning import tallying
 from serve.console.learning.tallying import PlaceTally
