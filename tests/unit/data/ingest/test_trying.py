@@ -59,7 +59,7 @@ def as_parquet() -> bytes:
     ("name", "content"),
     [
         ("tills.csv", CSV),
-        ("tills.csv.gz", gzip.compress(CSV)),
+        ("tills.csv.gz", gzip.compress(CSV, mtime=0)),
         ("tills.jsonl", as_jsonl()),
         ("tills.parquet", as_parquet()),
     ],

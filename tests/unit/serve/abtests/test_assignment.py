@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serve.abtests.assignment import Assignment, Interval, allot, measure, reallot
+from serve.abtests.assignment import Assignment, Interval, allot, measure, moved, reallot
 
 USERS = [f"user-{n}" for n in range(20_000)]
 
@@ -44,10 +44,11 @@ def test_as_few_users_move_as_the_shares_allow(before: dict[str, float], after: 
     assert measure(changed) == pytest.approx({name: share for name, share in after.items() if share})
     assert changed[-1].end == 1.0
     first, then = Assignment("t", intervals), Assignment("t", changed)
-    moved = sum(first.find(user) != then.find(user) for user in USERS) / len(USERS)
+    changed_hands = sum(first.find(user) != then.find(user) for user in USERS) / len(USERS)
+    assert sum(moved(intervals, changed).values()) == pytest.approx(changed_hands, abs=0.02)
     gone = sum(max(0.0, share - after[name]) for name, share in before.items())
     least = gone + max(0.0, sum(after.values()) - sum(before.values()))
-    assert moved == pytest.approx(least, abs=5 * np.sqrt(least * (1 - least) / len(USERS)))
+    assert changed_hands == pytest.approx(least, abs=5 * np.sqrt(least * (1 - least) / len(USERS)))
 
 
 def test_shares_that_change_many_times_stay_what_they_are() -> None:
@@ -63,3 +64,14 @@ def test_shares_that_change_many_times_stay_what_they_are() -> None:
 
 def test_an_interval_is_what_its_name_says() -> None:
     assert allot({"a": 0.25, "b": 0.75}) == (Interval(0.25, "a"), Interval(1.0, "b"))
+
+
+def test_who_changes_hands_is_said_by_from_whom_to_whom() -> None:
+    before = allot({"a": 0.8, "b": 0.2})
+    assert moved(before, before) == {}
+    assert moved(before, reallot(before, {"a": 0.5, "b": 0.5})) == pytest.approx({("a", "b"): 0.3})
+    assert moved(before, reallot(before, {"a": 0.5, "b": 0.2})) == pytest.approx({("a", None): 0.3})
+    assert moved(allot({"a": 0.1}), allot({})) == pytest.approx({("a", None): 0.1})
+    three = allot({"a": 0.5, "b": 0.3, "c": 0.2})
+    found = moved(three, reallot(three, {"a": 0.7, "b": 0.1, "c": 0.2}))
+    assert found == pytest.approx({("b", "a"): 0.2})
