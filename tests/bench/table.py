@@ -1,8 +1,8 @@
-"""The README's table of results, from kept results: `python -m tests.bench.table [keep NAME ...]`.
+"""The READMEs' tables of results, from kept results: `python -m tests.bench.table [keep NAME ...]`.
 
 `keep` takes the newest results of benches out of the home (`bench/NAME.json`) into `tests/bench/results`. Then the
-table is written into the README: a row for each of `rows.toml`, with the commit and the date of its measurement. A row
-whose code has changed since says so. The tables of serve/CAPACITY.md are written too.
+tables are written into the READMEs: a row for each of `rows.toml`, with the commit and the date of its measurement. A
+row whose code has changed since says so. The tables of serve/CAPACITY.md are written too.
 """
 
 import argparse
@@ -35,6 +35,8 @@ class Row(BaseModel):
     what: str
     ours: str
     beside: str = ""
+    page: str = "README.md"
+    """Which table it is in."""
 
 
 class Rows(BaseModel):
@@ -70,14 +72,14 @@ def digest(paths: Iterable[str], root: Path = ROOT) -> str:
     return found.hexdigest()[:12]
 
 
-def table(rows: Rows, results: Mapping[str, Mapping[str, Any]], root: Path = ROOT) -> str:
-    """Return the table in Markdown.
+def table(rows: Rows, results: Mapping[str, Mapping[str, Any]], root: Path = ROOT, page: str = "README.md") -> str:
+    """Return the table of a page in Markdown.
 
     Raises:
         KeyError: a bench has no kept result and is not among those that have none, or there is no such figure.
     """
     lines = [HEAD]
-    for row in (row for row in rows.rows if row.bench not in rows.unmeasured):
+    for row in (row for row in rows.rows if row.page == page and row.bench not in rows.unmeasured):
         result = results[row.bench]
         values = {**result["peers"], **result["figures"]}
         older = "" if result["code"] == digest(rows.code[row.bench], root) else OLDER
@@ -115,8 +117,10 @@ def main() -> None:
         from tests.bench.common import folder  # it loads matplotlib
 
         (RESULTS / f"{name}.json").write_bytes((folder() / f"{name}.json").read_bytes())
-    results, readme = read_results(), ROOT / "README.md"
-    readme.write_text(insert(readme.read_text(), table(read_rows(), results)))
+    results, rows = read_results(), read_rows()
+    for page in sorted({row.page for row in rows.rows}):
+        path = ROOT / page
+        path.write_text(insert(path.read_text(), table(rows, results, page=page)))
     if "capacity" in results:
         needed = planning.table(planning.Costs.of(results), planning.Prices.read())
         CAPACITY.write_text(insert(CAPACITY.read_text(), needed))

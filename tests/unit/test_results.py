@@ -1,4 +1,4 @@
-"""The README's table of results is what kept results say, and a figure older than its code says so."""
+"""The READMEs' tables of results are what kept results say, and a figure older than its code says so."""
 
 from pathlib import Path
 
@@ -14,9 +14,11 @@ BENCHES = {"archive_scan_one", "bandits", "common", "dqn_loops", "ingest_pandas"
 """Modules of tests/bench that are no bench: they are parts of one."""
 
 
-def test_the_readme_has_the_table_of_the_kept_results() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert insert(readme, table.table(read_rows(), read_results())) == readme, "run python -m tests.bench.table"
+@pytest.mark.parametrize("name", sorted({row.page for row in read_rows().rows}))
+def test_a_page_has_the_table_of_the_kept_results(name: str) -> None:
+    page, rows = (ROOT / name).read_text(), table.table(read_rows(), read_results(), page=name)
+    assert insert(page, rows) == page, "run python -m tests.bench.table"
+    assert rows in page
 
 
 def test_every_bench_has_a_kept_result_and_a_row() -> None:
