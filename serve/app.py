@@ -4,11 +4,8 @@ import asyncio
 import gc
 import io
 import logging
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, redirect_stdout
-from datetime import UTC, datetime
-from time import monotonic
 from typing import Any
 
 import ray
@@ -26,16 +23,12 @@ from data.log.writer.process import WriterProcess
 from data.nodes.node import load_nodes
 from data.private import keep_private
 from data.schema import LOOP_V1
-from rl.online.fold import FoldSteps, News
 from rl.online.state import FoldState
-from serve.abtests.watch import Watch
 from serve.api.application import create_api
-from serve.api.personalizer.configuration.plan import PersonalizerSource
 from serve.api.personalizer.configuration.values import LOOP
 from serve.api.personalizer.routes.problems import SHAPES
 from serve.api.personalizer.service import Personalizer
-from serve.audit.examination import keep_examining
-from serve.background import Signal, check_log, check_tasks, keep_counting, repeat
+from serve.background import check_log, check_tasks, keep_counting, repeat
 from serve.config import ConsoleConfig, Secrets, ServiceConfig
 from serve.console.deployment import Console
 from serve.console.desk import ServiceDesk
@@ -46,106 +39,23 @@ from serve.environment import ray_environment as ray_environment  # who runs the
 from serve.http.answers import Answers
 from serve.http.edge import Edge
 from serve.http.keys import KeyRing
-from serve.learning.archiving import archive_daily
-from serve.learning.loops import Loops
-from serve.learning.plan import PlanSource
-from serve.learning.plans import ConfiguredPlans
-from serve.metrics.setup import learner_metrics, replica_metrics
-from serve.traces.start import start_learner_spans, start_tracer
+from serve.learner import LONG_POLL_S, Learner
+from serve.metrics.setup import replica_metrics
+from serve.traces.start import start_tracer
 
-_POLL_S = 0.05
-"""How often the learner looks at the log, where there is nothing new by one statement; adds half of it to the time
-until feedback is served."""
 _REFRESH_S = 0.5
-"""How often it looks whether something else is to be served."""
-_CHECKPOINT_S = 1.0
-_SAVE_S = 1.0
-"""How often it looks whether a snapshot is due."""
-_MEASURE_S = 5.0
-"""How often the learner looks at what it counts."""
-_LONG_POLL_S = 5.0
-_NEWS_S = 3 * _LONG_POLL_S
+"""How often a replica looks whether items, tests and configurations are others."""
+_NEWS_S = 3 * LONG_POLL_S
 """How long a replica waits for an answer of the learner until it asks again."""
 _FIRST_NEWS_S = 120.0
 """The same of a new one, which is told all that was learned."""
 _HEALTH: dict[str, Any] = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
 """A process that has died is missed at the next check, one that hangs at the third that is not answered."""
 _LOGS: dict[str, Any] = {"logging_config": {"encoding": "JSON"}}
-_COURTESY = 10
-"""Niceness of the learner's process, so that replicas get the processor first."""
 _KEYS_S = 1.0
 """How often a replica reads the keys: how long a revoked one goes on working."""
 
 log = logging.getLogger("ray.serve")
-
-
-class Learner:
-    """One replica that folds the log; the others ask it what is new."""
-
-    def __init__(self, config: ServiceConfig) -> None:
-        """Load the policies, rebuild from the log what they have learned since, then follow it."""
-        os.nice(_COURTESY)
-        threadpool_limits(1, "blas")  # more would wait for each other, and add in another order than an audit's
-        settings = config.settings
-        keep_private(settings.home)
-        store = self._store = Store.open(settings.store_url)
-        sources: list[PlanSource] = [ConfiguredPlans(config, settings, store), PersonalizerSource(settings, store)]
-        self._learned = start_learner_spans(config.traces, serve.get_replica_context().replica_id.unique_id)
-        self._node = ray.get_runtime_context().get_node_id()
-        metrics = learner_metrics(config, store)
-        watches = config.snapshots, metrics, self._learned
-        self._loops = Loops(store, settings, sources, lambda: datetime.now(UTC), *watches)
-        self._followers: dict[str, float] = {}
-        self._changed = Signal()
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(repeat(self._loops.poll, _POLL_S, self._tell)),
-            loop.create_task(repeat(self._loops.refresh, _REFRESH_S, self._tell)),
-            loop.create_task(repeat(self._loops.save, _SAVE_S)),
-            loop.create_task(repeat(store.checkpoint, _CHECKPOINT_S)),
-            loop.create_task(repeat(Watch(store, config, metrics.tested if metrics else None).look, config.look_s)),
-        ]
-        if self._learned:
-            self._tasks.append(loop.create_task(repeat(self._learned.send, _REFRESH_S)))
-        here = None if store.shared else self._node
-        if config.archive:
-            self._tasks.append(loop.create_task(archive_daily(config, here, metrics)))
-        if metrics:
-            self._tasks.append(loop.create_task(repeat(self._loops.measure, _MEASURE_S)))
-            if when := config.examination:
-                self._tasks.append(loop.create_task(keep_examining(config, when, here, metrics.examined)))
-
-    async def _tell(self, changed: bool) -> None:
-        if changed:
-            self._changed.send()
-
-    def node(self) -> str:
-        """Return the id of the machine that this runs on: if the log is a file, it is there."""
-        return self._node
-
-    def states(self) -> tuple[FoldState, ...]:
-        """Say how the folds are."""
-        return self._loops.states()
-
-    async def news(self, follower: str, steps: FoldSteps) -> tuple[News, int, tuple[FoldState, ...]]:
-        """Return what a follower does not have yet, how many follow, and how the folds are; waits 5 s for something."""
-        self._followers[follower] = monotonic()
-        # An empty answer shows the follower that the learner lives.
-        await self._changed.wait_for(lambda: self._loops.is_behind(steps), _LONG_POLL_S)
-        news = await asyncio.to_thread(self._loops.news, steps)
-        lately = monotonic() - 2 * _LONG_POLL_S
-        self._followers = {name: at for name, at in self._followers.items() if at > lately}
-        return news, len(self._followers), self._loops.states()
-
-    def hear(self, traced: Sequence[tuple[str, str]]) -> None:
-        """Note which requests that are traced were for which decisions; see `serve.traces.outbox`."""
-        if self._learned:
-            self._learned.hear(traced)
-
-    def check_health(self) -> None:
-        """Let Serve replace this replica if it no longer follows the log, or another log is in its place."""
-        check_tasks(self._tasks, "the learner has stopped following the log")
-        check_log(self._store)
 
 
 class Gateway:
