@@ -18,6 +18,7 @@ from serve.background import check_log, check_tasks, repeat
 from serve.config import ConsoleConfig, Secrets
 from serve.console.application import create_console
 from serve.console.desk import RemoteDesk
+from serve.console.experiments.candidates import prepare
 from serve.contracts.errors import Refused
 from serve.http.keys import KeyRing
 
@@ -65,6 +66,7 @@ class Console:
         """
         if not self._store.shared:
             await self._check_machine()
+        await asyncio.to_thread(prepare)  # now: later it would hold up pages
         self._tasks = [asyncio.create_task(repeat(self._keys.refresh, _KEYS_S))]
         yield
         for task in self._tasks:

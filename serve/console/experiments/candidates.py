@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 
 from data.errors import RecommenderError
@@ -12,8 +13,20 @@ from rl.promotions import last_failure, last_promotion
 from rl.registry import CHAMPION, FAILED, FORCED, PROMOTED, ROLLED_BACK, show
 from rl.trial_records import TrialRecord, fetch_trial, list_trials
 
+_HEAVY = (
+    "mlflow.tracking",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "scipy.stats",  # of scorecards
+)
 _MOST = 30
 """Versions that are shown, and trials that are looked through."""
+
+
+def prepare() -> None:
+    """Import what reading registry and scorecards takes. Blocks for seconds, in which others are answered slowly."""
+    for name in _HEAVY:
+        import_module(name)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class RegistryReader:
     _reports: dict[str, Report] = field(default_factory=dict)
 
     def __call__(self) -> Registry:
-        """Read what is there now. Blocks for seconds the first time, in which MLflow is imported.
+        """Read what is there now. Blocks; for seconds the first time, unless `prepare` was called.
 
         Raises:
             RegistryError: it does not answer, or there is none.
