@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from data.log.newest import newest_decisions
+from data.log.recent.newest import newest_decisions
 from data.reward import RewardSpec
 from data.schema import Decision
 from serve.contracts.learning import ServedPolicy

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from data.log.current import items
-from data.log.newest import newest_decisions
+from data.log.recent.newest import newest_decisions
 from serve.console.products import Product, product
 from serve.console.rendering import Page
 from serve.console.room import Room

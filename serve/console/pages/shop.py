@@ -13,7 +13,7 @@ from starlette.responses import Response
 from data.features.rfm import SEGMENTS
 from data.fields import Id
 from data.log.current import items
-from data.log.newest import seen_users
+from data.log.recent.newest import seen_users
 from data.schema import CONTEXT_TIME, LOOP_V1
 from serve.console.desk import Shown
 from serve.console.drawing import posterior, span, trail
