@@ -18,11 +18,9 @@ from data.nodes.scaler import Scaler
 from data.reward import RewardSpec
 from data.schema import (
     LOOP_V1,
-    SHADOW,
     AnyRecord,
     Decision,
     Feedback,
-    to_shadow_id,
 )
 from serve.abtests.running import Answer, RunningTests
 from serve.config import ServiceConfig
@@ -39,7 +37,7 @@ from serve.decisions.recommender import Recommender
 from serve.decisions.reports import event_result, feedback_result, to_feedback
 from serve.decisions.retries import compare_request, decide_or_repeat, digest_request
 from serve.decisions.served import Served
-from serve.decisions.shadows import Shadows
+from serve.decisions.shadows import Shadows, decide_unseen
 from serve.decisions.visits import Past, make_visit, set_answer
 from serve.entities.items import Items
 from serve.entities.users import Users
@@ -47,8 +45,6 @@ from serve.metrics.replica import ReplicaMetrics
 
 Witness: TypeAlias = Callable[[Recommender, Decision], None]
 _NO_PAST: Past = (NOTHING, {})
-_DISTRIBUTIONS = 1_000
-"""Candidates of a decision that nobody sees, at most, of which it is logged how likely each was to be shown."""
 
 
 class Service:
@@ -181,17 +177,8 @@ class Service:
             if shadowing.concerns(shown.policy, request.user_id or shown.decision_id) and recommender.has(
                 {answer.policy}
             ):
-                self.shadows.offer(partial(self._decide_unseen, request, recommender, answer, shown, past))
-
-    def _decide_unseen(
-        self, request: RecommendRequest, recommender: Recommender, answer: Answer, shown: Decision, past: Past
-    ) -> Decision:
-        rules, catalogue = self.config.rules, self.items.catalogue
-        visit = make_visit(request, recommender, answer.policy, shown.time, past, catalogue, rules)
-        visit.decision_id = to_shadow_id(answer.variant or "", shown.decision_id)
-        visit.log_probabilities = len(visit.candidates) <= _DISTRIBUTIONS
-        set_answer(visit, answer)
-        return recommender.decide_and_explain(visit)[0].model_copy(update={"loop": SHADOW})
+                given = shown, past, self.items.catalogue, self.config.rules
+                self.shadows.offer(partial(decide_unseen, request, recommender, answer, *given))
 
     async def feedback(self, reports: Sequence[FeedbackRequest]) -> FeedbackResponse:
         """Log feedback; the learner will find it there.

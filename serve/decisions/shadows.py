@@ -11,10 +11,18 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+from data.log.current.catalogue_copy import Catalogue
 from data.log.errors import StoreError
-from data.schema import AnyRecord, Decision
+from data.schema import SHADOW, AnyRecord, Decision, to_shadow_id
+from serve.abtests.running import Answer
+from serve.contracts.decisions import RecommendRequest
+from serve.contracts.rules import BusinessRules
+from serve.decisions.recommender import Recommender
+from serve.decisions.visits import Past, make_visit, set_answer
 
 Make: TypeAlias = Callable[[], Decision]
+_DISTRIBUTIONS = 1_000
+"""Candidates of a decision that nobody sees, at most, of which it is logged how likely each was to be shown."""
 _WAITING = 1_000
 _AT_ONCE = 32
 """Decisions that are committed together."""
@@ -74,3 +82,20 @@ class Shadows:
         if not self.counts[what]:
             log.warning("decisions of variants in the shadow: some have %s", what.replace("_", " "), exc_info=True)
         self.counts[what] += n
+
+
+def decide_unseen(
+    request: RecommendRequest,
+    recommender: Recommender,
+    answer: Answer,
+    shown: Decision,
+    past: Past,
+    catalogue: Catalogue,
+    rules: BusinessRules,
+) -> Decision:
+    """Return what a variant would have shown in place of a decision, at its time; it is not logged yet."""
+    visit = make_visit(request, recommender, answer.policy, shown.time, past, catalogue, rules)
+    visit.decision_id = to_shadow_id(answer.variant or "", shown.decision_id)
+    visit.log_probabilities = len(visit.candidates) <= _DISTRIBUTIONS
+    set_answer(visit, answer)
+    return recommender.decide_and_explain(visit)[0].model_copy(update={"loop": SHADOW})
