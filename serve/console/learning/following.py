@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from threading import Lock
@@ -72,6 +72,9 @@ class Tallies:
         followed = self._places[key]
         followed.looked = monotonic()
         if followed.task is None or followed.task.done():
+            if followed.task is not None and (fault := followed.task.exception()) is not None:
+                followed.task = None  # a fault of ours: it is said once, and the next view tries again
+                raise fault
             followed.task = asyncio.create_task(self._keep(followed))
         return followed
 
@@ -96,9 +99,3 @@ class Tallies:
             if followed.tally is None:
                 followed.tally = followed.make()
             return followed.tally.step()
-
-
-def choose(places: Sequence[Place], wanted: str | None) -> Place | None:
-    """Return the place of a name, `loop/objective`, or the first one; None: there is none."""
-    named = {f"{loop}/{objective}": (loop, objective) for loop, objective in places}
-    return named.get(wanted or "") or (places[0] if places else None)

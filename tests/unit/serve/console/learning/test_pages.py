@@ -12,6 +12,7 @@ import pytest
 
 from data.features.rfm import N_STATES, state_codes
 from data.log.current import keys
+from data.log.errors import StoreUnavailable
 from data.log.store import Store
 from rl.evaluation.board.items import read_board
 from rl.evaluation.board.tally import Arm, Shown, Tally
@@ -19,6 +20,7 @@ from rl.policy.queries import Impressions
 from serve.console.learning.drawing import HEIGHT, WIDTH, find_axis, sparkline
 from serve.console.learning.listing import PAGE, Listing, SortKey, find_items, list_rows
 from serve.console.learning.states import DAYS, MONTHS, Moment, moment_of, number_of
+from serve.console.learning.tallying import PlaceTally
 from serve.contracts.errors import Refused
 from serve.explanations.boards import ItemEstimate, read_state
 from tests.support.clocks import Clock
@@ -71,6 +73,27 @@ def test_reward_items_and_versions_are_shown(browser: Browser, store: Store, clo
         assert f'<th scope="row">{item}</th>' in board
     assert "by <b>linear_thompson</b>" in board
     assert "No item was found" in settled(browser, "/learning/items?search=nothing")
+
+
+@pytest.mark.parametrize(("error", "status"), [(StoreUnavailable("the log is away"), 503), (ZeroDivisionError(), 500)])
+def test_while_the_log_cannot_be_read_the_page_says_so_and_then_goes_on(
+    browser: Browser, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    Written(store, clock).decide()
+
+    def fail(tally: PlaceTally) -> bool:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PlaceTally, "step", fail)
+        found = {browser.get("/learning").status_code for _ in range(4)}
+    assert status in found
+    for _ in range(100):
+        answer = browser.get("/learning")
+        if answer.status_code == 200 and "Where it stands" in answer.text:
+            return
+        time.sleep(0.05)
+    raise AssertionError(answer.text)
 
 
 def test_where_nothing_has_changed_nothing_is_sent(browser: Browser, store: Store, clock: Clock) -> None:
