@@ -16,8 +16,8 @@ as soon as it has predicted enough better than what would answer without it, and
 one has proved. What predicts best depends on what had been learned before, so other than the windows the choice may
 depend on how the rows were grouped into updates.
 
-Windows are judged by all rewards that come, also by those of decisions before they began: clicks are learned before it
-is known who did not click, so that the newest decisions alone look better than they are.
+Windows are judged by all rewards that come together, also by those of decisions before they began: clicks are learned
+before it is known who did not click, so that the newest decisions alone look better than they are.
 
 Source: Adams and MacKay, "Bayesian online changepoint detection" (2007), with the likeliest in place of all changes and
 plug-in predictions (Dawid, "The prequential approach", 1984); windows for bandits: Garivier and Moulines, "On
@@ -105,8 +105,9 @@ class ForgettingPolicy(Policy):
         """Learn in the order of the log, after each window has predicted what it is about to learn."""
         at = self._positions(impressions)
         order = np.argsort(at, kind="stable")
-        for start in range(0, len(order), self._config.shortest):
-            rows = order[start : start + self._config.shortest]
+        together = RATIO * self._config.shortest
+        for start in range(0, len(order), together):
+            rows = order[start : start + together]
             self._learn(impressions.rows(rows), at[rows])
 
     def _positions(self, o: Impressions) -> FloatArray:
