@@ -151,10 +151,10 @@ def test_when_the_store_does_not_answer_the_known_keys_go_on(store: Store, monke
     token = create(store, "shop", "node")
     ring = KeyRing(store, clock=lambda: NOW)
 
-    def fail() -> None:
+    def fail(query: object) -> None:
         raise StoreUnavailable("locked")
 
-    monkeypatch.setattr(store, "reading", fail)
+    monkeypatch.setattr(store, "read_once", fail)
     with pytest.raises(StoreUnavailable):
         ring.refresh()
     assert ring.authenticate(None, token) is not None
