@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import ray
 
 
-def start_ray(cpus: float | None = None, *, own: bool = False) -> bool:
+def start_ray(cpus: float | None = None, *, own: bool = False, jobs: bool = False) -> bool:
     """Connect to Ray, unless this process is connected: to that of `RAY_ADDRESS` (which a job has), or a new one.
 
     Args:
         cpus: that a new one must have at least; None: as many as Ray finds.
         own: start a new one whatever `RAY_ADDRESS` says.
+        jobs: let a new one take jobs: with its dashboard, on this machine only.
 
     Returns:
         Whether this call connected: who called ends it with `ray.shutdown()`, or leaves that to the end of the process.
@@ -28,7 +29,8 @@ def start_ray(cpus: float | None = None, *, own: bool = False) -> bool:
         ray.init(
             "local",
             num_cpus=None if cpus is None else max(os.cpu_count() or 1, math.ceil(cpus)),
-            include_dashboard=False,
+            include_dashboard=jobs,
+            dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.WARNING,
         )

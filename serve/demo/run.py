@@ -203,7 +203,7 @@ def _run(options: argparse.Namespace) -> int:
     for name in ("RAYCOMMEND_API_KEY", "RAYCOMMEND_API_KEY_FILE"):
         os.environ.pop(name, None)  # the demo's customers have none
     os.environ.update(ray_environment(drain_s=1))
-    with _fresh_home(settings.home), _ray():
+    with _fresh_home(settings.home), _ray(jobs=not options.exit):
         keep_private(settings.home)
         market = load_data(options.data, settings, rng)
         train_first(settings, options.first, HELD_OUT if options.data else None)
@@ -243,9 +243,9 @@ def _is_in_use(home: Path, process: str) -> DataError:
 
 
 @contextmanager
-def _ray() -> Iterator[None]:
+def _ray(jobs: bool) -> Iterator[None]:
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    start_ray(own=True)
+    start_ray(own=True, jobs=jobs)  # the console starts trainings as jobs
     # After Ray, which sets a handler of its own: SIGTERM ends the demo like Ctrl-C, so what was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -34,7 +34,7 @@ class Customers:
         Raises:
             TrafficError: a request was answered with an error, or not at all, after several attempts.
         """
-        plan = Plan(visits=visits, clients=clients, seed=self._seed, name="demo", policies=policies)
+        plan = Plan(visits=visits, clients=clients, seed=self._seed, name="demo", policies=policies, oracle=True)
         async with connect({}) as session:
             client = Client(session, lambda: [self._url])
             driver = Driver(self._people, client, plan, strict=True, on_visit=on_visit)
