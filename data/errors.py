@@ -10,6 +10,7 @@ RecommenderError                       data
 ├── FeatureError                       data: what was said of a context, an item or a user cannot be features
 ├── StoreError                         data.log: the log cannot be opened, or a statement failed
 │   ├── StoreMissing                   data.log: there is no log where one is to be read
+│   ├── KeyKnown                       data.log: rows cannot be inserted at once, the log has a key of theirs
 │   ├── StoreBusy                      data.log: too many records wait for their commit
 │   └── StoreUnavailable               data.log: the database cannot answer now; nothing was written
 │       ├── StoreLost                  data.log: it was deleted or replaced while it was open
@@ -34,6 +35,8 @@ RecommenderError                       data
 ├── RunError                           rl.continuous: a run cannot begin or go on
 │   └── StepFailed                     rl.continuous: a step of a run did not come to its end
 ├── RegistryError                      rl: the registry of policies does not answer, or lacks what was asked for
+├── CommandRefused                     serve.console: a command of the console runs already
+├── RunsUnreadableError                serve.console: the tracking server does not tell its runs
 ├── Refused                            serve.contracts: an answer to the client, from its interface's table of errors
 ├── ArgumentsError                     serve.api: arguments are not learning settings
 ├── Incomplete                         serve.entities: some places have not forgotten a user yet

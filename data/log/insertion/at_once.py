@@ -6,6 +6,7 @@ is written, and `data.log.insertion.insert` does it, a statement after the other
 
 from collections.abc import Sequence
 
+from data.log.errors import StoreError
 from data.log.insertion.insert import Known, LoggedRow, Transaction, insert_statement
 from data.log.insertion.rows import Row, layouts
 from data.log.tables import DECISIONS
@@ -15,7 +16,7 @@ _ROWS = 1_000
 _DECIDED = f"SELECT decision_id FROM {DECISIONS.table.name} WHERE decision_id = ANY(%b::text[])"
 
 
-class KeyKnown(Exception):  # noqa: N818 - an answer to who inserts
+class KeyKnown(StoreError):  # noqa: N818 - an answer to who inserts
     """Nothing was written: the log has one of the keys."""
 
 

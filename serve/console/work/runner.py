@@ -22,6 +22,7 @@ def main(folder: Path) -> None:
     asked = Asked.model_validate_json((folder / RUN).read_bytes())
     os.nice(_COURTESY)
     os.umask(0o077)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
     with (folder / OUT).open("wb") as out, (folder / ERR).open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", asked.module, *asked.arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err

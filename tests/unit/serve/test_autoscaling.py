@@ -204,7 +204,8 @@ def test_it_can_be_shipped_to_the_controller_as_serve_does() -> None:
 
 @pytest.mark.parametrize("path", ["serve/config.yaml", "serve/deploy/service.yaml"])
 def test_the_services_that_ship_are_scaled_by_it(path: str) -> None:
-    (application,) = yaml.safe_load(Path(path).read_text())["applications"]
+    applications = yaml.safe_load(Path(path).read_text())["applications"]
+    (application,) = (one for one in applications if one["name"] == "raycommend")
     gateway = next(one for one in application["deployments"] if one["name"] == "Gateway")
     config = AutoscalingConfig(**gateway["autoscaling_config"])
     assert config.policy.policy_function == "serve.autoscaling:Replicas"

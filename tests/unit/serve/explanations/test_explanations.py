@@ -71,7 +71,8 @@ class Shop:
         given: dict[str, Any] = {"k": 3, "candidates": ITEMS} | fields
         one = visit(recommender, decision_id, datetime.now(UTC), policy=policy, **given)
         decision = recommender.decide(one)
-        click = Feedback(feedback_id=decision_id, decision_id=decision_id, kind="click", item_id=decision.slate[0])
+        clicked = decision.slots[0].slot_id if decision.slots else decision.slate[0]
+        click = Feedback(feedback_id=decision_id, decision_id=decision_id, kind="click", item_id=clicked)
         self.store.insert([decision, click])
 
     def learn(self) -> None:

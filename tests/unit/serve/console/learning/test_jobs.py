@@ -158,6 +158,9 @@ async def test_in_a_package_that_was_sent_a_job_runs_in_the_same(
 
 
 @awaited
-async def test_without_ray_it_is_said_that_there_are_no_jobs(settings: Settings) -> None:
+async def test_without_ray_it_is_said_that_there_are_no_jobs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(Refused, match="Ray takes no jobs here"):
         await Jobs(settings).list_all()
