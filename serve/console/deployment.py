@@ -25,8 +25,8 @@ from serve.http.keys import KeyRing
 _KEYS_S: Final = 1.0
 """How often the keys are read: how long a revoked one goes on working."""
 _AGAIN_S: Final = 1.0
-_COURTESY: Final = 5
-"""Niceness of the console's process: what recommends gets the processor first, then this, then the learner."""
+_COURTESY: Final = 15
+"""Niceness of the console's process: what recommends gets the processor first, then the learner, then pages."""
 
 log = logging.getLogger("ray.serve")
 

@@ -67,7 +67,7 @@ def test_the_curves_fill_by_themselves_and_the_board_sorts(learning: Showroom, b
         expect(page.locator("th[aria-sort=ascending]")).to_have_text(re.compile("Item"))
         names = page.locator(".board tbody th").all_inner_texts()
         assert names == sorted(names)
-        page.get_by_label("Item").fill(names[3])
+        page.get_by_role("searchbox", name="Item").fill(names[3])
         page.get_by_role("button", name="Find").click()
         expect(page.locator(".board tbody th")).to_have_text([names[3]])
         page.get_by_role("link", name="States").click()

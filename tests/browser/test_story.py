@@ -18,8 +18,9 @@ def enter(shown: Window, showroom: Showroom) -> Page:
     page.goto(f"{showroom.url}/shop")
     page.get_by_label("Search by id").fill(USER[1:])
     page.get_by_role("link", name=re.compile(USER)).click()
+    expect(page.locator(".card:not(.waiting)")).to_have_count(8)
     page.get_by_label("Answered by").select_option("linear_thompson")
-    page.get_by_role("button", name="Visit").click()
+    act(page, "role=button[name='Visit']")
     expect(page.locator(".card:not(.waiting)")).to_have_count(8)
     return page
 

@@ -30,6 +30,9 @@ PAGES = {
     "shop": "/shop",
     "customer": f"/shop?user={USER}&policy=linear_thompson",
     "decisions": "/decision",
+    "learning": "/learning",
+    "experiments": "/experiments",
+    "data": "/data",
 }
 """Paths by the names of their pictures."""
 WIDTHS = {"wide": (1366, 900), "phone": (390, 844)}
