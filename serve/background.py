@@ -14,8 +14,8 @@ from serve.metrics import definitions as of
 from serve.metrics.replica import ReplicaMetrics
 
 T = TypeVar("T")
-_COUNT_S = 5.0  # Ray reports every 10 s; each second cost a twentieth of a request's CPU
-"""How often a replica hands its numbers on."""
+_COUNT_S = 5.0
+"""How often a replica hands its numbers on: Ray reports every 10 s, and forgets gauges that two had nothing of."""
 
 log = logging.getLogger("ray.serve")
 

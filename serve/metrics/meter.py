@@ -22,7 +22,7 @@ Labels = tuple[str, ...]
 OTHER: Final = "other"
 _SERIES: Final = 500
 """Label sets of one metric, at most: beyond, all labels are `other`."""
-SAMPLE: Final = 50
+SAMPLE: Final = 20
 """Values of one series of a histogram that are handed on in one flush, at most."""
 _AT_ONCE: Final = 100
 """Calls of Ray between which requests get their turn."""

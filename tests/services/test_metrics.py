@@ -65,7 +65,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with closing(Store.open(config.settings.store_url, clock := Clock())) as store:
         write_days(store, clock, 60, timedelta(minutes=30))
     # Ray forgets a gauge that was not set for two reports; the learner sets its own every five seconds.
-    with service(config, replicas=2, RAY_metrics_report_interval_ms="5000") as server, webhook() as (heard, port):
+    with service(config, replicas=2) as server, webhook() as (heard, port):
         server.wait()
         with (
             alertmanager(folder, port) as alerts_port,
