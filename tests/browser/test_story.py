@@ -54,11 +54,13 @@ def test_ten_acts_move_the_list_and_the_curves(showroom: Showroom, browser: Brow
         first = names.all_inner_texts()
         assert len(set(first)) == 8
         assert not [name for name in first if name.isdigit()]  # they are called something
-        wanted = first[0]
-        for _ in range(10):
+        wanted, acts, bought = first[0], 0, 0
+        while acts < 10 or bought < 8:  # at first it may not be shown for a while
             shelf = names.all_inner_texts()
             place = shelf.index(wanted) + 1 if wanted in shelf else None
             act(page, f"#buy-{place}" if place else "#click-8")
+            acts, bought = acts + 1, bought + (place is not None)
+            assert acts < 40, "what is bought is hardly ever shown"
         expect(page.locator(".news .tag")).to_have_text("learned")
         assert wanted in names.all_inner_texts()[:3]
         card = page.locator(".card").filter(has_text=wanted)
@@ -68,7 +70,7 @@ def test_ten_acts_move_the_list_and_the_curves(showroom: Showroom, browser: Brow
         worth = page.locator(".trail polyline").get_attribute("points")
         assert worth is not None
         heights = [float(point.split(",")[1]) for point in worth.split()]
-        assert len(heights) == 11
+        assert len(heights) == acts + 1
         assert heights[-1] < heights[0]  # of a picture, less is higher
         card.locator("summary").click()
         expect(card.locator(".reasons table")).to_be_visible()
@@ -127,6 +129,6 @@ def test_the_service_goes_in_the_middle_and_comes_back(showroom: Showroom, brows
             expect(page.locator(".live")).to_contain_text("no", timeout=20_000)
         finally:
             showroom.start()
+        expect(page.locator(".live .dot.on")).to_be_visible(timeout=30_000)
         act(page, "#buy-1", within_s=30)  # without logging in again
         expect(page.locator("#notice")).to_be_empty()
-        expect(page.locator(".live .dot.on")).to_be_visible(timeout=20_000)
