@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import import_module
 from typing import Any
 
 from data.errors import RecommenderError
@@ -13,20 +12,16 @@ from rl.promotions import last_failure, last_promotion
 from rl.registry import CHAMPION, FAILED, FORCED, PROMOTED, ROLLED_BACK, show
 from rl.trial_records import TrialRecord, fetch_trial, list_trials
 
-_HEAVY = (
-    "mlflow.tracking",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "scipy.stats",  # of scorecards
-)
 _MOST = 30
 """Versions that are shown, and trials that are looked through."""
 
 
 def prepare() -> None:
     """Import what reading registry and scorecards takes. Blocks for seconds, in which others are answered slowly."""
-    for name in _HEAVY:
-        import_module(name)
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store
+    import mlflow.tracking  # noqa: F401
+    import scipy.stats  # noqa: F401 - of scorecards
 
 
 @dataclass(frozen=True)
