@@ -97,7 +97,7 @@ class Commands:
                 f"{last.asked.by} has started one at {last.asked.began:%H:%M:%S} UTC, which still runs"
             )
         began = datetime.now(UTC)
-        name = f"{kind}-{began:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        name = f"{kind}-{began:%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"  # names sort as they began
         asked = Asked(kind=kind, module=module, arguments=tuple(arguments), by=by, began=began, about=dict(about))
         folder = self._folder / name
         folder.mkdir(mode=0o700, parents=True)
