@@ -1,24 +1,20 @@
-"""What the registry knows of challengers: which were tried on a champion, at what level, which were promoted and why.
+"""What the registry knows of promotions: which versions an alias has named, by which report, and why by force.
 
-A trial is a run of MLflow with the report. A version that was promoted has tags that say when, by which report, and if
+A version that was promoted has tags that say when, by which report, and if
 by force why; the model has those that an alias has named before, for a promotion to be taken back. One that was taken
 back by itself, as it did worse than the champion before it, is promoted again by force only.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from data.atomic import lock
 from data.settings import Settings
-from rl.gate.report import Level, Report
-from rl.gate.specification import GateSpec
 from rl.registry import (
     CHAMPION,
     FAILED,
@@ -35,105 +31,10 @@ from rl.registry import (
     resolve,
     resolve_alias,
 )
-from rl.training.run.tracking import experiment_id
+from rl.trial_records import LONGEST, REPORT_FOLDER
 
-OF_TRIAL = "raycommend.gate."
-"""Begins the names of the tags of a trial's run."""
 _HISTORY = "history."  # of an alias, as a tag of the model
 _LAST_FAILED = "failed."  # the same: what was taken back by itself since the last promotion
-_LONGEST = 4_000  # characters of a tag
-_MOST = 5_000  # runs of one search
-REPORT_FOLDER = "report"
-"""Of a run's artefacts."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A challenger that is tried."""
-
-    run_id: str
-    level: Level
-
-
-def begin_trials(
-    settings: Settings, champion: str, challengers: Sequence[str], spec: GateSpec, model: str = MODEL
-) -> dict[str, Trial]:
-    """Give challengers their levels, and a run each; who was asked the same beside the champion before keeps its level.
-
-    Args:
-        settings: where the registry is.
-        champion: digest.
-        challengers: digests.
-        spec: what is asked: with other rewards, or another beginning, it is another look, which has a level of its own.
-        model: the registered model.
-
-    Raises:
-        RegistryError: the registry does not answer, or another process gives levels now.
-    """
-    client = connect(settings)
-    with lock(settings.home / "gate.lock", _busy), registry_errors(settings):
-        experiment = experiment_id(client, model, settings.tracking_files)
-        before = client.search_runs([experiment], f"tags.`{OF_TRIAL}champion` = '{champion}'", max_results=_MOST)
-        levels, family = dict[str, tuple[int, int]](), 0
-        for run in sorted(before, key=lambda run: int(run.info.start_time)):
-            tags = run.data.tags
-            family = max(family, int(tags[f"{OF_TRIAL}family"]))
-            if tags.get(f"{OF_TRIAL}sequence", spec.sequence) == spec.sequence:
-                levels.setdefault(
-                    tags[f"{OF_TRIAL}challenger"], (int(tags[f"{OF_TRIAL}family"]), int(tags[f"{OF_TRIAL}members"]))
-                )
-        family += 1
-        new = [digest for digest in challengers if digest not in levels]
-        trials = {}
-        for digest in challengers:
-            number, members = levels.get(digest, (family, len(new)))
-            tags = {"champion": champion, "challenger": digest, "family": str(number), "members": str(members)}
-            tags["sequence"] = spec.sequence
-            run = client.create_run(
-                experiment,
-                run_name=f"gate {digest} beside {champion}",
-                tags={OF_TRIAL + name: value for name, value in tags.items()},
-            )
-            trials[digest] = Trial(str(run.info.run_id), Level.of(spec.alpha, number, members))
-        return trials
-
-
-def end_trial(settings: Settings, trial: Trial, report: Report, folder: Path) -> None:
-    """Keep the report of a trial.
-
-    Raises:
-        RegistryError: the registry does not answer.
-    """
-    client, numbers = connect(settings), dict[str, float]()
-    if (comparison := report.comparison) is not None:
-        values = {
-            "challenger": comparison.challenger.value,
-            "champion": comparison.champion.value,
-            "difference": comparison.all.difference,
-        }
-        numbers = {name: found.value for name, found in values.items() if found is not None}
-        numbers["decisions"] = float(comparison.decisions)
-        if comparison.all.lower is not None:
-            numbers["lower_bound"] = comparison.all.lower
-    with registry_errors(settings), redirect_stdout(sys.stderr):
-        client.log_artifacts(trial.run_id, str(folder), REPORT_FOLDER)
-        for name, number in numbers.items():
-            client.log_metric(trial.run_id, name, number)
-        client.set_tag(trial.run_id, f"{OF_TRIAL}verdict", report.verdict.sentence[:_LONGEST])
-        if report.forced is not None:
-            client.set_tag(trial.run_id, f"{OF_TRIAL}forced", report.forced[:_LONGEST])
-        client.set_terminated(trial.run_id)
-
-
-def fail_trial(settings: Settings, trial: Trial) -> None:
-    """End the run of a trial that came to no report.
-
-    Raises:
-        RegistryError: the registry does not answer.
-    """
-    client = connect(settings)
-    with registry_errors(settings):
-        client.set_terminated(trial.run_id, "FAILED")
 
 
 def promote(
@@ -176,7 +77,7 @@ def promote(
             for name, value in {PROMOTED: _now(), REPORT_RUN: run_id}.items():
                 client.set_model_version_tag(version.model, number, name, value)
             if forced is not None:
-                client.set_model_version_tag(version.model, number, FORCED, forced[:_LONGEST])
+                client.set_model_version_tag(version.model, number, FORCED, forced[:LONGEST])
             elif FORCED in tags:
                 client.delete_model_version_tag(version.model, number, FORCED)
             if FAILED in tags:
@@ -219,9 +120,9 @@ def roll_back(
                 raise RegistryError(f"nothing was promoted to {alias} of {model} that could be taken back")
             before = history.pop()
             if failed is not None:  # before the alias: what is taken back says why, whenever one looks
-                client.set_model_version_tag(model, str(now.version), FAILED, failed[:_LONGEST])
+                client.set_model_version_tag(model, str(now.version), FAILED, failed[:LONGEST])
                 said = f"version {now.version} was rolled back: {failed}"
-                client.set_registered_model_tag(model, _LAST_FAILED + alias, said[:_LONGEST])
+                client.set_registered_model_tag(model, _LAST_FAILED + alias, said[:LONGEST])
             client.set_registered_model_alias(model, alias, str(before))
             client.set_model_version_tag(model, str(now.version), ROLLED_BACK, _now())
             _write_history(client, model, alias, history)
@@ -289,14 +190,10 @@ def _history(client: Any, model: str, alias: str) -> list[int]:
 
 
 def _write_history(client: Any, model: str, alias: str, versions: Sequence[int]) -> None:
-    while len(text := json.dumps(list(versions))) > _LONGEST:
+    while len(text := json.dumps(list(versions))) > LONGEST:
         versions = versions[1:]
     client.set_registered_model_tag(model, _HISTORY + alias, text)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _busy(process: str) -> RegistryError:
-    return RegistryError(f"process {process} begins a trial now: ask again")

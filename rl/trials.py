@@ -33,8 +33,8 @@ from rl.gate.report import Candidate, Level, Report, find_verdict, identify
 from rl.gate.specification import GateSpec
 from rl.gate.verdict import judge
 from rl.online.fold import FoldSpec
-from rl.promotions import Trial, begin_trials, end_trial, fail_trial
 from rl.registry import CHAMPION, MODEL, RegisteredPolicy, RegistryError, resolve
+from rl.trial_records import Trial, begin_trials, end_trial, fail_trial
 
 
 @dataclass(frozen=True)

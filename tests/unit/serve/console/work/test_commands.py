@@ -23,7 +23,8 @@ def home(tmp_path: Path) -> Path:
     (code / "says.py").write_text("import sys, os; print('{\"home\": \"%s\"}' % os.environ['RAYCOMMEND_HOME']); "
                                   "print('a\\nlast word', file=sys.stderr); sys.exit(int(sys.argv[1]))")  # fmt: skip
     (code / "sleeps.py").write_text(
-        "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise SystemExit(130)\n"
+        "import sys, time\ntry:\n    print('asleep', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    raise SystemExit(130)\n"
     )
     return tmp_path
 
@@ -59,9 +60,7 @@ def test_two_of_a_kind_do_not_run_at_once_and_one_can_be_stopped(home: Path) -> 
     name = commands.start("k", "sleeps", [], "ann", {}).name
     with pytest.raises(CommandRefused, match=r"^ann has started one at .* which still runs$"):
         commands_of(home).start("k", "says", ["0"], "bob", {})
-    while not (home / "console" / name / PROCESS).exists():
-        time.sleep(0.05)
-    time.sleep(0.5)
+    wait(commands, lambda run: (home / "console" / name / PROCESS).exists() and run.said == "asleep\n")
     commands_of(home).stop(name)
     run = wait(commands, lambda run: run.state == "ended")
     assert run.status in (130, -signal.SIGINT)
