@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.browsers import PICTURES, WIDTHS, Showroom, window
+from tests.support.browsers import PICTURES, WIDTHS, Showroom, Window, window
 from tests.support.packages import needs_package
 
 pytestmark = [pytest.mark.slow, needs_package("chromium")]
@@ -78,14 +78,18 @@ def test_the_curves_fill_by_themselves_and_the_board_sorts(learning: Showroom, b
         assert shown.complaints == []
 
 
+def start(shown: Window, learning: Showroom, experiment: str) -> Locator:
+    """Start an experiment on the page of trainings; returns the rows of its jobs."""
+    shown.page.goto(f"{learning.url}/learning/training")
+    shown.page.get_by_label("Experiment").select_option(experiment)
+    shown.page.get_by_role("button", name="Start").click()
+    return shown.page.locator("#training tr").filter(has_text=experiment)
+
+
 def test_a_training_is_started_outlives_a_reload_and_ends(learning: Showroom, browser: Browser) -> None:
     with window(browser) as shown:
         shown.log_in(learning.url, learning.keys["admin"])
-        page = shown.page
-        page.goto(f"{learning.url}/learning/training")
-        page.get_by_label("Experiment").select_option("own/short")
-        page.get_by_role("button", name="Start").click()
-        job = page.locator("#training tr").filter(has_text="own/short")
+        page, job = shown.page, start(shown, learning, "own/short")
         expect(job.locator(".tag")).to_have_text(re.compile("waits|runs"))
         page.reload()
         expect(job.locator(".tag")).to_have_text(re.compile("waits|runs|done"))
@@ -100,14 +104,9 @@ def test_a_training_is_started_outlives_a_reload_and_ends(learning: Showroom, br
 def test_a_training_is_stopped(learning: Showroom, browser: Browser) -> None:
     with window(browser) as shown:
         shown.log_in(learning.url, learning.keys["admin"])
-        page = shown.page
-        page.goto(f"{learning.url}/learning/training")
-        page.get_by_label("Experiment").select_option("own/endless")
-        page.get_by_role("button", name="Start").click()
-        job = page.locator("#training tr").filter(has_text="own/endless")
+        page, job = shown.page, start(shown, learning, "own/endless")
         expect(job.locator(".tag")).to_have_text("runs", timeout=_JOB_MS)
-        page.get_by_label("Experiment").select_option("own/endless")
-        page.get_by_role("button", name="Start").click()
+        start(shown, learning, "own/endless")
         expect(page.get_by_text("runs already")).to_be_visible()
         page.goto(f"{learning.url}/learning/training")
         job.get_by_role("button", name="Stop").click()

@@ -23,6 +23,7 @@ from serve.metrics.definitions import METRICS
 from tests.support.archives import write_days
 from tests.support.clocks import Clock
 from tests.support.packages import needs_package
+from tests.support.records import SALE
 from tests.support.services import KEY, Running, service, wait_for
 from tests.support.shops import save_policies, small_market
 from tests.support.watching import Prometheus, Webhook, alertmanager, prometheus_server, webhook
@@ -92,18 +93,6 @@ def ask(client: httpx.Client, user: int) -> str:
     return str(answer["decision_id"])
 
 
-ROW = {
-    "InvoiceNo": "536365",
-    "StockCode": "85123A",
-    "Description": "LANTERN",
-    "Quantity": 6,
-    "InvoiceDate": "2010-12-01T08:26:00",
-    "UnitPrice": 2.55,
-    "CustomerID": 17850,
-    "Country": "United Kingdom",
-}
-
-
 @pytest.fixture
 def traffic(watched: Watched) -> Iterator[None]:
     """Users and rows that go on coming, as rates are of what there is now."""
@@ -115,7 +104,7 @@ def traffic(watched: Watched) -> Iterator[None]:
             while not ended.wait(0.1):
                 number += 1
                 ask(client, number % _USERS)
-                rows = [{**ROW, "InvoiceNo": f"A{number}"}, {**ROW, "Quantity": "many"}]
+                rows = [{**SALE, "InvoiceNo": f"A{number}"}, {**SALE, "Quantity": "many"}]
                 client.post("/v1/events", json={"node": "online_retail", "records": rows})
 
     thread = threading.Thread(target=go_on)
@@ -130,7 +119,7 @@ def test_what_was_done_is_counted(watched: Watched) -> None:
     start_tests(client)
     wait_for(lambda: ask_policy(client) == {"linear_thompson", "rfm_bandit"}, 60)
     decisions = [ask(client, user) for user in range(_USERS)]
-    rows = [ROW, {**ROW, "InvoiceNo": "536366", "Quantity": "many"}]
+    rows = [SALE, {**SALE, "InvoiceNo": "536366", "Quantity": "many"}]
     results = client.post("/v1/events", json={"node": "online_retail", "records": rows}).json()["results"]
     assert [one["status"] for one in results] == ["stored", "rejected"]
     known = {"feedback_id": "known", "decision_id": decisions[1], "kind": "click"}

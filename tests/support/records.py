@@ -1,5 +1,6 @@
 """Records by hand, as tests of the log write them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -34,3 +35,16 @@ def version(as_of: datetime = NOON, **fields: Any) -> Version:
     usual: dict[str, Any] = {"loop": "v1", "objective": "default", "fold_id": "v", "number": 0}
     usual |= {"version_id": "v.0", "decision_seq": 1, "feedback_seq": 2, "caught_up": True}
     return Version(as_of=as_of, **usual | fields)
+
+
+SALE: Mapping[str, Any] = {
+    "InvoiceNo": "536365",
+    "StockCode": "85123A",
+    "Description": "LANTERN",
+    "Quantity": 6,
+    "InvoiceDate": "2010-12-01T08:26:00",
+    "UnitPrice": 2.55,
+    "CustomerID": 17850,
+    "Country": "United Kingdom",
+}
+"""A row of the node online_retail that breaks no rule."""

@@ -8,7 +8,9 @@ import hmac
 import io
 import secrets
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from data.log.current.settings_table import SettingsTable, writing
 from data.log.store import Store
 from rl.artefacts.artefact import ARRAYS, DESCRIPTION, Artefact, load_served, save
 from rl.artefacts.errors import ArtefactError
+from rl.policies import build
 from rl.policy.errors import PolicyError
 from serve.api.personalizer.configuration.values import SIGNING
 from serve.api.personalizer.errors import ERRORS
@@ -35,6 +38,19 @@ def signing_key(store: Store) -> bytes:
             settings.append(SIGNING, secrets.token_hex(32), store.now())
             found = _key(settings)
     return bytes.fromhex(found)
+
+
+def capture(served: Artefact, now: datetime) -> Callable[[], Artefact]:
+    """Take a model as it is now; what is returned builds an artefact of its own, which may take longer."""
+    state = served.policy.state_dict()
+
+    def build_it() -> Artefact:
+        encoder = served.encoder
+        policy = build(served.config, encoder.n_features, encoder.n_states, encoder.popularity)
+        policy.load_state_dict(state)
+        return replace(served, policy=policy, learned_until=now, digest="")
+
+    return build_it
 
 
 def pack(artefact: Artefact, key: bytes | None) -> bytes:

@@ -18,7 +18,6 @@ from data.settings import Settings
 from rl.artefacts.artefact import Artefact
 from rl.artefacts.shelf import shelve_new
 from rl.encoders.visit import Visit
-from rl.policies import build
 from rl.policy.errors import PolicyError
 from serve.api.personalizer import model_file as model
 from serve.api.personalizer.apprentice import ApprenticeMetrics
@@ -198,7 +197,7 @@ class Personalizer:
 
     async def export_model(self, *, signed: bool) -> bytes:
         """Return the model as this replica has it, see `serve.api.personalizer.model_file`."""
-        artefact = self._snapshot()
+        artefact = model.capture(self._recommender().artefact(LOOP), self._store.now())
         return await asyncio.to_thread(
             lambda: model.pack(artefact(), model.signing_key(self._store) if signed else None)
         )
@@ -225,7 +224,7 @@ class Personalizer:
 
     async def delete_logs(self) -> None:
         """Delete the log as it is now. The model keeps what it has learned from it."""
-        artefact = self._snapshot()
+        artefact = model.capture(self._recommender().artefact(LOOP), self._store.now())
         await asyncio.to_thread(self._delete_logs, artefact)
 
     def _show_configuration(self, time_spans: bool, metrics: bool) -> dict[str, Any]:
@@ -249,19 +248,6 @@ class Personalizer:
                 if value != have[name]:  # what is so already is not changed
                     table.append(name, value, self._store.now())
         self.configuration.refresh()
-
-    def _snapshot(self) -> Callable[[], Artefact]:
-        """Take the model as it is now; what is returned builds the artefact, which may take longer."""
-        served = self._recommender().artefact(LOOP)
-        state, now = served.policy.state_dict(), self._store.now()
-
-        def build_it() -> Artefact:
-            encoder = served.encoder
-            policy = build(served.config, encoder.n_features, encoder.n_states, encoder.popularity)
-            policy.load_state_dict(state)
-            return replace(served, policy=policy, learned_until=now, digest="")
-
-        return build_it
 
     def _import(self, blob: bytes) -> None:
         artefact = model.unpack(blob, model.signing_key(self._store))

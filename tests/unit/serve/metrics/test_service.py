@@ -13,18 +13,8 @@ from serve.metrics import definitions as of
 from serve.metrics.meter import Meter
 from serve.metrics.replica import Names, ReplicaMetrics
 from tests.support.meters import Numbers
+from tests.support.records import SALE
 from tests.support.shops import shop_service
-
-ROW = {
-    "InvoiceNo": "536365",
-    "StockCode": "85123A",
-    "Description": "LANTERN",
-    "Quantity": 6,
-    "InvoiceDate": "2010-12-01T08:26:00",
-    "UnitPrice": 2.55,
-    "CustomerID": 17850,
-    "Country": "United Kingdom",
-}
 
 
 @pytest.fixture
@@ -46,7 +36,7 @@ def client(store: Store, tmp_path: Path, numbers: Numbers, plain: bool) -> TestC
     report = {"feedback_id": "f", "decision_id": "1", "kind": "click"}
     for body in (report, report, {**report, "decision_id": "2"}, {"decision_id": "nobody's", "kind": "view"}, {}):
         client.post("/v1/feedback", json=body)
-    client.post("/v1/events", json={"node": "online_retail", "records": [ROW, {**ROW, "Quantity": "many"}]})
+    client.post("/v1/events", json={"node": "online_retail", "records": [SALE, {**SALE, "Quantity": "many"}]})
     client.post("/v1/recommend", json={"k": "three"})
     client.get("/v1/nowhere")
     metrics.meter.flush()
