@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -26,15 +27,32 @@ def start_ray(cpus: float | None = None, *, own: bool = False, jobs: bool = Fals
     if os.environ.get("RAY_ADDRESS") and not own:
         ray.init(logging_level=logging.WARNING)
     else:
-        ray.init(
-            "local",
-            num_cpus=None if cpus is None else max(os.cpu_count() or 1, math.ceil(cpus)),
-            include_dashboard=jobs,
-            dashboard_host="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        least = None if cpus is None else max(os.cpu_count() or 1, math.ceil(cpus))
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+        if jobs:
+            ray.init(_head_that_takes_jobs(least), **quiet)
+        else:
+            ray.init("local", num_cpus=least, include_dashboard=False, **quiet)
     return True
+
+
+def _head_that_takes_jobs(cpus: int | None) -> str:
+    """Start one, which ends with this process, and return its address.
+
+    `ray.init` has no say in the port of the agent that starts jobs: of two Rays of a machine only one would take any.
+    """
+    from ray._private.node import Node  # what ray.init starts, too; Ray's version is pinned
+    from ray._private.parameter import RayParams
+
+    asked = RayParams(
+        num_cpus=cpus,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        dashboard_port=None,  # the first that is free
+        dashboard_agent_listen_port=0,
+    )
+    head = Node(asked, head=True, shutdown_at_exit=True, spawn_reaper=True)
+    return str(head.gcs_address)
 
 
 @contextmanager

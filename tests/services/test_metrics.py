@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -211,8 +211,13 @@ def test_refused_reports_are_heard_by_their_owner(watched: Watched) -> None:
     watched.webhook.heard.clear()
     for _ in range(3):
         assert watched.server.client.post("/v1/feedback", json={"decision_id": 3}).status_code == 422
-    wait_for(lambda: watched.webhook.receivers("FeedbackErrors") == {"data"}, 60)
-    alert = next(a for _, a in watched.webhook.heard if a["labels"].get("code") == "invalid_request")
+
+    def heard() -> list[tuple[str, dict[str, Any]]]:
+        return [one for one in watched.webhook.heard if one[1]["labels"].get("code") == "invalid_request"]
+
+    wait_for(lambda: bool(heard()), 60, lambda: watched.webhook.heard)
+    assert watched.webhook.receivers("FeedbackErrors") == {"data"}
+    alert = heard()[0][1]
     assert alert["labels"]["severity"] == "warning"
     assert alert["annotations"]["runbook"] == "serve/RUNBOOK.md#feedbackerrors"
 

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from serve.app import running
 from serve.config import ConsoleConfig, ServiceConfig
 from serve.demo.goods import name_goods
 from serve.environment import ray_environment
-from tests.support.ports import free_port
 
 POLICIES: dict[str, PolicyConfig] = {"linear_thompson": LinearThompsonConfig(), "rfm_bandit": RFMBanditConfig()}
 
@@ -43,12 +41,13 @@ def main(home: str, port: str, jobs: str = "") -> None:
     os.environ.update(ray_environment(drain_s=1))
     import ray  # after the environment that it reads
 
+    from data.cluster import start_ray
+
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     Path(home).mkdir(parents=True, exist_ok=True)
     if not (Path(home) / "policies").exists():
         furnish(Path(home))
-    dashboard: dict[str, Any] = {"include_dashboard": bool(jobs)} | ({"dashboard_port": free_port()} if jobs else {})
-    ray.init("local", num_cpus=2, log_to_driver=False, **dashboard)
+    start_ray(2, own=True, jobs=bool(jobs))
     config = ServiceConfig(home=home, policies={"linear_thompson": 1.0, "rfm_bandit": 0.0})
     options = {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.1}}
     with running(config, int(port), ConsoleConfig(home=home), **options):

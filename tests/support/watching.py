@@ -90,7 +90,7 @@ def alertmanager(folder: Path, webhook_port: int) -> Iterator[int]:
     for receiver in config["receivers"]:
         receiver["webhook_configs"] = [{"url": f"http://127.0.0.1:{webhook_port}/{receiver['name']}"}]
     for route in (config["route"], *config["route"]["routes"]):
-        route["group_wait"] = "1s"
+        route["group_wait"] = route["group_interval"] = "1s"  # of a group that fires already, too
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
     port = free_port()
     command = ["prometheus-alertmanager", f"--config.file={folder / 'alertmanager.yml'}", "--cluster.listen-address="]
