@@ -47,14 +47,14 @@ from rl.simulators.market.market import Market
 from tests.bench.common import finish, plot, say
 from tests.support.clocks import Clock
 
-RATE, K = 10.0, 3  # decisions a second, slots
+RATE, K = 50.0, 3  # decisions a second, slots
 WARM_S, HALF_S, CYCLE_S, BEYOND_S = 600, 1_800, 1_800, 300
 REPORTED_S, WAIT_S, FOLLOWED_S = 5, 20.0, 5
 RECOVERED, WINDOW_S = 0.8, 30
 SPEC = RewardSpec(wait_s=WAIT_S)
 REMEMBERING = CrossedConfig()
 POLICY = REMEMBERING.model_copy(update={"forgetting": Forgetting()})
-MARKET = GeneratedMarketConfig(users=200, items=30, kinds=6, taste=0.0, whim=0.0, click_rate=0.15)
+MARKET = GeneratedMarketConfig(users=1_000, items=30, kinds=6, taste=0.0, whim=0.0, click_rate=0.15)
 ENCODER = FeaturesEncoder(())
 
 

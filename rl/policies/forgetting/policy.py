@@ -13,8 +13,10 @@ e_w² where the two differ, Σ (f - f_w)² e_w² / Σ (f - f_w)² with f what th
 vary much would tell more than they know. These means count half as much four of the shortest windows later, and
 the variance of the rewards is one more. The window with the largest C answers, or the whole log: so a window may answer
 as soon as it has predicted enough better than what would answer without it, and none has to prove again what an older
-one has proved. What predicts best depends on what had been learned before, so other than the windows the choice may
-depend on how the rows were grouped into updates.
+one has proved. A window that is dropped leaves its C to the next one that began after it, which has learned most of
+what it had: by its own C, which lost what it did not know at first, a window that has just begun would be likelier.
+What predicts best depends on what had been learned before, so other than the windows the choice may depend on how the
+rows were grouped into updates.
 
 Windows are judged by all rewards that come together, also by those of decisions before they began: clicks are learned
 before it is known who did not click, so that the newest decisions alone look better than they are.
@@ -136,9 +138,12 @@ class ForgettingPolicy(Policy):
 
     def _keep(self, begins: Sequence[int]) -> None:
         """Drop other windows than those that begin there, and begin what is new."""
-        largest = self._evidence[self._likeliest()]
+        evidence, largest = self._evidence, self._evidence[self._likeliest()]
+        for dropped in sorted(evidence.keys() - set(begins)):
+            if heir := min((begin for begin in evidence if begin > dropped), default=None):
+                evidence[heir] = max(evidence[heir], evidence[dropped])
         self._policies = {begin: self._policies.get(begin) or self._make() for begin in begins}
-        self._evidence = {begin: self._evidence.get(begin, largest - _ODDS) - largest for begin in begins}
+        self._evidence = {begin: evidence.get(begin, largest - _ODDS) - largest for begin in begins}
         self._noise = {begin: self._noise.get(begin, np.zeros(2)) for begin in begins}
         self._answers = self._likeliest()
 

@@ -243,6 +243,25 @@ def test_the_window_that_predicts_best_answers() -> None:
             assert policy._policies[0].expected(query)[0, 0] > 0.3  # the whole log has not got over it
 
 
+@pytest.mark.heavy
+def test_a_window_that_is_dropped_leaves_its_evidence_to_the_next() -> None:
+    """Long after a change the longest windows answer, of 512 to 1,024 decisions, also where one of them ends."""
+    n, swap, size, rng = 5_000, 1_000, 30, np.random.default_rng(0)
+    config = RidgeConfig(forgetting=Forgetting(shortest=32, rates=3))
+    features, weights = rng.standard_normal((n, size)), rng.standard_normal((2, size)) / np.sqrt(size)
+    means = np.where(np.arange(n) < swap, features @ weights[0], features @ weights[1])
+    rewards, ones = means + 0.5 * rng.standard_normal(n), np.ones(n, np.int64)
+    seen = Impressions(features, 0 * ones, ones, rewards, np.ones(n), at=np.arange(1.0, n + 1.0))
+    policy, answering = build(config, size, 1, np.zeros(2)), dict[int, int | None]()
+    assert isinstance(policy, ForgettingPolicy)
+    for start in range(0, n, 8):
+        policy.update(seen.rows(slice(start, start + 8)))
+        answering[start + 8] = policy.window
+    assert {window for position, window in answering.items() if position <= swap} == {None}
+    late = [window for position, window in answering.items() if position > swap + 1_100]
+    assert all(window is not None and 512 <= window <= 1_024 for window in late)
+
+
 def test_a_state_with_windows_that_cannot_be_is_refused() -> None:
     config = RidgeConfig(forgetting=FORGETTING)
     policy = make(config)
