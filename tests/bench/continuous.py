@@ -1,7 +1,8 @@
 """An hour of shop traffic, interests shift at half time: `python -m tests.bench.continuous [--seeds N]`.
 
 Four learners answer the same visits of a generated shop, simulated second by second, from the same beginning: a policy
-that has learned from ten minutes of traffic. The shift gives every item the appeal of another, drawn at random.
+that has learned from ten minutes of traffic: 50 requests a second by 1,000 users. The shift gives every item the appeal
+of another, drawn at random.
 
 - the closed loop: what the service runs between two runs of `rl.continuous`. Decisions and reports go into a log, the
   online learner follows it every five seconds (that of the service within one), and the policy forgets. `rl.continuous`
@@ -17,9 +18,11 @@ until it has recovered, beyond the hour. `share_of_oracle_lift` is of the means 
 """
 
 import argparse
+import os
 import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -204,8 +207,9 @@ def begin(world: World, shop: Shop, seed: int) -> Policy:
     policy, clock = POLICY.build(0, 1, ENCODER.popularity), Clock()
     of_visits, of_policy = (np.random.default_rng(child) for child in np.random.SeedSequence([seed, 0]).spawn(2))
     for number in range(-WARM_S, 0):
-        decisions, _, reports = shop.decide(policy, world.second(number, of_visits), clock, of_policy)
-        if decisions:
+        second = world.second(number, of_visits)
+        if len(second.segments):
+            decisions, _, reports = shop.decide(policy, second, clock, of_policy)
             policy.update(observe([to_outcome(*of) for of in zip(decisions, reports, strict=True)], ENCODER))
     return policy
 
@@ -270,9 +274,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     runs, found = list[dict[str, FloatArray]](), list[dict[str, float]]()
-    with threadpool_limits(1):
-        for seed in range(options.seeds):
-            runs.append(play(seed))
+    with ProcessPoolExecutor(
+        min(options.seeds, os.cpu_count() or 1), initializer=threadpool_limits, initargs=(1,)
+    ) as pool:
+        for seed, earned in enumerate(pool.map(play, range(options.seeds))):
+            runs.append(earned)
             found.append(measure(runs[-1]))
             say(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in found[-1].items()))
     mean = {name: float(np.mean([one[name] for one in found])) for name in found[0]}

@@ -46,8 +46,6 @@ class Rows(BaseModel):
 
     code: Mapping[str, tuple[str, ...]]
     """Folders and files by bench, from the root."""
-    unmeasured: tuple[str, ...] = ()
-    """Benches without a kept result, as they need a machine that does nothing else: their rows are not shown."""
     rows: tuple[Row, ...]
 
 
@@ -76,10 +74,10 @@ def table(rows: Rows, results: Mapping[str, Mapping[str, Any]], root: Path = ROO
     """Return the table of a page in Markdown.
 
     Raises:
-        KeyError: a bench has no kept result and is not among those that have none, or there is no such figure.
+        KeyError: a bench has no kept result, or there is no such figure.
     """
     lines = [HEAD]
-    for row in (row for row in rows.rows if row.page == page and row.bench not in rows.unmeasured):
+    for row in (row for row in rows.rows if row.page == page):
         result = results[row.bench]
         values = {**result["peers"], **result["figures"]}
         older = "" if result["code"] == digest(rows.code[row.bench], root) else OLDER

@@ -13,10 +13,9 @@ e_w² where the two differ, Σ (f - f_w)² e_w² / Σ (f - f_w)² with f what th
 vary much would tell more than they know. These means count half as much four of the shortest windows later, and
 the variance of the rewards is one more. The window with the largest C answers, or the whole log: so a window may answer
 as soon as it has predicted enough better than what would answer without it, and none has to prove again what an older
-one has proved. A window that is dropped leaves its C to the next one that began after it, which has learned most of
-what it had: by its own C, which lost what it did not know at first, a window that has just begun would be likelier.
-What predicts best depends on what had been learned before, so other than the windows the choice may depend on how the
-rows were grouped into updates.
+one has proved. For as long as it answers it is kept, however long it gets: younger ones know less, and would try again
+what has been found to be bad. What predicts best depends on what had been learned before, so the choice, and with it
+which longer window is kept, may depend on how the rows were grouped into updates.
 
 Windows are judged by all rewards that come together, also by those of decisions before they began: clicks are learned
 before it is known who did not click, so that the newest decisions alone look better than they are.
@@ -130,7 +129,7 @@ class ForgettingPolicy(Policy):
         position = max(self._position, int(at[-1]))
         self._score(o, at, position)
         self._position = position
-        self._keep(kept(self._config, position))
+        self._keep(sorted({*kept(self._config, position), self._likeliest()}))
         for begin, policy in self._policies.items():
             inside = at >= begin
             if inside.any():
@@ -138,12 +137,9 @@ class ForgettingPolicy(Policy):
 
     def _keep(self, begins: Sequence[int]) -> None:
         """Drop other windows than those that begin there, and begin what is new."""
-        evidence, largest = self._evidence, self._evidence[self._likeliest()]
-        for dropped in sorted(evidence.keys() - set(begins)):
-            if heir := min((begin for begin in evidence if begin > dropped), default=None):
-                evidence[heir] = max(evidence[heir], evidence[dropped])
+        largest = self._evidence[self._likeliest()]
         self._policies = {begin: self._policies.get(begin) or self._make() for begin in begins}
-        self._evidence = {begin: evidence.get(begin, largest - _ODDS) - largest for begin in begins}
+        self._evidence = {begin: self._evidence.get(begin, largest - _ODDS) - largest for begin in begins}
         self._noise = {begin: self._noise.get(begin, np.zeros(2)) for begin in begins}
         self._answers = self._likeliest()
 
@@ -197,7 +193,8 @@ class ForgettingPolicy(Policy):
         shapes = ((places,), (2,), (1 + places,), (2, 1 + places), (4,))
         padded, at, evidence, noise, scored = (check_array(state, *one) for one in zip(_STATE, shapes, strict=True))
         position, begins = int(at[0]), [WHOLE, *(int(begin) for begin in padded if begin)]
-        if begins != list(kept(self._config, position)):
+        regular = set(kept(self._config, position))
+        if begins != sorted(set(begins)) or not regular <= set(begins) or len(set(begins) - regular) > 1:
             raise PolicyError(
                 f"the saved policy has windows from {begins[1:]} at position {position}, which it cannot have"
             )

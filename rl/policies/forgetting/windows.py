@@ -2,7 +2,7 @@
 
 A window of length E begins at a multiple of E and is dropped when two more have passed, so it holds the last E to 2E
 positions once the next has begun beside it. Where windows begin is a function of the position alone: whoever learns the
-same rows has the same windows, whatever the order in which they came.
+same rows has the same windows, whatever the order in which they came. The one that answers is kept beside them.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ def lengths(config: Forgetting) -> list[int]:
 
 
 def most(config: Forgetting) -> int:
-    """Return how many windows there are at most, beside the whole log."""
-    return 2 * config.rates
+    """Return how many windows there are at most, beside the whole log: two of each rate, and a longer one."""
+    return 2 * config.rates + 1
 
 
 def beginnings(config: Forgetting, position: int) -> list[int]:
