@@ -17,8 +17,8 @@ one has proved. For as long as it answers it is kept, however long it gets: youn
 what has been found to be bad. What predicts best depends on what had been learned before, so the choice, and with it
 which longer window is kept, may depend on how the rows were grouped into updates.
 
-Windows are judged by all rewards that come together, also by those of decisions before they began: clicks are learned
-before it is known who did not click, so that the newest decisions alone look better than they are.
+Windows are judged by all rewards that come together, in one update, also by those of decisions before they began:
+clicks are learned before it is known who did not click, so that the newest decisions alone look better than they are.
 
 Source: Adams and MacKay, "Bayesian online changepoint detection" (2007), with the likeliest in place of all changes and
 plug-in predictions (Dawid, "The prequential approach", 1984); windows for bandits: Garivier and Moulines, "On
@@ -110,6 +110,8 @@ class ForgettingPolicy(Policy):
         for start in range(0, len(order), together):
             rows = order[start : start + together]
             self._learn(impressions.rows(rows), at[rows])
+        self._answers = self._likeliest()  # by all of them: of those that came together the oldest may all be misses
+        self._keep()
 
     def _positions(self, o: Impressions) -> FloatArray:
         """Return the position of each impression [N].
@@ -119,8 +121,8 @@ class ForgettingPolicy(Policy):
         """
         known = ~np.isnan(o.at)
         if known.any() and not self._of_log:
-            self._of_log, self._position = True, 0
-            self._keep([WHOLE])
+            self._of_log, self._position, self._answers = True, 0, WHOLE
+            self._keep()
         arrived = np.full(len(o), float(self._position)) if self._of_log else self._position + np.cumsum(o.counts > 0)
         at: FloatArray = np.where(known, o.at, arrived)
         return at
@@ -129,19 +131,19 @@ class ForgettingPolicy(Policy):
         position = max(self._position, int(at[-1]))
         self._score(o, at, position)
         self._position = position
-        self._keep(sorted({*kept(self._config, position), self._likeliest()}))
+        self._keep()
         for begin, policy in self._policies.items():
             inside = at >= begin
             if inside.any():
                 policy.update(o if inside.all() else o.rows(inside))
 
-    def _keep(self, begins: Sequence[int]) -> None:
-        """Drop other windows than those that begin there, and begin what is new."""
+    def _keep(self) -> None:
+        """Drop the windows that have come to their end, but for the one that answers, and begin what is new."""
+        begins = sorted({*kept(self._config, self._position), self._answers})
         largest = self._evidence[self._likeliest()]
         self._policies = {begin: self._policies.get(begin) or self._make() for begin in begins}
         self._evidence = {begin: self._evidence.get(begin, largest - _ODDS) - largest for begin in begins}
         self._noise = {begin: self._noise.get(begin, np.zeros(2)) for begin in begins}
-        self._answers = self._likeliest()
 
     def _likeliest(self) -> int:
         """Return where the window begins that answers: of equals the longest."""

@@ -149,6 +149,7 @@ def test_what_an_earlier_log_has_is_read_and_can_be_forgotten(store: Store, clie
 
 
 @pytest.mark.heavy
+@pytest.mark.usefixtures("ray_local")
 def test_rows_of_nodes_with_such_ids_are_rejects(store: Store, client: TestClient, tmp_path: Path) -> None:
     node = load_node("online_retail")
     row = {
