@@ -17,8 +17,9 @@ one has proved. For as long as it answers it is kept, however long it gets: youn
 what has been found to be bad. What predicts best depends on what had been learned before, so the choice, and with it
 which longer window is kept, may depend on how the rows were grouped into updates.
 
-Windows are judged by all rewards that come together, in one update, also by those of decisions before they began:
-clicks are learned before it is known who did not click, so that the newest decisions alone look better than they are.
+Windows are judged by all rewards that come together, in an update, also by those of decisions before they began, and
+never by a part of them: clicks are learned before it is known who did not click, so that the newest decisions alone
+look better than they are, and the oldest worse.
 
 Source: Adams and MacKay, "Bayesian online changepoint detection" (2007), with the likeliest in place of all changes and
 plug-in predictions (Dawid, "The prequential approach", 1984); windows for bandits: Garivier and Moulines, "On
@@ -41,6 +42,8 @@ from rl.policy.queries import Impressions, Query, Slates
 
 _ODDS = np.log(1000.0)
 """Against a change where a window begins: the shortest begin every 64 decisions, so one change in 64,000."""
+_JUDGED = 4_096
+"""Impressions of one update by which windows are judged together, at most: more than a second of a busy service has."""
 _ROUNDED = 1e-12  # of rewards' squares: less is rounding
 _WHOLE, _WINDOW, _STATE = "whole_", "window{}_", ("begin", "position", "evidence", "noise", "scored")
 
@@ -106,11 +109,18 @@ class ForgettingPolicy(Policy):
         """Learn in the order of the log, after each window has predicted what it is about to learn."""
         at = self._positions(impressions)
         order = np.argsort(at, kind="stable")
-        together = RATIO * self._config.shortest
-        for start in range(0, len(order), together):
-            rows = order[start : start + together]
-            self._learn(impressions.rows(rows), at[rows])
-        self._answers = self._likeliest()  # by all of them: of those that came together the oldest may all be misses
+        for start in range(0, len(order), _JUDGED):
+            rows = order[start : start + _JUDGED]
+            self._learn_and_judge(impressions.rows(rows), at[rows])
+
+    def _learn_and_judge(self, o: Impressions, at: FloatArray) -> None:
+        """Learn rows in order, then choose among the windows that have predicted all of them."""
+        together, judged = RATIO * self._config.shortest, set(self._evidence)
+        for start in range(0, len(o), together):
+            rows = np.arange(start, min(start + together, len(o)))
+            self._learn(o.rows(rows), at[rows])
+        self._evidence = {begin: C for begin, C in self._evidence.items() if begin in judged}
+        self._answers = self._likeliest()
         self._keep()
 
     def _positions(self, o: Impressions) -> FloatArray:

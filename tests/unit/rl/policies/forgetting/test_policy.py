@@ -267,6 +267,26 @@ def test_the_window_that_answers_is_kept() -> None:
     assert again.window == policy.window
 
 
+def test_rows_that_come_together_are_judged_together() -> None:
+    """Misses of a while ago come before hits of now: a window that has just begun predicts all of the misses best."""
+    rng, config = np.random.default_rng(0), RidgeConfig(forgetting=Forgetting(shortest=32, rates=2))
+    policy = build(config, 1, 1, np.zeros(2))
+    assert isinstance(policy, ForgettingPolicy)
+
+    def learn(rewards: FloatArray, first: int) -> None:
+        n = len(rewards)
+        ones, at = np.ones(n, np.int64), np.arange(first, first + n, dtype=np.float64)
+        policy.update(Impressions(np.ones((n, 1)), 0 * ones, ones, rewards, np.ones(n), at=at))
+
+    for first in range(1, 2_001, 20):
+        learn((10.0 if first <= 600 else 1.0) * (rng.random(20) < 0.2), first)
+    assert policy.window is not None
+    began = 2_000 - policy.window + 1
+    assert 600 <= began <= 700
+    learn(np.repeat([0.0, 1.0], [320, 80]), 2_001)
+    assert 2_400 - policy.window + 1 == began
+
+
 def test_a_state_with_windows_that_cannot_be_is_refused() -> None:
     config = RidgeConfig(forgetting=FORGETTING)
     policy = make(config)
