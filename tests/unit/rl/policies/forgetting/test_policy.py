@@ -279,7 +279,7 @@ def test_rows_that_come_together_are_judged_together() -> None:
         policy.update(Impressions(np.ones((n, 1)), 0 * ones, ones, rewards, np.ones(n), at=at))
 
     for first in range(1, 2_001, 20):
-        learn((10.0 if first <= 600 else 1.0) * (rng.random(20) < 0.2), first)
+        learn(np.where(rng.random(20) < 0.2, 10.0 if first <= 600 else 1.0, 0.0), first)
     assert policy.window is not None
     began = 2_000 - policy.window + 1
     assert 600 <= began <= 700
