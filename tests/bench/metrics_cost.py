@@ -48,7 +48,7 @@ TRACING_OFF = "tracing_off_cpu_ratio"
 def main() -> None:
     """Measure, and print one JSON object as the last line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.metrics_cost", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each service in each turn")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each service in each turn")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--only", choices=[*VARIANTS, TRACING_OFF])
     parser.add_argument("--requests", type=int, default=2_000, help=f"of each way in each turn, for {TRACING_OFF}")
