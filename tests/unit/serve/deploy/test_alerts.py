@@ -52,6 +52,8 @@ def serve_latency(bound_low: str, bound_high: str) -> dict[str, str]:
 
 HTTP = 'ray_serve_num_http_requests_total{application="raycommend"}'
 RISES, STAYS = "0x60 1+1x30", "0x90"
+BEGUN = "_x88 5e-324x2"
+"""A counter of a service that has just begun, and that has counted nothing: see `serve.metrics.meter`."""
 
 CASES = {
     "ServiceDown": Case(
@@ -106,6 +108,7 @@ CASES = {
         {ours("errors_total", 'route="/v1/feedback",code="conflict"'): "_x88 1x2"},  # the first of its code
         {
             ours("errors_total", 'route="/v1/feedback",code="conflict"'): "7x90",
+            ours("errors_total", 'route="/v1/feedback",code="forbidden"'): BEGUN,
             ours("errors_total", 'route="other",code="not_found"'): "0+1x90",
         },
     ),
@@ -113,7 +116,10 @@ CASES = {
     "LogErrors": Case(
         {"error": "StoreBusy"},
         {ours("log_errors_total", 'error="StoreBusy"'): "0x88 1x2"},
-        {ours("log_errors_total", 'error="StoreBusy"'): "3x90"},
+        {
+            ours("log_errors_total", 'error="StoreBusy"'): "3x90",
+            ours("log_errors_total", 'error="StoreFull"'): BEGUN,
+        },
     ),
     "LogBacklog": Case({}, {ours("log_pending_records"): "6000x90"}, {ours("log_pending_records"): "40x90"}),
     "LogRateLow": Case(
