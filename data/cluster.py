@@ -40,10 +40,14 @@ def _head_that_takes_jobs(cpus: int | None) -> str:
     """Start one, which ends with this process, and return its address.
 
     `ray.init` has no say in the port of the agent that starts jobs: of two Rays of a machine only one would take any.
+    What else `ray.init` does for one that it starts is done here: without a token who reaches it may run code on it.
     """
-    from ray._private.node import Node  # what ray.init starts, too; Ray's version is pinned
+    from ray._private.authentication import authentication_token_setup as token  # Ray's version is pinned
+    from ray._private.node import Node
     from ray._private.parameter import RayParams
 
+    token.enable_token_auth_by_default()
+    token.ensure_token_if_auth_enabled(create_token_if_missing=True)
     asked = RayParams(
         num_cpus=cpus,
         include_dashboard=True,

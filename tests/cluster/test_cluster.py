@@ -87,9 +87,10 @@ def answers(client: httpx.Client) -> bool:
 
 
 def test_a_replica_learns_from_feedback_that_another_was_given(cluster: RayCluster, replicas: dict[str, Host]) -> None:
-    """Each is asked at its own port; 20000 is a replica's on its host."""
+    """Each is asked at its own port."""
     (one, first), (other, second) = replicas.items()
-    with cluster.client(first, 20_000) as told, cluster.client(second, 20_000) as asked:
+    ports = [cluster.port(host, name) for name, host in replicas.items()]
+    with cluster.client(first, ports[0]) as told, cluster.client(second, ports[1]) as asked:
         assert told.get("/healthz").json()["replica"] == one
         before = asked.get("/healthz").json()
         assert before["replica"] == other
@@ -104,8 +105,8 @@ def test_a_replica_learns_from_feedback_that_another_was_given(cluster: RayClust
 
 
 def test_without_the_key_or_the_token_nothing_is_let_in(cluster: RayCluster, replicas: dict[str, Host]) -> None:
-    for host in cluster.workers:
-        for port in (8_000, 20_000):
+    for name, host in replicas.items():
+        for port in (8_000, cluster.port(host, name)):
             with cluster.client(host, port, key=None) as client:
                 assert client.post("/v1/recommend", json={"k": 1}).status_code == 401
     for port in (8_265, 20_050, 20_051):  # the dashboard's, HAProxy's statistics and metrics: not from another host

@@ -1,7 +1,7 @@
 """Trainings as jobs of Ray: started, listed, stopped. Ray keeps them, so they outlive the page and the console.
 
 What runs is one of two lines that are written here. What a form chooses reaches it as values of the environment, which
-a shell does not read as commands.
+a shell does not read as commands. It works on the console's own Ray: left to Ray, a job takes any Ray of the machine.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from serve.console.learning.experiments import ROOT, Experiment, Work
 from serve.contracts.errors import ERRORS, Refused
 
 _LINE: Final = (
-    'cd "$RAYCOMMEND_JOB_FOLDER" && exec "$RAYCOMMEND_JOB_PYTHON" -m {module} "$RAYCOMMEND_JOB_EXPERIMENT"'
-    ' ${{RAYCOMMEND_JOB_ALIAS:+--register_as "$RAYCOMMEND_JOB_ALIAS"}}'
+    'cd "$RAYCOMMEND_JOB_FOLDER" && export RAY_ADDRESS="$RAYCOMMEND_JOB_RAY"'
+    ' && exec "$RAYCOMMEND_JOB_PYTHON" -m {module} "$RAYCOMMEND_JOB_EXPERIMENT"'
 )
 LINES: Final[dict[Work, str]] = {
-    "train": _LINE.format(module="rl.train"),
-    "tune": 'cd "$RAYCOMMEND_JOB_FOLDER" && exec "$RAYCOMMEND_JOB_PYTHON" -m rl.tune "$RAYCOMMEND_JOB_EXPERIMENT"',
+    "train": _LINE.format(module="rl.train") + ' ${RAYCOMMEND_JOB_ALIAS:+--register_as "$RAYCOMMEND_JOB_ALIAS"}',
+    "tune": _LINE.format(module="rl.tune"),
 }
 CHALLENGER: Final = "challenger"
 ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
@@ -113,7 +113,8 @@ class Jobs:
 
     def _environment(self, experiment: Experiment, alias: str | None) -> dict[str, Any]:
         """Return where a job runs: in the console's own folder, or in the package that it was sent as."""
-        sent = ray.get_runtime_context().runtime_env.get("working_dir")
+        context = ray.get_runtime_context()
+        sent = context.runtime_env.get("working_dir")
         inside = sent is not None and experiment.path.is_relative_to(ROOT)
         path = experiment.path.relative_to(ROOT) if inside else experiment.path
         settings = self._settings
@@ -122,6 +123,7 @@ class Jobs:
             "RAYCOMMEND_JOB_PYTHON": sys.executable,
             "RAYCOMMEND_JOB_EXPERIMENT": str(path),
             "RAYCOMMEND_JOB_ALIAS": alias or "",
+            "RAYCOMMEND_JOB_RAY": context.gcs_address,
             "RAYCOMMEND_HOME": str(settings.home.absolute()),
             "RAYCOMMEND_STORE": settings.store_url,
             "RAYCOMMEND_ARCHIVE": settings.archive_uri,

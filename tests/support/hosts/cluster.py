@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,6 +153,15 @@ class RayCluster:
         deployments = self._application().get("deployments", {})
         replicas = deployments.get("Gateway", {"replicas": []})["replicas"]
         return {replica["replica_id"]: replica["node_ip"] for replica in replicas if replica["state"] == "RUNNING"}
+
+    def port(self, host: Host, replica: str) -> int:
+        """Return the port of a replica itself, of those that its host's replicas, the console's too, have taken."""
+        for port in range(20_000, 20_050):
+            with self.client(host, port) as client, suppress(httpx.ConnectError):
+                answer = client.get("/healthz")
+                if answer.status_code == 200 and answer.json()["replica"] == replica:
+                    return port
+        raise AssertionError(f"{host.name} has no port at which {replica} answers")
 
     def client(self, host: Host, port: int = 8000, key: str | None = KEY) -> httpx.Client:
         """Return what asks a host from this machine, which is not one of the cluster's."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import subprocess
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import wraps
@@ -13,7 +14,7 @@ import pytest
 import ray
 
 from data.settings import Settings
-from serve.console.learning.experiments import ROOT, Experiment, list_experiments
+from serve.console.learning.experiments import ROOT, Experiment, Work, list_experiments
 from serve.console.learning.jobs import LINES, Jobs
 from serve.contracts.errors import Refused
 
@@ -105,9 +106,21 @@ async def test_what_a_form_chooses_reaches_a_job_as_values_and_never_as_commands
     assert values["RAYCOMMEND_JOB_EXPERIMENT"] == str(evil)
     assert values["RAYCOMMEND_HOME"] == str(tmp_path)
     assert values["RAYCOMMEND_JOB_ALIAS"] == "challenger"
+    assert values["RAYCOMMEND_JOB_RAY"] == "127.0.0.1:1"
     assert re.fullmatch(r"raycommend-train-[0-9a-f]{12}", job_id)
     for line in LINES.values():
         assert re.findall(r'"\$\w+"', line) == re.findall(r'"[^"]*"', line)  # each value is quoted, and nothing else is
+
+
+@pytest.mark.parametrize("work", ["train", "tune"])
+def test_a_job_works_on_the_ray_of_the_console_whichever_ray_chooses(work: Work, tmp_path: Path) -> None:
+    says = tmp_path / "python"
+    says.write_text('#!/bin/sh\necho "$RAY_ADDRESS $*"\n')
+    says.chmod(0o700)
+    values = {"FOLDER": str(tmp_path), "PYTHON": str(says), "EXPERIMENT": "a b.toml", "ALIAS": "", "RAY": "127.0.0.1:1"}
+    given = {f"RAYCOMMEND_JOB_{name}": value for name, value in values.items()} | {"RAY_ADDRESS": "127.0.0.1:2"}
+    said = subprocess.run(["/bin/sh", "-c", LINES[work]], env=given, capture_output=True, text=True, check=True)
+    assert said.stdout == f"127.0.0.1:1 -m rl.{work} a b.toml\n"
 
 
 @awaited
