@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -58,9 +59,11 @@ def replicas(cluster: RayCluster, champion: dict[str, Any]) -> dict[str, Host]:
 
 
 def test_rollouts_run_on_two_hosts(cluster: RayCluster) -> None:
+    """With the job itself they take all processors of both workers: of fewer Ray may put all on one."""
+    runners = 2 * (os.cpu_count() or 1) - 1
     with watching(cluster, "ray::BatchedEnvRunner") as seen:
         report = cluster.submit(
-            "rl.train rl/experiments/shop.toml --runners 2 --env_steps 4000 --envs_per_runner 16 --name rollouts"
+            f"rl.train rl/experiments/shop.toml --runners {runners} --env_steps 4000 --envs_per_runner 16 --name rollouts"
             " --evaluation.every 2000 --evaluation.episodes 32 --dqn.learning_starts 512"
         )
     assert report["env_steps"] >= 4_000

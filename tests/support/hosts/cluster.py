@@ -247,10 +247,10 @@ def put_code(uri: str, changes: Mapping[str, str]) -> None:
     with filesystem.open_output_stream(path) as stream, ZipFile(stream, "w") as packed:
         for source in sorted(path for floor in ("data", "rl", "serve") for path in (ROOT / floor).rglob("*.*")):
             if source.is_file() and "__pycache__" not in source.parts:
-                text = source.read_text()
+                content = source.read_bytes()  # of pictures too
                 for old, new in changes.items():
-                    text = text.replace(old, new)
-                packed.writestr(source.relative_to(ROOT).as_posix(), text)
+                    content = content.replace(old.encode(), new.encode())
+                packed.writestr(source.relative_to(ROOT).as_posix(), content)
 
 
 def _start(stack: ExitStack, net: Network, folder: Path, key: Path, number: int, name: str) -> Host:

@@ -17,9 +17,10 @@ from tests.support.hosts.host import Host
 PAGE = ROOT / "serve" / "SECURITY.md"
 _SILENT_S = 0.5  # a server that says the first word says it sooner
 _TIMEOUT_S = 10.0
-_POST = "POST {} HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\nContent-Length: 2\r\n\r\n{{}}"
-_REQUEST = _POST.format("/v1/recommend", "application/json").encode()
-_FORM = _POST.format("/console/shop/slate", "application/x-www-form-urlencoded").encode()
+_REQUEST = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+_OF_CONSOLE = (
+    b"GET /console/shop HTTP/1.1\r\nHost: x\r\nHX-Request: true\r\n\r\n"  # a browser is sent to the login page
+)
 _NOT_IN_PYTHON = (  # services of which Ray's Python has no description
     "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     "/ray.rpc.ObjectManagerService/FreeObjects",
@@ -93,7 +94,7 @@ def probe(address: str, port: int) -> str:
     if said.startswith(b"SSH-"):
         return "SSH"
     status = _status(_say(address, port, _REQUEST))
-    if status == 404 and (of_console := _status(_say(address, port, _FORM))) != 404:
+    if status == 404 and (of_console := _status(_say(address, port, _OF_CONSOLE))) != 404:
         return str(of_console)
     if status in (404, 405, 200) and _TYPE in _say(address, port, _METRICS, _TYPE):
         return "numbers"
