@@ -63,8 +63,8 @@ def test_rollouts_run_on_two_hosts(cluster: RayCluster) -> None:
     runners = 2 * (os.cpu_count() or 1) - 1
     with watching(cluster, "ray::BatchedEnvRunner") as seen:
         report = cluster.submit(
-            f"rl.train rl/experiments/shop.toml --runners {runners} --env_steps 4000 --envs_per_runner 16 --name rollouts"
-            " --evaluation.every 2000 --evaluation.episodes 32 --dqn.learning_starts 512"
+            f"rl.train rl/experiments/shop.toml --runners {runners} --env_steps 4000 --envs_per_runner 16"
+            " --name rollouts --evaluation.every 2000 --evaluation.episodes 32 --dqn.learning_starts 512"
         )
     assert report["env_steps"] >= 4_000
     assert seen == {worker.name for worker in cluster.workers}  # and none on the head, which runs no work
