@@ -7,9 +7,12 @@ model for each arm plays, with nothing set but `forgetting`, as it is and withou
 `recovered` is the share of what was lost that is back after a tenth of the steps: with b the mean reward in the last
 tenth before the swap, l what the decisions of that time earn after it, and a the mean reward in the 300 steps that
 follow a tenth of the steps after the swap, (a - l) / (b - l). `price` is the regret over 6,000 steps where nothing
-swaps, over that of the same policy without forgetting. The peer is `bayesianbandits` with the same contexts: Thompson
+swaps, over that of the same policy without forgetting. One more player is told of the swap and begins anew: who learns
+from the prior cannot have more back, but by chance. The peer is `bayesianbandits` with the same contexts: Thompson
 sampling, normal-inverse-gamma regression for each arm, all arms decayed by each step; of three half-lives the one
-that has the least regret in these very runs. Rewards that count are the arms' probabilities.
+that has the least regret in these very runs. As it explores for ever, it earns less before the swap, and loses less:
+`rewards_ratio` is what ours earns over what the peer does in the 300 steps where `recovered` looks. Rewards that count
+are the arms' probabilities.
 """
 
 import warnings
@@ -58,8 +61,12 @@ class Run:
         """The share of the lost reward that is back."""
         last = slice(SWAP - TENTH, SWAP)
         before, lost = self.means[last].mean(), self.swapped[self.contexts[last], self.arms[last]].mean()
-        after = self.means[SWAP + TENTH : SWAP + TENTH + LOOK].mean()
-        return float((after - lost) / (before - lost))
+        return float((self.after - lost) / (before - lost))
+
+    @property
+    def after(self) -> float:
+        """Mean reward in the steps that follow a tenth of the steps after the swap."""
+        return float(self.means[SWAP + TENTH : SWAP + TENTH + LOOK].mean())
 
     @property
     def regret(self) -> float:
@@ -83,9 +90,10 @@ def play(act: Act, learn: Learn, seed: int, swap: int) -> Run:
     return Run(contexts, arms, means, best, 1.0 - probabilities)
 
 
-def play_ours(config: OnlinePolicyConfig, seed: int, swap: int = SWAP) -> Run:
-    """Let a policy of ours play."""
-    policy, rng = build(config, CONTEXTS, 1, np.zeros(ARMS + 1)), np.random.default_rng([seed, 2])
+def play_ours(config: OnlinePolicyConfig, seed: int, swap: int = SWAP, anew: int = N) -> Run:
+    """Let a policy of ours play, which begins anew after some steps."""
+    rng, learned = np.random.default_rng([seed, 2]), 0
+    policy = build(config, CONTEXTS, 1, np.zeros(ARMS + 1))
     nothing, items, mask = np.zeros(1, dtype=np.int64), np.arange(1, ARMS + 1)[None], np.ones((1, ARMS), dtype=np.bool_)
 
     def act(context: int) -> int:
@@ -93,8 +101,12 @@ def play_ours(config: OnlinePolicyConfig, seed: int, swap: int = SWAP) -> Run:
         return int(policy.decide(query, 1, rng).positions[0, 0])
 
     def learn(contexts: IntArray, arms: IntArray, rewards: FloatArray) -> None:
+        nonlocal policy, learned
         n = len(arms)
         policy.update(Impressions(np.eye(CONTEXTS)[contexts], nothing.repeat(n), arms + 1, rewards, np.ones(n)))
+        learned += n
+        if learned == anew:
+            policy = build(config, CONTEXTS, 1, np.zeros(ARMS + 1))
 
     return play(act, learn, seed, swap)
 
@@ -124,6 +136,7 @@ def main() -> None:
     players: dict[str, Callable[[int], Run]] = {
         "forgets": partial(play_ours, FORGETS),
         "remembers": partial(play_ours, REMEMBERS),
+        "is told": partial(play_ours, REMEMBERS, anew=SWAP),
         **{f"bayesianbandits, half-life {h}": partial(play_peer, h) for h in HALF_LIVES},
     }
     runs = dict[str, list[Run]]()
@@ -143,17 +156,22 @@ def main() -> None:
     figures = {
         "recovered": round(recovered["forgets"], 3),
         "ratio_peer": round(recovered["forgets"] / recovered[peer], 3),
+        "rewards_ratio": round(
+            float(np.sum([r.after for r in runs["forgets"]]) / np.sum([r.after for r in runs[peer]])), 3
+        ),
         "price": round(float(np.sum(still["forgets"]) / np.sum(still["remembers"])), 3),
     }
     peers = {
         "remembers_recovered": round(recovered["remembers"], 3),
+        "told_recovered": round(recovered["is told"], 3),
         "bayesianbandits_recovered": round(recovered[peer], 3),
         "bayesianbandits_half_life": float(peer.rsplit(" ", 1)[1]),
         "regret": round(float(np.mean([run.regret for run in runs["forgets"]])), 1),
         "bayesianbandits_regret": round(float(np.mean([run.regret for run in runs[peer]])), 1),
     }
     curves = {
-        name: mean_curve([windowed(run.means, 200) for run in runs[name]]) for name in ("forgets", "remembers", peer)
+        name: mean_curve([windowed(run.means, 200) for run in runs[name]])
+        for name in ("forgets", "remembers", "is told", peer)
     }
     plot("drift", curves, "steps", "mean probability of the last 200 rewards")
     finish("drift", figures, peers, len(seeds))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from data.attribution.join import join
+from data.log.loops import fold_step
 from data.log.store import Store
 from data.schema import Feedback
 from data.settings import Settings
@@ -39,7 +40,7 @@ def differences(settings: Settings, until: int) -> list[str]:
         snapshot = _wait_for_snapshot(settings, store, until)
         cursor = snapshot.cursor
         batch, again = (
-            _batch(settings, store, snapshot),
+            _batch(settings, store, snapshot, until),
             state_at(Sources.of(store, settings, None), cursor.fold_id, cursor.number),
         )
     found = list[str]()
@@ -72,25 +73,36 @@ def audit_all(settings: Settings) -> Audit:
 
 
 def _wait_for_snapshot(settings: Settings, store: Store, until: int) -> Snapshot:
-    """Return the newest snapshot of the fold that has answered last."""
+    """Return the newest snapshot of the fold that has answered last, once it has read the last feedback.
+
+    Feedback that changes nothing, as what comes too late, is no step, and nothing is saved after it: then it is the one
+    that was saved after the last step. The batch reads that feedback too, and differs if it should have been learned.
+    """
     deadline = monotonic() + _SAVED_S
     fold_id = max(store.decisions(), key=lambda row: row[0])[1].policy_version.split(".")[1]
     while True:
         snapshot = Snapshots(settings).before(fold_id, 1 << 60)
         if snapshot and snapshot.cursor.feedback_seq >= until:
             return snapshot
-        assert monotonic() < deadline, f"feedback {until} is in no snapshot of fold {fold_id}"
+        if monotonic() > deadline:
+            assert snapshot, f"there is no snapshot of fold {fold_id}"
+            at = snapshot.cursor
+            assert fold_step(store, fold_id, at.number + 1) is None, (
+                f"feedback {until} is in no snapshot of fold {fold_id}: the newest, of step {at.number}, has read until"
+                f" {at.feedback_seq}, and there are later steps"
+            )
+            return snapshot
         sleep(0.5)
 
 
-def _batch(settings: Settings, store: Store, snapshot: Snapshot) -> dict[str, dict[str, NDArray[Any]]]:
-    """Learn what a snapshot has read at once, without the online learner."""
+def _batch(settings: Settings, store: Store, snapshot: Snapshot, until: int) -> dict[str, dict[str, NDArray[Any]]]:
+    """Learn what a snapshot has read, and feedback until a position, at once, without the online learner."""
     cursor, learned = snapshot.cursor, dict[str, dict[str, NDArray[Any]]]()
     assert cursor.spec.learn_from == "own"
     decisions = [decision for seq, decision in store.decisions() if seq <= cursor.decision_seq]
     feedback: dict[str, list[Feedback]] = {}
     for seq, report in feedback_rows(store):
-        if seq <= cursor.feedback_seq:
+        if seq <= max(cursor.feedback_seq, until):
             feedback.setdefault(report.decision_id, []).append(report)
     outcomes = list(join(decisions, feedback, cursor.spec.reward, cursor.as_of))
     for name, digest in cursor.policies.items():
