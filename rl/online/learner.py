@@ -210,7 +210,7 @@ class OnlineLearner:
         return self._windows.without(seqs)
 
     @property
-    def windows(self) -> dict[str, int]:
+    def answering_windows(self) -> dict[str, int]:
         """Of each policy that forgets: number of decisions in the window that answers; 0: it is the whole log."""
         policies = {name: artefact.policy for name, artefact in self._artefacts.items()}
         return {name: one.window or 0 for name, one in policies.items() if isinstance(one, ForgettingPolicy)}

@@ -55,7 +55,7 @@ class FoldState(BaseModel):
     reports: dict[str, int] = {}
     """What the feedback was that it has read since it began to: see `data.attribution.join.Case`; and how many reports
     were orphans when it read them, and of how many decisions nothing that counts was reported (`missing`)."""
-    windows: dict[str, int] = {}
+    answering_windows: dict[str, int] = {}
     """Of each policy that forgets: the length of the window that answers, in log positions; 0: the whole log."""
     as_of: datetime
     """When the learner reported it."""

@@ -107,7 +107,7 @@ class Loop:
             rows_set_aside=set_aside.count,
             set_aside=set_aside.list_last(),
             reports=dict(self.learner.reports),
-            windows=self.learner.windows,
+            answering_windows=self.learner.answering_windows,
             as_of=now,
         )
 

@@ -131,7 +131,7 @@ def test_a_fold_is_the_same_with_and_without_snapshots_at_every_cut(shop: Shop, 
     whole, steps = state(learner), fold_steps(shop.store, learner.fold_id)
     assert len(cuts) == 15
     assert learner.set_aside.count == 0
-    assert set(learner.windows) == {"forgetting"}
+    assert set(learner.answering_windows) == {"forgetting"}
     assert cuts[-1].policies["forgetting"]["begin"].any()  # a window has begun
     assert all(
         np.asarray(cuts[-1].policies[name][array]).any() for name, array in (("rfm_bandit", "counts"), ("crossed", "S"))
