@@ -1,9 +1,9 @@
 """A policy that forgets: copies of one policy on windows of the log, of which the one that predicts best answers.
 
 Each window's policy begins with the prior and learns every impression of a decision in its window, and every later
-correction of one: so what it has learned is that of the decisions in its window, as if it had seen no other. Windows
-are of log positions (`rl.policies.forgetting.windows`), never of the time of day: a log that is read again gives the
-same bits, and updates may come in any order.
+correction of one: so what it has learned is that of the decisions in its window, as if it had seen no other, whatever
+the order in which updates come. Windows are of log positions (`rl.policies.forgetting.windows`), never of the time of
+day: a log that is read again in the same steps gives the same bits.
 
 Before impressions are learned, each window's policy predicts their rewards. That rewards have changed where window w
 begins, and not since, is as likely as C_w, log, beside what answers. When a window begins that is -log 1,000, as a
@@ -15,7 +15,7 @@ the variance of the rewards is one more. The window with the largest C answers, 
 as soon as it has predicted enough better than what would answer without it, and none has to prove again what an older
 one has proved. For as long as it answers it is kept, however long it gets: younger ones know less, and would try again
 what has been found to be bad. What predicts best depends on what had been learned before, so the choice, and with it
-which longer window is kept, may depend on how the rows were grouped into updates.
+which longer window is kept, depends on the order of updates and on which rows were one.
 
 Windows are judged by all rewards that come together, in an update, also by those of decisions before they began, and
 never by a part of them: clicks are learned before it is known who did not click, so that the newest decisions alone
@@ -43,7 +43,7 @@ from rl.policy.queries import Impressions, Query, Slates
 _ODDS = np.log(1000.0)
 """Against a change where a window begins: the shortest begin every 64 decisions, so one change in 64,000."""
 _JUDGED = 4_096
-"""Impressions of one update by which windows are judged together, at most: more than a second of a busy service has."""
+"""Impressions of a simulator by which windows are judged together, at most: all of a decision come at once there."""
 _ROUNDED = 1e-12  # of rewards' squares: less is rounding
 _WHOLE, _WINDOW, _STATE = "whole_", "window{}_", ("begin", "position", "evidence", "noise", "scored")
 
@@ -109,8 +109,9 @@ class ForgettingPolicy(Policy):
         """Learn in the order of the log, after each window has predicted what it is about to learn."""
         at = self._positions(impressions)
         order = np.argsort(at, kind="stable")
-        for start in range(0, len(order), _JUDGED):
-            rows = order[start : start + _JUDGED]
+        together = len(order) if self._of_log else _JUDGED  # of a log its reader bounds an update
+        for start in range(0, len(order), max(together, 1)):
+            rows = order[start : start + together]
             self._learn_and_judge(impressions.rows(rows), at[rows])
 
     def _learn_and_judge(self, o: Impressions, at: FloatArray) -> None:

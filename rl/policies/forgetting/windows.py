@@ -2,7 +2,8 @@
 
 A window of length E begins at a multiple of E and is dropped when two more have passed, so it holds the last E to 2E
 positions once the next has begun beside it. Where windows begin is a function of the position alone: whoever learns the
-same rows has the same windows, whatever the order in which they came. The one that answers is kept beside them.
+same rows has the same windows, whatever the order in which they came. The one that answers is kept beside them, and
+which one that is depends on the order too.
 """
 
 from collections.abc import Sequence

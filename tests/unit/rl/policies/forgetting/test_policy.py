@@ -287,6 +287,39 @@ def test_rows_that_come_together_are_judged_together() -> None:
     assert 2_400 - policy.window + 1 == began
 
 
+def test_an_update_is_judged_whole_however_large_it_is() -> None:
+    """After an outage it is of 16,000 misses and then 4,000 hits: a fifth, as before."""
+    policy, rng = build(RidgeConfig(forgetting=Forgetting()), 1, 1, np.zeros(2)), np.random.default_rng(0)
+    assert isinstance(policy, ForgettingPolicy)
+
+    def learn(rewards: FloatArray, first: int) -> None:
+        ones, at = np.ones(len(rewards), np.int64), np.arange(float(first), first + len(rewards))
+        policy.update(Impressions(np.ones((len(at), 1)), 0 * ones, ones, rewards, np.ones(len(at)), at=at))
+
+    for first in range(1, 2_001, 20):
+        learn((rng.random(20) < 0.2).astype(np.float64), first)
+    learn(np.repeat([0.0, 1.0], [16_000, 4_000]), 2_001)
+    assert policy.window is None
+    assert policy.expected(one_item())[0, 0] == pytest.approx(0.2, abs=0.01)
+
+
+def one_item() -> Query:
+    return Query(np.ones((1, 1, 1)), np.zeros(1, np.int64), np.ones((1, 1), np.int64), np.ones((1, 1), np.bool_))
+
+
+def test_the_whole_log_answers_when_its_clock_begins() -> None:
+    """What a simulator has taught begins at no position of the log."""
+    seen = swapping(400, 200, 0.1, seed=0)
+    policy = build(RidgeConfig(models="per_item", forgetting=Forgetting(shortest=16, rates=2)), 1, 1, np.zeros(3))
+    assert isinstance(policy, ForgettingPolicy)
+    for start in range(0, 400, 5):
+        policy.update(replace(seen, at=np.full(400, np.nan)).rows(slice(start, start + 5)))
+    assert policy.window is not None
+    policy.update(seen.rows(slice(0, 5)))
+    assert policy.window is None
+    assert policy.state_dict()["begin"].tolist() == [0.0] * 5
+
+
 def test_a_state_with_windows_that_cannot_be_is_refused() -> None:
     config = RidgeConfig(forgetting=FORGETTING)
     policy = make(config)
@@ -294,6 +327,9 @@ def test_a_state_with_windows_that_cannot_be_is_refused() -> None:
     state = policy.state_dict()
     with pytest.raises(PolicyError, match="windows from"):
         make(config).load_state_dict(state | {"position": np.array([500.0, 1.0])})
+    for begins in ([128.0, 64.0, 144.0, 0.0, 0.0], [32.0, 48.0, 64.0, 128.0, 144.0]):  # no order; two that are kept
+        with pytest.raises(PolicyError, match="windows from"):
+            make(config).load_state_dict(state | {"begin": np.array(begins)})
     with pytest.raises(PolicyError, match=r"arrays window1_\*, of the window from 128: .*'b'"):
         make(config).load_state_dict({name: array for name, array in state.items() if name != "window1_b"})
     with pytest.raises(PolicyError, match="evidence"):
