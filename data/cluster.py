@@ -1,5 +1,6 @@
 """The Ray that a command works on: that of this process, the cluster it was given, or a quiet one of its own."""
 
+import atexit
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ def start_ray(cpus: float | None = None, *, own: bool = False, jobs: bool = Fals
     Args:
         cpus: that a new one must have at least; None: as many as Ray finds.
         own: start a new one whatever `RAY_ADDRESS` says.
-        jobs: let a new one take jobs: with its dashboard, on this machine only.
+        jobs: let a new one take jobs: with its dashboard, on this machine only. It ends with this process.
 
     Returns:
         Whether this call connected: who called ends it with `ray.shutdown()`, or leaves that to the end of the process.
@@ -31,6 +32,7 @@ def start_ray(cpus: float | None = None, *, own: bool = False, jobs: bool = Fals
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if jobs:
             ray.init(_head_that_takes_jobs(least), **quiet)
+            atexit.register(ray.shutdown)  # before the head ends, whose own hook was registered earlier
         else:
             ray.init("local", num_cpus=least, include_dashboard=False, **quiet)
     return True
@@ -40,12 +42,15 @@ def _head_that_takes_jobs(cpus: int | None) -> str:
     """Start one, which ends with this process, and return its address.
 
     `ray.init` has no say in the port of the agent that starts jobs: of two Rays of a machine only one would take any.
-    What else `ray.init` does for one that it starts is done here: without a token who reaches it may run code on it.
+    What else `ray.init` does for one that it starts is done here: without a token who reaches it may run code on it,
+    and without the switch Ray reports how it is used.
     """
+    from ray._common.usage import usage_lib
     from ray._private.authentication import authentication_token_setup as token  # Ray's version is pinned
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
+    usage_lib.set_usage_stats_enabled_via_env_var(False)
     token.enable_token_auth_by_default()
     token.ensure_token_if_auth_enabled(create_token_if_missing=True)
     asked = RayParams(
@@ -55,7 +60,7 @@ def _head_that_takes_jobs(cpus: int | None) -> str:
         dashboard_port=None,  # the first that is free
         dashboard_agent_listen_port=0,
     )
-    head = Node(asked, head=True, shutdown_at_exit=True, spawn_reaper=True)
+    head = Node(asked, head=True, shutdown_at_exit=True, spawn_reaper=True, ray_init_cluster=True)
     return str(head.gcs_address)
 
 

@@ -5,7 +5,7 @@ A trial is a run of MLflow with the report.
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,16 +67,17 @@ def begin_trials(
                 )
         family += 1
         new = [digest for digest in challengers if digest not in levels]
-        trials = {}
+        trials = dict[str, Trial]()
         for digest in challengers:
             number, members = levels.get(digest, (family, len(new)))
             tags = {"champion": champion, "challenger": digest, "family": str(number), "members": str(members)}
             tags["sequence"] = spec.sequence
-            run = client.create_run(
-                experiment,
-                run_name=f"gate {digest} beside {champion}",
-                tags={OF_TRIAL + name: value for name, value in tags.items()},
-            )
+            with fail_on_error(settings, trials):
+                run = client.create_run(
+                    experiment,
+                    run_name=f"gate {digest} beside {champion}",
+                    tags={OF_TRIAL + name: value for name, value in tags.items()},
+                )
             trials[digest] = Trial(str(run.info.run_id), Level.of(spec.alpha, number, members))
         return trials
 
@@ -108,15 +109,21 @@ def end_trial(settings: Settings, trial: Trial, report: Report, folder: Path) ->
         client.set_terminated(trial.run_id)
 
 
-def fail_trial(settings: Settings, trial: Trial) -> None:
-    """End the run of a trial that came to no report.
+@contextmanager
+def fail_on_error(settings: Settings, trials: Mapping[str, Trial]) -> Iterator[None]:
+    """Where what is done inside raises, end the runs of these trials: they come to no report.
 
-    Raises:
-        RegistryError: the registry does not answer.
+    Where the registry does not answer then either, they stay as they are: what was wrong first is what is told.
     """
-    client = connect(settings)
-    with registry_errors(settings):
-        client.set_terminated(trial.run_id, "FAILED")
+    try:
+        yield
+    except BaseException:
+        for trial in trials.values():
+            with suppress(RegistryError):
+                client = connect(settings)
+                with registry_errors(settings):
+                    client.set_terminated(trial.run_id, "FAILED")
+        raise
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from rl.gate.specification import GateSpec
 from rl.gate.verdict import judge
 from rl.online.fold import FoldSpec
 from rl.registry import CHAMPION, MODEL, RegisteredPolicy, RegistryError, resolve
-from rl.trial_records import Trial, begin_trials, end_trial, fail_trial
+from rl.trial_records import Trial, begin_trials, end_trial, fail_on_error
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def try_challengers(
             spec = spec.model_copy(update={"reward": served or champion.artefact.reward})
         if track:
             trials = begin_trials(settings, champion.artefact.digest, digests, spec, model)
-        try:
+        with fail_on_error(settings, trials):
             by_digest = {one.artefact.digest: one.artefact for one in challengers}
             collected = Collector(store, by_digest, champion.artefact, spec).collect(_progress)
             tried = []
@@ -138,13 +138,10 @@ def try_challengers(
                 folder = _folder(settings, out, one.artefact.digest, champion.artefact.digest)
                 report = write(folder, report, collected.evidence[one.artefact.digest])
                 tried.append(Tried(one, report, folder, trial))
-        except BaseException:
-            for trial in trials.values():
-                fail_trial(settings, trial)
-            raise
-        for done in tried:
-            if done.trial is not None:
-                end_trial(settings, done.trial, done.report, done.folder)
+            for done in tried:
+                if done.trial is not None:
+                    end_trial(settings, done.trial, done.report, done.folder)
+                    del trials[done.named.artefact.digest]
         return tried
 
 
@@ -182,7 +179,8 @@ def force_unseen(
         RegistryError: the registry does not answer.
     """
     digest = challenger.artefact.digest
-    trial = begin_trials(settings, champion.digest, [digest], spec, champion.model)[digest]
+    trials = begin_trials(settings, champion.digest, [digest], spec, champion.model)
+    trial = trials[digest]
     now = datetime.now(UTC)
     nothing = Collected({digest: None}, {}, (), 0, 0, None, now, {})
     report = Report(
@@ -199,8 +197,9 @@ def force_unseen(
         evidence_sha256="",
     )
     folder = _folder(settings, out, digest, champion.digest)
-    tried = Tried(challenger, write(folder, report, None), folder, trial)
-    end_trial(settings, trial, tried.report, folder)
+    with fail_on_error(settings, trials):
+        tried = Tried(challenger, write(folder, report, None), folder, trial)
+        end_trial(settings, trial, tried.report, folder)
     return tried
 
 

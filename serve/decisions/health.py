@@ -104,8 +104,11 @@ class Learning:
             behind = lag(self._store, state.loop, state.decisions_through, state.feedback_through)
         except StoreError:
             behind = None
+        known = {
+            name: value for name, value in dict(state).items() if name in Fold.model_fields
+        }  # newer code says more
         return Fold(
-            **dict(state),
+            **known,
             decisions_behind=behind and behind.decisions,
             feedback_behind=behind and behind.feedback,
             seconds_behind=behind and behind.seconds,

@@ -18,9 +18,10 @@ from tests.support.services import Running
 pytestmark = pytest.mark.heavy
 _HEAD = """
 import sys, ray
+from ray._common.usage import usage_lib
 from data.cluster import start_ray
 start_ray(1, own=True, jobs=True)
-print(ray._private.worker.get_dashboard_url(), flush=True)
+print(ray._private.worker.get_dashboard_url(), usage_lib.usage_stats_enabled(), flush=True)
 sys.stdin.read()
 """
 
@@ -38,8 +39,11 @@ def head_that_takes_jobs(home: Path) -> Iterator[str]:
     )
     with head:
         assert head.stdout is not None
-        yield f"http://{head.stdout.readline().strip()}"
+        url, reports_usage = head.stdout.readline().split()
+        assert reports_usage == "False"
+        yield f"http://{url}"
         head.communicate(timeout=60)
+    assert head.returncode == 0
 
 
 def reachable(process: psutil.Process) -> set[tuple[str, int]]:

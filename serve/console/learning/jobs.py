@@ -63,12 +63,16 @@ class Jobs:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: Any = None
+        self._starting = asyncio.Lock()
 
-    async def list_all(self) -> list[Job]:
-        """Return the last ones that were started from the page, the newest first."""
+    async def list_last(self) -> list[Job]:
+        """Return the last ones that were started from the page: those that run, then the others, the newest first."""
+        return (await self._list())[:_LISTED]
+
+    async def _list(self) -> list[Job]:
         found = [_describe(one) for one in await self._ask(lambda client: client.list_jobs()) if _is_ours(one)]
-        newest = sorted(found, key=lambda job: job.began or datetime.max.replace(tzinfo=UTC), reverse=True)
-        return newest[:_LISTED]
+        latest = datetime.max.replace(tzinfo=UTC)
+        return sorted(found, key=lambda job: (job.running, job.began or latest), reverse=True)
 
     async def start(self, experiment: Experiment, alias: str | None, by: str) -> str:
         """Start a training or tuning and return its id.
@@ -76,10 +80,14 @@ class Jobs:
         Raises:
             Refused: conflict, the same experiment runs.
         """
-        for job in await self.list_all():
-            if job.running and job.experiment == experiment.key:
-                message = f"{experiment.key} runs already, as {job.job_id}: stop that one first"
-                raise ERRORS.refuse("conflict", message, "experiment")
+        async with self._starting:
+            for job in await self._list():
+                if job.running and job.experiment == experiment.key:
+                    message = f"{experiment.key} runs already, as {job.job_id}: stop that one first"
+                    raise ERRORS.refuse("conflict", message, "experiment")
+            return await self._submit(experiment, alias, by)
+
+    async def _submit(self, experiment: Experiment, alias: str | None, by: str) -> str:
         job_id = f"{_PREFIX}{experiment.work}-{uuid4().hex[:12]}"
         metadata = {_MARK: experiment.key, "raycommend.work": experiment.work, "raycommend.by": by}
         environment = self._environment(experiment, alias)
@@ -106,7 +114,7 @@ class Jobs:
 
     async def _own(self, job_id: str) -> Job:
         """Return a job that was started from the page; others' are not the page's to touch."""
-        for job in await self.list_all():
+        for job in await self._list():
             if job.job_id == job_id:
                 return job
         raise ERRORS.refuse("not_found", f"there is no job {job_id[:60]!r} of this page", "job")

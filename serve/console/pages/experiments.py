@@ -121,7 +121,8 @@ def router(room: Room) -> APIRouter:
     async def stop_gate(request: Request) -> Response:
         run = await asyncio.to_thread(commands.last, _GATE)
         if run is not None:
-            await asyncio.to_thread(commands.stop, run.name)
+            name = run.name
+            await do(lambda: commands.stop(name))
         return back(request, PAGE.path)
 
     @routes.get(PAGE.path + "/rollback", dependencies=admins)

@@ -21,6 +21,8 @@ from serve.http.edge import Allow
 
 _PATIENCE_S: Final = 0.15
 """How long a page waits for Ray and MLflow, which may take seconds: what they say then comes by itself."""
+_METRICS: Final = 16
+"""Of which runs are kept for who looks at them: each page asks again every two seconds."""
 _CHANGED_S: Final = 5.0
 """How long one waits who has started or stopped something."""
 
@@ -44,12 +46,13 @@ def router(room: Room, page: str) -> APIRouter:
     routes = APIRouter(prefix="/training")
     settings = room.config.settings
     jobs, reader = Jobs(settings), RunReader(settings)
-    listed, runs = Latest(jobs.list_all), dict[str, Latest[Runs]]()
+    listed, runs = Latest(jobs.list_last), dict[str, Latest[Runs]]()
     admin = [Depends(Allow("admin"))]
 
     async def describe(request: Request, metric: str) -> dict[str, Any]:
         if metric not in runs:
-            runs.clear()  # one at a time: whoever looks at another asks anew
+            if len(runs) == _METRICS:
+                del runs[next(iter(runs))]
             runs[metric] = Latest(lambda: asyncio.to_thread(reader.read, metric or None))
         of_jobs, (found, problem) = await asyncio.gather(listed.read(_PATIENCE_S), runs[metric].read(_PATIENCE_S))
         principal = visitor(request.scope).principal

@@ -18,11 +18,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data.atomic import replace_file
+from data.atomic import lock, replace_file
 from data.errors import RecommenderError
 from data.settings import Settings
 
@@ -31,6 +32,8 @@ _TAIL: Final = 4_000
 """Bytes of what a command says that are shown."""
 _MOST: Final = 20
 """Runs of a kind that are kept."""
+_BEGUN_S: Final = 10.0
+"""Within which a process that was started says which it is."""
 RUN, OUT, ERR, STATUS, LOCK, PROCESS = "run.json", "out", "err", "status", "lock", "process"
 
 State: TypeAlias = Literal["running", "ended", "lost"]
@@ -92,6 +95,10 @@ class Commands:
         Raises:
             CommandRefused: one of this kind runs.
         """
+        with lock(self._folder / f".{kind}.lock", lambda _: CommandRefused("another one is being started")):
+            return self._start(kind, module, arguments, by, about)
+
+    def _start(self, kind: str, module: str, arguments: Sequence[str], by: str, about: Mapping[str, Any]) -> Run:
         if (last := self.last(kind)) is not None and last.state == "running":
             raise CommandRefused(
                 f"{last.asked.by} has started one at {last.asked.began:%H:%M:%S} UTC, which still runs"
@@ -119,8 +126,10 @@ class Commands:
         return self._read(folder, asked)
 
     def last(self, kind: str) -> Run | None:
-        """Return the newest run of a kind."""
-        return next(iter(self.list(kind, 1)), None)
+        """Return the run of a kind that runs, or the newest: a clock may have been set back meanwhile."""
+        folders = self._folders(kind)
+        running = [folder for folder in folders if _is_locked(folder / LOCK)]
+        return next((run for folder in (*running, *folders) if (run := self.find(folder.name)) is not None), None)
 
     def list(self, kind: str, limit: int = _MOST) -> Sequence[Run]:
         """Return the newest runs of a kind, the newest first."""
@@ -138,11 +147,16 @@ class Commands:
             return None
 
     def stop(self, name: str) -> Run | None:
-        """Interrupt a run, as Ctrl-C does; it ends when it has cleaned up."""
-        run = self.find(name)
-        if run is not None and run.state == "running":
-            with suppress(OSError, ValueError):
-                os.killpg(int((self._folder / name / PROCESS).read_text()), signal.SIGINT)
+        """Interrupt a run, as Ctrl-C does; it ends when it has cleaned up. One that has just begun is waited for."""
+        deadline, process = monotonic() + _BEGUN_S, self._folder / name / PROCESS
+        while (run := self.find(name)) is not None and run.state == "running":
+            if process.exists():
+                with suppress(OSError):  # it has ended meanwhile
+                    os.killpg(int(process.read_text()), signal.SIGINT)
+                break
+            if monotonic() > deadline:
+                raise CommandRefused(f"it has not begun within {_BEGUN_S:g} s: stop it again")
+            sleep(0.05)
         return run
 
     def _folders(self, kind: str) -> Sequence[Path]:

@@ -46,14 +46,16 @@ class Kept(Generic[T]):
         Args:
             within_s: how long to wait for a first value, or for one that was read after `expire`.
         """
-        self._collect()
-        if self._task is None and (self._stale or monotonic() >= self._next):
-            self._stale = False
-            self._task = asyncio.create_task(self._run())
-        if self._task is not None and within_s and (self._last is None):
-            await asyncio.wait([self._task], timeout=within_s)
+        deadline = monotonic() + within_s
+        while True:
             self._collect()
-        return self._last
+            if self._task is None and (self._stale or monotonic() >= self._next):
+                self._stale = False
+                self._task = asyncio.create_task(self._run())
+            left_s = deadline - monotonic()
+            if self._task is None or self._last is not None or left_s <= 0:
+                return self._last
+            await asyncio.wait([self._task], timeout=left_s)
 
     def expire(self) -> None:
         """Forget the value: something has changed it."""

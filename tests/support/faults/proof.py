@@ -76,7 +76,7 @@ def _wait_for_snapshot(settings: Settings, store: Store, until: int) -> Snapshot
     """Return the newest snapshot of the fold that has answered last, once it has read the last feedback.
 
     Feedback that changes nothing, as what comes too late, is no step, and nothing is saved after it: then it is the one
-    that was saved after the last step. The batch reads that feedback too, and differs if it should have been learned.
+    that was saved after the last step. See `_batch` for a learner that has stopped.
     """
     deadline = monotonic() + _SAVED_S
     fold_id = max(store.decisions(), key=lambda row: row[0])[1].policy_version.split(".")[1]
@@ -96,15 +96,21 @@ def _wait_for_snapshot(settings: Settings, store: Store, until: int) -> Snapshot
 
 
 def _batch(settings: Settings, store: Store, snapshot: Snapshot, until: int) -> dict[str, dict[str, NDArray[Any]]]:
-    """Learn what a snapshot has read, and feedback until a position, at once, without the online learner."""
+    """Learn what a snapshot has read at once, without the online learner.
+
+    Of one that has not read all feedback until a position, learn all that the log has, as of a while after its last
+    step: had the learner stopped, more would be due by then.
+    """
     cursor, learned = snapshot.cursor, dict[str, dict[str, NDArray[Any]]]()
     assert cursor.spec.learn_from == "own"
-    decisions = [decision for seq, decision in store.decisions() if seq <= cursor.decision_seq]
+    is_behind = cursor.feedback_seq < until
+    as_of = cursor.as_of + timedelta(seconds=_SAVED_S / 2 * is_behind)
+    decisions = [decision for seq, decision in store.decisions() if seq <= cursor.decision_seq or is_behind]
     feedback: dict[str, list[Feedback]] = {}
     for seq, report in feedback_rows(store):
-        if seq <= max(cursor.feedback_seq, until):
+        if seq <= cursor.feedback_seq or is_behind:
             feedback.setdefault(report.decision_id, []).append(report)
-    outcomes = list(join(decisions, feedback, cursor.spec.reward, cursor.as_of))
+    outcomes = list(join(decisions, feedback, cursor.spec.reward, as_of))
     for name, digest in cursor.policies.items():
         artefact = load_shelved(digest, settings)
         due = [one for one in outcomes if one.due and one.decision.policy == name]

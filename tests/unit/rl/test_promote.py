@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from data.log.store import Store
 from data.settings import Settings
@@ -19,6 +21,7 @@ from rl.gate import conformance
 from rl.gate.files import EVIDENCE, PAGE, REPORT, ReportError, argue_again, read
 from rl.promotions import promote as move
 from rl.registry import RegisteredPolicy, register, resolve, resolve_alias, show
+from rl.trial_records import list_trials
 from rl.trials import try_challengers
 from tests.support.clocks import Clock
 from tests.support.gates import by_chance, learner, log_by_chance
@@ -136,6 +139,26 @@ def test_challengers_share_the_gates_alpha(home: Path, model: str, capsys: pytes
     _, found = run(evaluate, capsys, "--challenger", str(home / "policies" / "learner"), "--no-track", *options)
     assert found[0]["level"] == 0.025
     assert found[0]["challenger"]["version"] is None
+
+
+@pytest.mark.parametrize("fails", ["create_run", "log_artifacts"])
+def test_where_the_registry_fails_at_the_second_challenger_no_trial_goes_on(
+    home: Path, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    done, usual = list[int](), getattr(MlflowClient, fails)
+
+    def fail(client: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        done.append(1)
+        if len(done) == 2:
+            raise MlflowException("no space left")
+        return usual(client, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, fails, fail)
+    options = ("--model", model, "--gate", str(home / "gate.toml"), "--out", str(home / model))
+    assert evaluate.main(["--challenger", "2", "--challenger", "3", *options]) == 2
+    assert "no space left" in capsys.readouterr().err
+    states = [one.status for one in list_trials(Settings(home=home), model)]
+    assert states == (["failed"] if fails == "create_run" else ["failed", "done"])
 
 
 def test_who_asks_for_something_else_looks_anew(home: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:

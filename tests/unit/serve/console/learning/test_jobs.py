@@ -127,7 +127,7 @@ def test_a_job_works_on_the_ray_of_the_console_whichever_ray_chooses(work: Work,
 async def test_a_job_is_listed_and_its_experiment_is_not_started_twice(fake_ray: FakeRay, settings: Settings) -> None:
     jobs, coffee = Jobs(settings), list_experiments(settings)["shipped/coffee"]
     job_id = await jobs.start(coffee, None, "admin")
-    [job] = await Jobs(settings).list_all()  # another console, as after a restart
+    [job] = await Jobs(settings).list_last()  # another console, as after a restart
     assert (job.job_id, job.experiment, job.work, job.by, job.running) == (
         job_id,
         "shipped/coffee",
@@ -138,9 +138,31 @@ async def test_a_job_is_listed_and_its_experiment_is_not_started_twice(fake_ray:
     with pytest.raises(Refused, match="runs already"):
         await jobs.start(coffee, None, "admin")
     await jobs.stop(job_id)
-    assert not (await jobs.list_all())[0].running
+    assert not (await jobs.list_last())[0].running
     await jobs.start(coffee, None, "admin")
     assert await jobs.last_lines(job_id) == ["first", "second", "12 %", "13 %"]
+
+
+@awaited
+async def test_one_that_runs_is_found_however_many_came_after_it(fake_ray: FakeRay, settings: Settings) -> None:
+    jobs, experiments = Jobs(settings), list_experiments(settings)
+    job_id = await jobs.start(experiments["shipped/coffee"], None, "admin")
+    for _ in range(40):
+        fake_ray.stopped.append(await jobs.start(experiments["shipped/shop"], None, "admin"))
+    listed = await jobs.list_last()
+    assert (len(listed), listed[0].job_id) == (30, job_id)
+    with pytest.raises(Refused, match="runs already"):
+        await jobs.start(experiments["shipped/coffee"], None, "admin")
+    await jobs.stop(job_id)
+    assert job_id in fake_ray.stopped
+
+
+@awaited
+async def test_of_two_who_start_the_same_at_once_one_is_refused(fake_ray: FakeRay, settings: Settings) -> None:
+    jobs, coffee = Jobs(settings), list_experiments(settings)["shipped/coffee"]
+    started = await asyncio.gather(*(jobs.start(coffee, None, "admin") for _ in range(2)), return_exceptions=True)
+    assert [type(one) for one in started] == [str, Refused]
+    assert len(fake_ray.started) == 1
 
 
 @awaited
@@ -150,7 +172,7 @@ async def test_jobs_of_others_are_neither_listed_nor_stopped(fake_ray: FakeRay, 
     )
     fake_ray.others = [other, SimpleNamespace(submission_id=None, metadata=None)]
     jobs = Jobs(settings)
-    assert await jobs.list_all() == []
+    assert await jobs.list_last() == []
     for touch in (jobs.stop, jobs.last_lines):
         with pytest.raises(Refused, match="no job"):
             await touch("raysubmit_1")
@@ -176,4 +198,4 @@ async def test_without_ray_it_is_said_that_there_are_no_jobs(
 ) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(Refused, match="Ray takes no jobs here"):
-        await Jobs(settings).list_all()
+        await Jobs(settings).list_last()

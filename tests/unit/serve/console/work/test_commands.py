@@ -1,16 +1,18 @@
 """Commands that visitors start: processes of their own, whose records any page finds, whoever was killed meanwhile."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 
 from data.settings import Settings
 from serve.console.work import commands as module
-from serve.console.work.commands import PROCESS, CommandRefused, Commands, Run, environment_of
+from serve.console.work.commands import LOCK, PROCESS, CommandRefused, Commands, Run, environment_of
 
 pytestmark = pytest.mark.heavy  # each starts processes
 
@@ -65,6 +67,43 @@ def test_two_of_a_kind_do_not_run_at_once_and_one_can_be_stopped(home: Path) -> 
     run = wait(commands, lambda run: run.state == "ended")
     assert run.status in (130, -signal.SIGINT)
     assert wait_ended(commands, "says").status == 0
+
+
+def test_of_two_who_start_one_at_once_one_is_refused(home: Path) -> None:
+    together, outcomes = Barrier(2), list[str]()
+
+    def start() -> None:
+        commands = commands_of(home)
+        together.wait()
+        try:
+            outcomes.append(commands.start("k", "sleeps", [], "ann", {}).state)
+        except CommandRefused:
+            outcomes.append("refused")
+
+    threads = [Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused", "running"]
+    run = commands_of(home).stop(commands_of(home).list("k")[0].name)  # before its process may be there
+    assert run is not None
+    assert wait(commands_of(home), lambda run: run.state == "ended").status in (130, -signal.SIGINT)
+
+
+def test_one_that_runs_is_the_last_also_where_the_clock_was_set_back(home: Path) -> None:
+    commands = commands_of(home)
+    name = commands.start("k", "sleeps", [], "ann", {}).name
+    ended = home / "console" / "k-99991231T000000000000-ended"
+    shutil.copytree(home / "console" / name, ended)
+    (ended / LOCK).unlink()
+    last = commands.last("k")
+    assert last is not None
+    assert last.name == name
+    with pytest.raises(CommandRefused):
+        commands.start("k", "says", ["0"], "bob", {})
+    commands.stop(name)
+    wait(commands, lambda run: run.state != "running")
 
 
 def wait_ended(commands: Commands, of: str) -> Run:
