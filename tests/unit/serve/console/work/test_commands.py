@@ -107,8 +107,8 @@ def test_one_that_runs_is_the_last_also_where_the_clock_was_set_back(home: Path)
 
 
 def wait_ended(commands: Commands, of: str) -> Run:
-    commands.start("k", of, ["0"], "bob", {})
-    return wait(commands, lambda run: run.asked.module == of and run.state == "ended")
+    name = commands.start("k", of, ["0"], "bob", {}).name
+    return wait(commands, lambda run: run.name == name and run.state == "ended")
 
 
 def test_what_was_killed_with_its_watcher_is_lost_and_hinders_nobody(home: Path) -> None:
@@ -126,10 +126,9 @@ def test_what_was_killed_with_its_watcher_is_lost_and_hinders_nobody(home: Path)
 def test_old_runs_are_cleared_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST", 2)
     commands = commands_of(home)
-    for _ in range(3):
-        wait_ended(commands, "says")
-    commands.start("k", "says", ["0"], "ann", {})
-    assert len(commands.list("k", 10)) == 2
+    names = [wait_ended(commands, "says").name for _ in range(3)]  # several within a second
+    names.append(commands.start("k", "says", ["0"], "ann", {}).name)
+    assert [run.name for run in commands.list("k", 10)] == [names[3], names[2]]
     wait(commands, lambda run: run.state == "ended")
 
 
