@@ -6,7 +6,6 @@ without `status` whose lock is free was killed.
 """
 
 import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -19,64 +18,24 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from data.atomic import lock, replace_file
 from data.errors import RecommenderError
 from data.settings import Settings
+from serve.console.work.runs import LOCK, PROCESS, RUN, Asked, Run, is_locked, read_run
 
 _ROOT: Final = Path(__file__).parents[3]
-_TAIL: Final = 4_000
-"""Bytes of what a command says that are shown."""
 _MOST: Final = 20
 """Runs of a kind that are kept."""
 _BEGUN_S: Final = 10.0
 """Within which a process that was started says which it is."""
-RUN, OUT, ERR, STATUS, LOCK, PROCESS = "run.json", "out", "err", "status", "lock", "process"
-
-State: TypeAlias = Literal["running", "ended", "lost"]
 
 
 class CommandRefused(RecommenderError):  # noqa: N818 - a state that passes
-    """A command cannot be started: another one of its kind runs."""
-
-
-class Asked(BaseModel):
-    """What was asked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: str
-    module: str
-    arguments: tuple[str, ...]
-    by: str
-    began: datetime
-    about: dict[str, Any] = {}
-    """What pages show of it."""
-
-
-class Run(BaseModel):
-    """A command that was started, as it is now."""
-
-    model_config = ConfigDict(frozen=True)
-    name: str
-    asked: Asked
-    state: State
-    """lost: its process was killed."""
-    status: int | None
-    """Its exit status."""
-    ended: datetime | None
-    said: str
-    """The end of what it has said on standard error."""
-    found: dict[str, Any] | None
-    """The JSON object that it has printed."""
-
-    @property
-    def complaint(self) -> str:
-        """The last line that it has said: what is wrong, where it was refused."""
-        lines = self.said.strip().splitlines()
-        return lines[-1] if lines else ""
+    """A command cannot be started, as another one of its kind runs, or not be stopped yet."""
 
 
 class Commands:
@@ -123,12 +82,12 @@ class Commands:
                 env=self._make_environment(),
             )
         self._tidy(kind)
-        return self._read(folder, asked)
+        return read_run(folder)
 
     def last(self, kind: str) -> Run | None:
         """Return the run of a kind that runs, or the newest: a clock may have been set back meanwhile."""
         folders = self._folders(kind)
-        running = [folder for folder in folders if _is_locked(folder / LOCK)]
+        running = [folder for folder in folders if is_locked(folder)]
         return next((run for folder in (*running, *folders) if (run := self.find(folder.name)) is not None), None)
 
     def list(self, kind: str, limit: int = _MOST) -> Sequence[Run]:
@@ -141,13 +100,19 @@ class Commands:
         folder = self._folder / name
         if folder.parent != self._folder:
             return None
+        if (process := self._processes.get(name)) is not None and process.poll() is not None:
+            del self._processes[name]
         try:
-            return self._read(folder, Asked.model_validate_json((folder / RUN).read_bytes()))
+            return read_run(folder)
         except (OSError, ValidationError):
             return None
 
     def stop(self, name: str) -> Run | None:
-        """Interrupt a run, as Ctrl-C does; it ends when it has cleaned up. One that has just begun is waited for."""
+        """Interrupt a run, as Ctrl-C does; it ends when it has cleaned up. One that has just begun is waited for.
+
+        Raises:
+            CommandRefused: it has not begun within some seconds.
+        """
         deadline, process = monotonic() + _BEGUN_S, self._folder / name / PROCESS
         while (run := self.find(name)) is not None and run.state == "running":
             if process.exists():
@@ -162,29 +127,9 @@ class Commands:
     def _folders(self, kind: str) -> Sequence[Path]:
         return sorted(self._folder.glob(f"{kind}-*"), key=lambda folder: folder.name, reverse=True)
 
-    def _read(self, folder: Path, asked: Asked) -> Run:
-        if (process := self._processes.get(folder.name)) is not None and process.poll() is not None:
-            del self._processes[folder.name]
-        running = _is_locked(folder / LOCK)  # before the status, which is written while it is locked
-        status, ended, found = None, None, None
-        if not running and (path := folder / STATUS).exists():
-            status, ended = int(path.read_text()), datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            with suppress(ValueError, OSError):
-                said = json.loads((folder / OUT).read_text())
-                found = said if isinstance(said, dict) else None
-        return Run(
-            name=folder.name,
-            asked=asked,
-            state="running" if running else "lost" if status is None else "ended",
-            status=status,
-            ended=ended,
-            said=_tail(folder / ERR),
-            found=found,
-        )
-
     def _tidy(self, kind: str) -> None:
         for folder in self._folders(kind)[_MOST:]:
-            if not _is_locked(folder / LOCK):
+            if not is_locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _make_environment(self) -> dict[str, str]:
@@ -202,23 +147,3 @@ def environment_of(settings: Settings, given_home: bool) -> dict[str, str]:
             environment.pop(name, None)
             environment.pop(f"{name}_FILE", None)
     return environment | {"RAYCOMMEND_HOME": str(settings.home.absolute())}
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
-            return file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from data.atomic import replace_file
-from serve.console.work.commands import ERR, OUT, PROCESS, RUN, STATUS, Asked
+from serve.console.work.runs import ERR, OUT, PROCESS, RUN, STATUS, Asked
 
 _COURTESY = 10
 """Niceness, as of the learner's process."""
