@@ -9,15 +9,20 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Timer
 from typing import Any
 from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
 
 from data.errors import RecommenderError
 from data.log.database import SQL_ERRORS
 
 ANSWER_WITHIN_S = 5.0
 """Seconds within which a server must answer at all."""
+_TABLES_S = 120.0
+"""For which another process may make the tables of a file."""
 _SAID_AFTER_S = 2.0  # seconds of waiting before a line says so
 _BOUNDS = {  # of a request to a server that did answer; the environment's own values win
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -41,7 +46,7 @@ def tracking_client(uri: str) -> Any:
     """Return an `MlflowClient` of a tracking URI, after seeing that somebody answers there.
 
     Raises:
-        NoAnswerError: nobody does.
+        NoAnswerError: nobody does, or another process makes the tables of a file for minutes.
         mlflow.exceptions.MlflowException: it is no such URI; or one of `UNWRAPPED`.
     """
     for name, value in _BOUNDS.items():
@@ -51,7 +56,26 @@ def tracking_client(uri: str) -> Any:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     check_answers(uri)
-    return MlflowClient(uri, uri)
+    with _making_tables(uri):
+        return MlflowClient(uri, uri)
+
+
+@contextmanager
+def _making_tables(uri: str) -> Iterator[None]:
+    """Keep others, also those of this process, from opening a file of MLflow's meanwhile.
+
+    Who opens one first makes its tables, for seconds, and of two who do so at once one fails: MLflow takes no lock.
+    """
+    scheme, _, path = uri.partition("?")[0].partition(":///")
+    if scheme != "sqlite" or not path:
+        yield
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{path}.lock", timeout=_TABLES_S):
+            yield
+    except Timeout:
+        raise NoAnswerError(f"another process has been opening {path} for {_TABLES_S:g} s") from None
 
 
 def check_answers(uri: str) -> None:

@@ -2,6 +2,8 @@
 
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,3 +202,32 @@ def test_a_server_that_is_gone_is_asked_before_it_is_given_more(
     assert calls == ["write", "asked", "asked"]  # a metric, the files, the end of the run
     assert tracker.failures == 3
     assert tracker.error == "ConnectionError: refused"
+
+
+_OPENS = """
+import sys
+from mlflow.tracking import MlflowClient
+from rl.training.run.tracking_client import tracking_client
+print(flush=True)
+sys.stdin.readline()
+print(len(tracking_client(sys.argv[1]).search_experiments()))
+"""
+
+
+@pytest.mark.slow
+def test_several_who_open_a_new_file_at_once_make_its_tables_once(tmp_path: Path) -> None:
+    """As a training does that has just begun, and a console which shows it."""
+    command = [sys.executable, "-c", _OPENS, Settings(home=tmp_path / "home").tracking_uri]
+    processes = [
+        subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has imported MLflow
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [out.strip() for out, _ in said] == ["1", "1", "1"], [err[-600:] for _, err in said]
