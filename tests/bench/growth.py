@@ -3,8 +3,9 @@
 Two replicas and their learner answer slates of 10 among a shop's 60 items for 50,000 users, in lists of 20 requests,
 and hear of a click on each slate. `memory_ratio` is the resident memory of learner and replicas at the end over that
 at a tenth of the decisions; `p99_ratio` the same of the 99th percentile of single requests at a constant rate, at the
-end over the beginning, each the median of three turns: single ones differ by two thirds. Then all of it is archived, as on a later day, and `bytes` is what log and archive take on the
-disk by decision: its feedback, the steps of the fold, indexes and snapshots included.
+end over the beginning, each the median of three turns: single ones differ by two thirds. Then all of it is archived, as
+on a later day, and `bytes` is what log and archive take on the disk by decision: its feedback, the steps of the fold,
+indexes and snapshots included.
 """
 
 import argparse
@@ -101,7 +102,7 @@ async def _post(session: aiohttp.ClientSession, path: str, body: object) -> Any:
 
 
 def p99(service: Service, turn: int) -> float:
-    """Return the 99th percentile of the times to an answer, in milliseconds, at a constant rate: the median of turns."""
+    """Return the 99th percentile of the times to an answer, in ms, at a constant rate: the median of turns."""
 
     def request(number: int) -> tuple[str, Any]:
         return RECOMMEND, {"user_id": f"user-{number * 7 % USERS}", "k": shop.K}
