@@ -216,3 +216,18 @@ def test_learning_is_for_admins(shop: Shop) -> None:
     paths = shop.client.get("/openapi.json").json()["paths"]
     assert {"/v1/learning", "/healthz", "/readyz"} < set(paths)
     assert set(paths["/readyz"]["get"]["responses"]) > {"200", "503"}
+
+
+class Newer(FoldState):
+    """As a learner of newer code says it, while replicas are replaced."""
+
+    more: int = 1
+
+
+def test_what_a_learner_of_newer_code_says_more_is_left_out(shop: Shop) -> None:
+    shop.start()
+    assert shop.loops is not None
+    shop.served.hear([Newer(**dict(state)) for state in shop.loops.states()])
+    folds = shop.get("/v1/learning")["folds"]
+    assert [fold["state"] for fold in folds] == ["following", "following"]
+    assert "more" not in folds[0]
