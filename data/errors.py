@@ -10,7 +10,6 @@ RecommenderError                       data
 ├── FeatureError                       data: what was said of a context, an item or a user cannot be features
 ├── StoreError                         data.log: the log cannot be opened, or a statement failed
 │   ├── StoreMissing                   data.log: there is no log where one is to be read
-│   ├── KeyKnown                       data.log: rows cannot be inserted at once, the log has a key of theirs
 │   ├── StoreBusy                      data.log: too many records wait for their commit
 │   └── StoreUnavailable               data.log: the database cannot answer now; nothing was written
 │       ├── StoreLost                  data.log: it was deleted or replaced while it was open

@@ -1,7 +1,8 @@
 """What differs between the databases that a log can be in. The SQL that differs is `data.log.statements`'."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -9,14 +10,37 @@ from typing import Any, Literal, Protocol, TypeAlias
 import sqlalchemy as sa
 
 from data.log.migrations.revisions import Contents
+from data.log.tables import Key
 
 Identity: TypeAlias = tuple[int, ...]
 """Which database it is, in numbers: another one at the same place has others."""
 ErrorKind: TypeAlias = Literal["unavailable", "disconnected", "damaged", "refused"]
 """What an error of a driver says: try again; the same, and what was asked last is done or not; damage; a mistake."""
-Statements: TypeAlias = Sequence[tuple[str, Sequence[Any]]]
-"""Of the driver's, with their values."""
 Rows: TypeAlias = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """Rows that most likely are all new."""
+
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    """By the table's name: values that JSON can hold, by their columns; no `received_at`."""
+    numbers: Collection[int]
+    """That stand for their names and for those of what they are about (`data.log.archived.keys`)."""
+    about: Collection[str]
+    """The ids of the decisions that they are about."""
+
+
+@dataclass(frozen=True, slots=True)
+class InsertedRows:
+    """What came of new rows."""
+
+    now: int
+    """When they were inserted, in microseconds since 1970; read with the writers' lock held."""
+    seqs: Mapping[tuple[str, Key], int]
+    """Their positions, by table and key."""
+    decided: Collection[str]
+    """Of the decisions that they are about, those that the log has."""
 
 
 class Backend(Protocol):
@@ -38,11 +62,11 @@ class Backend(Protocol):
     """What the driver raises where SQLAlchemy is not asked."""
 
     @property
-    def commit_with(self) -> Callable[[Any, Statements], list[Rows] | None] | None:
-        """What runs statements in the transaction of a driver's connection and commits it, by one message to a server.
+    def insert_new(self) -> Callable[[Any, NewRows], InsertedRows | None] | None:
+        """What inserts rows by a connection of the driver's and commits them, by one message to a server.
 
-        It returns the rows of each; None: a key was known, and nothing is written. None in its place: there is no
-        server.
+        It returns None, and nothing is written, where a key is known or a name archived, or where it cannot tell. None
+        in its place: there is no server.
         """
         ...
 

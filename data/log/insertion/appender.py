@@ -16,7 +16,7 @@ from data.log.backend import Backend, Identity
 from data.log.database import Database
 from data.log.errors import StoreError, StoreMissing
 from data.log.insertion import bypass
-from data.log.insertion.at_once import KeyKnown, can_insert_at_once, insert_at_once
+from data.log.insertion.at_once import as_logged, new_rows
 from data.log.insertion.insert import Known, LoggedRow, PlainTransaction, Transaction, insert_rows
 from data.log.insertion.rows import RECEIVED_AT, Row, to_row
 from data.log.sqlite.backend import SqliteBackend
@@ -126,20 +126,27 @@ class Appender(Database):
         """Commit rows as `insert` does records."""
         if not rows:
             return []
+        if self._all_new and not received and (logged := self._insert_at_once(rows)):
+            return logged
         known = Known()
         while True:
-            try:
-                with self.inserting() as transaction:
-                    if known.is_complete(transaction, rows):
-                        if self._all_new and can_insert_at_once(transaction, rows, known):
-                            return insert_at_once(transaction, rows, received, known)
-                        logged = insert_rows(transaction, rows, received, known)
-                        self._all_new = all(row.inserted for row in logged)
-                        return logged
-            except KeyKnown:  # perhaps the next ones too: a client that sends all again
-                self._all_new = False
-            else:
-                known = self._look_up(rows)  # without the write lock: files are read
+            with self.inserting() as transaction:
+                if known.is_complete(transaction, rows):
+                    logged = insert_rows(transaction, rows, received, known)
+                    self._all_new = all(row.inserted for row in logged)
+                    return logged
+            known = self._look_up(rows)  # without the write lock: files are read
+
+    def _insert_at_once(self, rows: Sequence[Row]) -> list[LoggedRow] | None:
+        """Insert rows that are all new by one message; None: nothing is written, it must be done in a transaction."""
+        insert = None if self._plain or self._clock else self._backend.insert_new
+        if insert is None or (new := new_rows(rows)) is None:
+            return None
+        committing = list[bool]()
+        with self._committing(bypass.connected(self._backend), committing) as (_, driver):
+            committing.append(True)
+            inserted = insert(driver, new)
+        return as_logged(rows, inserted) if inserted else None
 
     @contextmanager
     def inserting(self) -> Iterator[Transaction]:
@@ -148,8 +155,7 @@ class Appender(Database):
             with self.writing() as connection:
                 yield PlainTransaction(connection, to_us(self.time(connection)), any_archived(connection))
         else:
-            committing = list[bool]()
-            with self._committing(bypass.begin(self._backend, self._clock, committing), committing) as transaction:
+            with self._committing(bypass.begin(self._backend, self._clock)) as transaction:
                 yield transaction
 
     def prepare(self) -> None:

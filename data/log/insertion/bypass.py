@@ -1,7 +1,7 @@
 """Transactions that insert by the database's driver, past SQLAlchemy; `RAYCOMMEND_PLAIN=1` turns it off.
 
 Gains a quarter of the processor time of a commit of eight decisions in the process that writes (SQLite, SQLAlchemy
-2.1.9; medians of interleaved runs), and two of five round trips to a PostgreSQL server, three where all keys are new
+2.1.9; medians of interleaved runs), and two of five round trips to a PostgreSQL server, four where all keys are new
 (`data.log.insertion.at_once`). The plain way is `Database.writing` with SQLAlchemy's own connection: the same
 statements in the same order.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from data.fields import to_us
-from data.log.backend import Backend, Rows, Statements
+from data.log.backend import Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,6 @@ class DriverTransaction:
     now: int
     any_archived: bool
     driver: Any
-    commit_with: Callable[[Statements], list[Rows] | None] | None
 
     def execute(self, statement: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Run a statement of the driver's and return its rows."""
@@ -36,32 +35,21 @@ class DriverTransaction:
 
 
 @contextmanager
-def begin(
-    backend: Backend, clock: Callable[[], datetime] | None, committing: list[bool]
-) -> Iterator[DriverTransaction]:
-    """Open a transaction that holds the write lock, and commit it at the end, if it was not before.
-
-    Args:
-        backend: of the database.
-        clock: gives its time; None: the backend's does.
-        committing: gets something when it may be committed before its end.
-    """
-
-    def commit_with(statements: Statements) -> list[Rows] | None:
-        assert backend.commit_with is not None, "else this is not given"
-        committing.append(True)
-        return backend.commit_with(driver, statements)
-
+def connected(backend: Backend) -> Iterator[tuple[sa.Connection, Any]]:
+    """Take a connection without a transaction: SQLAlchemy's, and the driver's in it."""
     with backend.begun.connect() as connection:
-        driver: Any = connection.connection.driver_connection
         try:
-            now, any_archived = backend.begin_by_driver(driver)
-            time = to_us(clock()) if clock else now
-            yield DriverTransaction(
-                connection, time, any_archived, driver, commit_with if backend.commit_with else None
-            )
-            driver.commit()
+            yield connection, connection.connection.driver_connection
         except backend.driver_error as error:
             if backend.ends_connection(error):  # SQLAlchemy has not seen it, and would give it to the next
                 connection.invalidate()
             raise
+
+
+@contextmanager
+def begin(backend: Backend, clock: Callable[[], datetime] | None) -> Iterator[DriverTransaction]:
+    """Open a transaction that holds the write lock, and commit it at the end; its time is `clock`'s if there is one."""
+    with connected(backend) as (connection, driver):
+        now, any_archived = backend.begin_by_driver(driver)
+        yield DriverTransaction(connection, to_us(clock()) if clock else now, any_archived, driver)
+        driver.commit()

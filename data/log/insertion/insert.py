@@ -1,7 +1,7 @@
 """Rows into the log: each once by its key, whatever the log and its archive have already."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from data.log.archived import keys as archived_keys
 from data.log.archived.parts import last_part
-from data.log.backend import Rows, Statements
+from data.log.backend import Rows
 from data.log.column_types import RawText
 from data.log.errors import StoreError
 from data.log.insertion.rows import Layout, Row, layouts
@@ -62,11 +62,6 @@ class Transaction(Protocol):
         """Whether the archive has any name: most logs have none."""
         ...
 
-    @property
-    def commit_with(self) -> Callable[[Statements], list[Rows] | None] | None:
-        """Runs statements of the driver's and commits; see the backend's."""
-        ...
-
     def execute(self, statement: str, values: Sequence[Any]) -> Rows:
         """Run a statement of the driver's and return its rows."""
         ...
@@ -79,7 +74,6 @@ class PlainTransaction:
     connection: sa.Connection
     now: int
     any_archived: bool
-    commit_with = None
 
     def execute(self, statement: str, values: Sequence[Any]) -> Rows:
         """Run a statement of the driver's and return its rows."""
@@ -113,11 +107,21 @@ class Known:
         """Return whether the archive has no more of them."""
         if not transaction.any_archived:
             return True
-        numbers = {archived_keys.number(row.layout.log, row.key) for row in rows if row.layout.log in NAMED}
-        numbers |= {archived_keys.number(DECISIONS, (about,)) for row in rows if (about := row.about) is not None}
+        numbers = name_numbers(rows)
         # What has no number is not archived; of what has one, the part may be newer than what was read.
         connection = transaction.connection
         return not archived_keys.positions(connection, numbers) or self.last_part == last_part(connection)
+
+
+def name_numbers(rows: Iterable[Row]) -> set[int]:
+    """Return the numbers that stand for the names of rows and for those of what they are about."""
+    numbers = set[int]()
+    for row in rows:
+        if row.layout.log in NAMED:
+            numbers.add(archived_keys.number(row.layout.log, row.key))
+        if (about := row.about) is not None:
+            numbers.add(archived_keys.number(DECISIONS, (about,)))
+    return numbers
 
 
 def insert_rows(transaction: Transaction, rows: Sequence[Row], received: bool, known: Known) -> list[LoggedRow]:
@@ -196,7 +200,7 @@ class _Statement:
         quote, types, log = dialect.identifier_preparer.quote, dialect.type_compiler_instance, layout.log
         names = ", ".join(quote(column.name) for column in layout.columns)
         self._into = f"INSERT INTO {quote(log.table.name)} ({names}) "
-        self._returned = f" RETURNING seq, {', '.join(quote(key.name) for key in log.key)}"
+        self._returned = f" ON CONFLICT DO NOTHING RETURNING seq, {', '.join(quote(key.name) for key in log.key)}"
         self._row = f"({', '.join('?' * len(layout.columns))})"
         self._from_arrays: str | None = None
         self._texts = list[int]()
@@ -210,23 +214,18 @@ class _Statement:
         """Insert those of some rows, of different keys, whose keys are new, and return the position of each."""
         rest, new = iter(rows), dict[Key, int]()
         while values := [row.values for row in islice(rest, _ROWS)]:
-            for seq, *key in transaction.execute(*self._bind(values, " ON CONFLICT DO NOTHING")):
+            for seq, *key in transaction.execute(*self._bind(values)):
                 new[tuple(key)] = seq
         return new
 
-    def all_new(self, rows: Sequence[Sequence[Any]]) -> tuple[str, Sequence[Any]]:
-        """Return the statement that inserts rows, or fails if one of their keys is known, with its values."""
-        return self._bind(rows, "")
-
-    def _bind(self, rows: Sequence[Sequence[Any]], else_: str) -> tuple[str, Sequence[Any]]:
-        returned = else_ + self._returned
+    def _bind(self, rows: Sequence[Sequence[Any]]) -> tuple[str, Sequence[Any]]:
         if self._from_arrays is None:
             source = "VALUES " + ", ".join([self._row] * len(rows))
-            return self._into + source + returned, tuple(chain.from_iterable(rows))
+            return self._into + source + self._returned, tuple(chain.from_iterable(rows))
         columns = list(map(list, zip(*rows, strict=True)))
         for place in self._texts:  # see RawText
             columns[place] = [None if text is None else text.encode() for text in columns[place]]
-        return self._into + self._from_arrays + returned, tuple(columns)
+        return self._into + self._from_arrays + self._returned, tuple(columns)
 
 
 insert_statement = lru_cache(_Statement)

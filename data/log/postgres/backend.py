@@ -17,6 +17,7 @@ from data.log.backend import ErrorKind, Identity
 from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.postgres import driver
+from data.log.postgres.insertion import insert_new
 
 _IDENTITY: Final = (
     "SELECT system_identifier, database.oid, current_schema()::regnamespace::oid "
@@ -39,7 +40,7 @@ class PostgresBackend:
     exists = True
     """The database is never made; whether it is there, opening says."""
     driver_error: type[Exception] = psycopg.Error
-    commit_with = staticmethod(driver.commit_with) if psycopg.Pipeline.is_supported() else None
+    insert_new = staticmethod(insert_new)
 
     def __init__(self, url: str) -> None:
         """Take the database's URL, in libpq's form."""
@@ -66,6 +67,8 @@ class PostgresBackend:
         connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
+        # What is asked outside of a transaction must see, after the lock, all that others have written before it.
+        connection.execute("SET default_transaction_isolation = 'read committed'")
 
     def open(self, expected: Identity | None, accept: Callable[[Contents], None]) -> Contents:
         """Connect for the first time."""

@@ -1,6 +1,6 @@
 """How PostgreSQL is connected to, and what its errors mean: durable commits, one writer at a time, no wait for ever."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
@@ -9,7 +9,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import Diagnostic, OperationalError
 
-from data.log.backend import ErrorKind, Rows, Statements
+from data.log.backend import ErrorKind
 from data.log.tables import ANY_ARCHIVED
 
 STATEMENT_S: Final = 30
@@ -31,7 +31,11 @@ _DEFAULTS: Final[Mapping[str, str]] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-_OPTIONS = f"-c statement_timeout={STATEMENT_S}s -c jit=off -c max_parallel_workers_per_gather=0 -c enable_seqscan=off"
+_OPTIONS = (
+    f"-c statement_timeout={STATEMENT_S}s -c jit=off -c max_parallel_workers_per_gather=0 -c enable_seqscan=off "
+    # The server notices as soon that we are gone, and with us what we have locked.
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+)
 """All statements are short: what the planner would do for long ones takes longer than they do.
 
 A statement is planned once, in a new log while the tables are small, and that plan is kept until the server has looked
@@ -75,6 +79,8 @@ class Connection(psycopg.Connection[Any]):
     """A connection that waits for no answer for ever, and takes a warning at a commit for none."""
 
     answer_s = _ANSWER_S
+    inserts_new: bool | None = None
+    """Whether it has what `data.log.postgres.insertion` calls; None: that was not made yet."""
     _warned = ""
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
@@ -91,23 +97,12 @@ class Connection(psycopg.Connection[Any]):
         super().commit()
         self._confirm()
 
-    def commit_with(self, statements: Statements) -> list[Rows]:
-        """Run statements and commit, all sent before the first is answered; where one fails, none after it is run."""
+    def execute_and_commit(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """Run a statement outside of any transaction, which commits it, and return its rows; see `commit`."""
         self._warned = ""
-        failed, cursors = list[psycopg.Error](), list[psycopg.Cursor[Any]]()
-        try:
-            with self.pipeline():
-                try:
-                    cursors += [self.execute(statement, values) for statement, values in statements]
-                    super().commit()
-                except psycopg.Error as error:
-                    failed.append(error)
-        except psycopg.Error as error:  # of what comes after one that has failed: it was not run
-            failed.append(error)
-        if failed:
-            raise failed[0]
+        rows = self.execute(statement.encode(), values).fetchall()
         self._confirm()
-        return [cursor.fetchall() for cursor in cursors]
+        return rows
 
     def _confirm(self) -> None:
         if self._warned:
@@ -176,14 +171,6 @@ def begin_by_driver(connection: Connection) -> tuple[int, bool]:
         pass
     row: tuple[int, bool] = cursor.fetchall()[0]
     return row
-
-
-def commit_with(connection: Connection, statements: Statements) -> list[Rows] | None:
-    """Run statements and commit; None: a key was known, and nothing is written."""
-    try:
-        return connection.commit_with(statements)
-    except psycopg.errors.UniqueViolation:
-        return None
 
 
 def _leave(context: sa.engine.ExceptionContext) -> None:

@@ -1,20 +1,25 @@
 """New rows go to PostgreSQL and are committed by one message; a known key costs a second transaction, and no row."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import pytest
 
-from data.log.backend import Rows, Statements
+from data.log.archived import keys
 from data.log.errors import StoreError, StoreUnconfirmed
+from data.log.insertion import appender, insert
 from data.log.postgres import driver
 from data.log.store import Store
-from data.schema import Event, Feedback
+from data.log.tables import ARCHIVED_KEYS, DECISIONS, LOGS
+from data.schema import AnyRecord, Event, Feedback, Reject
 from tests.support.packages import needs_package
 from tests.support.postgres import Cluster
-from tests.support.records import decision
-from tests.support.rows import count_rows
+from tests.support.records import decision, version
+from tests.support.rows import count_rows, reject_rows
 
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
 
@@ -27,14 +32,14 @@ def store(postgres: Cluster) -> Iterator[Store]:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many statements each commit has taken with it."""
-    numbers, commit_with = list[int](), driver.Connection.commit_with
+    """How many tables each message had rows for."""
+    numbers, execute = list[int](), driver.Connection.execute_and_commit
 
-    def count(connection: driver.Connection, statements: Statements) -> list[Rows]:
-        numbers.append(len(statements))
-        return commit_with(connection, statements)
+    def count(connection: driver.Connection, statement: str, values: Sequence[Any]) -> list[Any]:
+        numbers.append(sum(value is not None for value in values[:-2]))
+        return execute(connection, statement, values)
 
-    monkeypatch.setattr(driver.Connection, "commit_with", count)
+    monkeypatch.setattr(driver.Connection, "execute_and_commit", count)
     return numbers
 
 
@@ -44,7 +49,7 @@ def click(name: str, about: str) -> Feedback:
 
 def test_all_kinds_and_who_is_an_orphan_are_one_message(store: Store, sent: list[int]) -> None:
     stored = store.insert([click("f", "d"), decision("d"), click("g", "none"), Event(node_id="n", event_id="e")])
-    assert sent == [4]  # decisions, feedback, events, and which decisions there are
+    assert sent == [3]  # decisions, feedback, events
     assert [(one.seq, one.inserted, one.orphan) for one in stored] == [
         (1, True, False),
         (1, True, False),
@@ -53,7 +58,104 @@ def test_all_kinds_and_who_is_an_orphan_are_one_message(store: Store, sent: list
     ]
     assert store.feedback_of(["d", "none"]).keys() == {"d", "none"}
     assert store.insert([decision("e"), decision("f")])[1].seq == 3
-    assert sent == [4, 1]
+    assert sent == [3, 1]
+
+
+HARD: list[AnyRecord] = [
+    decision("d", "é\u2028{}'", deferred=True, propensities=(0.1 + 0.2, 1.0), scores=(-0.0, 1e300)),
+    decision('a"b\\u0041', "NULL", policy="{}"),
+    decision("e", None, context={"a": "\\", "b": None, 'c"': '"'}),
+    Feedback(feedback_id="f", decision_id="d", kind="click", value=5e-324),
+    Event(node_id="n", event_id="e", outcome=1e308, record={"row": "NULL"}),
+    Event(node_id="n", event_id="NULL", outcome=-0.0),
+    Reject(node_id="n", reject_id="r", source="http", row=2**63 - 1, rule="is", value="\\x41é"),
+    version(),
+]
+
+
+def test_any_value_is_stored_as_a_transaction_stores_it(
+    postgres: Cluster, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = list[list[Any]]()
+    for plain in (False, True):
+        monkeypatch.setenv("RAYCOMMEND_PLAIN", str(int(plain)))
+        with closing(Store.open(postgres.new_database())) as store:
+            assert all(one.inserted for one in store.insert(HARD))
+            rows = list[Any]()
+            with store.reading() as connection:
+                for log in LOGS:
+                    kept = log.select(without={"received_at"})
+                    rows += [repr(row) for row in connection.execute(kept.order_by(log.table.c.seq))]
+            held.append(rows)
+    assert held[0] == held[1]
+    assert len(held[0]) == len(HARD)
+    assert sent == [5]
+
+
+def test_what_json_cannot_hold_goes_another_way(store: Store, sent: list[int]) -> None:
+    reject = Reject(node_id="n", reject_id="r", source="http", row=1, rule="is", value="\0é")
+    assert store.insert([reject])[0].inserted
+    [(_, found)] = reject_rows(store)
+    assert found.value == "\0é"
+    with pytest.raises(StoreError, match="out of range"):
+        store.insert([reject.model_copy(update={"reject_id": "s", "row": 2**70, "value": "NULL"})])
+    assert count_rows(store)["rejects"] == 1
+    assert sent == [1]
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+def test_what_is_archived_while_it_waits_for_the_lock_is_seen(
+    postgres: Cluster, isolation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement sees the log as it was when it began: that one must begin with the lock held."""
+    url, slow = postgres.new_database(), list[int]()
+    name = url.rpartition("/")[2]
+    postgres.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+
+    def insert_rows(*arguments: Any) -> Any:
+        slow.append(1)
+        return insert.insert_rows(*arguments)
+
+    monkeypatch.setattr(appender, "insert_rows", insert_rows)
+    with closing(Store.open(url)) as store, closing(Store.open(url)) as archiver:
+        assert store.insert([decision("first")])[0].inserted
+        assert not slow
+        thread = threading.Thread(target=store.insert, args=([decision("d")],))
+        with archiver.writing() as connection:
+            thread.start()
+            deadline = time.monotonic() + 30
+            while not postgres.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            number = keys.number(DECISIONS, ("d",))
+            connection.execute(ARCHIVED_KEYS.insert().values(number=number, seq=7))
+        thread.join()
+        assert slow == [1]
+        assert store.last_decision() == 2
+
+
+def test_who_may_make_no_function_writes_in_transactions(
+    postgres: Cluster, sent: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.new_database()
+    name = url.rpartition("/")[2]
+    Store.open(url).close()
+    postgres.execute("CREATE ROLE lowly LOGIN")
+    postgres.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+    postgres.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO lowly", name)
+    postgres.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO lowly", name)
+    postgres.execute("GRANT pg_monitor TO lowly")
+    with closing(Store.open(url.replace("raycommend@", "lowly@"))) as store:
+        assert [store.insert([decision(name)])[0].inserted for name in ("d", "e")] == [True, True]
+    assert sent == []
+    assert ["until TEMPORARY is granted" in record.message for record in caplog.records] == [True]
+
+
+def test_a_known_key_is_no_error_of_the_servers(postgres: Cluster, store: Store, sent: list[int]) -> None:
+    store.insert([decision("sent twice")])
+    store.insert([decision("sent twice")])
+    assert sent == [1, 1]
+    assert "sent twice" not in (postgres.folder / "server.log").read_text()
 
 
 def test_a_known_key_is_found_and_nothing_of_the_first_try_stays(
@@ -91,24 +193,24 @@ def test_a_server_that_goes_has_not_confirmed(store: Store, monkeypatch: pytest.
     """The commit was on its way: it is done or not."""
     store.insert([decision("before")])
 
-    def leave(connection: driver.Connection, statements: Statements) -> list[Rows]:
+    def leave(connection: driver.Connection, statement: str, values: Sequence[Any]) -> list[Any]:
         connection.close()
         raise psycopg.OperationalError("the connection is lost")
 
-    monkeypatch.setattr(driver.Connection, "commit_with", leave)
+    monkeypatch.setattr(driver.Connection, "execute_and_commit", leave)
     with pytest.raises(StoreUnconfirmed, match="is lost"):
         store.insert([decision("d")])
     monkeypatch.undo()
     assert store.insert([decision("d")])[0].inserted
 
 
-def test_a_commit_that_a_server_warns_about_is_none_that_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit_with = driver.Connection.commit_with
-
-    def warn(connection: driver.Connection, statements: Statements) -> list[Rows]:
-        raising = "DO $$ BEGIN RAISE WARNING 'not replicated'; END $$"
-        return commit_with(connection, [*statements, (raising, ())])
-
-    monkeypatch.setattr(driver.Connection, "commit_with", warn)
+def test_a_commit_that_a_server_warns_about_is_none_that_counts(store: Store) -> None:
+    store.insert([decision("first")])
+    with store.writing() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE WARNING 'not replicated'; RETURN new; END $$"
+        )
+        connection.exec_driver_sql("CREATE TRIGGER warns BEFORE INSERT ON decisions EXECUTE FUNCTION warn()")
     with pytest.raises(StoreUnconfirmed, match="not replicated"):
         store.insert([decision("d")])

@@ -64,7 +64,7 @@ def test_what_fails_leaves_nothing_and_the_next_commits(store: Store, monkeypatc
     with pytest.raises((OverflowError, StoreError)):
         store.insert([decision("d"), Reject(node_id="n", reject_id="r", source="http", row=2**70, rule="is")])
     assert set(count_rows(store).values()) == {0}
-    monkeypatch.setattr("data.log.insertion.appender.can_insert_at_once", lambda *_: False)
+    monkeypatch.setattr("data.log.insertion.appender.new_rows", lambda *_: None)
     monkeypatch.setattr("data.log.insertion.appender.insert_rows", insert_and_fail)
     with pytest.raises(RuntimeError, match="ours"):
         store.insert([decision("d")])

@@ -108,6 +108,12 @@ def test_received_at_is_by_the_databases_clock(store: Store) -> None:
     assert 0 <= now.timestamp() - received[-1] / 1e6 < 5
 
 
+def test_the_server_notices_that_a_client_is_gone(store: Store) -> None:
+    with store.reading() as connection:
+        names = ("idle", "interval", "count")
+        assert [connection.exec_driver_sql(f"SHOW tcp_keepalives_{name}").scalar() for name in names] == ["5", "2", "3"]
+
+
 @pytest.fixture(scope="module")
 def grown(postgres: Cluster) -> Iterator[Store]:
     """A log of 50,000 decisions with feedback, of two loops."""

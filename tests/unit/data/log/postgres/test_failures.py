@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,16 @@ from tests.support.ports import free_port
 from tests.support.postgres import Cluster, cluster, folder, followed
 
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
+
+
+ENDLESS = """
+from itertools import count
+from data.log.store import Store
+from data.schema import Event
+store = Store.open("{url}")
+for number in count():
+    store.insert([Event(node_id="other", event_id=str(number))])
+"""
 
 
 def event(number: int) -> Event:
@@ -226,6 +237,24 @@ def test_a_writer_that_is_stopped_with_the_lock_holds_nobody_up_for_ever(own: Cl
         began = time.monotonic()
         assert store.insert([event(0)])[0].inserted
         assert 0.5 < time.monotonic() - began < 10
+
+
+def test_a_process_that_is_stopped_while_it_writes_has_no_lock(own: Cluster) -> None:
+    """What a commit needs is in one message: whoever stops has sent all of it, or none that the server works at."""
+    url = own.new_database()
+    with closing(Store.open(f"{url}?options=-c%20statement_timeout%3D2s")) as store:
+        writing = subprocess.Popen([sys.executable, "-c", ENDLESS.format(url=url)])
+        try:
+            for number in range(20):
+                until = len(store.events("other")) + 20
+                while len(store.events("other")) < until:
+                    time.sleep(0.01)
+                writing.send_signal(signal.SIGSTOP)
+                assert store.insert([event(number)])[0].inserted
+                writing.send_signal(signal.SIGCONT)
+        finally:
+            writing.kill()
+            writing.wait()
 
 
 def test_a_lock_that_is_not_to_be_had_is_told(own: Cluster) -> None:
