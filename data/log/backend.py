@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol, TypeAlias
 import sqlalchemy as sa
 
 from data.log.migrations.revisions import Contents
-from data.log.tables import Key
 
 Identity: TypeAlias = tuple[int, ...]
 """Which database it is, in numbers: another one at the same place has others."""
@@ -21,10 +20,10 @@ Rows: TypeAlias = Sequence[Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class NewRows:
-    """Rows that most likely are all new."""
+    """Rows of different keys that most likely are all new."""
 
     tables: Mapping[str, Sequence[Mapping[str, Any]]]
-    """By the table's name: values that JSON can hold, by their columns; no `received_at`."""
+    """By the table's name: values that JSON can hold, by their columns; a column that is missing is NULL."""
     numbers: Collection[int]
     """That stand for their names and for those of what they are about (`data.log.archived.keys`)."""
     about: Collection[str]
@@ -37,10 +36,22 @@ class InsertedRows:
 
     now: int
     """When they were inserted, in microseconds since 1970; read with the writers' lock held."""
-    seqs: Mapping[tuple[str, Key], int]
-    """Their positions, by table and key."""
-    decided: Collection[str]
-    """Of the decisions that they are about, those that the log has."""
+    seqs: Mapping[str, Sequence[int]]
+    """Their positions, by table, in the order of its rows."""
+    orphans: Collection[str]
+    """Of the decisions that they are about, those that the log does not have."""
+
+
+class AtOnce(Protocol):
+    """Inserts rows by a connection of the driver's and commits them, by one message to a server."""
+
+    def is_ready(self, connection: Any) -> bool:
+        """Return whether it can, after what must be done once; the connection has no transaction."""
+        ...
+
+    def insert(self, connection: Any, new: NewRows) -> InsertedRows | None:
+        """Insert rows, and commit; None: nothing is written, as a key is known, a name archived, or it is too much."""
+        ...
 
 
 class Backend(Protocol):
@@ -62,12 +73,8 @@ class Backend(Protocol):
     """What the driver raises where SQLAlchemy is not asked."""
 
     @property
-    def insert_new(self) -> Callable[[Any, NewRows], InsertedRows | None] | None:
-        """What inserts rows by a connection of the driver's and commits them, by one message to a server.
-
-        It returns None, and nothing is written, where a key is known or a name archived, or where it cannot tell. None
-        in its place: there is no server.
-        """
+    def at_once(self) -> AtOnce | None:
+        """What inserts rows that are all new; None: there is no server."""
         ...
 
     @property

@@ -139,13 +139,15 @@ class Appender(Database):
 
     def _insert_at_once(self, rows: Sequence[Row]) -> list[LoggedRow] | None:
         """Insert rows that are all new by one message; None: nothing is written, it must be done in a transaction."""
-        insert = None if self._plain or self._clock else self._backend.insert_new
-        if insert is None or (new := new_rows(rows)) is None:
+        at_once = self._backend.at_once
+        if at_once is None or self._plain or self._clock or (new := new_rows(rows)) is None:
             return None
         committing = list[bool]()
         with self._committing(bypass.connected(self._backend), committing) as (_, driver):
+            if not at_once.is_ready(driver):
+                return None
             committing.append(True)
-            inserted = insert(driver, new)
+            inserted = at_once.insert(driver, new)
         return as_logged(rows, inserted) if inserted else None
 
     @contextmanager

@@ -17,7 +17,7 @@ from data.log.backend import ErrorKind, Identity
 from data.log.errors import StoreError, StoreLost, StoreOccupied
 from data.log.migrations.revisions import Contents
 from data.log.postgres import driver
-from data.log.postgres.insertion import insert_new
+from data.log.postgres.insertion import AllNew
 
 _IDENTITY: Final = (
     "SELECT system_identifier, database.oid, current_schema()::regnamespace::oid "
@@ -40,7 +40,6 @@ class PostgresBackend:
     exists = True
     """The database is never made; whether it is there, opening says."""
     driver_error: type[Exception] = psycopg.Error
-    insert_new = staticmethod(insert_new)
 
     def __init__(self, url: str) -> None:
         """Take the database's URL, in libpq's form."""
@@ -48,6 +47,7 @@ class PostgresBackend:
             given = self._given = driver.parameters(url)
         except psycopg.ProgrammingError as error:
             raise StoreError(f"the log's URL is none that PostgreSQL's library reads: {error}") from error
+        self.at_once = AllNew()
         self.name = f"{given.get('dbname', '')} on {given.get('host', given.get('hostaddr', 'this machine'))}"
         self.reading = driver.create_engine(given, self._check)
         self.writing = driver.for_writing(self.reading)

@@ -33,8 +33,8 @@ _DEFAULTS: Final[Mapping[str, str]] = {
 }
 _OPTIONS = (
     f"-c statement_timeout={STATEMENT_S}s -c jit=off -c max_parallel_workers_per_gather=0 -c enable_seqscan=off "
-    # The server notices as soon that we are gone, and with us what we have locked.
-    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+    # The server notices as soon that we are gone or read no answer, and gives back what we have locked.
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000"
 )
 """All statements are short: what the planner would do for long ones takes longer than they do.
 
@@ -42,7 +42,7 @@ A statement is planned once, in a new log while the tables are small, and that p
 at them again: one that reads all of a table would take longer with every row meanwhile. All have an index to go by.
 """
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_WRITE = (
+WRITE = (
     # Each statement sees what was committed before it: after the lock all that others have written.
     f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = '{_STUCK_S}s'; "
     f"SELECT pg_advisory_xact_lock({LOCK})"
@@ -79,8 +79,6 @@ class Connection(psycopg.Connection[Any]):
     """A connection that waits for no answer for ever, and takes a warning at a commit for none."""
 
     answer_s = _ANSWER_S
-    inserts_new: bool | None = None
-    """Whether it has what `data.log.postgres.insertion` calls; None: that was not made yet."""
     _warned = ""
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
@@ -156,7 +154,7 @@ def for_writing(engine: sa.Engine) -> sa.Engine:
 
     Positions are drawn with the lock held, and it is given back after the commit: so they become visible in order.
     """
-    return engine.execution_options(begin=_WRITE)
+    return engine.execution_options(begin=WRITE)
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -166,7 +164,7 @@ def _begin(connection: sa.Connection) -> None:
 
 def begin_by_driver(connection: Connection) -> tuple[int, bool]:
     """Begin a transaction that holds the writers' lock, in one message; returns its time and if a name is archived."""
-    cursor = connection.execute(f"{_WRITE}; SELECT ({TIME}), EXISTS ({ANY_ARCHIVED})")
+    cursor = connection.execute(f"{WRITE}; SELECT ({TIME}), EXISTS ({ANY_ARCHIVED})")
     while cursor.nextset():  # of each statement
         pass
     row: tuple[int, bool] = cursor.fetchall()[0]

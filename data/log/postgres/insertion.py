@@ -1,13 +1,13 @@
-"""Rows that are all new, inserted and committed by one message: each session has a function that does it.
+"""Rows that are all new, inserted and committed by one message to a server: a function of the database does it.
 
 A function, because the lock must be taken before the statements that rely on it see the log, and because who is stopped
-between two messages would keep it from all others. A temporary one, because it belongs to the code that calls it: two
-versions of the code may write to one log.
+between two messages would keep it from all others. Its name has a digest of its text, so that two versions of the code
+may write to one log, each by its own. Whoever writes first makes it; it stays when no code calls it any more.
 """
 
 import logging
-from collections.abc import Iterable
 from functools import cache
+from hashlib import blake2b
 from typing import Any, Final
 
 import psycopg
@@ -17,100 +17,116 @@ from sqlalchemy.dialects import postgresql
 
 from data.log.backend import InsertedRows, NewRows
 from data.log.column_types import RawText
-from data.log.postgres.driver import LOCK, TIME, Connection
-from data.log.tables import ARCHIVED_KEYS, DECISIONS, LOGS, Key, Log
+from data.log.postgres.driver import LOCK, TIME, WRITE, Connection, error_kind
+from data.log.tables import ARCHIVED_KEYS, DECISIONS, LOGS, Log
 
-_NAMES: Final = tuple("".join(log.table.name) for log in LOGS)
-_CALL: Final = f"SELECT * FROM pg_temp.raycommend_insert({'%b::json, ' * len(LOGS)}%b::bigint[], %b::text[])"
+_TABLES: Final = tuple("".join(kind.table.name) for kind in LOGS)
 _POSTGRES: Final[sa.Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
+_BYTES: Final = 1 << 16
+"""Of JSON: the server takes longer to read more of it than messages take."""
 _NUL: Final = rb"\u0000"
-"""PostgreSQL reads no JSON that has it."""
-_NOW, _DECIDED, _KNOWN = "now", "decided", "known"  # what a row of the answer is that is none of a table
+"""The server reads no JSON that has it."""
+_CODE = "42"
+"""Class of errors that are of the function, not of the rows."""
 log = logging.getLogger("raycommend.store")
 
 
-def insert_new(connection: Connection, new: NewRows) -> InsertedRows | None:
-    """Insert rows and commit; see `data.log.backend.Backend.insert_new`. The connection has no transaction."""
-    texts = [to_json(rows) if (rows := new.tables.get(name)) else None for name in _NAMES]
-    if any(text and _NUL in text for text in texts) or not _has_function(connection):
-        return None
-    values = [text and text.decode() for text in texts]
-    return _read(connection.execute_and_commit(_CALL, [*values, list(new.numbers), list(new.about)]))
+class AllNew:
+    """See `data.log.backend.AtOnce`."""
 
+    _ready: bool | None = None
+    """None: it is not known yet whether the database has the function."""
 
-def _has_function(connection: Connection) -> bool:
-    """Return whether the session has its function; make it if that was not tried before."""
-    if connection.inserts_new is None:
-        try:
-            connection.execute(_definition().encode())
-            connection.inserts_new = True
-        except psycopg.errors.InsufficientPrivilege as error:
-            connection.rollback()
-            log.warning("each commit takes two messages more, until TEMPORARY is granted on the database: %s", error)
-            connection.inserts_new = False
-    return connection.inserts_new
+    def is_ready(self, connection: Connection) -> bool:
+        """Return whether the database has the function, which is made where it is missing and may be."""
+        if self._ready is None:
+            try:
+                _make(connection)
+                self._ready = True
+            except psycopg.Error as error:
+                if error_kind(error) != "refused":
+                    raise
+                connection.rollback()
+                self._give_up(error)
+        return self._ready is True
 
-
-def _read(answer: Iterable[tuple[str, int, list[str]]]) -> InsertedRows | None:
-    now, seqs, decided = 0, dict[tuple[str, Key], int](), set[str]()
-    for what, number, key in answer:
-        if what == _KNOWN:
+    def insert(self, connection: Connection, new: NewRows) -> InsertedRows | None:
+        """Insert rows and commit. What the server refuses is left to who inserts in a transaction, to be told there."""
+        texts = [to_json(rows) if (rows := new.tables.get(name)) else b"" for name in _TABLES]
+        if sum(map(len, texts)) > _BYTES or any(_NUL in text for text in texts):
             return None
-        if what == _NOW:
-            now = number
-        elif what == _DECIDED:
-            decided.add(key[0])
-        else:
-            seqs[what, tuple(key)] = number
-    return InsertedRows(now, seqs, decided)
+        values = [text.decode() or None for text in texts]
+        try:
+            [row] = connection.execute_and_commit(_definition()[1], [*values, list(new.numbers), list(new.about)])
+        except psycopg.Error as error:
+            if error_kind(error) != "refused":
+                raise
+            if (error.sqlstate or "").startswith(_CODE):
+                self._give_up(error)
+            return None
+        made_at, *seqs, orphans = row
+        return InsertedRows(made_at, dict(zip(_TABLES, seqs, strict=True)), orphans) if made_at is not None else None
+
+    def _give_up(self, error: psycopg.Error) -> None:
+        self._ready = False
+        why = error.diag.message_primary or error
+        log.warning("each commit takes two messages more: the database has no function for it (%s)", why)
+
+
+def _make(connection: Connection) -> None:
+    name, _, text = _definition()
+    if connection.execute("SELECT to_regproc(%s) IS NULL", [name]).fetchall() == [(True,)]:
+        connection.execute(f"{WRITE}; {text}".encode())
+        connection.commit()
 
 
 @cache
-def _definition() -> str:
-    """Return what makes the function; a key that is known undoes all, without an error in the server's log."""
-    tables = ", ".join(f"rows_{name} json" for name in _NAMES)
-    about = f"SELECT decision_id FROM {DECISIONS.table.name} WHERE decision_id = ANY (about)"
-    return f"""
-        BEGIN; SET LOCAL synchronous_commit = off;  -- it ends with the session: no disk, no standby is to be waited for
-        CREATE FUNCTION pg_temp.raycommend_insert({tables}, numbers bigint[], about text[])
-        RETURNS TABLE (what text, number bigint, key text[]) LANGUAGE plpgsql AS $function$
-        #variable_conflict use_column
-        DECLARE now_us bigint;
-        BEGIN
-            PERFORM pg_advisory_xact_lock({LOCK});
-            now_us := ({TIME});
-            IF EXISTS (SELECT FROM {ARCHIVED_KEYS.name} WHERE number = ANY (numbers)) THEN
-                RETURN QUERY SELECT '{_KNOWN}', 0::bigint, '{{}}'::text[];
-                RETURN;
-            END IF;
-            {"".join(map(_insert, LOGS))}
-            RETURN QUERY SELECT '{_NOW}', now_us, '{{}}'::text[];
-            IF cardinality(about) > 0 THEN
-                RETURN QUERY SELECT '{_DECIDED}', 0::bigint, ARRAY[found.decision_id] FROM ({about}) AS found;
-            END IF;
-        EXCEPTION WHEN unique_violation THEN
-            RETURN QUERY SELECT '{_KNOWN}', 0::bigint, '{{}}'::text[];
-        END $function$;
-        COMMIT
-    """
+def _definition() -> tuple[str, str, str]:
+    """Return the name of the function, the statement that calls it, and the one that makes it."""
+    given = ", ".join(f"rows_{name} json" for name in _TABLES)
+    made = ", ".join(f"OUT seqs_{name} bigint[]" for name in _TABLES)
+    text = f"""({given}, name_numbers bigint[], about_ids text[], OUT made_at bigint, {made}, OUT orphan_ids text[])
+LANGUAGE plpgsql AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock({LOCK});
+    IF EXISTS (SELECT FROM {ARCHIVED_KEYS.name} WHERE number = ANY (name_numbers)) THEN
+        RETURN;
+    END IF;
+    made_at := ({TIME});{"".join(map(_insert, LOGS))}
+    orphan_ids := ARRAY(
+        SELECT about.id FROM unnest(about_ids) AS about(id)
+        WHERE NOT EXISTS (SELECT FROM {DECISIONS.table.name} AS known WHERE known.decision_id = about.id)
+    );
+END
+$function$"""
+    name = f"raycommend_insert_{blake2b(text.encode(), digest_size=6).hexdigest()}"
+    call = f"SELECT * FROM {name}({'%b::json, ' * len(_TABLES)}%b::bigint[], %b::text[])"
+    return name, call, f"CREATE OR REPLACE FUNCTION {name}{text}"  # another process may just have made it
 
 
 def _insert(kind: Log[Any]) -> str:
-    """Return what inserts the rows of one table, if there are any."""
-    quote, types = _POSTGRES.identifier_preparer.quote_identifier, _POSTGRES.type_compiler_instance
-    columns = {quote(column.name): column for column in kind.table.c if column.name != "seq"}
-    values, given = list[str](), list[str]()
-    for name, column in columns.items():
-        if column.name == "received_at":
-            values.append("now_us")
+    """Return what inserts the rows of one table, if there are any. Positions grow in their order."""
+    name, types = kind.table.name, _POSTGRES.type_compiler_instance
+    given, values = list[str](), dict[str, str]()
+    for column in kind.table.c:
+        quoted, type_ = _POSTGRES.identifier_preparer.quote_identifier(column.name), types.process(column.type)
+        if column.name == "seq":
             continue
-        raw = isinstance(column.type, RawText)
-        values.append(f"convert_to(given.{name}, 'UTF8')" if raw else f"given.{name}")
-        given.append(f"{name} {'text' if raw else types.process(column.type)}")
-    keys = ", ".join(f"made.{quote(column.name)}" for column in kind.key)
+        if column.name == "received_at":
+            values[quoted] = "made_at"
+        elif isinstance(column.type, RawText):
+            given.append(f"{quoted} text")
+            values[quoted] = f"convert_to(given.{quoted}, 'UTF8')"
+        else:
+            given.append(f"{quoted} {type_}")
+            values[quoted] = f"given.{quoted}"
     return f"""
-            IF rows_{kind.table.name} IS NOT NULL THEN
-                RETURN QUERY INSERT INTO {kind.table.name} AS made ({", ".join(columns)})
-                SELECT {", ".join(values)} FROM json_to_recordset(rows_{kind.table.name}) AS given({", ".join(given)})
-                RETURNING '{kind.table.name}', made.seq, ARRAY[{keys}];
-            END IF;"""
+    IF rows_{name} IS NOT NULL THEN
+        WITH made AS (
+            INSERT INTO {name} ({", ".join(values)})
+            SELECT {", ".join(values.values())}
+            FROM ROWS FROM (json_to_recordset(rows_{name}) AS ({", ".join(given)})) WITH ORDINALITY AS given
+            ORDER BY given.ordinality
+            RETURNING seq
+        ) SELECT array_agg(made.seq ORDER BY made.seq) INTO seqs_{name} FROM made;
+    END IF;"""

@@ -29,7 +29,7 @@ class SqliteBackend:
 
     shared = False
     driver_error: type[Exception] = sqlite3.Error
-    insert_new = None
+    at_once = None
 
     def __init__(self, url: str) -> None:
         """Take the file's URL, `sqlite:///path`."""

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any
 
 import psycopg
@@ -24,6 +25,10 @@ from tests.support.rows import count_rows, reject_rows
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
 
 
+def click(name: str, about: str) -> Feedback:
+    return Feedback(feedback_id=name, decision_id=about, kind="click")
+
+
 @pytest.fixture
 def store(postgres: Cluster) -> Iterator[Store]:
     with closing(Store.open(postgres.new_database())) as store:
@@ -41,10 +46,6 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(driver.Connection, "execute_and_commit", count)
     return numbers
-
-
-def click(name: str, about: str) -> Feedback:
-    return Feedback(feedback_id=name, decision_id=about, kind="click")
 
 
 def test_all_kinds_and_who_is_an_orphan_are_one_message(store: Store, sent: list[int]) -> None:
@@ -134,28 +135,63 @@ def test_what_is_archived_while_it_waits_for_the_lock_is_seen(
         assert store.last_decision() == 2
 
 
-def test_who_may_make_no_function_writes_in_transactions(
+def test_who_may_make_no_function_writes_in_transactions_until_there_is_one(
     postgres: Cluster, sent: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     url = postgres.new_database()
     name = url.rpartition("/")[2]
-    Store.open(url).close()
-    postgres.execute("CREATE ROLE lowly LOGIN")
-    postgres.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
-    postgres.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO lowly", name)
-    postgres.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO lowly", name)
-    postgres.execute("GRANT pg_monitor TO lowly")
-    with closing(Store.open(url.replace("raycommend@", "lowly@"))) as store:
-        assert [store.insert([decision(name)])[0].inserted for name in ("d", "e")] == [True, True]
-    assert sent == []
-    assert ["until TEMPORARY is granted" in record.message for record in caplog.records] == [True]
+    with closing(Store.open(url)) as store:
+        postgres.execute("CREATE ROLE lowly LOGIN")
+        postgres.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO lowly", name)
+        postgres.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO lowly", name)
+        with closing(Store.open(url.replace("raycommend@", "lowly@"))) as other:
+            assert [other.insert([decision(name)])[0].inserted for name in ("d", "e")] == [True, True]
+        assert sent == []
+        assert ["permission denied for schema" in record.message for record in caplog.records] == [True]
+        store.insert([decision("f")])
+        with closing(Store.open(url.replace("raycommend@", "lowly@"))) as other:
+            assert other.insert([decision("g")])[0].seq == 4
+        assert sent == [1, 1]
 
 
-def test_a_known_key_is_no_error_of_the_servers(postgres: Cluster, store: Store, sent: list[int]) -> None:
-    store.insert([decision("sent twice")])
-    store.insert([decision("sent twice")])
+def test_a_function_that_is_gone_is_done_without(
+    postgres: Cluster, store: Store, sent: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    store.insert([decision("d")])
+    name = store.name.split()[0]
+    [(function,)] = postgres.execute("SELECT oid::regprocedure::text FROM pg_proc WHERE proname ~ '^raycommend'", name)
+    postgres.execute(f"DROP FUNCTION {function}", name)
+    assert [store.insert([decision(name)])[0].seq for name in ("e", "f")] == [2, 3]
     assert sent == [1, 1]
-    assert "sent twice" not in (postgres.folder / "server.log").read_text()
+    assert ["two messages more" in record.message for record in caplog.records] == [True]
+
+
+def test_two_who_begin_at_once_make_one_function(postgres: Cluster, sent: list[int]) -> None:
+    url = postgres.new_database()
+    with ExitStack() as stack:
+        stores = [stack.enter_context(closing(Store.open(url))) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            done = pool.map(lambda number: stores[number].insert([decision(str(number))])[0].seq, range(8))
+        assert sorted(done) == list(range(1, 9))
+    assert sent == [1] * 8
+
+
+def test_each_of_many_gets_its_own_position(store: Store, sent: list[int]) -> None:
+    names = [f"{number * 7919 % 200:03}" for number in range(200)]
+    stored = store.insert([click(name, "d") for name in names])
+    assert [one.seq for one in stored] == list(range(1, 201))
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT feedback_id FROM feedback ORDER BY seq").scalars().all() == names
+    assert sent == [1]
+
+
+LONG = decision("d").model_copy(update={"context": {"long": "u" * 70_000}})
+
+
+@pytest.mark.parametrize("records", [[click(str(number), "d") for number in range(201)], [LONG]])
+def test_much_is_not_tried(store: Store, sent: list[int], records: list[AnyRecord]) -> None:
+    assert all(one.inserted for one in store.insert(records))
+    assert sent == []
 
 
 def test_a_known_key_is_found_and_nothing_of_the_first_try_stays(

@@ -233,7 +233,7 @@ def test_a_commit_that_is_not_answered_is_neither_told_as_stored_nor_as_lost(
 
 def test_a_writer_that_is_stopped_with_the_lock_holds_nobody_up_for_ever(own: Cluster, store: Store) -> None:
     with closing(psycopg.connect(own.url(store.name.split()[0]), autocommit=True)) as other:
-        other.execute(driver._WRITE.replace("10s", "1s").encode())
+        other.execute(driver.WRITE.replace("10s", "1s").encode())
         began = time.monotonic()
         assert store.insert([event(0)])[0].inserted
         assert 0.5 < time.monotonic() - began < 10
