@@ -23,7 +23,7 @@ class NewRows:
     """Rows of different keys that most likely are all new."""
 
     tables: Mapping[str, Sequence[Mapping[str, Any]]]
-    """By the table's name: values that JSON can hold, by their columns; a column that is missing is NULL."""
+    """By the table's name: values that JSON can hold, by their columns. `received_at` is when they are inserted."""
     numbers: Collection[int]
     """That stand for their names and for those of what they are about (`data.log.archived.keys`)."""
     about: Collection[str]

@@ -10,7 +10,7 @@ from typing import Any
 
 from data.log.backend import InsertedRows, NewRows
 from data.log.insertion.insert import LoggedRow, name_numbers
-from data.log.insertion.rows import RECEIVED_AT, Row
+from data.log.insertion.rows import Row
 
 _ROWS = 200
 """More take longer than messages."""
@@ -22,9 +22,7 @@ def new_rows(rows: Sequence[Row]) -> NewRows | None:
         return None
     tables = dict[str, list[dict[str, Any]]]()
     for row in rows:
-        values = dict(zip(row.layout.names, row.values, strict=True))
-        values.pop(RECEIVED_AT, None)
-        tables.setdefault(row.layout.name, []).append(values)
+        tables.setdefault(row.layout.name, []).append(dict(zip(row.layout.names, row.values, strict=True)))
     return NewRows(tables, name_numbers(rows), {about for row in rows if (about := row.about) is not None})
 
 

@@ -54,7 +54,7 @@ class Layout:
     def __init__(self, log: Log[Any]) -> None:
         self.log, self.name = log, str(log.table.name)  # of SQLAlchemy's own kind: slow to write as JSON
         self.columns = [column for column in log.table.c if column is not log.table.c.seq]
-        names = self.names = ["".join(column.name) for column in self.columns]  # as above
+        names = self.names = [str(column.name) for column in self.columns]  # as above
         self._values = attrgetter(*names)
         self._converters = [(place, convert) for place, c in enumerate(self.columns) if (convert := _converter(c))]
         places = [names.index(column.name) for column in log.key]

@@ -20,7 +20,7 @@ from data.log.column_types import RawText
 from data.log.postgres.driver import LOCK, TIME, WRITE, Connection, error_kind
 from data.log.tables import ARCHIVED_KEYS, DECISIONS, LOGS, Log
 
-_TABLES: Final = tuple("".join(kind.table.name) for kind in LOGS)
+_TABLES: Final = tuple(str(kind.table.name) for kind in LOGS)
 _POSTGRES: Final[sa.Dialect] = postgresql.dialect()  # type: ignore[no-untyped-call]
 _BYTES: Final = 1 << 16
 """Of JSON: the server takes longer to read more of it than messages take."""
@@ -46,7 +46,6 @@ class AllNew:
             except psycopg.Error as error:
                 if error_kind(error) != "refused":
                     raise
-                connection.rollback()
                 self._give_up(error)
         return self._ready is True
 
@@ -65,7 +64,9 @@ class AllNew:
                 self._give_up(error)
             return None
         made_at, *seqs, orphans = row
-        return InsertedRows(made_at, dict(zip(_TABLES, seqs, strict=True)), orphans) if made_at is not None else None
+        if made_at is None:
+            return None
+        return InsertedRows(made_at, dict(zip(_TABLES, seqs, strict=True)), set(orphans))
 
     def _give_up(self, error: psycopg.Error) -> None:
         self._ready = False

@@ -1,7 +1,6 @@
 """New rows go to PostgreSQL and are committed by one message; a known key costs a second transaction, and no row."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -21,6 +20,7 @@ from tests.support.packages import needs_package
 from tests.support.postgres import Cluster
 from tests.support.records import decision, version
 from tests.support.rows import count_rows, reject_rows
+from tests.support.services import wait_for
 
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
 
@@ -124,10 +124,8 @@ def test_what_is_archived_while_it_waits_for_the_lock_is_seen(
         thread = threading.Thread(target=store.insert, args=([decision("d")],))
         with archiver.writing() as connection:
             thread.start()
-            deadline = time.monotonic() + 30
-            while not postgres.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            wait_for(lambda: bool(postgres.execute(waits)), 30)
             number = keys.number(DECISIONS, ("d",))
             connection.execute(ARCHIVED_KEYS.insert().values(number=number, seq=7))
         thread.join()

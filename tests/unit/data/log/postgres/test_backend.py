@@ -110,8 +110,9 @@ def test_received_at_is_by_the_databases_clock(store: Store) -> None:
 
 def test_the_server_notices_that_a_client_is_gone(store: Store) -> None:
     with store.reading() as connection:
-        names = ("idle", "interval", "count")
-        assert [connection.exec_driver_sql(f"SHOW tcp_keepalives_{name}").scalar() for name in names] == ["5", "2", "3"]
+        names = ("keepalives_idle", "keepalives_interval", "keepalives_count", "user_timeout")
+        found = [connection.exec_driver_sql(f"SHOW tcp_{name}").scalar() for name in names]
+        assert found == ["5", "2", "3", "10000"]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -25,6 +26,7 @@ from data.schema import Event
 from tests.support.packages import needs_package
 from tests.support.ports import free_port
 from tests.support.postgres import Cluster, cluster, folder, followed
+from tests.support.services import wait_for
 
 pytestmark = [pytest.mark.heavy, needs_package("postgresql")]
 
@@ -37,6 +39,10 @@ store = Store.open("{url}")
 for number in count():
     store.insert([Event(node_id="other", event_id=str(number))])
 """
+
+
+def has_written(store: Store, number: int) -> bool:
+    return len(store.events("other")) >= number
 
 
 def event(number: int) -> Event:
@@ -246,9 +252,7 @@ def test_a_process_that_is_stopped_while_it_writes_has_no_lock(own: Cluster) -> 
         writing = subprocess.Popen([sys.executable, "-c", ENDLESS.format(url=url)])
         try:
             for number in range(20):
-                until = len(store.events("other")) + 20
-                while len(store.events("other")) < until:
-                    time.sleep(0.01)
+                wait_for(partial(has_written, store, len(store.events("other")) + 20), 60)
                 writing.send_signal(signal.SIGSTOP)
                 assert store.insert([event(number)])[0].inserted
                 writing.send_signal(signal.SIGCONT)
